@@ -47,23 +47,23 @@ class HostMemory:
 
     async def sample(self, servers: Collection[Server]) -> MemorySample:
         """Sample the memory of the machine and of these servers; see the port."""
-        identities = {one.identity: one.phase for one in servers if one.identity is not None}
-        sampling = asyncio.to_thread(self._sample, identities, list(self._standbys()))
+        phases = {one.identity: one.phase for one in servers if one.identity is not None}
+        sampling = asyncio.to_thread(self._sample, phases, list(self._standbys()))
         sample, reported = await asyncio.gather(sampling, self._reported(servers))
         taken = dict(sample.footprints)
         for identity, count in reported.items():
             taken[identity] = max(taken.get(identity, 0), count)
         return replace(sample, footprints=taken)
 
-    def _sample(self, servers: dict[Identity, Phase], standbys: list[Identity]) -> MemorySample:
+    def _sample(self, phases: dict[Identity, Phase], standbys: list[Identity]) -> MemorySample:
         """Sample what the system tells: all but the Metal memory that servers report."""
         began = time.thread_time()
-        trees = self._footprints.trees([*servers, *standbys])
+        trees = self._footprints.trees([*phases, *standbys])
         taken = self._footprints.of(trees)
-        starting = [one for one, phase in servers.items() if phase is Phase.STARTING]
+        starting = [one for one, phase in phases.items() if phase is Phase.STARTING]
         works = {one: work_of(trees[one]) for one in starting if one in trees}
         # A standby may have become a server meanwhile.
-        standby_bytes = sum(taken.pop(one, 0) for one in standbys if one not in servers)
+        standby_bytes = sum(taken.pop(one, 0) for one in standbys if one not in phases)
         machine = self._machine
         total, available = machine.total(), machine.available()
         pressured = machine.pressured()
