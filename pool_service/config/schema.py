@@ -1,4 +1,4 @@
-"""The keys of all sections but [service] and the runtimes; their descriptions are documented."""
+"""The keys of [memory], [defaults], [models], [groups] and [logs], with their documentation."""
 
 import json
 from dataclasses import fields, replace
@@ -153,8 +153,8 @@ class DefaultsSection(Section):
         default=_SETTINGS.prompt_cache,
         description="How much disk space the computed prompts of a model may take, from one "
         "of its servers to the next, and how much of a server's memory; false: nothing is kept. "
-        "Kept prompts make the first answers after a start quick; they hold what prompts were "
-        "about, and only you can read them. vllm-mlx serves with --continuous-batching then.",
+        "Kept prompts make the first answers after a start quick. They contain what was asked, and "
+        "only you can read them. With this, vllm-mlx is started with --continuous-batching.",
     )
     trust_remote_code: Switch = Field(
         default=_SETTINGS.trust_remote_code,

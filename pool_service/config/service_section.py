@@ -6,13 +6,8 @@ from typing import Annotated
 import platformdirs
 from pydantic import Field
 
-from pool_service.config.durations import (
-    PositiveSeconds,
-    Seconds,
-)
-from pool_service.config.sizes import (
-    DiskBytes,
-)
+from pool_service.config.durations import PositiveSeconds, Seconds
+from pool_service.config.sizes import DiskBytes
 from pool_service.config.types import (
     Addresses,
     Count,
@@ -95,10 +90,10 @@ class ServiceSection(Section):
     )
     home_model: Annotated[ModelReference, DefaultText("none")] = Field(
         default="",
-        description="The model that comes back, without a call, after the others have been unused "
-        "for a minute: started with the service, it stays however long it is unused, and makes "
-        "room for other models when they are asked for. An eviction keeps it away until somebody "
-        "asks for it again.",
+        description="The model to have when nothing else is in use. It is started without a call "
+        "when the service starts, and once all other models have been unused for a minute. It is "
+        "never stopped for being unused, but makes room when another model needs it. After an "
+        "eviction it stays away until somebody asks for it.",
     )
     max_starts: Count = Field(
         default=_LIMITS.max_starts,
@@ -161,8 +156,8 @@ class ServiceSection(Section):
     )
     standby_max: StandbyCount = Field(
         default=_LIMITS.standby_max,
-        description="How many standbys to keep at most after that many models started together, as "
-        "far as memory is left; after ten quiet minutes it is `standby` again.",
+        description="The largest number of standbys. If several models start together, as many "
+        "standbys are kept for the next ten minutes, as far as memory is left.",
     )
     keep_servers: Switch = Field(
         default=False,

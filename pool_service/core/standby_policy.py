@@ -21,8 +21,8 @@ from pool_service.core.state import PoolState
 from pool_service.core.types import FOREVER, Settings
 
 STANDBY_BYTES = 160 * 1024**2
-"""The memory that a standby process is counted as. With vllm-mlx 0.6.0 on Linux it has 117 MiB
-resident, 78 of them private; the rest is for what Metal may take."""
+"""The memory that a standby process is counted as. With vllm-mlx 0.6.0 on Linux it takes 117 MiB
+(proportional set size, 78 of them private); the rest is for what Metal may take."""
 
 
 class StandbyPolicy:
