@@ -19,11 +19,12 @@ from pool_service.core import lifecycle as life
 from pool_service.core.admission import STARVATION_LIMIT_S
 from pool_service.core.idle import IdleChecks
 from pool_service.core.sampler import Sampler
-from pool_service.core.server import Cause, Phase, ServerId
+from pool_service.core.server import Cause, Phase, Server, ServerId
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import FAILURES, Supervisor
 from pool_service.core.table import Row
 from pool_service.core.types import FOREVER
+from pool_service.core.waiters import Waiter
 
 HOME_AFTER_S = 60.0
 """The time for which other servers have to be unused: longer than most pauses of somebody who reads
@@ -63,6 +64,7 @@ class HomeModel:
         self._sampler = sampler
         self.due_at = FOREVER
         self._catalogue = state.catalogue
+        self._home = state.catalogue.home
         self._is_checking = False
         # The last start of our own, until it has turned out well.
         self._started: ServerId | None = None
@@ -80,6 +82,8 @@ class HomeModel:
             # The new configuration may have mended what kept the model from starting.
             self._catalogue = state.catalogue
             self._failures, self._not_before = 0, -FOREVER
+        if home != self._home:
+            self._change_home(home, now)
         if not home or not state.has_recovered or state.is_closing:
             return
         row = state.table.current(home)
@@ -92,6 +96,16 @@ class HomeModel:
         else:
             self.due_at = due
 
+    def _change_home(self, home: str, now: float) -> None:
+        """Forget the home model before, and give up its start if that is our own."""
+        before, self._home = self._home, home
+        row = self._state.table.current(before)
+        if row is not None and row.server.id == self._started:
+            self._state.waiters.withdraw(before)
+            self._supervisor.give_up_unwanted(before, now)
+        self._started = self._turn_since = None
+        self._lacked_at, self._is_checking = FOREVER, False
+
     def _stays(self, row: Row, now: float) -> bool:
         """Go on with a home model that is there; return False if its start was given up."""
         server, limits = row.server, self._state.limits
@@ -103,8 +117,25 @@ class HomeModel:
         self._state.evicted_home = ""
         if server.phase is Phase.READY:
             self._failures = 0
+        self._follow(server)
         is_ours = server.id == self._started and server.phase is Phase.QUEUED
         return not (is_ours and self._gives_up(row, now))
+
+    def _follow(self, server: Server) -> None:
+        """Take the generation after our own start for ours, unless somebody asks for it.
+
+        The process of a start may be killed, or lose its port, before it is READY.
+        """
+        started = self._started
+        if started is None or server.generation <= started.generation:
+            return
+        # A pinned server is started again whatever the others do.
+        if not server.settings.pinned and not self._callers_of(server.model):
+            self._started, self._turn_since = server.id, None
+
+    def _callers_of(self, model: str) -> list[Waiter]:
+        """Return the waiters of a model other than the pool itself."""
+        return [one for one in self._state.waiters.of(model) if one.request_id is not None]
 
     def _gives_up(self, row: Row, now: float) -> bool:
         """Give up a queued start of our own that is in the way, or has no prospect; return whether.
@@ -114,8 +145,7 @@ class HomeModel:
         2. Its turn has not come for TURN_LIMIT_S.
         """
         state, model = self._state, row.server.model
-        callers = [one for one in state.waiters.of(model) if one.request_id is not None]
-        if row.is_estimating or callers:
+        if row.is_estimating or self._callers_of(model):
             return False
         if self._turn_since is None or state.table.count(life.LEAVING):
             self._turn_since = now
@@ -127,7 +157,7 @@ class HomeModel:
             self._lacked_at = now
         else:
             self._started = None
-        state.waiters.take(model)
+        state.waiters.withdraw(model)
         self._supervisor.give_up_unwanted(model, now)
         return True
 

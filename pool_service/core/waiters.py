@@ -61,6 +61,13 @@ class Waiters:
                 del self._by_model[model]
         return model
 
+    def withdraw(self, model: str) -> None:
+        """Remove the pool's own request for `model`, if there is one."""
+        waiters = self._by_model.get(model, {})
+        waiters.pop(None, None)
+        if not waiters:
+            self._by_model.pop(model, None)
+
     def take(self, model: str) -> list[Waiter]:
         """Remove and return the waiters of `model`."""
         waiters = list(self._by_model.pop(model, {}).values())

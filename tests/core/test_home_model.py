@@ -7,12 +7,12 @@ import pytest
 from pool_service.core.activity import Activity
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import CheckActivity, EstimateMemory, SampleMemory
-from pool_service.core.events import EvictRequested
+from pool_service.core.events import CleanedUp, EvictRequested, Exited
 from pool_service.core.home_model import HOME_AFTER_S, MAX_PAUSE_S, MIN_PAUSE_S, TURN_LIMIT_S
 from pool_service.core.results import Every
 from pool_service.core.server import Cause, Phase
-from pool_service.core.types import FOREVER
-from tests.core.parts import DEFAULTS, NOW, Field, Parts, made, of_kind, sample
+from pool_service.core.types import FOREVER, Diagnosis
+from tests.core.parts import DEFAULTS, NOW, Field, Parts, died, made, of_kind, sample
 
 UNUSED_SINCE = NOW - HOME_AFTER_S
 """When a server was used last that has just become unused for long enough."""
@@ -40,6 +40,11 @@ def report(parts: Parts, requests: int | None, now: float = NOW) -> None:
         row = parts.state.table.find(check.server_id)
         assert row is not None
         parts.idle.on_activity_reported(row, Activity(requests), now)
+
+
+def renamed(parts: Parts, home_model: str) -> None:
+    """Let a new configuration name another home model, or none."""
+    parts.state.catalogue = replace(parts.state.catalogue, home_model=home_model)
 
 
 def fails(parts: Parts) -> None:
@@ -380,6 +385,83 @@ def test_a_start_that_somebody_else_began_is_not_given_up() -> None:
     parts.waits(1, "a")
     starts(parts)
     assert parts.shown("home").phase is Phase.QUEUED
+
+
+def loses_its_port(parts: Parts) -> None:
+    """Let another program take the port of the home model's process, so that a second follows."""
+    parts.there("home", Phase.PREPARING)
+    parts.there("home", Phase.SPAWNING)
+    row = parts.there("home", Phase.STARTING)
+    parts.supervisor.on_exited(row, Exited(row.server.id, died(Diagnosis.PORT_TAKEN)), NOW)
+    starts(parts)
+    parts.supervisor.on_cleaned_up(row, CleanedUp(row.server.id), NOW)
+    second = parts.state.table.current("home")
+    assert second is not None
+    assert (second.server.phase, second.server.generation) == (Phase.QUEUED, 2)
+    second.is_estimating = False
+    parts.taken()
+
+
+def test_the_second_process_of_its_start_gives_way_as_the_first_one_would() -> None:
+    parts = pool()
+    begun(parts)
+    starts(parts)
+    loses_its_port(parts)
+    later = NOW + TURN_LIMIT_S
+    starts(parts, later)
+    assert parts.shown("home").phase is Phase.QUEUED
+    assert parts.home.due_at == later + TURN_LIMIT_S, "its turn is waited for anew"
+    parts.waits(1, "a")
+    starts(parts, later)
+    assert parts.server("home") is None
+
+
+def test_a_second_process_stays_if_somebody_asks_for_it_or_it_is_pinned() -> None:
+    for is_pinned in (True, False):
+        settings = replace(DEFAULTS, runtime_model="home", pinned=is_pinned)
+        parts = pool(models={"home": settings})
+        begun(parts)
+        loses_its_port(parts)
+        parts.waits(1, "a")
+        if not is_pinned:
+            parts.waits(2, "home")
+        starts(parts)
+        assert parts.shown("home").phase is Phase.QUEUED
+
+
+# --- another home model ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("home_model", ["other", ""])
+def test_a_start_is_given_up_once_the_model_is_the_home_model_no_longer(home_model: str) -> None:
+    parts = pool()
+    begun(parts)
+    renamed(parts, home_model)
+    starts(parts, NOW + 1)
+    assert parts.server("home") is None
+    assert parts.state.waiters.of("home") == []
+
+
+def test_a_start_that_somebody_waits_for_stays_without_the_request_of_the_pool() -> None:
+    parts = pool()
+    begun(parts)
+    parts.waits(1, "home")
+    renamed(parts, "other")
+    starts(parts)
+    assert parts.shown("home").phase is Phase.QUEUED
+    assert [one.request_id for one in parts.state.waiters.of("home")] == [1]
+
+
+def test_what_runs_as_the_home_model_before_is_no_failure_of_the_next_one() -> None:
+    parts = pool()
+    starts(parts)
+    fails(parts)
+    parts.there("home", last_used_at=UNUSED_SINCE)
+    renamed(parts, "other")
+    starts(parts)
+    report(parts, 0)
+    starts(parts)
+    assert parts.shown("other").phase is Phase.QUEUED
 
 
 # --- staying --------------------------------------------------------------------------------

@@ -18,3 +18,14 @@ def test_waiters_are_kept_in_the_order_in_which_they_came() -> None:
     assert len(waiting) == 2
     assert [wait.request_id for wait in waiting.take("m")] == [1, 2]
     assert (len(waiting), waiting.first("m"), waiting.take("m")) == (0, None, [])
+
+
+def test_the_pools_own_request_is_withdrawn_and_the_others_wait_on() -> None:
+    waiting = Waiters()
+    for request_id in (None, 1):
+        waiting.add("m", Waiter(request_id, "", SETTINGS, None, starts=False))
+    waiting.add("n", Waiter(None, "", SETTINGS, None, starts=False))
+    for model in ("m", "n", "unknown"):
+        waiting.withdraw(model)
+    assert [wait.request_id for wait in waiting.of("m")] == [1]
+    assert waiting.models() == ["m"]
