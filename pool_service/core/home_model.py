@@ -19,7 +19,7 @@ from pool_service.core import lifecycle as life
 from pool_service.core.admission import STARVATION_LIMIT_S
 from pool_service.core.idle import IdleChecks
 from pool_service.core.sampler import Sampler
-from pool_service.core.server import Cause, Phase, Server, ServerId
+from pool_service.core.server import Cause, LastRun, Phase, Server, ServerId
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import FAILURES, Supervisor
 from pool_service.core.table import Row
@@ -87,12 +87,16 @@ class HomeModel:
         if not home or not state.has_recovered or state.is_closing:
             return
         row = state.table.current(home)
+        # A superseded server that is ending shows how the last run went until there is another.
+        newest = row.server if row is not None else state.known(home)
+        if isinstance(newest, Server) and newest.phase in life.LEAVING:
+            self._note_end(newest, now)
         if row is not None and row.server.phase is not Phase.FAILED and self._stays(row, now):
             return
         # All that a start waits for changes the capacity, but for the results of idle checks.
         if state.capacity_changed or self._is_checking or due <= now:
             self._is_checking = False
-            self._try(home, now)
+            self._try(home, newest, now)
         else:
             self.due_at = due
 
@@ -108,11 +112,8 @@ class HomeModel:
 
     def _stays(self, row: Row, now: float) -> bool:
         """Go on with a home model that is there; return False if its start was given up."""
-        server, limits = row.server, self._state.limits
+        server = row.server
         if server.phase in life.LEAVING:
-            is_stable = server.ready_at is not None and now - server.ready_at >= limits.stable_run
-            if is_stable or server.stop_cause not in FAILURES:
-                self._started = None
             return True
         self._state.evicted_home = ""
         if server.phase is Phase.READY:
@@ -120,6 +121,13 @@ class HomeModel:
         self._follow(server)
         is_ours = server.id == self._started and server.phase is Phase.QUEUED
         return not (is_ours and self._gives_up(row, now))
+
+    def _note_end(self, server: Server, now: float) -> None:
+        """Forget the last start of our own if its server ends by no failure, or was stable."""
+        stable_run = self._state.limits.stable_run
+        is_stable = server.ready_at is not None and now - server.ready_at >= stable_run
+        if is_stable or server.stop_cause not in FAILURES:
+            self._started = None
 
     def _follow(self, server: Server) -> None:
         """Take the generation after our own start for ours, unless somebody asks for it.
@@ -161,7 +169,7 @@ class HomeModel:
         self._supervisor.give_up_unwanted(model, now)
         return True
 
-    def _try(self, home: str, now: float) -> None:
+    def _try(self, home: str, newest: Server | LastRun | None, now: float) -> None:
         """Start the home model if that is possible now; else set when to try again."""
         if self._state.evicted_home == home:
             return
@@ -170,8 +178,7 @@ class HomeModel:
             self._failures, self._started = self._failures + 1, None
         if self._state.gone_at > self._lacked_at:
             self._not_before = -FOREVER
-        row = self._state.table.current(home)
-        retry_at = row.server.retry_at if row is not None else -FOREVER
+        retry_at = newest.retry_at if isinstance(newest, Server) else -FOREVER
         at = max(self._quiet_at(home, now), self._not_before, retry_at)
         if at > now:
             self.due_at = at

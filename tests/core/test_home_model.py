@@ -281,6 +281,33 @@ def test_only_after_a_failure_the_next_start_has_to_wait(
     assert parts.home.due_at == (NOW + pause if pause else FOREVER)
 
 
+def superseded(parts: Parts, **changes: Field) -> None:
+    """Let a READY server of the home model be superseded, as it no longer answers."""
+    server = parts.there("home", **changes).server
+    starts(parts)
+    parts.supervisor.supersede(server, Cause.WEDGED.value, NOW, at_once=True)
+    parts.taken()
+
+
+def test_a_superseded_server_in_a_crash_loop_bars_the_next_start_while_it_ends() -> None:
+    parts = pool(crash_limit=2, backoff_max=30.0)
+    superseded(parts, crashes=(NOW - 5.0,))
+    assert not starts(parts)
+    assert parts.home.due_at == NOW + 30.0
+
+
+@pytest.mark.parametrize(("ready_at", "pause"), [(NOW, 30), (NOW - 60, 0)])
+def test_a_server_superseded_after_a_stable_run_is_followed_by_another_at_once(
+    ready_at: float, pause: int
+) -> None:
+    parts = pool(stable_run=60.0, backoff_max=30.0)
+    assert starts(parts)
+    fails(parts)
+    superseded(parts, ready_at=ready_at)
+    assert starts(parts) is (pause == 0)
+    assert parts.home.due_at == (NOW + pause if pause else FOREVER)
+
+
 def test_a_new_configuration_may_have_mended_it() -> None:
     parts = pool()
     starts(parts)
