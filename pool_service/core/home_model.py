@@ -47,6 +47,9 @@ MAX_PAUSE_S = 600.0
 """The longest time between two starts of a home model that cannot be started. Each may load a large
 model in vain, but its files may also have been downloaded meanwhile."""
 
+COMES_BACK = "comes back, since the pool is quiet"
+"""Shown as the detail of a home model that is started without a request."""
+
 
 class HomeModel:
     """Start the home model when the pool is quiet.
@@ -106,7 +109,7 @@ class HomeModel:
         row = self._state.table.current(before)
         if row is not None and row.server.id == self._started:
             self._state.waiters.withdraw(before)
-            self._supervisor.give_up_unwanted(before, now)
+            self._supervisor.give_up_unwanted(before, now, "is the home model no longer")
         self._started = self._turn_since = None
         self._lacked_at, self._is_checking = FOREVER, False
 
@@ -165,8 +168,9 @@ class HomeModel:
             self._lacked_at = now
         else:
             self._started = None
+        why = f"found no room within {TURN_LIMIT_S:g} s" if is_quiet else "gives way to others"
         state.waiters.withdraw(model)
-        self._supervisor.give_up_unwanted(model, now)
+        self._supervisor.give_up_unwanted(model, now, why)
         return True
 
     def _try(self, home: str, newest: Server | LastRun | None, now: float) -> None:
@@ -188,7 +192,7 @@ class HomeModel:
             self.due_at = now + HOME_AFTER_S
         elif self._confirms_quiet(home, now):
             self._turn_since, self._lacked_at = None, FOREVER
-            self._started = self._supervisor.start_unasked(home, now)
+            self._started = self._supervisor.start_unasked(home, now, COMES_BACK)
 
     def _pause(self) -> float:
         """Return the seconds before the next start after one that failed."""

@@ -78,11 +78,16 @@ LEAVING = frozenset({Phase.STOPPING, Phase.CLEANING_UP})
 
 
 def queued(
-    before: Server | LastRun | None, server_id: ServerId, settings: Settings, now: float
+    before: Server | LastRun | None,
+    server_id: ServerId,
+    settings: Settings,
+    now: float,
+    why: str = "",
 ) -> Server:
     """Return a server that waits for its turn, with the last exit of its model.
 
-    Crashes are carried over only if the runtime model is the same.
+    Crashes are carried over only if the runtime model is the same. why: it is started, in words,
+    if no caller asked for it.
     """
     same = isinstance(before, Server) and before.settings.runtime_model == settings.runtime_model
     return Server(
@@ -93,6 +98,7 @@ def queued(
         created_at=now,
         last_used_at=now,
         keep_alive=settings.keep_alive,
+        detail=why,
         last_exit=before.last_exit if before else None,
         crashes=before.crashes if isinstance(before, Server) and same else (),
     )

@@ -112,7 +112,7 @@ class Reconfiguration:
         state = self._state
 
         def start(model: str) -> None:
-            self._supervisor.start_unasked(model, now)
+            self._supervisor.start_unasked(model, now, "is preloaded")
 
         for model in () if state.is_closing else sorted(models):
             if state.table.current(model) is None:

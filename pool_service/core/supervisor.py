@@ -64,10 +64,13 @@ class Supervisor:
 
     # --- starting -----------------------------------------------------------------
 
-    def enqueue(self, model: str, known: Server | LastRun | None, now: float) -> ServerId:
+    def enqueue(
+        self, model: str, known: Server | LastRun | None, now: float, why: str = ""
+    ) -> ServerId:
         """Queue the next generation of a model that has a waiter, in place of the one before.
 
-        known: the newest server or last run of the model. Returns the id of the next generation.
+        known: the newest server or last run of the model. why: see `start_unasked`. Returns the id
+        of the next generation.
         """
         state = self._state
         first = state.waiters.first(model)
@@ -76,19 +79,19 @@ class Supervisor:
         before = state.table.current(model)
         if before is not None and before.server.generation != generation:
             state.drop(before.server)
-        server = life.queued(known, ServerId(model, generation), first.settings, now)
+        server = life.queued(known, ServerId(model, generation), first.settings, now, why)
         row = state.put(server)
         row.lost_ports = before.lost_ports if before is not None else 0
         state.queue[server.id] = now
         self.estimate(row)
         return server.id
 
-    def start_unasked(self, model: str, now: float) -> ServerId:
-        """Queue a model that nobody has asked for; return the id of its server."""
+    def start_unasked(self, model: str, now: float, why: str) -> ServerId:
+        """Queue a model that nobody has asked for; return the id of its server. why: in words."""
         known = self._state.known(model)
         wanted = EnsureRequested(None, model)
         self._state.waiters.add(model, self._callers.waiter_of_caller(model, wanted, known))
-        return self.enqueue(model, known, now)
+        return self.enqueue(model, known, now, why)
 
     def estimate(self, row: Row) -> None:
         """Estimate the memory of a QUEUED server; its turn does not come before that is known."""
@@ -363,13 +366,13 @@ class Supervisor:
         state.failed_starts.add(server.model, server.settings.runtime_model, error, until)
         state.drop(replace(server, detail=str(error)))
 
-    def give_up_unwanted(self, model: str, now: float) -> None:
-        """Give up a start that has not begun and that nobody waits for."""
+    def give_up_unwanted(self, model: str, now: float, why: str = "") -> None:
+        """Give up a start that has not begun and that nobody waits for; why: in words."""
         row = self._state.table.current(model)
         if row is None or self._state.waiters.first(model) is not None:
             return
         if row.server.phase is Phase.QUEUED:
-            self._state.drop(row.server)
+            self._state.drop(replace(row.server, detail=why or row.server.detail))
         elif row.server.phase is Phase.BACKING_OFF:
             self.give_up(row.server, now)
 

@@ -8,7 +8,13 @@ from pool_service.core.activity import Activity
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import CheckActivity, EstimateMemory, SampleMemory
 from pool_service.core.events import CleanedUp, EvictRequested, Exited
-from pool_service.core.home_model import HOME_AFTER_S, MAX_PAUSE_S, MIN_PAUSE_S, TURN_LIMIT_S
+from pool_service.core.home_model import (
+    COMES_BACK,
+    HOME_AFTER_S,
+    MAX_PAUSE_S,
+    MIN_PAUSE_S,
+    TURN_LIMIT_S,
+)
 from pool_service.core.results import Every
 from pool_service.core.server import Cause, Phase
 from pool_service.core.types import FOREVER, Diagnosis
@@ -47,6 +53,11 @@ def renamed(parts: Parts, home_model: str) -> None:
     parts.state.catalogue = replace(parts.state.catalogue, home_model=home_model)
 
 
+def why(parts: Parts) -> str:
+    """Return what the story of the home model says of the last decision."""
+    return parts.state.stories.of("home")[-1].why
+
+
 def fails(parts: Parts) -> None:
     """Let the start of the home model come to nothing."""
     parts.state.waiters.take("home")
@@ -68,6 +79,7 @@ def test_in_an_empty_pool_it_starts_at_once_and_nobody_is_answered() -> None:
     assert starts(parts)
     assert parts.shown("home").phase is Phase.QUEUED
     assert parts.state.waiters.of("home")[0].request_id is None
+    assert why(parts) == COMES_BACK
     assert parts.home.due_at == FOREVER
 
 
@@ -375,6 +387,7 @@ def test_its_start_is_given_up_as_soon_as_another_is_used() -> None:
     assert parts.server("home") is None
     assert parts.state.waiters.of("home") == []
     assert parts.home.due_at == NOW + 1 + HOME_AFTER_S, "which is no failure"
+    assert why(parts) == "gives way to others"
 
 
 def test_its_start_is_given_up_if_its_turn_does_not_come_soon() -> None:
@@ -385,6 +398,7 @@ def test_its_start_is_given_up_if_its_turn_does_not_come_soon() -> None:
     starts(parts, NOW + 1 + TURN_LIMIT_S, changed=False)
     assert parts.server("home") is None
     assert parts.home.due_at == NOW + 1 + TURN_LIMIT_S + 30, "which is a failure"
+    assert why(parts) == f"found no room within {TURN_LIMIT_S:g} s"
 
 
 def test_while_a_server_is_leaving_for_it_its_turn_may_take_longer() -> None:
@@ -467,6 +481,7 @@ def test_a_start_is_given_up_once_the_model_is_the_home_model_no_longer(home_mod
     starts(parts, NOW + 1)
     assert parts.server("home") is None
     assert parts.state.waiters.of("home") == []
+    assert why(parts) == "is the home model no longer"
 
 
 def test_a_start_that_somebody_waits_for_stays_without_the_request_of_the_pool() -> None:

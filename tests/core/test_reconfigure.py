@@ -145,7 +145,7 @@ def test_what_is_to_be_preloaded_from_now_on_starts_and_what_was_before_is_let_a
     parts = Parts({"a": PRELOADED})
     reload(parts, {"a": PRELOADED, "b": PRELOADED, "c": DEFAULTS})
     assert [row.server.model for row in parts.state.table] == ["b"]
-    assert parts.shown("b").phase is Phase.QUEUED
+    assert (parts.shown("b").phase, parts.shown("b").detail) == (Phase.QUEUED, "is preloaded")
     assert [waiter.request_id for waiter in parts.state.waiters.of("b")] == [None]
 
 
