@@ -200,8 +200,8 @@ class HomeModel:
         for _ in range(self._failures):
             if pause >= MAX_PAUSE_S:
                 break
-            pause = min(2 * pause, MAX_PAUSE_S)
-        return pause
+            pause *= 2
+        return min(pause, MAX_PAUSE_S)
 
     def _quiet_at(self, home: str, now: float) -> float:
         """Return when the pool is quiet, as far as is known, if nothing happens until then.

@@ -251,6 +251,14 @@ def test_a_backoff_of_0_does_not_let_it_fail_all_the_time() -> None:
     assert parts.home.due_at == NOW + MIN_PAUSE_S
 
 
+def test_a_longer_backoff_does_not_keep_it_away_for_longer_than_the_longest_pause() -> None:
+    parts = pool(backoff_max=2 * MAX_PAUSE_S)
+    assert starts(parts)
+    fails(parts)
+    assert not starts(parts)
+    assert parts.home.due_at == NOW + MAX_PAUSE_S
+
+
 def test_once_it_was_ready_its_failures_are_forgotten() -> None:
     parts = pool(backoff_max=30.0)
     for now in (NOW, NOW + 30):
