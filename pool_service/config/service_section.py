@@ -93,7 +93,7 @@ class ServiceSection(Section):
         description="The model to have when nothing else is in use. It is started without a call "
         "when the service starts, and once all other models have been unused for a minute. It is "
         "never stopped for being unused, but makes room when another model needs it. After an "
-        "eviction it stays away until somebody asks for it.",
+        "eviction it stays away until somebody asks for it, or the service starts again.",
     )
     max_starts: Count = Field(
         default=_LIMITS.max_starts,

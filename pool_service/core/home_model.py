@@ -1,14 +1,16 @@
 """The home model: comes back after other models were loaded and went idle, before it is asked for.
 
-It is started without a request if all of this holds
+It is started without a request if all of these hold:
 1. It has no server, or one that has failed and may be started again.
-2. It was not evicted since somebody last asked for it, by its name or with all or all idle models.
+2. It was not evicted, by its name or by an eviction of all or of all idle models, since the last
+   request for it, as far as this service knows.
 3. The pool is quiet: nobody waits, nothing starts or ends, and no other server is held or was used
    in the last HOME_AFTER_S seconds, as an idle check of each confirms. Pinned servers do not count
    once they are READY: they never make room.
 4. The machine is not short of memory, by a fresh memory sample.
-5. If its last start failed, or its server died soon: that is long enough ago, by the number of
-   starts that failed in a row; or a server has gone since, if memory was all that it lacked.
+5. After a start that failed, or a server that died before `stable_run`: the pause is over, which
+   doubles with each failure in a row; or, if the start only lacked memory, another server has gone
+   since.
 
 Then it is admitted like any other model, and may preempt servers that are unused. The start is
 given up if the pool is no longer quiet before that, or if memory is not free soon. Once READY, it
@@ -30,10 +32,9 @@ HOME_AFTER_S = 60.0
 """The time for which other servers have to be unused: longer than most pauses of somebody who reads
 an answer and goes on, shorter than the pause after which they expect another model to be back."""
 
-TURN_LIMIT_S = STARVATION_LIMIT_S
-"""The time after which a queued start is given up, unless a server is leaving. Later it could
-preempt busy servers, which nobody wants for a model that nobody has asked for; and while anything
-is queued, memory is sampled often."""
+QUEUED_LIMIT_S = STARVATION_LIMIT_S
+"""The time after which a queued start is given up, counted anew while a server is leaving. A model
+that nobody has asked for must neither preempt busy servers nor keep memory being sampled often."""
 
 CHECK_FRESH_S = 5.0
 """The age up to which an idle check counts: longer than the default probe timeout, as the checks
@@ -54,8 +55,7 @@ COMES_BACK = "comes back, since the pool is quiet"
 class HomeModel:
     """Start the home model when the pool is quiet.
 
-    due_at: when the next start may be possible although nothing else happens; FOREVER: not by
-    itself.
+    due_at: when to call `update` again if no event changes the capacity before; FOREVER: no need.
     """
 
     def __init__(
@@ -69,24 +69,22 @@ class HomeModel:
         self._catalogue = state.catalogue
         self._home = state.catalogue.home
         self._is_checking = False
-        # The last start of our own, until it has turned out well.
+        # The last start of our own; None once its server ended otherwise than by a failure, or was
+        # stable.
         self._started: ServerId | None = None
-        self._turn_since: float | None = None
+        self._queued_since: float | None = None
         # When its last start was given up for want of memory; FOREVER: it was not.
         self._lacked_at = FOREVER
         self._failures = 0
         self._not_before = -FOREVER
 
-    def update(self, home: str, now: float) -> None:
-        """Start the home model, or find out when that may be possible; home: empty for none."""
+    def update(self, now: float) -> None:
+        """Start the home model, or find out when that may be possible."""
         due, self.due_at = self.due_at, FOREVER
         state = self._state
+        home = state.catalogue.home
         if state.catalogue is not self._catalogue:
-            # The new configuration may have mended what kept the model from starting.
-            self._catalogue = state.catalogue
-            self._failures, self._not_before = 0, -FOREVER
-        if home != self._home:
-            self._change_home(home, now)
+            self._apply_configuration(now)
         if not home or not state.has_recovered or state.is_closing:
             return
         row = state.table.current(home)
@@ -96,21 +94,29 @@ class HomeModel:
             self._note_end(newest, now)
         if row is not None and row.server.phase is not Phase.FAILED and self._stays(row, now):
             return
-        # All that a start waits for changes the capacity, but for the results of idle checks.
+        # A start can become possible only by a change of capacity, by the result of an idle check,
+        # or at `due_at`.
         if state.capacity_changed or self._is_checking or due <= now:
             self._is_checking = False
             self._try(home, newest, now)
         else:
             self.due_at = due
 
-    def _change_home(self, home: str, now: float) -> None:
+    def _apply_configuration(self, now: float) -> None:
+        """Forget failures, since a new configuration may have mended their cause."""
+        self._catalogue = self._state.catalogue
+        self._failures, self._not_before = 0, -FOREVER
+        if self._catalogue.home != self._home:
+            self._change_home(now)
+
+    def _change_home(self, now: float) -> None:
         """Forget the home model before, and give up its start if that is our own."""
-        before, self._home = self._home, home
+        before, self._home = self._home, self._catalogue.home
         row = self._state.table.current(before)
         if row is not None and row.server.id == self._started:
             self._state.waiters.withdraw(before)
             self._supervisor.give_up_unwanted(before, now, "is the home model no longer")
-        self._started = self._turn_since = None
+        self._started = self._queued_since = None
         self._lacked_at, self._is_checking = FOREVER, False
 
     def _stays(self, row: Row, now: float) -> bool:
@@ -142,7 +148,7 @@ class HomeModel:
             return
         # A pinned server is started again whatever the others do.
         if not server.settings.pinned and not self._callers_of(server.model):
-            self._started, self._turn_since = server.id, None
+            self._started, self._queued_since = server.id, None
 
     def _callers_of(self, model: str) -> list[Waiter]:
         """Return the waiters of a model other than the pool itself."""
@@ -153,22 +159,22 @@ class HomeModel:
 
         1. The pool is no longer quiet: others would wait behind it, whose servers it may be about
            to preempt. This is no failure.
-        2. Its turn has not come for TURN_LIMIT_S.
+        2. Its turn has not come for QUEUED_LIMIT_S.
         """
         state, model = self._state, row.server.model
         if row.is_estimating or self._callers_of(model):
             return False
-        if self._turn_since is None or state.table.count(life.LEAVING):
-            self._turn_since = now
+        if self._queued_since is None or state.table.count(life.LEAVING):
+            self._queued_since = now
         is_quiet = self._quiet_at(model, now) <= now
-        if is_quiet and now < self._turn_since + TURN_LIMIT_S:
-            self.due_at = self._turn_since + TURN_LIMIT_S
+        if is_quiet and now < self._queued_since + QUEUED_LIMIT_S:
+            self.due_at = self._queued_since + QUEUED_LIMIT_S
             return False
         if is_quiet:
             self._lacked_at = now
         else:
             self._started = None
-        why = f"found no room within {TURN_LIMIT_S:g} s" if is_quiet else "gives way to others"
+        why = f"found no room within {QUEUED_LIMIT_S:g} s" if is_quiet else "gives way to others"
         state.waiters.withdraw(model)
         self._supervisor.give_up_unwanted(model, now, why)
         return True
@@ -191,7 +197,7 @@ class HomeModel:
         elif self._sampler.is_pressed:
             self.due_at = now + HOME_AFTER_S
         elif self._confirms_quiet(home, now):
-            self._turn_since, self._lacked_at = None, FOREVER
+            self._queued_since, self._lacked_at = None, FOREVER
             self._started = self._supervisor.start_unasked(home, now, COMES_BACK)
 
     def _pause(self) -> float:

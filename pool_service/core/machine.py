@@ -104,6 +104,7 @@ class Machine:
         except Exception as error:  # noqa: BLE001 - the next event tries again
             self._containment.break_off("", None, error, now)
             self._sampler.postpone(now + RETRY_PAUSE_S)
+            # Else it would be called again at once, and may raise again.
             self._standby.due_at = FOREVER
         if self._containment.is_damaged:
             self._containment.audit(now)
@@ -125,10 +126,8 @@ class Machine:
         if self._state.table.has_any_beside:
             rows = self._state.table.all_beside
             self._containment.each(rows, lambda one: self._recycler.call_off(one, now), now)
-        start_home = self._home.update
-        self._containment.attempt(
-            self._state.catalogue.home, lambda home: start_home(home, now), now
-        )
+        home = self._state.catalogue.home
+        self._containment.attempt(home, lambda _: self._home.update(now), now)
         is_scheduled = self._state.capacity_changed and self._scheduler.schedule(now)
         if is_scheduled or self._standby.due_at <= now:
             self._standby.update(now)

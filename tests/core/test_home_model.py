@@ -13,7 +13,7 @@ from pool_service.core.home_model import (
     HOME_AFTER_S,
     MAX_PAUSE_S,
     MIN_PAUSE_S,
-    TURN_LIMIT_S,
+    QUEUED_LIMIT_S,
 )
 from pool_service.core.results import Every
 from pool_service.core.server import Cause, Phase
@@ -35,7 +35,7 @@ def pool(**more: Field) -> Parts:
 def starts(parts: Parts, now: float = NOW, *, changed: bool = True) -> bool:
     """Let the home model be updated; return whether it starts."""
     parts.state.capacity_changed = changed
-    parts.home.update(parts.state.catalogue.home, now)
+    parts.home.update(now)
     begun = of_kind(parts.state.commands, EstimateMemory)
     return [one.server_id.model for one in begun] == ["home"]
 
@@ -402,11 +402,11 @@ def test_its_start_is_given_up_if_its_turn_does_not_come_soon() -> None:
     parts = pool(backoff_max=30.0)
     begun(parts)
     starts(parts, NOW + 1)
-    assert parts.home.due_at == NOW + 1 + TURN_LIMIT_S
-    starts(parts, NOW + 1 + TURN_LIMIT_S, changed=False)
+    assert parts.home.due_at == NOW + 1 + QUEUED_LIMIT_S
+    starts(parts, NOW + 1 + QUEUED_LIMIT_S, changed=False)
     assert parts.server("home") is None
-    assert parts.home.due_at == NOW + 1 + TURN_LIMIT_S + 30, "which is a failure"
-    assert why(parts) == f"found no room within {TURN_LIMIT_S:g} s"
+    assert parts.home.due_at == NOW + 1 + QUEUED_LIMIT_S + 30, "which is a failure"
+    assert why(parts) == f"found no room within {QUEUED_LIMIT_S:g} s"
 
 
 def test_while_a_server_is_leaving_for_it_its_turn_may_take_longer() -> None:
@@ -414,9 +414,9 @@ def test_while_a_server_is_leaving_for_it_its_turn_may_take_longer() -> None:
     begun(parts)
     starts(parts, NOW + 1)
     parts.there("a", Phase.STOPPING, stop_cause=Cause.PREEMPTED)
-    starts(parts, NOW + 1 + TURN_LIMIT_S)
+    starts(parts, NOW + 1 + QUEUED_LIMIT_S)
     assert parts.shown("home").phase is Phase.QUEUED
-    assert parts.home.due_at == NOW + 1 + 2 * TURN_LIMIT_S
+    assert parts.home.due_at == NOW + 1 + 2 * QUEUED_LIMIT_S
 
 
 def test_its_start_is_not_given_up_once_somebody_asks_for_it() -> None:
@@ -456,10 +456,10 @@ def test_the_second_process_of_its_start_gives_way_as_the_first_one_would() -> N
     begun(parts)
     starts(parts)
     loses_its_port(parts)
-    later = NOW + TURN_LIMIT_S
+    later = NOW + QUEUED_LIMIT_S
     starts(parts, later)
     assert parts.shown("home").phase is Phase.QUEUED
-    assert parts.home.due_at == later + TURN_LIMIT_S, "its turn is waited for anew"
+    assert parts.home.due_at == later + QUEUED_LIMIT_S, "its turn is waited for anew"
     parts.waits(1, "a")
     starts(parts, later)
     assert parts.server("home") is None
