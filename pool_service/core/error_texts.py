@@ -26,7 +26,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.names import did_you_mean
 from pool_service.core.server import Server
 from pool_service.core.start_progress import COMPUTING_LIMIT_S, StartProgress
-from pool_service.core.types import Diagnosis, ExitReport, Settings
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Settings
 from pool_service.core.units import size
 
 RETRY_WHEN_FULL_S = 5.0
@@ -81,10 +81,12 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
 
 def start_timeout(server: Server) -> StartTimeout:
     """Return the error for waiters of a server that was not ready within its start timeout."""
+    seconds = server.settings.start_timeout
+    # It may have been raised since.
+    limit = "its start limit" if seconds == FOREVER else f"its start limit of {seconds:g} s"
     return StartTimeout(
-        f"the server of {server.model!r} was not ready within its start limit of "
-        f"{server.settings.start_timeout:g} s and is stopped. Its log is {server.log_path}; "
-        "try again, or raise start_timeout for this model.",
+        f"the server of {server.model!r} was not ready within {limit} and is stopped. Its log is "
+        f"{server.log_path}; try again, or raise start_timeout for this model.",
         model=server.model,
     )
 

@@ -175,7 +175,7 @@ def load_seconds(server: Server, usual: float) -> float:
     """Return the seconds that the server's load took, or `usual` if unknown."""
     if server.ready_at is None or server.spawned_at is None:
         return usual
-    return server.ready_at - server.spawned_at
+    return server.ready_at - server.spawned_at - server.suspended_s
 
 
 def bounded(server: Server, count: int) -> int:
@@ -206,12 +206,21 @@ def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
     if server.phase is Phase.STOPPING:
         return found
     usual = server.usual_load_s
-    return replace(
-        found,
-        phase=Phase.STARTING,
-        step_deadline=now + server.settings.start_timeout,
-        expected_ready_at=None if usual is None else now + usual,
-    )
+    expected_ready_at = None if usual is None else now + usual
+    starting = replace(found, phase=Phase.STARTING, expected_ready_at=expected_ready_at)
+    return with_start_limit(starting, now)
+
+
+def with_start_limit(server: Server, now: float) -> Server:
+    """Return a STARTING server with the deadline of its start, by its start timeout.
+
+    The timeout begins with the process; or at `now`, if the server was READY under an earlier
+    service and has to prove that anew.
+    """
+    began = now
+    if server.spawned_at is not None and server.ready_at is None:
+        began = server.spawned_at + server.suspended_s
+    return replace(server, step_deadline=began + server.settings.start_timeout)
 
 
 def became_ready(server: Server, endpoint: str, now: float, next_probe: float) -> Server:
@@ -248,8 +257,13 @@ def spared(server: Server, now: float) -> Server:
 
 def delayed(server: Server, seconds: float) -> Server:
     """Return the server with its deadlines put off by the seconds that the service did not run."""
-    drain_by = None if server.drain_by is None else server.drain_by + seconds
-    return replace(server, step_deadline=server.step_deadline + seconds, drain_by=drain_by)
+    is_start = server.phase is Phase.STARTING and server.ready_at is None
+    return replace(
+        server,
+        step_deadline=server.step_deadline + seconds,
+        drain_by=None if server.drain_by is None else server.drain_by + seconds,
+        suspended_s=server.suspended_s + (seconds if is_start else 0.0),
+    )
 
 
 def stopping(server: Server, cause: Cause, why: str = "") -> Server:
@@ -374,6 +388,7 @@ def backing_off(
         created_at=now,
         spawned_at=None,
         ready_at=None,
+        suspended_s=0.0,
         successor_generation=0,
         outdated=False,
         settings=settings,

@@ -6,7 +6,7 @@ from pool_service.core.error_texts import runtime_model_conflict
 from pool_service.core.events import BecameReady, ServerProbed
 from pool_service.core.liveness import judged, with_reuse
 from pool_service.core.results import Ensured
-from pool_service.core.server import Cause, Phase
+from pool_service.core.server import Cause, Phase, Server
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Row
@@ -37,11 +37,7 @@ class ReadyServers:
         state, server = self._state, row.server
         if server.phase is not Phase.STARTING:
             return
-        if server.ready_at is None and server.spawned_at is not None:
-            away = row.start_progress.away if row.start_progress else 0.0
-            seconds = now - server.spawned_at - away
-            state.commands.append(RecordLoad(server.settings, seconds))
-        server = life.became_ready(server, event.endpoint, now, self.next_probe(now))
+        server = self.became_ready(row, event.endpoint, now)
         waiters = state.waiters.of(server.model)
         for waiter in waiters:
             server = life.used(server, waiter.keep_alive, now)
@@ -57,6 +53,18 @@ class ReadyServers:
             if waiter.runtime_model == running:
                 state.note_naming(server.model, running)
         state.waiters.take(server.model)
+
+    def became_ready(self, row: Row, endpoint: str, now: float) -> Server:
+        """Return a server READY; record how long its load took, if that is known.
+
+        It is not known of a process that an earlier service started: it may have been ready before
+        it was adopted.
+        """
+        server = life.became_ready(row.server, endpoint, now, self.next_probe(now))
+        if row.is_spawned_here and server.spawned_at is not None:
+            seconds = life.load_seconds(server, usual=0.0)
+            self._state.commands.append(RecordLoad(server.settings, seconds))
+        return server
 
     def next_probe(self, now: float) -> float:
         """Return the time of the next probe of a healthy server, and reserve it.

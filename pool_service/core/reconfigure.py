@@ -77,6 +77,11 @@ class Reconfiguration:
             # The new configuration may have mended the cause, so a start is allowed at once.
             state.put(life.barred(fresh, now, None))
         else:
+            limit = fresh.settings.start_timeout
+            # While the log of a timed-out start is read, its deadline is that of the reading.
+            is_limited = fresh.phase is Phase.STARTING and row.timed_out is None
+            if is_limited and limit != server.settings.start_timeout:
+                fresh = life.with_start_limit(fresh, now)
             state.put(fresh)
             self._supervisor.give_up_unwanted(model, now)
         if not fresh.outdated or server.phase in life.WITHOUT_PROCESS:

@@ -91,7 +91,7 @@ class Recycler:
         state.recycle_in_place.discard(replaced.id)
         state.unmeasured.discard(replaced.id)
         state.put(replacement.retired(replaced, now))
-        ready = life.became_ready(successor, event.endpoint, now, self._ready.next_probe(now))
+        ready = self._ready.became_ready(row, event.endpoint, now)
         current = state.put(replacement.succeeding(ready, replaced))
         state.unmeasured.add(current.server.id)
         # By the row, since `put` has given its server the holds of the model.

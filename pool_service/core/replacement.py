@@ -30,6 +30,7 @@ def successor(server: Server, now: float) -> Server:
         keep_alive=server.keep_alive,
         expected=life.bounded(server, server.expected),
         expected_by=server.expected_by,
+        usual_load_s=server.usual_load_s,
         role=Role.SUCCESSOR,
     )
 

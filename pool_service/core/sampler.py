@@ -12,7 +12,7 @@ from pool_service.core.error_containment import Containment
 from pool_service.core.events import MemorySampled
 from pool_service.core.ready_estimate import is_news, seconds_left
 from pool_service.core.server import Phase, Server
-from pool_service.core.start_progress import StartProgress, judged
+from pool_service.core.start_progress import judged
 from pool_service.core.state import PoolState
 from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, EstimateSource, MemorySample
@@ -138,7 +138,7 @@ class Sampler:
             needed = life.bounded(server, measured.peak)
             self._state.commands.append(RecordUsage(server.settings, needed))
         if server.phase is Phase.STARTING:
-            measured = _with_ready_estimate(measured, row.start_progress, now)
+            measured = _with_ready_estimate(measured, now)
         self.put_progress(server, measured)
 
     def put_progress(self, server: Server, changed: Server) -> None:
@@ -196,14 +196,14 @@ class Sampler:
         return any(not _is_estimating(table.find(one)) for one in self._state.queue)
 
 
-def _with_ready_estimate(server: Server, progress: StartProgress | None, now: float) -> Server:
+def _with_ready_estimate(server: Server, now: float) -> Server:
     """Return a STARTING server with the time at which it is expected to be READY.
 
     The time stays if it has passed, and nothing tells another one.
     """
     if server.spawned_at is None or server.ready_at is not None:
         return server
-    elapsed = now - server.spawned_at - (progress.away if progress else 0.0)
+    elapsed = now - server.spawned_at - server.suspended_s
     is_guess = server.expected_by is EstimateSource.UNKNOWN
     left = seconds_left(elapsed, None if is_guess else server.progress, server.usual_load_s)
     return server if left is None else replace(server, expected_ready_at=now + left)

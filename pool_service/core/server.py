@@ -95,6 +95,7 @@ class Server:
     endpoint: where it listens, or listened before it was stopped.
     stop_cause: why it is, or is to be, stopped.
     stop_signal: the last signal sent while STOPPING.
+    suspended_s: seconds of its start in which nothing could run, as of a suspend of the machine.
     step_deadline: when the next step of its phase is due: the end of the wait of a QUEUED server
     and of the start of a STARTING one, the next probe of a READY and signal of a STOPPING one.
     crashes: when its latest processes died, oldest first, within the crash window.
@@ -131,6 +132,7 @@ class Server:
     endpoint: str = ""
     spawned_at: float | None = None
     ready_at: float | None = None
+    suspended_s: float = 0.0
     stop_cause: Cause | None = None
     stop_signal: StopSignal | None = None
     step_deadline: float = FOREVER

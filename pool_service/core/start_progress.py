@@ -35,7 +35,6 @@ class StartProgress:
     loaded_at: when it last read something or took memory, or began.
     work, footprint: the work and the memory from which the next progress counts.
     last: the work and the memory in the last sample that told them.
-    away: seconds in which nothing could run.
     """
 
     moved_at: float
@@ -43,7 +42,6 @@ class StartProgress:
     work: Work
     footprint: int
     last: tuple[Work, int]
-    away: float = 0.0
 
 
 def judged(
@@ -113,7 +111,6 @@ def resumed(before: StartProgress, away: float) -> StartProgress:
         before,
         moved_at=before.moved_at + away,
         loaded_at=before.loaded_at + away,
-        away=before.away + away,
     )
 
 

@@ -112,6 +112,7 @@ class Supervisor:
         server = row.server
         if server.phase is Phase.PREPARING:
             self._state.put(life.prepared(server, event.plan))
+            row.is_spawned_here = True
             self._state.commands.append(Spawn(server.id, event.plan))
 
     def on_spawned(self, row: Row, event: Spawned, now: float) -> None:

@@ -21,6 +21,7 @@ class Row:
 
     server: the value that is published and recorded.
     is_adopting: the process that an earlier service started is being looked for.
+    is_spawned_here: its process was started by this service, not by an earlier one.
     is_estimating: an estimate or a download is under way.
     timed_out: why a start is to be ended, in words, and the error for its waiters, while the last
     lines of its log are being read.
@@ -42,6 +43,7 @@ class Row:
 
     server: Server
     is_adopting: bool = False
+    is_spawned_here: bool = False
     is_estimating: bool = False
     timed_out: tuple[str, StartTimeout] | None = None
     start_progress: StartProgress | None = None

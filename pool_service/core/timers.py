@@ -78,11 +78,11 @@ class Timers:
                 self._state.put_unpublished(life.spared(server, now))
             elif server.phase in DELAYED_WHILE_AWAY:
                 delayed = life.delayed(server, away)
-                # Recorded, so that a service that takes over knows until when it drains.
-                if delayed.drain_by is None:
-                    self._state.put_unpublished(delayed)
-                else:
+                # Recorded for a service that takes over: until when it drains, or may start.
+                if delayed.drain_by is not None or delayed.suspended_s > server.suspended_s:
                     self._state.put(delayed)
+                else:
+                    self._state.put_unpublished(delayed)
 
         self._containment.each(self._state.table, resume, now)
 

@@ -13,7 +13,7 @@ from pool_service.core.errors import (
     StartFailed,
 )
 from pool_service.core.server import Phase, Server
-from pool_service.core.types import Diagnosis, ExitReport, Settings
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Settings
 from tests.core.ends import LIMITS, ended
 
 SETTINGS = Settings(runtime_model="org/m")
@@ -57,6 +57,17 @@ def test_a_refused_eviction_says_how_the_server_is_used(
     told = error_texts.in_use("m", requests, holders)
     assert isinstance(told, ServerInUse)
     assert said in str(told)
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [(120.0, "within its start limit of 120 s and"), (FOREVER, "within its start limit and")],
+)
+def test_a_start_limit_is_told_in_seconds_unless_it_was_raised_since(
+    limit: float, told: str
+) -> None:
+    settings = replace(SETTINGS, start_timeout=limit)
+    assert told in str(error_texts.start_timeout(replace(server(), settings=settings)))
 
 
 def test_a_crash_loop_says_what_it_is_and_what_to_do() -> None:

@@ -105,18 +105,28 @@ def test_who_is_spared_stays_for_its_residency_and_a_few_seconds_at_the_least(
     assert life.spared(replace(server, keep_alive=FOREVER), 100.0).expires_at == FOREVER
 
 
-@pytest.mark.parametrize(("deadline", "left"), [(50.0, 50.0), (10.0, 13.0), (11.0, 13.0)])
+@pytest.mark.parametrize(
+    ("spawned_at", "left"), [(90.0, 150.0), (40.0, 103.0), (41.0, 103.0), (None, 160.0)]
+)
 def test_a_start_that_goes_on_has_what_is_left_of_its_limit_and_one_look(
-    deadline: float, left: float
+    spawned_at: float | None, left: float
 ) -> None:
     settings = replace(SETTINGS, start_timeout=60.0)
-    server = replace(SERVER, settings=settings, phase=Phase.STARTING, step_deadline=deadline)
-    assert adoption.rejoined(server, 10.0).step_deadline == left
+    server = replace(SERVER, settings=settings, phase=Phase.STARTING, spawned_at=spawned_at)
+    assert adoption.rejoined(server, 100.0).step_deadline == left
 
 
 def test_a_start_whose_limit_was_taken_out_of_the_configuration_has_none_any_more() -> None:
-    server = replace(SERVER, phase=Phase.STARTING, step_deadline=50.0)
+    server = replace(SERVER, phase=Phase.STARTING, spawned_at=5.0, step_deadline=50.0)
     assert adoption.rejoined(server, 10.0).step_deadline == FOREVER
+
+
+def test_a_load_took_no_longer_because_the_machine_was_suspended_meanwhile() -> None:
+    loading = replace(SERVER, phase=Phase.STARTING, spawned_at=10.0)
+    slept = life.delayed(loading, 3600.0)
+    ready = life.became_ready(slept, "http://m", 3630.0, 3640.0)
+    assert life.load_seconds(ready, 7.0) == 20.0
+    assert life.load_seconds(slept, 7.0) == 7.0
 
 
 # --- what it needs ------------------------------------------------------------------------
@@ -256,7 +266,9 @@ def test_the_end_of_a_process_is_what_was_wanted_or_else_a_crash() -> None:
 
 def test_the_next_generation_does_not_show_the_times_of_the_process_that_died() -> None:
     died = replace(ended(generation=4), created_at=1.0, spawned_at=2.0, ready_at=3.0)
+    died = replace(died, suspended_s=0.5)
     waiting = life.backing_off(died, 5, SETTINGS, 6.0, 10.0)
+    assert waiting.suspended_s == 0.0
     assert (waiting.created_at, waiting.spawned_at, waiting.ready_at) == (6.0, None, None)
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from pool_service.core.catalogue import Catalogue
+from pool_service.core.commands import RecordLoad
 from pool_service.core.errors import RuntimeModelConflict
 from pool_service.core.events import (
     BecameReady,
@@ -22,7 +23,7 @@ from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, ProbeResult, Settings
 from tests.core.acting import drive
 from tests.core.invariants import Ledger
-from tests.core.parts import DEFAULTS, M1, NOW, Parts, answers, identity, kinds
+from tests.core.parts import DEFAULTS, M1, NOW, Parts, answers, identity, kinds, of_kind
 from tests.core.pools import DEFAULTS as POOL_DEFAULTS
 
 WELL = ProbeResult(answered=True, progress=(1.0,))
@@ -51,6 +52,16 @@ def test_all_who_wait_get_a_server_that_is_ready_and_only_one_has_started_it() -
     assert len(parts.state.waiters) == 0
     assert parts.state.unmeasured == {M1}
     assert parts.state.uses["m"].count(NOW) > 2
+
+
+def test_the_time_of_a_load_is_recorded_if_this_service_saw_all_of_it() -> None:
+    for is_spawned_here, recorded in ((True, [15.0]), (False, [])):
+        parts = Parts()
+        row = parts.there(phase=Phase.STARTING, spawned_at=NOW - 20.0, suspended_s=5.0)
+        row.is_spawned_here = is_spawned_here
+        parts.ready.on_became_ready(row, BecameReady(M1, "http://m"), NOW)
+        loads = of_kind(parts.taken(), RecordLoad)
+        assert [one.seconds for one in loads] == recorded
 
 
 def test_nobody_gets_another_runtime_model_than_the_one_named() -> None:

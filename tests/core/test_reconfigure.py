@@ -7,13 +7,13 @@ import pytest
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import Answer, CancelEstimate, Command
-from pool_service.core.errors import PoolError
+from pool_service.core.errors import PoolError, StartTimeout
 from pool_service.core.events import ReloadRequested
 from pool_service.core.limits import Limits
 from pool_service.core.results import Reloaded
 from pool_service.core.server import Phase, Role
 from pool_service.core.types import FOREVER, Settings
-from tests.core.parts import DEFAULTS, M1, NOW, Parts, kinds, of_kind, refused
+from tests.core.parts import DEFAULTS, M1, NOW, Field, Parts, kinds, of_kind, refused
 
 AS = replace(DEFAULTS, runtime_model="m")
 
@@ -70,6 +70,41 @@ def test_what_is_listed_no_longer_ends_when_unused_and_who_waits_for_it_is_told(
     assert result == Reloaded(removed=("m",))
     assert refused(issued) == {1: "ModelUnknown"}
     assert parts.shown().outdated
+
+
+@pytest.mark.parametrize(
+    ("limit", "changes", "deadline"),
+    [
+        (FOREVER, {}, FOREVER),
+        (7.0, {}, NOW - 5.0 + 7.0),
+        (7.0, {"suspended_s": 3600.0}, NOW - 5.0 + 3600.0 + 7.0),
+        # It was READY under an earlier service, and has to prove that anew.
+        (7.0, {"ready_at": NOW - 500.0}, NOW + 7.0),
+        (DEFAULTS.start_timeout, {}, NOW + 1.0),
+    ],
+)
+def test_a_start_under_way_has_the_time_that_the_configuration_gives_it_now(
+    limit: float, changes: dict[str, Field], deadline: float
+) -> None:
+    parts = Parts()
+    parts.there(phase=Phase.STARTING, spawned_at=NOW - 5.0, step_deadline=NOW + 1.0, **changes)
+    reload(parts, defaults=replace(DEFAULTS, start_timeout=limit))
+    assert parts.shown().step_deadline == deadline
+
+
+def test_a_start_without_a_limit_is_limited_again_by_a_reload() -> None:
+    parts = Parts(defaults=replace(DEFAULTS, start_timeout=FOREVER))
+    parts.there(phase=Phase.STARTING, spawned_at=NOW - 5.0, step_deadline=FOREVER)
+    reload(parts)
+    assert parts.shown().step_deadline == NOW - 5.0 + DEFAULTS.start_timeout
+
+
+def test_a_start_whose_log_is_read_ends_after_that_whatever_the_configuration_says() -> None:
+    parts = Parts()
+    row = parts.there(phase=Phase.STARTING, step_deadline=NOW + 1.0)
+    row.timed_out = "it took too long", StartTimeout("it took too long")
+    reload(parts, defaults=replace(DEFAULTS, start_timeout=FOREVER))
+    assert parts.shown().step_deadline == NOW + 1.0
 
 
 def test_what_is_on_its_way_out_or_beside_is_no_news() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.activity import Activity
-from pool_service.core.commands import Prepare, SendSignal
+from pool_service.core.commands import Prepare, RecordLoad, SendSignal
 from pool_service.core.events import BecameReady
 from pool_service.core.server import Cause, Phase, Role, StopSignal
 from pool_service.core.table import Row
@@ -147,6 +147,14 @@ def test_a_successor_that_is_ready_is_the_models_server_with_all_who_hold_it() -
     assert not before.is_preempted
     assert parts.state.recycle_in_place == set()
     assert parts.state.unmeasured == {M2}
+
+
+def test_the_time_of_a_successors_load_is_recorded_as_of_any_other() -> None:
+    parts = limited()
+    _, successor = replacing(parts)
+    successor.is_spawned_here = True
+    ready(parts, successor)
+    assert [one.seconds for one in of_kind(parts.taken(), RecordLoad)] == [NOW - 985.0]
 
 
 def test_who_waits_for_what_was_to_go_gets_the_successor() -> None:

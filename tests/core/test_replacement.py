@@ -11,6 +11,7 @@ SERVER = made(
     generation=3,
     expected=50,
     expected_by=EstimateSource.OBSERVED,
+    usual_load_s=12.0,
     keep_alive=7.0,
     settings=replace(DEFAULTS, runtime_model="m", memory_limit=40),
 )
@@ -29,6 +30,7 @@ def test_a_successor_is_the_next_generation_and_needs_no_more_than_the_memory_li
     assert (successor.generation, successor.role) == (4, Role.SUCCESSOR)
     assert (successor.phase, successor.expected) == (Phase.QUEUED, 40)
     assert (successor.settings, successor.keep_alive) == (SERVER.settings, 7.0)
+    assert successor.usual_load_s == 12.0
     assert (successor.identity, successor.ready_at, successor.footprint) == (None, None, 0)
 
 

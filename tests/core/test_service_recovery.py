@@ -21,7 +21,7 @@ from pool_service.core.server import (
     ServerId,
     StopSignal,
 )
-from pool_service.core.types import Identity, Settings, SpawnedProcess
+from pool_service.core.types import FOREVER, Identity, Settings, SpawnedProcess
 from tests.core.acting import plan, report
 from tests.core.parts import (
     DEFAULTS,
@@ -108,6 +108,22 @@ def test_nothing_is_due_before_it_is_known_how_a_server_is() -> None:
     assert machine.handle(TimeReached(), 103.0) != []
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        replace(READY, phase=Phase.STARTING, ready_at=None),
+        replace(READY, phase=Phase.SPAWNING, ready_at=None, spawned_at=None, identity=None),
+    ],
+)
+def test_the_time_of_a_load_that_an_earlier_service_began_is_not_learnt(left: Server) -> None:
+    machine = recovering(left)
+    machine.handle(FOUND, 100.0)
+    ready = events.BecameReady(ServerId("m", 3), "http://127.0.0.1:1")
+    issued = machine.handle(ready, 130.0)
+    assert shown(machine).phase is Phase.READY
+    assert of_kind(issued, commands.RecordLoad) == []
+
+
 # --- the part alone -----------------------------------------------------------------------
 
 
@@ -137,11 +153,24 @@ def test_what_was_ready_is_given_to_nobody_before_it_has_proven_that() -> None:
     assert again.again
 
 
-def test_what_was_starting_has_what_is_left_of_its_limit_and_one_look() -> None:
-    parts = Parts()
-    taken_back(parts, made(phase=Phase.STARTING, step_deadline=NOW - 5.0))
+@pytest.mark.parametrize(
+    ("limit", "changes", "deadline"),
+    [
+        (120.0, {"spawned_at": NOW - 5.0}, NOW + 115.0),
+        (120.0, {"spawned_at": NOW - 125.0}, NOW + DEFAULTS.probe_timeout),
+        (120.0, {"spawned_at": NOW - 125.0, "suspended_s": 60.0}, NOW + 55.0),
+        # The earlier service knew another limit.
+        (120.0, {"spawned_at": NOW - 5.0, "step_deadline": FOREVER}, NOW + 115.0),
+        (FOREVER, {"spawned_at": NOW - 5.0, "step_deadline": NOW + 1.0}, FOREVER),
+    ],
+)
+def test_what_was_starting_has_what_is_left_of_its_limit_and_one_look(
+    limit: float, changes: dict[str, Field], deadline: float
+) -> None:
+    parts = Parts(defaults=replace(DEFAULTS, start_timeout=limit))
+    taken_back(parts, made(phase=Phase.STARTING, **changes))
     issued = adopted(parts)
-    assert parts.shown().step_deadline == NOW + DEFAULTS.probe_timeout
+    assert parts.shown().step_deadline == deadline
     assert not of_kind(issued, commands.AwaitReady)[0].again
 
 

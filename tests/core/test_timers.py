@@ -292,6 +292,19 @@ def test_a_drain_that_gets_time_back_is_published_and_a_stop_without_one_is_not(
     assert parts.shown("signalled").step_deadline == NOW + 700.0
 
 
+def test_the_time_for_which_a_start_was_suspended_is_recorded_with_its_deadline() -> None:
+    parts = Parts()
+    for model, changes in (("loads", {}), ("proves", {"ready_at": LOADED_AT})):
+        parts.there(model, Phase.STARTING, step_deadline=NOW + 10.0, **changes)
+    for _ in range(2):
+        reach(parts, NOW, away=600.0)
+    told = [one.server for one in of_kind(parts.taken(), Publish)]
+    assert [(one.model, one.suspended_s, one.step_deadline) for one in told] == [
+        ("loads", 600.0, NOW + 610.0),
+        ("loads", 1200.0, NOW + 1210.0),
+    ]
+
+
 def test_a_failure_is_forgotten_in_its_time_whatever_the_absence() -> None:
     parts = Parts()
     parts.there(phase=Phase.FAILED, step_deadline=NOW + 1.0)
