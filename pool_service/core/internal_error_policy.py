@@ -210,6 +210,9 @@ def _may_stay(server: Server, event: object) -> bool:
         return True
     # The phase waited for this event, and none like it follows.
     was_awaited = isinstance(event, TimeReached | ShutdownEscalated | _OF_A_START | LogRead)
+    if server.phase is Phase.STARTING:
+        # It becomes READY, exits, or stands still.
+        return not was_awaited
     return server.step_deadline < FOREVER and not was_awaited
 
 

@@ -17,6 +17,7 @@ from pool_service.core.events import (
     Prepared,
     ServerProbed,
     ShutdownEscalated,
+    TimeReached,
 )
 from pool_service.core.internal_error_policy import MAX_FAULTS, RETRY_PAUSE_S
 from pool_service.core.scheduler import Scheduler
@@ -115,6 +116,15 @@ def test_a_start_without_a_process_is_failed_for_a_moment_and_all_are_told() -> 
     server = parts.shown()
     assert (server.phase, server.retry_at, server.holds) == (Phase.FAILED, NOW + 2.0, 0)
     assert isinstance(server.failure, PoolError)
+
+
+@pytest.mark.parametrize("deadline", [NOW + 100.0, FOREVER])
+def test_a_load_goes_on_unless_what_it_waited_for_broke(deadline: float) -> None:
+    for event, issued in ((None, []), (TimeReached(), ["SendSignal"])):
+        parts = Parts()
+        row = parts.there(phase=Phase.STARTING, step_deadline=deadline)
+        assert breaks(parts, row, event) == issued
+        assert row.server.phase is (Phase.STOPPING if issued else Phase.STARTING)
 
 
 def test_a_ready_server_goes_on_with_its_holders_and_is_looked_at_after_a_pause() -> None:
