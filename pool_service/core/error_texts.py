@@ -23,9 +23,10 @@ from pool_service.core.errors import (
     StartTimeout,
 )
 from pool_service.core.limits import Limits
+from pool_service.core.liveness import WORKING_SHARE
 from pool_service.core.names import did_you_mean
 from pool_service.core.server import Server
-from pool_service.core.start_progress import COMPUTING_LIMIT_S, StartProgress
+from pool_service.core.stall import StallWatch
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Settings
 from pool_service.core.units import size
 
@@ -91,18 +92,22 @@ def start_timeout(server: Server) -> StartTimeout:
     )
 
 
-def stalled(progress: StartProgress, now: float) -> str:
+def stall_reason(watch: StallWatch, now: float) -> str:
     """Return in words for how long a start made no progress, and how far it had come."""
-    work, footprint = progress.last
-    still, empty = now - progress.moved_at, now - progress.loaded_at
+    work, footprint = watch.last_work, watch.last_footprint
+    still, empty = now - watch.moved_at, now - watch.loaded_at
+    taken = "" if footprint is None else f"; it took {size(footprint)} of memory"
+    if work is None:
+        return f"it took no more memory for {empty:.0f} s, and its work could not be read{taken}"
+    computes = work.processor_s - watch.work.processor_s > WORKING_SHARE * still
     what = (
-        f"stood still for {still:.0f} s while it started"
-        if empty < COMPUTING_LIMIT_S
-        else f"computed for {empty:.0f} s without reading anything or taking memory"
+        f"computed for {empty:.0f} s without reading anything or taking memory"
+        if computes
+        else f"stood still for {still:.0f} s while it started"
     )
     return (
-        f"it {what}; it had read {size(work.read)}, took {size(footprint)} of memory and had "
-        f"used {work.processor_s:.0f} s of processor time"
+        f"it {what}; it had read {size(work.read)} and used {work.processor_s:.0f} s of processor "
+        f"time{taken}"
     )
 
 

@@ -239,7 +239,7 @@ def became_ready(server: Server, endpoint: str, now: float, next_probe: float) -
 
 
 def out_of_time(server: Server, at: float) -> Server:
-    """Return a server that takes too long to start, to be stopped when its log is read, or `at`."""
+    """Return the server with `at` as the deadline by which its log has to be read."""
     return replace(server, step_deadline=at)
 
 

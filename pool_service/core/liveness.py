@@ -35,7 +35,7 @@ class Liveness:
     sick: int = 0
 
 
-def judged(
+def after_probe(
     before: Liveness | None, result: ProbeResult, now: float, longest_gap: float
 ) -> Liveness:
     """Return the findings after one more probe; longest_gap: seconds that keep the old ones."""

@@ -4,7 +4,7 @@ from pool_service.core import lifecycle as life
 from pool_service.core.commands import ProbeServer, RecordLoad
 from pool_service.core.error_texts import runtime_model_conflict
 from pool_service.core.events import BecameReady, ServerProbed
-from pool_service.core.liveness import judged, with_reuse
+from pool_service.core.liveness import after_probe, with_reuse
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase, Server
 from pool_service.core.state import PoolState
@@ -105,7 +105,7 @@ class ReadyServers:
             return
         interval = limits.probe_interval
         longest_gap = 2 * interval + server.settings.probe_timeout
-        row.liveness = liveness = judged(row.liveness, event.result, now, longest_gap)
+        row.liveness = liveness = after_probe(row.liveness, event.result, now, longest_gap)
         if liveness.missed >= limits.probe_limit:
             self._supervisor.supersede(server, Cause.WEDGED.value, now, at_once=True)
         elif liveness.sick >= limits.probe_limit:

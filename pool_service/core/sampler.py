@@ -12,7 +12,7 @@ from pool_service.core.error_containment import Containment
 from pool_service.core.events import MemorySampled
 from pool_service.core.ready_estimate import is_news, seconds_left
 from pool_service.core.server import Phase, Server
-from pool_service.core.start_progress import judged
+from pool_service.core.stall import after_sample
 from pool_service.core.state import PoolState
 from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, EstimateSource, MemorySample
@@ -114,10 +114,10 @@ class Sampler:
             server, identity = row.server, row.server.identity
             if row.is_adopting or identity is None:
                 return
-            row.start_progress = judged(
-                row.start_progress,
+            row.stall_watch = after_sample(
+                row.stall_watch,
                 sample.work.get(identity) if sample else None,
-                sample.footprints.get(identity, 0) if sample else 0,
+                sample.footprints.get(identity) if sample else None,
                 now=now,
                 stall_timeout=server.settings.stall_timeout,
                 was_ready=server.ready_at is not None,

@@ -11,8 +11,16 @@ from pool_service.core.activity import SeenUse
 from pool_service.core.errors import StartTimeout
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Phase, Role, Server, ServerId
-from pool_service.core.start_progress import StartProgress
+from pool_service.core.stall import StallWatch
 from pool_service.core.types import FOREVER
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The reason why a start is to be ended, in words, and the error for its waiters."""
+
+    why: str
+    error: StartTimeout
 
 
 @dataclass(slots=True, eq=False)
@@ -23,9 +31,8 @@ class Row:
     is_adopting: the process that an earlier service started is being looked for.
     is_spawned_here: its process was started by this service, not by an earlier one.
     is_estimating: an estimate or a download is under way.
-    timed_out: why a start is to be ended, in words, and the error for its waiters, while the last
-    lines of its log are being read.
-    start_progress: how the start has got on, by the memory samples of this service.
+    timed_out: why a start is to be ended, while the last lines of its log are being read.
+    stall_watch: how the start has got on, by the memory samples of this service.
     lost_ports: how many processes of this start lost their port to another program.
     is_checking: an idle check is under way.
     is_check_stale: that check began before the stop, so its result does not count.
@@ -45,8 +52,8 @@ class Row:
     is_adopting: bool = False
     is_spawned_here: bool = False
     is_estimating: bool = False
-    timed_out: tuple[str, StartTimeout] | None = None
-    start_progress: StartProgress | None = None
+    timed_out: TimedOut | None = None
+    stall_watch: StallWatch | None = None
     lost_ports: int = 0
     is_checking: bool = False
     is_check_stale: bool = False
@@ -81,7 +88,7 @@ class Row:
             self.end_preemption()
             self.busy_until = self.seen_use = self.liveness = None
         if phase is not Phase.STARTING:
-            self.timed_out = self.start_progress = None
+            self.timed_out = self.stall_watch = None
         if phase is not Phase.STOPPING:
             self.is_check_stale = False
         if phase in (Phase.READY, Phase.FAILED):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import ReadLog
 from pool_service.core.error_containment import Containment
-from pool_service.core.error_texts import pool_full, stalled, start_stalled, start_timeout
+from pool_service.core.error_texts import pool_full, stall_reason, start_stalled, start_timeout
 from pool_service.core.errors import StartTimeout
 from pool_service.core.events import LogRead, TimeReached
 from pool_service.core.idle import IdleChecks
@@ -13,11 +13,11 @@ from pool_service.core.readiness import ReadyServers
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.server import Cause, Phase
-from pool_service.core.start_progress import has_stalled, resumed
+from pool_service.core.stall import after_suspension, has_stalled
 from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.supervisor import Supervisor
-from pool_service.core.table import Row
+from pool_service.core.table import Row, TimedOut
 
 DELAYED_WHILE_AWAY = frozenset({Phase.QUEUED, Phase.STARTING, Phase.STOPPING, Phase.BACKING_OFF})
 """Phases whose deadlines are put off by the time for which the service did not run."""
@@ -72,8 +72,8 @@ class Timers:
         def resume(row: Row) -> None:
             server = row.server
             row.liveness = None
-            if row.start_progress is not None:
-                row.start_progress = resumed(row.start_progress, away)
+            if row.stall_watch is not None:
+                row.stall_watch = after_suspension(row.stall_watch, away)
             if server.phase is Phase.READY:
                 self._state.put_unpublished(life.spared(server, now))
             elif server.phase in DELAYED_WHILE_AWAY:
@@ -118,17 +118,17 @@ class Timers:
         """End each start that has made no progress for its stall timeout, after a sample."""
 
         def review(row: Row) -> None:
-            progress, stall_timeout = row.start_progress, row.server.settings.stall_timeout
-            if progress is None or row.is_adopting or row.timed_out is not None:
+            watch, stall_timeout = row.stall_watch, row.server.settings.stall_timeout
+            if watch is None or row.is_adopting or row.timed_out is not None:
                 return
-            if has_stalled(progress, now, stall_timeout):
-                why = stalled(progress, now)
+            if has_stalled(watch, now, stall_timeout):
+                why = stall_reason(watch, now)
                 self._begin_time_out(row, why, start_stalled(row.server, why), now)
 
         self._containment.each(self._state.table.of(Phase.STARTING), review, now)
 
     def _time_out(self, row: Row, now: float) -> None:
-        """Read the log of a start that took too long; stop it when even that takes too long."""
+        """Begin to end a start at its deadline, or end it if reading its log took LOG_TIMEOUT_S."""
         if row.timed_out is None:
             why = Cause.START_TIMEOUT.value
             self._begin_time_out(row, why, start_timeout(row.server), now)
@@ -136,7 +136,7 @@ class Timers:
             self.on_log_read(row, LogRead(row.server.id, ()), now)
 
     def _begin_time_out(self, row: Row, why: str, error: StartTimeout, now: float) -> None:
-        row.timed_out = why, error
+        row.timed_out = TimedOut(why, error)
         self._state.put_unpublished(life.out_of_time(row.server, now + LOG_TIMEOUT_S))
         self._state.commands.append(ReadLog(row.server.id, row.server.log_path))
 
@@ -145,8 +145,8 @@ class Timers:
         server = row.server
         if row.timed_out is None:
             return
-        why, error = row.timed_out
-        error = replace(error, last_lines=event.last_lines)
+        why = row.timed_out.why
+        error = replace(row.timed_out.error, last_lines=event.last_lines)
         if server.is_current:
             self._state.fail_waiters(server.model, error)
         self._supervisor.stop(life.barred(server, now, error), Cause.START_TIMEOUT, now, why)

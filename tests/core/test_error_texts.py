@@ -1,6 +1,9 @@
 """The errors that callers are told, by values."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import repeat
 
 import pytest
 
@@ -13,7 +16,9 @@ from pool_service.core.errors import (
     StartFailed,
 )
 from pool_service.core.server import Phase, Server
-from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Settings
+from pool_service.core.stall import after_sample, has_stalled
+from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Settings, Work
+from pool_service.core.units import size
 from tests.core.ends import LIMITS, ended
 
 SETTINGS = Settings(runtime_model="org/m")
@@ -68,6 +73,45 @@ def test_a_start_limit_is_told_in_seconds_unless_it_was_raised_since(
 ) -> None:
     settings = replace(SETTINGS, start_timeout=limit)
     assert told in str(error_texts.start_timeout(replace(server(), settings=settings)))
+
+
+def stalled_by(
+    works: Iterable[Work | None], footprint: int | None, stall_timeout: float, every: float = 1.0
+) -> str:
+    """Return the reason why a start of such works, sample after sample, is ended."""
+    now, watch = 0.0, after_sample(None, None, footprint, now=0.0, stall_timeout=stall_timeout)
+    for work in works:
+        if has_stalled(watch, now, stall_timeout):
+            break
+        now += every
+        watch = after_sample(watch, work, footprint, now=now, stall_timeout=stall_timeout)
+    return error_texts.stall_reason(watch, now)
+
+
+@pytest.mark.parametrize("stall_timeout", [60.0, 900.0])
+def test_a_start_that_slept_is_not_said_to_have_computed(stall_timeout: float) -> None:
+    asleep = repeat(Work(requested=5_000_000, processor_s=7.0))
+    told = stalled_by(asleep, 3 * 10**9, stall_timeout)
+    assert told == (
+        f"it stood still for {stall_timeout:.0f} s while it started; it had read {size(5_000_000)} "
+        f"and used 7 s of processor time; it took {size(3 * 10**9)} of memory"
+    )
+
+
+def test_a_start_that_only_computed_is_told_from_one_that_then_stood_still() -> None:
+    computed = [Work(processor_s=float(second)) for second in range(2000)]
+    told = stalled_by(computed, 0, 60.0)
+    assert re.match(r"it computed for 6[56]\d s without reading anything or taking memory; ", told)
+    slept = [*computed[:400], *repeat(computed[400], 100)]
+    assert stalled_by(slept, 0, 60.0).startswith("it stood still for 60 s while it started; ")
+
+
+def test_nothing_is_said_of_a_start_that_could_not_be_read() -> None:
+    told = stalled_by(repeat(None), 3 * 10**9, 60.0)
+    assert re.match(r"it took no more memory for 6\d\d s, and its work could not be read; ", told)
+    assert told.endswith(f"; it took {size(3 * 10**9)} of memory")
+    told = stalled_by(repeat(None), None, 60.0)
+    assert told.endswith("its work could not be read")
 
 
 def test_a_crash_loop_says_what_it_is_and_what_to_do() -> None:

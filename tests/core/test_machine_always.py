@@ -27,7 +27,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.results import Every
 from pool_service.core.server import Phase, Server
-from pool_service.core.start_progress import PROGRESS_BYTES
+from pool_service.core.stall import PROGRESS_BYTES
 from pool_service.core.types import FOREVER, Diagnosis, ProbeResult, Settings
 from tests.core.acting import NEEDS, badly, broken, drive, drive_on, look, report, well
 from tests.core.invariants import Ledger

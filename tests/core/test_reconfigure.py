@@ -12,6 +12,7 @@ from pool_service.core.events import ReloadRequested
 from pool_service.core.limits import Limits
 from pool_service.core.results import Reloaded
 from pool_service.core.server import Phase, Role
+from pool_service.core.table import TimedOut
 from pool_service.core.types import FOREVER, Settings
 from tests.core.parts import DEFAULTS, M1, NOW, Field, Parts, kinds, of_kind, refused
 
@@ -102,7 +103,7 @@ def test_a_start_without_a_limit_is_limited_again_by_a_reload() -> None:
 def test_a_start_whose_log_is_read_ends_after_that_whatever_the_configuration_says() -> None:
     parts = Parts()
     row = parts.there(phase=Phase.STARTING, step_deadline=NOW + 1.0)
-    row.timed_out = "it took too long", StartTimeout("it took too long")
+    row.timed_out = TimedOut("it took too long", StartTimeout("it took too long"))
     reload(parts, defaults=replace(DEFAULTS, start_timeout=FOREVER))
     assert parts.shown().step_deadline == NOW + 1.0
 

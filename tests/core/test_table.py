@@ -10,8 +10,8 @@ from pool_service.core.activity import SeenUse
 from pool_service.core.errors import StartTimeout
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Phase, Role, Server, ServerId
-from pool_service.core.start_progress import judged
-from pool_service.core.table import Row, ServerTable
+from pool_service.core.stall import after_sample
+from pool_service.core.table import Row, ServerTable, TimedOut
 from pool_service.core.types import Identity, Settings
 
 SETTINGS = Settings(runtime_model="org/m")
@@ -172,8 +172,8 @@ def marked() -> Row:
     return Row(
         server(),
         is_estimating=True,
-        timed_out=("it stood still", StartTimeout("it stood still")),
-        start_progress=judged(None, None, 0, now=1.0, stall_timeout=60.0),
+        timed_out=TimedOut("it stood still", StartTimeout("it stood still")),
+        stall_watch=after_sample(None, None, 0, now=1.0, stall_timeout=60.0),
         lost_ports=2,
         is_checking=True,
         is_check_stale=True,
@@ -191,7 +191,7 @@ def marked() -> Row:
     [
         (Phase.QUEUED, {"is_estimating", "lost_ports"}),
         (Phase.PREPARING, {"lost_ports"}),
-        (Phase.STARTING, {"timed_out", "start_progress", "lost_ports"}),
+        (Phase.STARTING, {"timed_out", "stall_watch", "lost_ports"}),
         (
             Phase.READY,
             {

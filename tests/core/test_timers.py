@@ -11,7 +11,6 @@ from pool_service.core.commands import (
     ReadLog,
     SendSignal,
 )
-from pool_service.core.error_texts import stalled
 from pool_service.core.errors import StartTimeout
 from pool_service.core.events import (
     LogRead,
@@ -21,7 +20,6 @@ from pool_service.core.events import (
 from pool_service.core.lifecycle import RESUMED_GRACE_S
 from pool_service.core.liveness import Liveness
 from pool_service.core.server import Cause, Phase, Role, StopSignal
-from pool_service.core.start_progress import COMPUTING_LIMIT_S, judged
 from pool_service.core.timers import LOG_TIMEOUT_S
 from pool_service.core.types import FOREVER, Work
 from tests.core.parts import (
@@ -224,21 +222,6 @@ def test_a_start_that_stands_still_is_ended_and_its_error_says_how_far_it_was() 
     assert parts.shown().stop_cause is Cause.START_TIMEOUT
     assert "stood still for 60 s" in parts.shown().detail
     assert parts.shown().failure == error, "for those who ask while it ends, too"
-
-
-@pytest.mark.parametrize(
-    ("computed", "told"),
-    [
-        (400.0, "it stood still for 60 s while it started"),
-        (COMPUTING_LIMIT_S, "it computed for 660 s without reading anything or taking memory"),
-    ],
-)
-def test_a_start_that_only_computed_is_told_from_one_that_then_stood_still(
-    computed: float, told: str
-) -> None:
-    progress = judged(None, Work(), 0, now=NOW, stall_timeout=STALL)
-    progress = replace(progress, moved_at=NOW + computed)
-    assert stalled(progress, NOW + computed + STALL).startswith(told)
 
 
 def test_a_start_that_is_being_adopted_is_not_judged() -> None:

@@ -18,7 +18,7 @@ from pool_service.core.liveness import WORKING_SHARE
 from pool_service.core.results import Ensured
 from pool_service.core.sampler import FAST_PAUSE_S
 from pool_service.core.server import Cause, Phase, StopSignal
-from pool_service.core.start_progress import COMPUTING_LIMIT_S
+from pool_service.core.stall import COMPUTING_LIMIT_S
 from pool_service.core.timers import LOG_TIMEOUT_S
 from pool_service.core.types import FOREVER
 from tests.pool.running import LIMITS, now, running

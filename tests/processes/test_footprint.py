@@ -13,12 +13,12 @@ import pytest
 
 from pool_service.adapters.memory.footprint import Footprints, work_of
 from pool_service.adapters.process.identity import identity_of
-from pool_service.core.start_progress import StartProgress, has_stalled, judged
+from pool_service.core.stall import StallWatch, after_sample, has_stalled
 from pool_service.core.types import Identity
 
 pytestmark = pytest.mark.quick
 
-Looks = Callable[[StartProgress | None, float], StartProgress]
+Looks = Callable[[StallWatch | None, float], StallWatch]
 
 MEGABYTES = 64
 
@@ -112,10 +112,10 @@ def working(code: str, *arguments: object) -> Iterator[tuple["subprocess.Popen[b
         assert leader
         footprints = Footprints()
 
-        def look(before: StartProgress | None, now: float) -> StartProgress:
+        def look(before: StallWatch | None, now: float) -> StallWatch:
             trees = footprints.trees([leader])
             work, footprint = work_of(trees[leader]), footprints.of(trees)[leader]
-            return judged(before, work, footprint, now=now, stall_timeout=STALL_S)
+            return after_sample(before, work, footprint, now=now, stall_timeout=STALL_S)
 
         try:
             yield process, look

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.liveness import WORKING_SHARE
-from pool_service.core.start_progress import (
+from pool_service.core.stall import (
     COMPUTING_LIMIT_S,
     PROGRESS_BYTES,
-    StartProgress,
+    PROVING_LIMIT_S,
+    StallWatch,
+    after_sample,
+    after_suspension,
     has_stalled,
-    judged,
-    resumed,
 )
 from pool_service.core.types import FOREVER, Work
 
@@ -24,17 +25,17 @@ WORKING_S = WORKING_SHARE * STALL_S
 
 
 def seen(
-    before: StartProgress | None,
+    before: StallWatch | None,
     work: Work | None,
     now: float,
-    footprint: int = FOOTPRINT,
+    footprint: int | None = FOOTPRINT,
     *,
     was_ready: bool = False,
-) -> StartProgress:
-    return judged(before, work, footprint, now=now, stall_timeout=STALL_S, was_ready=was_ready)
+) -> StallWatch:
+    return after_sample(before, work, footprint, now=now, stall_timeout=STALL_S, was_ready=was_ready)
 
 
-def begun() -> StartProgress:
+def begun() -> StallWatch:
     return seen(None, WORK, BEGAN)
 
 
@@ -109,9 +110,9 @@ def test_after_a_process_of_the_tree_has_gone_with_its_counters_the_others_count
 def test_while_nothing_can_be_told_nothing_is_held_against_a_start_for_ten_minutes() -> None:
     progress = begun()
     for at in (BEGAN + 300.0, BEGAN + COMPUTING_LIMIT_S - 1.0, BEGAN + COMPUTING_LIMIT_S):
-        progress = seen(progress, None, at, footprint=0)
+        progress = seen(progress, None, at, footprint=None)
     assert progress.moved_at == BEGAN + COMPUTING_LIMIT_S - 1.0
-    assert progress.last == (WORK, 0)
+    assert (progress.last_work, progress.last_footprint) == (WORK, FOOTPRINT)
 
 
 def test_for_a_server_that_was_ready_before_any_processor_time_is_progress() -> None:
@@ -121,8 +122,21 @@ def test_for_a_server_that_was_ready_before_any_processor_time_is_progress() -> 
     assert seen(begun(), WORK, BEGAN + 50.0, was_ready=True).moved_at == BEGAN
 
 
+@pytest.mark.parametrize(
+    ("share", "limit"), [(0.001, PROVING_LIMIT_S), (2 * WORKING_SHARE, COMPUTING_LIMIT_S)]
+)
+def test_a_server_that_hangs_since_it_was_ready_is_found_out_unless_it_works(
+    share: float, limit: float
+) -> None:
+    progress, now, used = begun(), BEGAN, WORK.processor_s
+    while not has_stalled(progress, now, STALL_S):
+        now, used = now + 1.0, used + share
+        progress = seen(progress, replace(WORK, processor_s=used), now, was_ready=True)
+    assert now - BEGAN == pytest.approx(limit + STALL_S, abs=STALL_S / 2 + 1.0)
+
+
 def test_time_in_which_nothing_ran_does_not_count() -> None:
-    progress = resumed(begun(), 3600.0)
+    progress = after_suspension(begun(), 3600.0)
     assert not has_stalled(progress, BEGAN + 3600.0 + STALL_S - 1.0, STALL_S)
     assert has_stalled(progress, BEGAN + 3600.0 + STALL_S, STALL_S)
 
