@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pool_service.core.errors import PoolError
+from pool_service.core.ready_estimate import MAX_SHARE
 from pool_service.core.server import (
     NOT_BEGUN,
     Cause,
@@ -156,7 +157,7 @@ def measured(server: Server, footprint: int, sampled_at: float) -> Server:
         return server
     server = replace(server, footprint=footprint, peak=max(server.peak, footprint))
     if server.phase is Phase.STARTING and server.expected:
-        progress = max(server.progress or 0.0, min(footprint / server.expected, 0.99))
+        progress = max(server.progress or 0.0, min(footprint / server.expected, MAX_SHARE))
         return replace(server, progress=progress)
     if not tells_need:
         return server

@@ -5,11 +5,16 @@
 2. Earlier loads with the same settings say it from the beginning. The nearer their time is, the
    more the rate counts, so that a load from a slow disk is noticed.
 3. A load that takes longer than earlier ones is estimated by its rate alone.
+4. A load that has all its memory, or takes none at present, still has to compute: its rate says
+   nothing of that. The time that was told stays, and passes.
 """
 
 MIN_SHARE = 0.2
 MIN_ELAPSED_S = 2.0
 """The least share and time of a load by which its rate is known."""
+
+MAX_SHARE = 0.99
+"""The largest share of its load that a start shows before it is READY."""
 
 NOTICED_S = 2.0
 NOTICED_SHARE = 0.2
@@ -24,7 +29,7 @@ def seconds_left(elapsed: float, share: float | None, usual: float | None) -> fl
     seconds that earlier loads took, None if none is known.
     """
     by_rate = None
-    if share is not None and share >= MIN_SHARE and elapsed >= MIN_ELAPSED_S:
+    if share is not None and MIN_SHARE <= share < MAX_SHARE and elapsed >= MIN_ELAPSED_S:
         by_rate = elapsed * (1.0 - share) / share
     if usual is None or elapsed >= usual:
         return by_rate

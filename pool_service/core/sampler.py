@@ -12,7 +12,7 @@ from pool_service.core.error_containment import Containment
 from pool_service.core.events import MemorySampled
 from pool_service.core.ready_estimate import is_news, seconds_left
 from pool_service.core.server import Phase, Server
-from pool_service.core.stall import after_sample
+from pool_service.core.stall import StallWatch, after_sample
 from pool_service.core.state import PoolState
 from pool_service.core.table import Row
 from pool_service.core.types import FOREVER, EstimateSource, MemorySample
@@ -138,7 +138,7 @@ class Sampler:
             needed = life.bounded(server, measured.peak)
             self._state.commands.append(RecordUsage(server.settings, needed))
         if server.phase is Phase.STARTING:
-            measured = _with_ready_estimate(measured, now)
+            measured = _with_ready_estimate(measured, row.stall_watch, now)
         self.put_progress(server, measured)
 
     def put_progress(self, server: Server, changed: Server) -> None:
@@ -196,12 +196,14 @@ class Sampler:
         return any(not _is_estimating(table.find(one)) for one in self._state.queue)
 
 
-def _with_ready_estimate(server: Server, now: float) -> Server:
+def _with_ready_estimate(server: Server, watch: StallWatch | None, now: float) -> Server:
     """Return a STARTING server with the time at which it is expected to be READY.
 
-    The time stays if it has passed, and nothing tells another one.
+    The time stays, even if it has passed, while the load takes nothing or nothing tells another.
     """
     if server.spawned_at is None or server.ready_at is not None:
+        return server
+    if watch is not None and watch.loaded_at < now:
         return server
     elapsed = now - server.spawned_at - server.suspended_s
     is_guess = server.expected_by is EstimateSource.UNKNOWN

@@ -3,6 +3,7 @@
 import pytest
 
 from pool_service.core.ready_estimate import (
+    MAX_SHARE,
     MIN_ELAPSED_S,
     MIN_SHARE,
     NOTICED_S,
@@ -13,7 +14,7 @@ from pool_service.core.ready_estimate import (
 
 def test_without_earlier_loads_the_rate_tells_it_as_soon_as_it_says_something() -> None:
     assert seconds_left(10.0, 0.25, None) == pytest.approx(30.0)
-    assert seconds_left(10.0, 1.0, None) == 0.0
+    assert seconds_left(10.0, 0.8, None) == pytest.approx(2.5)
     assert seconds_left(10.0, MIN_SHARE - 0.01, None) is None
     assert seconds_left(MIN_ELAPSED_S - 0.1, 0.5, None) is None
     assert seconds_left(10.0, None, None) is None
@@ -22,6 +23,12 @@ def test_without_earlier_loads_the_rate_tells_it_as_soon_as_it_says_something() 
 def test_earlier_loads_tell_it_from_the_beginning() -> None:
     assert seconds_left(0.0, None, 40.0) == 40.0
     assert seconds_left(10.0, 0.1, 40.0) == 30.0
+
+
+def test_what_is_left_when_all_memory_is_taken_is_told_by_earlier_loads_alone() -> None:
+    assert seconds_left(10.0, MAX_SHARE, None) is None
+    assert seconds_left(10.0, MAX_SHARE, 40.0) == 30.0
+    assert seconds_left(50.0, MAX_SHARE, 40.0) is None
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])

@@ -330,12 +330,12 @@ def test_when_a_start_will_be_ready_is_published_seldom_however_often_it_is_esti
     parts.there(
         phase=Phase.STARTING,
         spawned_at=NOW,
-        expected=10**6,
+        expected=10**9,
         expected_by=EstimateSource.WEIGHTS,
         usual_load_s=60.0,
         expected_ready_at=NOW + 60.0,
     )
-    told = told_of(parts, lambda passed: 10**6 * passed / 60 + 5_000 * (passed % 1))
+    told = told_of(parts, lambda passed: 10**9 * passed / 60 + 5_000_000 * (passed % 1))
     assert told == [pytest.approx(NOW + 60.0, abs=NOTICED_S)] * len(told)
     assert len(told) <= 1 / PROGRESS_STEP, "published with the steps of its progress alone"
 
@@ -345,12 +345,12 @@ def test_a_start_that_is_slower_than_the_ones_before_is_expected_later_and_later
     parts.there(
         phase=Phase.STARTING,
         spawned_at=NOW,
-        expected=10**6,
+        expected=10**9,
         expected_by=EstimateSource.WEIGHTS,
         usual_load_s=20.0,
         expected_ready_at=NOW + 20.0,
     )
-    told = told_of(parts, lambda passed: 10**6 * passed / 60)
+    told = told_of(parts, lambda passed: 10**9 * passed / 60)
     assert told[-1] == pytest.approx(NOW + 60.0, abs=NOTICED_S)
     assert len(told) <= 1 / PROGRESS_STEP + 8
 
@@ -360,10 +360,36 @@ def test_a_guess_of_its_memory_tells_nothing_of_when_a_start_is_ready() -> None:
     parts.there(
         phase=Phase.STARTING,
         spawned_at=NOW,
-        expected=10**6,
+        expected=10**9,
         expected_by=EstimateSource.UNKNOWN,
     )
-    assert set(told_of(parts, lambda passed: 10**6 * passed / 60)) == {None}
+    assert set(told_of(parts, lambda passed: 10**9 * passed / 60)) == {None}
+
+
+@pytest.mark.parametrize(
+    "took",
+    [
+        lambda passed: 10**9 * passed / 20,
+        lambda passed: 10**9 * min(passed / 20, 0.9),
+    ],
+    ids=["more than was expected", "less than was expected"],
+)
+@pytest.mark.parametrize("usual_load_s", [20.0, None])
+def test_while_a_start_with_all_its_memory_still_computes_no_other_time_is_told(
+    took: Callable[[float], float], usual_load_s: float | None
+) -> None:
+    parts = Parts()
+    parts.there(
+        phase=Phase.STARTING,
+        spawned_at=NOW,
+        expected=10**9,
+        expected_by=EstimateSource.WEIGHTS,
+        usual_load_s=usual_load_s,
+        expected_ready_at=NOW + 20.0 if usual_load_s else None,
+    )
+    told = told_of(parts, took)
+    assert told[-1] == pytest.approx(NOW + 20.0, abs=NOTICED_S)
+    assert len(told) <= 1 / PROGRESS_STEP + 2
 
 
 def test_samples_are_rare_where_nothing_runs_and_frequent_where_something_starts() -> None:
