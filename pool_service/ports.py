@@ -138,7 +138,7 @@ class Standbys(Protocol):
     def keep(self, settings: Settings, *, wanted: int, allowed: int, refill: bool) -> None:
         """Set how many standbys to keep for servers with these settings; return at once.
 
-        wanted: the number that is needed; 0 keeps none and prepares none.
+        wanted: how many to keep if memory permits; 0: none, and none is prepared.
         allowed: the number that memory permits; standbys beyond it are ended.
         refill: whether missing standbys may be started now.
         """

@@ -34,7 +34,7 @@ class SampleMemory:
 class KeepStandbys:
     """Set how many standby processes there may be for these settings; nothing answers.
 
-    wanted: the number that is needed, or configured if that is more.
+    wanted: how many to keep if memory permits; 0: none, and none is prepared.
     allowed: the number of these that fits in memory.
     refill: start missing ones; False: only end those too many.
     """

@@ -31,7 +31,7 @@ def drains_first(server: Server) -> bool:
     No if the server drains itself after SIGTERM, which also keeps new requests out; nor if it
     never was READY, so that nothing can be in flight.
     """
-    if server.ready_at is None or server.stop_signal is not None:
+    if not server.was_ready or server.stop_signal is not None:
         return False
     drains_itself = server.plan is not None and server.plan.drains
     return not drains_itself
@@ -65,7 +65,7 @@ def seen_busy(server: Server, now: float) -> Server:
 
 def drain_time(server: Server, report: ExitReport, now: float) -> float:
     """Return the seconds for processes left behind to drain; 0 unless SIGTERM ended the server."""
-    if server.ready_at is None:
+    if not server.was_ready:
         return 0.0
     if server.phase is not Phase.STOPPING:
         return server.settings.drain_timeout if report.signal == SIGTERM else 0.0

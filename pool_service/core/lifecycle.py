@@ -219,7 +219,7 @@ def with_start_limit(server: Server, now: float) -> Server:
     service and has to prove that anew.
     """
     began = now
-    if server.spawned_at is not None and server.ready_at is None:
+    if server.spawned_at is not None and not server.was_ready:
         began = server.spawned_at + server.suspended_s
     return replace(server, step_deadline=began + server.settings.start_timeout)
 
@@ -234,9 +234,14 @@ def became_ready(server: Server, endpoint: str, now: float, next_probe: float) -
         progress=None,
         expected_ready_at=None,
     )
-    if server.ready_at is not None:
+    if server.was_ready:
         return spared(server, now)
     return replace(server, ready_at=now, last_used_at=now)
+
+
+def timed_out(server: Server, error: PoolError) -> Server:
+    """Return a server whose start took too long, with the error for its waiters."""
+    return replace(server, failure=error)
 
 
 def out_of_time(server: Server, at: float) -> Server:
@@ -258,7 +263,7 @@ def spared(server: Server, now: float) -> Server:
 
 def delayed(server: Server, seconds: float) -> Server:
     """Return the server with its deadlines put off by the seconds that the service did not run."""
-    is_start = server.phase is Phase.STARTING and server.ready_at is None
+    is_start = server.phase is Phase.STARTING and not server.was_ready
     return replace(
         server,
         step_deadline=server.step_deadline + seconds,
@@ -288,7 +293,7 @@ def signalled(server: Server, stop: StopSignal, now: float, *, escalated: bool =
     3. An escalated stop waits only ESCALATION_PAUSE_S after SIGTERM.
     """
     gentle = stop is StopSignal.TERMINATE
-    drains = gentle and server.ready_at is not None
+    drains = gentle and server.was_ready
     limit = server.settings.drain_timeout if drains else server.settings.stop_timeout
     if drains and server.drain_by is not None:
         limit = max(server.drain_by - now, server.settings.stop_timeout)
@@ -415,6 +420,13 @@ def without_process(server: Server) -> Server:
         progress=None,
         expected_ready_at=None,
     )
+
+
+def with_reuse(server: Server, reused_tokens: int) -> Server:
+    """Return the server with the tokens that it reports as reused; a count never falls."""
+    if reused_tokens <= server.reused_tokens:
+        return server
+    return replace(server, reused_tokens=reused_tokens)
 
 
 def probe_due(server: Server, at: float) -> Server:

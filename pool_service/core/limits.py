@@ -31,8 +31,8 @@ class Limits:
     queue_limit: models that may be queued.
     queue_timeout: how long a model may be queued.
     sample_interval: between memory samples while nothing starts.
-    standby: standby processes to keep while it is quiet.
-    standby_max: standby processes to keep after that many models started together.
+    standby: standby processes to keep at least.
+    standby_max: at most, after that many models started together.
     groups: servers of each group that there may be at a time.
     """
 

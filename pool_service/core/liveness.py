@@ -9,9 +9,8 @@
 5. After a gap between probes, such as a suspend of the machine, counting begins anew.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pool_service.core.server import Server
 from pool_service.core.types import ProbeResult
 
 WORKING_SHARE = 0.05
@@ -57,10 +56,3 @@ def _works(before: Liveness, result: ProbeResult, now: float) -> bool:
     if not before.progress or not result.progress:
         return True
     return result.progress[0] - before.progress[0] >= WORKING_SHARE * (now - before.at)
-
-
-def with_reuse(server: Server, result: ProbeResult) -> Server:
-    """Return the server with the tokens that it reports as reused; a count never falls."""
-    if result.reused_tokens <= server.reused_tokens:
-        return server
-    return replace(server, reused_tokens=result.reused_tokens)

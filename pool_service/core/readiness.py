@@ -4,7 +4,7 @@ from pool_service.core import lifecycle as life
 from pool_service.core.commands import ProbeServer, RecordLoad
 from pool_service.core.error_texts import runtime_model_conflict
 from pool_service.core.events import BecameReady, ServerProbed
-from pool_service.core.liveness import after_probe, with_reuse
+from pool_service.core.liveness import after_probe
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase, Server
 from pool_service.core.state import PoolState
@@ -113,12 +113,12 @@ class ReadyServers:
         else:
             is_well = event.result.answered and event.result.healthy
             due = self.next_probe(now) if is_well else now + interval
-            self._state.put_unpublished(life.probe_due(with_reuse(server, event.result), due))
+            server = life.with_reuse(server, event.result.reused_tokens)
+            self._state.put_unpublished(life.probe_due(server, due))
 
     def on_listener_lost(self, row: Row, now: float) -> None:
         """Supersede a server that lost its endpoint, which another program may have taken."""
         server = row.server
-        # READY under an earlier service, and not proven yet.
-        was_ready = server.phase is Phase.STARTING and server.ready_at is not None
-        if (server.phase is Phase.READY or was_ready) and not self._state.is_closing:
+        is_unproven = server.phase is Phase.STARTING and server.was_ready
+        if (server.phase is Phase.READY or is_unproven) and not self._state.is_closing:
             self._supervisor.supersede(server, LISTENER_LOST, now)

@@ -38,7 +38,7 @@ def delay(server: Server, limits: Limits) -> float:
        0.5 to 1 as jitter. So the first pause of a server that was READY comes after its second
        crash, and is up to twice `backoff_initial`.
     """
-    if len(server.crashes) == 1 and server.ready_at is not None:
+    if len(server.crashes) == 1 and server.was_ready:
         return 0.0
     doubled = limits.backoff_initial * 2.0 ** (len(server.crashes) - 1)
     spread = crc32(f"{server.model}#{server.generation}".encode()) / 2**32

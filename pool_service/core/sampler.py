@@ -120,7 +120,7 @@ class Sampler:
                 sample.footprints.get(identity) if sample else None,
                 now=now,
                 stall_timeout=server.settings.stall_timeout,
-                was_ready=server.ready_at is not None,
+                was_ready=server.was_ready,
             )
 
         self._containment.each(self._state.table.of(Phase.STARTING), judge, now)
@@ -128,7 +128,7 @@ class Sampler:
     def _measure(self, row: Row, now: float) -> None:
         """Apply the last sample to one server in it."""
         server, began = row.server, self._began_at
-        if server.ready_at is None or life.saw_ready(server, began):
+        if not server.was_ready or life.saw_ready(server, began):
             self._state.unmeasured.discard(server.id)
         footprints = self.last.footprints if self.last else {}
         if server.identity is None or server.identity not in footprints:
@@ -201,7 +201,7 @@ def _with_ready_estimate(server: Server, watch: StallWatch | None, now: float) -
 
     The time stays, even if it has passed, while the load takes nothing or nothing tells another.
     """
-    if server.spawned_at is None or server.ready_at is not None:
+    if server.spawned_at is None or server.was_ready:
         return server
     if watch is not None and watch.loaded_at < now:
         return server

@@ -168,6 +168,14 @@ class Server:
         return self.role is Role.CURRENT
 
     @property
+    def was_ready(self) -> bool:
+        """Whether its process was READY before: one that STARTS has to prove that anew.
+
+        It did so under an earlier service, so that it is not loading the model.
+        """
+        return self.ready_at is not None
+
+    @property
     def last_generation(self) -> int:
         """The last generation given out for the model; the next process gets a higher one.
 

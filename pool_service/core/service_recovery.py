@@ -151,11 +151,11 @@ class Recovery:
         if server.phase is Phase.STOPPING:
             self._stopper.drain(server, now)
             return
-        if server.ready_at is None:
+        if server.was_ready:
+            state.put(adoption.unproven(server, now))
+        else:
             self._settle(server.id)
             state.put(adoption.rejoined(server, now))
-        else:
-            state.put(adoption.unproven(server, now))
         self._supervisor.await_ready(server)
 
     def on_orphans_found(self, event: OrphansFound, now: float) -> None:

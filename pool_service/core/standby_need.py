@@ -17,29 +17,30 @@ started together, and ended together when they were idle, find standbys when the
 class StandbyNeed:
     """Remember the bursts of the last NEED_MEMORY_S seconds.
 
-    A burst is a number of starts between which there is no time to make new standbys. It counts
-    models rather than starts: one model that crashes again and again needs no more than one.
+    A burst is a series of starts without BURST_GAP_S in which nothing starts, so that no new
+    standbys were made between them. It counts models rather than starts: one model that crashes
+    again and again needs no more than one.
     """
 
     def __init__(self) -> None:
-        # Of the last burst.
+        # The models of the present burst.
         self._models: set[str] = set()
-        # FOREVER while something is on its way.
-        self._calm_since = -FOREVER
-        # The time and size of each burst, as far as no later one was as large.
+        # Since when nothing starts; FOREVER while something does.
+        self._none_starting_since = -FOREVER
+        # (time, size) of past bursts, sizes falling.
         self._bursts: deque[tuple[float, int]] = deque()
 
-    def note(self, starting: AbstractSet[str], now: float, *, is_calm: bool) -> None:
-        """Note the models that start at present; is_calm: nothing is on its way."""
-        if starting and now - self._calm_since >= BURST_GAP_S:
+    def note(self, starting: AbstractSet[str], now: float, *, starts_any: bool) -> None:
+        """Note the models that start at present; starts_any: something is on its way."""
+        if starting and now - self._none_starting_since >= BURST_GAP_S:
             self._models = set()
         if starting - self._models:
             self._models |= starting
             self._add(len(self._models), now)
-        if not is_calm:
-            self._calm_since = FOREVER
-        elif self._calm_since == FOREVER:
-            self._calm_since = now
+        if starts_any:
+            self._none_starting_since = FOREVER
+        elif self._none_starting_since == FOREVER:
+            self._none_starting_since = now
 
     def _add(self, size: int, now: float) -> None:
         while self._bursts and self._bursts[-1][1] <= size:

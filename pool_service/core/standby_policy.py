@@ -4,7 +4,7 @@ Standby processes are not servers: no caller waits for them, and they never dela
 only memory that no server takes up or waits for, and give it back as soon as one does.
 
 How many are wanted
-1. `standby`, while it is quiet. 0: none, ever.
+1. `standby` at least. 0: none, ever.
 2. As many as models started together lately (`standby_need.py`), at most `standby_max`. Counted are
    models with the runtime and the environment of the defaults: these are what standbys are made
    for, as far as the settings tell.
@@ -28,7 +28,7 @@ STANDBY_BYTES = 160 * 1024**2
 class StandbyPolicy:
     """Decide after each change how many standby processes to keep.
 
-    due_at: when fewer are wanted although nothing else happens; FOREVER: not by itself.
+    due_at: when to call `update` again if no event changes the capacity before; FOREVER: no need.
     """
 
     def __init__(self, state: PoolState, sampler: Sampler) -> None:
@@ -44,17 +44,17 @@ class StandbyPolicy:
         self.due_at = FOREVER
         if not state.has_recovered or not (limits.standby or self._last):
             return
-        is_calm = not state.table.count(life.ON_THE_WAY)
-        self._need.note(self._starting(), now, is_calm=is_calm)
-        most = self._wanted(now)
-        allowed = 0 if state.is_closing else min(most, self._spare_places(most))
-        refill = is_calm and not self._sampler.is_pressed
-        wanted = KeepStandbys(state.catalogue.defaults, most, allowed, refill)
-        if most > limits.standby:
+        starts_any = bool(state.table.count(life.ON_THE_WAY))
+        self._need.note(self._starting(), now, starts_any=starts_any)
+        wanted = self._wanted(now)
+        allowed = 0 if state.is_closing else self._spare_places(at_most=wanted)
+        refill = not starts_any and not self._sampler.is_pressed
+        command = KeepStandbys(state.catalogue.defaults, wanted, allowed, refill)
+        if wanted > limits.standby:
             self.due_at = self._need.forgets_at()
-        if wanted != self._last:
-            self._last = wanted
-            state.commands.append(wanted)
+        if command != self._last:
+            self._last = command
+            state.commands.append(command)
 
     def _wanted(self, now: float) -> int:
         """Return how many standby processes are wanted, whether or not memory is left for them."""
@@ -70,11 +70,8 @@ class StandbyPolicy:
         servers = [row.server for row in rows]
         return {one.model for one in servers if _has_standbys(one.settings, defaults)}
 
-    def _spare_places(self, most: int) -> int:
-        """Return how many standby processes fit beside all servers, queued ones included.
-
-        most: the answer if there is no limit.
-        """
+    def _spare_places(self, at_most: int) -> int:
+        """Return how many of so many standby processes fit beside all servers, queued ones too."""
         if self._sampler.is_pressed:
             return 0
         state, limits, last = self._state, self._state.limits, self._sampler.last
@@ -86,8 +83,8 @@ class StandbyPolicy:
             free = last.available + last.standbys - limits.memory_reserve
             spare = min(spare, free - state.table.growth - queued)
         if spare == FOREVER:
-            return most
-        return max(0, math.floor(spare / STANDBY_BYTES))
+            return at_most
+        return min(at_most, max(0, math.floor(spare / STANDBY_BYTES)))
 
 
 def _has_standbys(settings: Settings, defaults: Settings) -> bool:

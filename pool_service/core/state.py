@@ -48,7 +48,8 @@ class PoolState:
     evicted_home: the home model, if it was evicted since somebody last asked for it; else empty.
     gone_at: when a process was last cleaned up.
     capacity_changed: the scheduler has to run after this event.
-    has_recovered: orphans were looked for. A process started before would be taken for one.
+    has_recovered: orphans have been looked for. Nothing is started before that, since its process
+    would be taken for an orphan.
     is_closing: the service shuts down.
     is_detaching: the service ends and leaves its servers running.
     is_escalated: stops no longer wait for requests in flight.

@@ -138,7 +138,7 @@ class Supervisor:
                 server.identity,
                 server.plan,
                 server.settings.probe_timeout,
-                again=server.ready_at is not None,
+                again=server.was_ready,
             )
         )
 
@@ -165,10 +165,10 @@ class Supervisor:
                 self._state.commands.append(CancelPrepare(server.id))
             self.conclude(server, now)
         elif server.phase not in life.LEAVING:
-            was_ready = server.phase is Phase.READY and server.is_current
+            was_serving = server.phase is Phase.READY and server.is_current
             server = life.stopping(server, cause, why)
             self._stopper.begin(server, now, at_once=at_once)
-            if was_ready:
+            if was_serving:
                 self.add_holders_to_waiters(server)
 
     def supersede(self, server: Server, why: str, now: float, *, at_once: bool = False) -> None:
@@ -178,7 +178,7 @@ class Supervisor:
         this one is being evicted, it is only stopped: a model has at most two processes.
         """
         state, model = self._state, server.model
-        draining = [one for one in state.table.beside(model) if one.server.ready_at is not None]
+        draining = [one for one in state.table.beside(model) if one.server.was_ready]
         if server.role is not Role.CURRENT or draining or state.evictions.of(server.id):
             # Stopped as WEDGED, not EVICTED, if held: holders get the next generation, as after a
             # crash.
@@ -206,15 +206,14 @@ class Supervisor:
         if identity is None or server.phase is Phase.CLEANING_UP:
             return
         drain_time = 0.0 if state.is_escalated else drain.drain_time(server, event.report, now)
-        # A server that was READY under an earlier service did not fail to start.
-        is_start = server.phase is Phase.STARTING and server.ready_at is None
-        was_ready = server.phase is Phase.READY and server.is_current
+        is_start = server.phase is Phase.STARTING and not server.was_ready
+        was_serving = server.phase is Phase.READY and server.is_current
         server = life.exited(server, event.report, now)
         if restart_policy.has_crashed(server):
             crashes = restart_policy.crash_times(server, state.limits, now)
             server = life.with_crashes(server, crashes)
         state.put(server)
-        if was_ready:
+        if was_serving:
             self.add_holders_to_waiters(server)
         needed = restart_policy.observed_need(server, state.limits.memory_budget)
         if needed:

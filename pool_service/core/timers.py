@@ -149,4 +149,4 @@ class Timers:
         error = replace(row.timed_out.error, last_lines=event.last_lines)
         if server.is_current:
             self._state.fail_waiters(server.model, error)
-        self._supervisor.stop(life.barred(server, now, error), Cause.START_TIMEOUT, now, why)
+        self._supervisor.stop(life.timed_out(server, error), Cause.START_TIMEOUT, now, why)

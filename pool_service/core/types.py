@@ -71,10 +71,10 @@ class Estimate:
 class Work:
     """The work that a process tree has done since it began. Sizes in bytes.
 
-    requested: read from files and pipes, whether from a disk or from memory; 0 if not told.
+    requested: read from files and pipes, whether from a disk or from memory; 0 if not reported.
     from_disk: read from disks, also for mapped files.
     written: written to files and pipes, such as a download by the runtime itself.
-    mapped: the pages of mapped files that it has in memory; 0 if not told.
+    mapped: the pages of mapped files that it has in memory; 0 if not reported.
     processor_s: processor seconds.
     """
 

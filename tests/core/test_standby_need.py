@@ -8,8 +8,8 @@ GAP = BURST_GAP_S
 
 def started(need: StandbyNeed, models: str, now: float, ready: float | None = None) -> None:
     """Let these models start together, and be READY at `ready`, else at once."""
-    need.note(set(models), now, is_calm=False)
-    need.note(set(), now if ready is None else ready, is_calm=True)
+    need.note(set(models), now, starts_any=True)
+    need.note(set(), now if ready is None else ready, starts_any=False)
 
 
 def test_before_any_start_there_is_no_need() -> None:
@@ -20,9 +20,9 @@ def test_before_any_start_there_is_no_need() -> None:
 
 def test_a_start_while_another_is_under_way_belongs_to_it_however_long_that_takes() -> None:
     need = StandbyNeed()
-    need.note({"a"}, 0.0, is_calm=False)
-    need.note(set(), 60.0, is_calm=False)
-    need.note({"b"}, 120.0, is_calm=False)
+    need.note({"a"}, 0.0, starts_any=True)
+    need.note(set(), 60.0, starts_any=True)
+    need.note({"b"}, 120.0, starts_any=True)
     assert need.largest(120.0) == 2
 
 
