@@ -1,6 +1,6 @@
 """The memory limit: which servers exceed it, and which are preempted for their own successor."""
 
-from pool_service.core import lifecycle as life
+from pool_service.core import measuring
 from pool_service.core.server import Phase, Role, ServerId
 from pool_service.core.state import PoolState
 from pool_service.core.table import Row
@@ -26,7 +26,7 @@ def is_recycling_due(row: Row, now: float) -> bool:
     if server.phase is not Phase.READY or server.role is not Role.CURRENT or server.outdated:
         return False
     assert server.ready_at is not None
-    paid_off_at = server.ready_at + life.load_seconds(server, USUAL_LOAD_S) / MAX_LOAD_SHARE
+    paid_off_at = server.ready_at + measuring.load_seconds(server, USUAL_LOAD_S) / MAX_LOAD_SHARE
     return now >= max(paid_off_at, row.recycle_after)
 
 

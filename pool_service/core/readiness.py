@@ -1,6 +1,7 @@
 """Readiness: answering waiters when a server is READY, and probing it while it is."""
 
 from pool_service.core import lifecycle as life
+from pool_service.core import measuring
 from pool_service.core.commands import ProbeServer, RecordLoad
 from pool_service.core.error_texts import runtime_model_conflict
 from pool_service.core.events import BecameReady, ServerProbed
@@ -62,7 +63,7 @@ class ReadyServers:
         """
         server = life.became_ready(row.server, endpoint, now, self.next_probe(now))
         if row.is_spawned_here and server.spawned_at is not None:
-            seconds = life.load_seconds(server, usual=0.0)
+            seconds = measuring.load_seconds(server, usual=0.0)
             self._state.commands.append(RecordLoad(server.settings, seconds))
         return server
 

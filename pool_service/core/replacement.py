@@ -6,7 +6,7 @@ the current one.
 
 from dataclasses import replace
 
-from pool_service.core import lifecycle as life
+from pool_service.core import measuring
 from pool_service.core.server import Cause, Exit, Phase, Role, Server
 from pool_service.core.types import Diagnosis, ExitReport
 
@@ -28,7 +28,7 @@ def successor(server: Server, now: float) -> Server:
         created_at=now,
         last_used_at=now,
         keep_alive=server.keep_alive,
-        expected=life.bounded(server, server.expected),
+        expected=measuring.bounded(server, server.expected),
         expected_by=server.expected_by,
         usual_load_s=server.usual_load_s,
         role=Role.SUCCESSOR,

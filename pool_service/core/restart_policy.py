@@ -8,7 +8,7 @@ that crash together do not start together, and the backoff stays predictable in 
 from dataclasses import replace
 from zlib import crc32
 
-from pool_service.core import lifecycle as life
+from pool_service.core import measuring
 from pool_service.core.error_texts import crash_loop, start_failure, start_timeout
 from pool_service.core.errors import PoolError
 from pool_service.core.limits import Limits
@@ -96,5 +96,5 @@ def observed_need(server: Server, budget: float) -> int:
     ran_out = end is not None and end.report.diagnosis is Diagnosis.OUT_OF_MEMORY
     if ran_out and server.stop_signal is None:
         more = int(max(server.peak, server.expected) * OUT_OF_MEMORY_FACTOR)
-        return life.bounded(server, int(max(server.peak, min(more, budget))))
-    return life.bounded(server, server.peak) if server.sampled_ready else 0
+        return measuring.bounded(server, int(max(server.peak, min(more, budget))))
+    return measuring.bounded(server, server.peak) if server.sampled_ready else 0

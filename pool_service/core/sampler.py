@@ -7,6 +7,7 @@ most a fixed share of a processor. The scheduler runs on each of them, so they a
 from dataclasses import replace
 
 from pool_service.core import lifecycle as life
+from pool_service.core import measuring
 from pool_service.core.commands import RecordUsage, SampleMemory
 from pool_service.core.error_containment import Containment
 from pool_service.core.events import MemorySampled
@@ -128,14 +129,14 @@ class Sampler:
     def _measure(self, row: Row, now: float) -> None:
         """Apply the last sample to one server in it."""
         server, began = row.server, self._began_at
-        if not server.was_ready or life.saw_ready(server, began):
+        if not server.was_ready or measuring.saw_ready(server, began):
             self._state.unmeasured.discard(server.id)
         footprints = self.last.footprints if self.last else {}
         if server.identity is None or server.identity not in footprints:
             return
-        measured = life.measured(server, footprints[server.identity], began)
+        measured = measuring.measured(server, footprints[server.identity], began)
         if server.phase is Phase.READY and measured.peak > max(server.peak, server.expected):
-            needed = life.bounded(server, measured.peak)
+            needed = measuring.bounded(server, measured.peak)
             self._state.commands.append(RecordUsage(server.settings, needed))
         if server.phase is Phase.STARTING:
             measured = _with_ready_estimate(measured, row.stall_watch, now)

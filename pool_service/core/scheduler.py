@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from pool_service.core import lifecycle as life
-from pool_service.core import story
+from pool_service.core import measuring, story
 from pool_service.core.admission import (
     Admit,
     Capacity,
@@ -298,7 +298,7 @@ class Scheduler:
         candidate = Candidate(
             server_id=server.id,
             freed=max(server.reserved, 1),
-            load_seconds=life.load_seconds(server, USUAL_LOAD_S),
+            load_seconds=measuring.load_seconds(server, USUAL_LOAD_S),
             last_used_at=server.last_used_at,
             uses=self._state.uses.get(server.model, Uses(now)).count(now),
         )

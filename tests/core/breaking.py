@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import FunctionType, UnionType
 from typing import Any
 
-from pool_service.core import commands, lifecycle, replacement
+from pool_service.core import commands, lifecycle, measuring, replacement
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Command, LogInternalError, Publish, SampleMemory
 from pool_service.core.events import TimeReached
@@ -70,7 +70,7 @@ PLACES += [
 ]
 PLACES += [
     (module, name)
-    for module in (lifecycle, replacement)
+    for module in (lifecycle, measuring, replacement)
     for name, what in vars(module).items()
     if isinstance(what, FunctionType) and what.__module__ == module.__name__
 ]

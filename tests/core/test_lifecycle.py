@@ -6,6 +6,7 @@ import pytest
 
 from pool_service.core import adoption
 from pool_service.core import lifecycle as life
+from pool_service.core import measuring
 from pool_service.core.server import Cause, Exit, LastRun, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.types import (
     FOREVER,
@@ -125,8 +126,8 @@ def test_a_load_took_no_longer_because_the_machine_was_suspended_meanwhile() -> 
     loading = replace(SERVER, phase=Phase.STARTING, spawned_at=10.0)
     slept = life.delayed(loading, 3600.0)
     ready = life.became_ready(slept, "http://m", 3630.0, 3640.0)
-    assert life.load_seconds(ready, 7.0) == 20.0
-    assert life.load_seconds(slept, 7.0) == 7.0
+    assert measuring.load_seconds(ready, 7.0) == 20.0
+    assert measuring.load_seconds(slept, 7.0) == 7.0
 
 
 # --- what it needs ------------------------------------------------------------------------
@@ -147,18 +148,18 @@ def test_how_far_a_download_is_is_told_where_its_size_is_known() -> None:
 
 def test_a_load_tells_its_progress_by_what_it_takes_and_never_goes_back() -> None:
     loading = replace(SERVER, phase=Phase.STARTING, expected=100)
-    half = life.measured(loading, 50, sampled_at=1.0)
+    half = measuring.measured(loading, 50, sampled_at=1.0)
     assert half.progress == 0.5
-    assert life.measured(half, 20, sampled_at=2.0).progress == 0.5
-    assert life.measured(half, 500, sampled_at=2.0).progress == 0.99
+    assert measuring.measured(half, 20, sampled_at=2.0).progress == 0.5
+    assert measuring.measured(half, 500, sampled_at=2.0).progress == 0.99
 
 
 def test_what_was_declared_or_seen_before_is_not_replaced_by_what_one_sample_shows() -> None:
     ready = replace(SERVER, ready_at=1.0, expected=100, expected_by=EstimateSource.DECLARED)
-    seen = life.measured(ready, 30, sampled_at=2.0)
+    seen = measuring.measured(ready, 30, sampled_at=2.0)
     assert (seen.expected, seen.peak, seen.sampled_ready) == (100, 30, True)
     guessed = replace(ready, expected_by=EstimateSource.UNKNOWN)
-    seen = life.measured(guessed, 30, sampled_at=2.0)
+    seen = measuring.measured(guessed, 30, sampled_at=2.0)
     assert (seen.expected, seen.expected_by) == (30, EstimateSource.OBSERVED)
 
 
@@ -167,25 +168,25 @@ def test_a_sample_tells_the_need_of_what_was_ready_when_it_began(
     sampled_at: float, counts: bool
 ) -> None:
     ready = replace(SERVER, ready_at=10.0)
-    assert life.measured(ready, 30, sampled_at).sampled_ready is counts
+    assert measuring.measured(ready, 30, sampled_at).sampled_ready is counts
 
 
 def test_the_most_that_was_ever_seen_stays_its_need() -> None:
     ready = replace(SERVER, ready_at=1.0)
-    grown = life.measured(life.measured(ready, 30, 2.0), 10, 3.0)
+    grown = measuring.measured(measuring.measured(ready, 30, 2.0), 10, 3.0)
     assert (grown.footprint, grown.peak, grown.reserved, grown.growth) == (10, 30, 30, 20)
 
 
 def test_a_sample_that_tells_nothing_new_makes_no_new_server() -> None:
-    once = life.measured(replace(SERVER, ready_at=0.0), 4, sampled_at=1.0)
+    once = measuring.measured(replace(SERVER, ready_at=0.0), 4, sampled_at=1.0)
     assert (once.peak, once.sampled_ready) == (4, True)
-    assert life.measured(once, 4, sampled_at=2.0) is once
+    assert measuring.measured(once, 4, sampled_at=2.0) is once
 
 
 def test_no_more_is_expected_of_a_server_than_it_may_grow_to() -> None:
-    assert life.bounded(SERVER, 30) == 30
+    assert measuring.bounded(SERVER, 30) == 30
     limited = replace(SERVER, settings=replace(SETTINGS, memory_limit=20))
-    assert (life.bounded(limited, 30), life.bounded(limited, 10)) == (20, 10)
+    assert (measuring.bounded(limited, 30), measuring.bounded(limited, 10)) == (20, 10)
 
 
 # --- when it expires ----------------------------------------------------------------------
