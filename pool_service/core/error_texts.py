@@ -83,7 +83,7 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
 def start_timeout(server: Server) -> StartTimeout:
     """Return the error for waiters of a server that was not ready within its start timeout."""
     seconds = server.settings.start_timeout
-    # It may have been raised since.
+    # FOREVER: the configuration limits it no longer.
     limit = "its start limit" if seconds == FOREVER else f"its start limit of {seconds:g} s"
     return StartTimeout(
         f"the server of {server.model!r} was not ready within {limit} and is stopped. Its log is "

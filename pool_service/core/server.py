@@ -169,9 +169,10 @@ class Server:
 
     @property
     def was_ready(self) -> bool:
-        """Whether its process was READY before: one that STARTS has to prove that anew.
+        """Whether its process has been READY.
 
-        It did so under an earlier service, so that it is not loading the model.
+        If it is STARTING, that was under an earlier service: it loads nothing, and has to prove
+        anew that it serves.
         """
         return self.ready_at is not None
 

@@ -47,8 +47,8 @@ from pool_service.core.machine import Machine
 from pool_service.core.remembered import MAX_NAMINGS
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, LastRun, Phase, RecoveredState, Role, Server, ServerId
-from pool_service.core.standby_policy import STANDBY_BYTES
 from pool_service.core.stall import COMPUTING_LIMIT_S
+from pool_service.core.standby_policy import STANDBY_BYTES
 from pool_service.core.timers import LOG_TIMEOUT_S
 from pool_service.core.types import FOREVER, Diagnosis, Identity, SpawnedProcess
 

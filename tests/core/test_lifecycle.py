@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from pool_service.core import adoption
+from pool_service.core import adoption, measuring
 from pool_service.core import lifecycle as life
-from pool_service.core import measuring
 from pool_service.core.server import Cause, Exit, LastRun, Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.types import (
     FOREVER,

@@ -32,7 +32,9 @@ def seen(
     *,
     was_ready: bool = False,
 ) -> StallWatch:
-    return after_sample(before, work, footprint, now=now, stall_timeout=STALL_S, was_ready=was_ready)
+    return after_sample(
+        before, work, footprint, now=now, stall_timeout=STALL_S, was_ready=was_ready
+    )
 
 
 def begun() -> StallWatch:

@@ -277,8 +277,8 @@ def test_a_drain_that_gets_time_back_is_published_and_a_stop_without_one_is_not(
 
 def test_the_time_for_which_a_start_was_suspended_is_recorded_with_its_deadline() -> None:
     parts = Parts()
-    for model, changes in (("loads", {}), ("proves", {"ready_at": LOADED_AT})):
-        parts.there(model, Phase.STARTING, step_deadline=NOW + 10.0, **changes)
+    for model, ready_at in (("loads", None), ("proves", LOADED_AT)):
+        parts.there(model, Phase.STARTING, step_deadline=NOW + 10.0, ready_at=ready_at)
     for _ in range(2):
         reach(parts, NOW, away=600.0)
     told = [one.server for one in of_kind(parts.taken(), Publish)]
