@@ -304,6 +304,16 @@ def test_a_server_whose_memory_cannot_be_told_stays_as_it_is() -> None:
     assert parts.shown() is server
 
 
+def test_a_sample_that_tells_nothing_leaves_what_is_known_of_a_start() -> None:
+    parts = Parts()
+    row = parts.there(phase=Phase.STARTING)
+    taken(parts, sample(footprints={"m": 10**9}))
+    for nothing in (sample(), None):
+        parts.sampler.on_memory_sampled(MemorySampled(nothing), NOW + 1.0)
+        assert row.stall_watch is not None
+        assert row.stall_watch.last_footprint == 10**9
+
+
 def test_the_progress_of_a_load_is_published_in_steps() -> None:
     parts = Parts()
     parts.there(phase=Phase.STARTING, expected=100)
