@@ -9,7 +9,7 @@ from typing import Any
 from pool_service.core import commands, lifecycle, measuring, replacement
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Command, LogInternalError, Publish, SampleMemory
-from pool_service.core.events import TimeReached
+from pool_service.core.events import Event, TimeReached
 from pool_service.core.eviction_requests import EvictionRequests
 from pool_service.core.failure_display import FailureDisplay
 from pool_service.core.home_model import HomeModel
@@ -204,6 +204,11 @@ class PatientLedger(Ledger):
 
     def _check_failed_starts(self, event: object, before: dict[ServerId, Server]) -> None:
         """Whoever waited is told, but maybe of the bug."""
+
+    def _check_stalled_starts(self, event: Event, issued: list[Command]) -> None:
+        """A sample is lost with its transition: from then on the books cannot tell who gets on."""
+        if not self.broke:
+            super()._check_stalled_starts(event, issued)
 
     def stall(self, away: float) -> None:
         self.now += away

@@ -144,9 +144,9 @@ def test_time_in_which_nothing_ran_does_not_count() -> None:
 
 
 def test_a_start_that_may_stand_still_for_ever_never_stalls() -> None:
-    progress = judged(None, WORK, FOOTPRINT, now=BEGAN, stall_timeout=FOREVER)
+    watch = after_sample(None, WORK, FOOTPRINT, now=BEGAN, stall_timeout=FOREVER)
     computed = replace(WORK, processor_s=WORK.processor_s + 1000.0)
     for at in (BEGAN + STALL_S, BEGAN + 2 * COMPUTING_LIMIT_S):
-        progress = judged(progress, computed, FOOTPRINT, now=at, stall_timeout=FOREVER)
-        assert not has_stalled(progress, at, FOREVER)
-    assert not has_stalled(progress, BEGAN + 1e9, FOREVER)
+        watch = after_sample(watch, computed, FOOTPRINT, now=at, stall_timeout=FOREVER)
+        assert not has_stalled(watch, at, FOREVER)
+    assert not has_stalled(watch, BEGAN + 1e9, FOREVER)
