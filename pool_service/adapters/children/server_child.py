@@ -9,13 +9,14 @@ The runtime's interpreter runs this file, so it imports only the standard librar
   can bring code in many ways, and a file can change after a check. So an audit hook of the
   interpreter, which sees all code, decides.
 - SIGTERM ends the process at once while it loads.
-- Computed prompts are kept as the service tells (`kept_prompts.py`).
+- Prompts are kept where the service says (`kept_prompts.py`).
 - Requests are refused that name another host (DNS rebinding: a web page whose name resolves to
   127.0.0.1) or come from a foreign web page. POOL_SERVICE_ALLOWED_HOSTS adds names, separated by
   commas.
 """
 
 import functools
+import importlib
 import ipaddress
 import json
 import os
@@ -348,11 +349,13 @@ def main() -> None:
     # Make sys.path what it would be if the program itself had been run.
     if sys.path[:1] == [str(Path(__file__).parent)]:
         sys.path[0] = str(Path(program).parent)
-    # The directory of this file is not in sys.path, and its files are no part of the runtime.
-    kept_prompts = runpy.run_path(str(Path(__file__).with_name("kept_prompts.py")))
+    # The files beside this one are no part of the runtime.
+    sys.path.insert(0, str(Path(__file__).parent))
+    kept_prompts: Any = importlib.import_module("kept_prompts")
+    del sys.path[0]
     restrict(sys.argv, os.environ)
     end_at_once_while_loading()
-    kept_prompts["keep_prompts"](sys.argv, os.environ)
+    kept_prompts.keep_prompts(sys.argv, os.environ)
     runpy.run_path(program, run_name="__main__")
 
 

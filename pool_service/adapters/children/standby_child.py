@@ -28,7 +28,6 @@ if __name__ == "__main__":
 import contextlib
 import gc
 import importlib
-import importlib.util
 import json
 import os
 import select
@@ -57,7 +56,8 @@ LATE_MODULES += ["mlx_vlm.models.glm4v_moe"]
 
 mlx_vlm alone takes 60 ms and 8 MiB, and the first request of any model imports it. The models are
 those that vllm-mlx patches whenever it serves a multimodal model by continuous batching. Other
-versions may lack a module, or have it under another name.
+versions may lack a module, have it under another name, or fail to import it; a server that needs it
+reports that.
 """
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -149,7 +149,7 @@ def import_ahead(channel: Channel, end: int, failures: "list[Exception]") -> Non
                 break
             try:
                 importlib.import_module(name)
-            except ImportError:
+            except Exception:
                 if name in MODULES:
                     raise
     except Exception as error:  # noqa: BLE001  # raised again by `prepare`
@@ -273,19 +273,13 @@ def redirect_output(log: int) -> None:
     os.close(log)
 
 
-def load_sibling(name: str) -> Any:  # noqa: ANN401
-    """Load a module from the directory of this file, which is not in sys.path."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None  # noqa: PT018
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def main() -> None:
-    server_child = load_sibling("server_child")
-    keep_prompts = load_sibling("kept_prompts").keep_prompts
-    tokenizer_ahead = load_sibling("tokenizer_ahead")
+    # The files beside this one are no part of the runtime.
+    sys.path.insert(0, str(Path(__file__).parent))
+    server_child: Any = importlib.import_module("server_child")
+    kept_prompts: Any = importlib.import_module("kept_prompts")
+    tokenizer_ahead: Any = importlib.import_module("tokenizer_ahead")
+    del sys.path[0]
     # The copy is not inherited by descendants; a server's standard input is empty.
     channel = Channel(socket.socket(fileno=os.dup(0)))
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -304,7 +298,7 @@ def main() -> None:
     channel.send(taken=True)
     server_child.restrict(sys.argv, os.environ)
     server_child.end_at_once_while_loading()
-    keep_prompts(sys.argv, os.environ)
+    kept_prompts.keep_prompts(sys.argv, os.environ)
     notify_when_ready(channel)
     tokenizer_ahead.load_tokenizers_ahead(sys.argv)
     cli = importlib.import_module("vllm_mlx.cli")
