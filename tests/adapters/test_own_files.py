@@ -1,5 +1,7 @@
 """Access to the service's own files, whatever stands in their place."""
 
+import errno
+import fcntl
 import json
 import os
 import socket
@@ -9,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from pool_service.adapters.system import own_files
 from pool_service.adapters.system.own_files import (
     NotOurs,
+    flush_to_disk,
     has_open,
     open_own,
     parse_json,
@@ -151,3 +155,25 @@ def test_a_shorter_note_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
         write_note(file.fileno(), b"a longer note")
         write_note(file.fileno(), b"short")
     assert path.read_bytes() == b"short"
+
+
+@pytest.mark.parametrize(
+    ("order", "is_supported", "expected"),
+    [(None, True, ["fsync"]), (51, True, ["51"]), (51, False, ["51", "fsync"])],
+    ids=["Linux", "macOS", "macOS, on a network's file system"],
+)
+def test_a_flushed_file_is_not_left_in_the_cache_of_the_drive(
+    monkeypatch: pytest.MonkeyPatch, order: int | None, is_supported: bool, expected: list[str]
+) -> None:
+    done = list[str]()
+
+    def control(_descriptor: int, asked: int) -> None:
+        done.append(str(asked))
+        if not is_supported:
+            raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr(own_files, "FULL_FSYNC", order)
+    monkeypatch.setattr(fcntl, "fcntl", control)
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: done.append("fsync"))
+    flush_to_disk(7)
+    assert done == expected

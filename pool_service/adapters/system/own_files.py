@@ -6,6 +6,7 @@ long, nested too deeply or no text at all. None of these may block or crash the 
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -23,6 +24,9 @@ inherit the descriptor."""
 
 SET_ASIDE = ".set-aside"
 """The suffix that a foreign file gets when the service moves it aside to make its own."""
+
+FULL_FSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+"""The order to empty the cache of the drive, too; None on systems where fsync does."""
 
 
 class NotOurs(OSError):
@@ -66,6 +70,19 @@ def write_own(path: Path, content: bytes) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(content)
+
+
+def flush_to_disk(descriptor: int) -> None:
+    """Wait until a file survives a power failure, with all that was flushed by fsync before.
+
+    On macOS fsync leaves it in the cache of the drive, which is emptied here. Raises OSError.
+    """
+    if FULL_FSYNC is not None:
+        # Some file systems, such as those of a network, have only the plain call.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, FULL_FSYNC)
+            return
+    os.fsync(descriptor)
 
 
 def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - whatever it says
