@@ -237,7 +237,7 @@ async def _serve(
         await parts.standbys.close()
         await server.stop(STOP_GRACE_S)
         await parts.records.close()
-        await asyncio.to_thread(parts.prompts.close)
+        await _flush(parts.prompts, parts.shutdown)
         await asyncio.to_thread(parts.runtimes.close)
     return bound if parts.shutdown.leaving.is_set() else []
 
@@ -263,6 +263,16 @@ async def _drained(pool: Pool, shutdown: Shutdown) -> bool:
     with suppress(asyncio.CancelledError):
         await draining
     return False
+
+
+async def _flush(prompts: PromptStore, shutdown: Shutdown) -> None:
+    """Flush kept prompts to the disk; leave that to a new service that takes over meanwhile."""
+    flushing = asyncio.create_task(asyncio.to_thread(prompts.flush))
+    leaving = asyncio.create_task(shutdown.leaving.wait())
+    await asyncio.wait((flushing, leaving), return_when=asyncio.FIRST_COMPLETED)
+    leaving.cancel()
+    await asyncio.to_thread(prompts.close)
+    await flushing
 
 
 @asynccontextmanager

@@ -1,14 +1,16 @@
 import gc
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.standby import process, standbys
 from tests.adapters.disk import Disk
 from tests.adapters.light_standby import CHILD, LONG, Kept
+from tests.adapters.prompt_servers import KIB, OpenStore
 
 
 @pytest.fixture
@@ -52,3 +54,21 @@ def open_descriptors() -> frozenset[tuple[int, int, int]]:
             status = os.fstat(int(name))
             found.add((int(name), status.st_dev, status.st_ino))
     return frozenset(found)
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Iterator[OpenStore]:
+    """Open a store of prompts below the test's directory, once or again; total: of 100 KiB."""
+    with ExitStack() as stores:
+
+        def one(total: int | None = 100 * KIB) -> PromptStore:
+            store = PromptStore(tmp_path, total)
+            stores.callback(store.close)
+            return store
+
+        yield one
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> PromptStore:
+    return open_store()

@@ -1,4 +1,4 @@
-"""The part of a server that keeps its computed prompts, with small parts for the runtime's."""
+"""The part of a server that keeps its prompts, with small parts for the runtime's."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -216,10 +217,11 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
 
     yield start
     for counter in counters:
-        os.close(counter._file)
+        with suppress(OSError):
+            os.close(counter._file)
 
 
-PLACE = {"directory": "/kept", "max_bytes": INDEX_BYTES + ROOM}
+PLACE = {"directory": "/kept", "unasked_bytes": INDEX_BYTES + ROOM}
 
 
 def test_entries_are_read_where_the_service_says_and_written_to_the_working_directory(
@@ -267,6 +269,25 @@ def test_the_manifest_is_written_last(runtime: Runtime, monkeypatch: pytest.Monk
     assert not Path(SAVED, MANIFEST).exists()
 
 
+def test_an_entry_whose_tokens_could_not_be_written_costs_no_other(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_all = Cache.save_to_disk
+
+    def lose_one(cache: Cache, directory: str) -> bool:
+        saved = save_all(cache, directory)
+        Path(directory, "version", "entry_0_tokens.bin").unlink()
+        return saved
+
+    monkeypatch.setattr(Cache, "save_to_disk", lose_one)
+    cache = runtime(**PLACE)({(1, 2): "e", (3, 4, 5): "f"})
+    assert cache.save_to_disk("")
+    manifest = read_manifest(Path(SAVED, MANIFEST))
+    assert manifest is not None
+    assert manifest.tokens == 3
+    assert "version/entry_0.safetensors" not in manifest.files
+
+
 def test_without_a_directory_nothing_is_read_or_written(runtime: Runtime) -> None:
     cache = runtime()({(1, 2): "e"})
     Cache.loaded_from = Cache.saved_to = ""
@@ -296,9 +317,9 @@ def test_a_runtime_that_lacks_what_is_replaced_is_left_as_it_is(
     assert not Path(REPORT).exists()
 
 
-def counts() -> tuple[int, int]:
-    prompts, tokens, _ = struct.unpack("<QQQ", Path(REPORT).read_bytes())
-    return prompts, tokens
+def reused() -> int:
+    tokens: int = struct.unpack("<QQ", Path(REPORT).read_bytes())[0]
+    return tokens
 
 
 @pytest.mark.parametrize("key", [(1, 2, 3), (1, 2, 3, 4)], ids=["repeated", "the start of one"])
@@ -308,7 +329,7 @@ def test_a_prompt_that_an_entry_covers_is_found_but_for_its_last_token(
     cache = runtime(**PLACE)({key: "e"})
     assert cache.fetch([1, 2, 3]) == ("e", [3])
     assert cache._last_match_type == "prefix"
-    assert counts() == (1, 2)
+    assert reused() == 2
 
 
 def test_other_lookups_are_as_before_and_counted(runtime: Runtime) -> None:
@@ -316,8 +337,50 @@ def test_other_lookups_are_as_before_and_counted(runtime: Runtime) -> None:
     assert cache.fetch([1, 2, 3, 4]) == ("e", [3, 4])
     assert cache.fetch([7]) == (None, [7])
     assert cache._last_match_type == "miss"
-    assert counts() == (1, 2)
-    assert reported() == UNKNOWN, "as this cache has told no size"
+    assert reused() == 2
+
+
+def test_nothing_is_reported_before_there_are_prompts(runtime: Runtime) -> None:
+    cache = runtime(**PLACE)({})
+    assert Path(REPORT).read_bytes() == b""
+    assert cache.fetch([7]) == (None, [7])
+    assert reported() == UNKNOWN, "as this runtime tells no size"
+
+
+def test_a_lookup_of_another_form_is_passed_on(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(_cache: Cache, tokens: list[int], *more: str, **named: int) -> object:
+        return tokens, more, named
+
+    monkeypatch.setattr(Cache, "fetch", fetch)
+    text: Any = runtime(**PLACE)({})
+    multimodal: Any = sys.modules["vllm_mlx.memory_cache"].MemoryAwarePrefixCache({})
+    for cache in (text, multimodal):
+        assert cache.fetch([7], "more", named=1) == ([7], ("more",), {"named": 1})
+    assert reused() == 0
+
+
+def test_a_lookup_with_further_arguments_leaves_out_the_last_token(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = Cache.fetch
+
+    def fetch_of(cache: Cache, tokens: list[int], who: str, *, why: str) -> tuple[Any, list[int]]:
+        assert (who, why) == ("me", "so")
+        return fetch(cache, tokens)
+
+    monkeypatch.setattr(Cache, "fetch", fetch_of)
+    cache: Any = runtime(**PLACE)({(1, 2, 3): "e"})
+    assert cache.fetch([1, 2, 3], "me", why="so") == ("e", [3])
+
+
+def test_a_server_that_cannot_report_works_all_the_same(runtime: Runtime) -> None:
+    Path(REPORT).mkdir()
+    cache = runtime(**PLACE)({(1, 2): "e"})
+    assert cache.fetch([1, 2, 3]) == ("e", [3])
+    cache._current_memory = 9
+    assert cache._current_memory == 9
 
 
 def test_an_entry_that_cannot_do_without_its_last_token_is_not_found(runtime: Runtime) -> None:
@@ -337,7 +400,7 @@ def test_lookups_of_multimodal_models_are_only_counted(runtime: Runtime) -> None
     runtime(**PLACE)
     multimodal = sys.modules["vllm_mlx.memory_cache"].MemoryAwarePrefixCache({(1, 2): "e"})
     assert multimodal.fetch([1, 2]) == ("e", [])
-    assert counts() == (1, 2)
+    assert reused() == 2
 
 
 def test_the_bytes_that_would_be_written_are_reported(runtime: Runtime) -> None:
@@ -353,5 +416,5 @@ def test_the_bytes_that_would_be_written_are_reported(runtime: Runtime) -> None:
 
 
 def reported() -> int:
-    number: int = struct.unpack("<QQQ", Path(REPORT).read_bytes())[2]
+    number: int = struct.unpack("<QQ", Path(REPORT).read_bytes())[1]
     return number

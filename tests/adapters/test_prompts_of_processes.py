@@ -4,19 +4,28 @@ import asyncio
 import json
 import os
 import signal
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.children.kept_prompts import ALLOWED, MANIFEST, SAVED
+from pool_service.adapters.children.kept_prompts import (
+    ALLOWED,
+    MANIFEST,
+    REPORT,
+    REPORT_FORMAT,
+    SAVED,
+    UNKNOWN,
+)
 from pool_service.adapters.process.launch import work_dirs
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.core.server import Phase, Server, StopSignal
 from pool_service.core.types import Identity, LaunchPlan, Settings
 from tests.adapters.process_machine import LONG, Machine, shell
+from tests.adapters.prompt_servers import KEY
 
 pytestmark = pytest.mark.process
 
@@ -65,11 +74,12 @@ async def there(path: Path) -> None:
 
 
 async def started(machine: Machine) -> tuple[Identity, LaunchPlan, Path]:
-    place = store_of(machine).find("m", "key", BOUND)
-    plan = replace(shell(WRITES), prompt_cache=place)
+    place = store_of(machine).find("m", KEY, BOUND)
+    plan = replace(shell(WRITES), prompt_cache=place, drains=True)
     identity = await machine.spawn(plan)
     work_dir = work_dirs(machine.state_dir) / plan.nonce
     await there(work_dir / "up")
+    (work_dir / REPORT).write_bytes(struct.pack(REPORT_FORMAT, 0, UNKNOWN))
     return identity, plan, work_dir
 
 
@@ -77,7 +87,7 @@ async def ended(machine: Machine, identity: Identity) -> int:
     """Wait for the end of a process; return the tokens that are kept afterwards."""
     await machine.processes.exited(identity)
     await machine.processes.clean_up(identity)
-    return store_of(machine).find("m", "key", BOUND).tokens
+    return store_of(machine).find("m", KEY, BOUND).tokens
 
 
 async def test_what_a_process_writes_when_it_is_told_to_end_is_kept(machine: Machine) -> None:

@@ -1,4 +1,6 @@
-"""Keeps the prompts that a vllm-mlx server has computed for the next process of its model.
+"""Keeps the prompts that a vllm-mlx server has computed.
+
+The next process of its model can go on from them.
 
 With continuous batching vllm-mlx keeps the key-value cache of each prompt as an entry, writes its
 entries at a clean end and reads them at the next start. Its own directory for them (in the home
@@ -31,10 +33,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 VARIABLE = "POOL_SERVICE_PROMPT_CACHE"
-"""The variable with {"directory": path, "max_bytes": bytes}, as JSON; empty: keep nothing.
+"""The variable with {"directory": path, "unasked_bytes": bytes}, as JSON; empty: keep nothing.
 
-max_bytes is what may be written if the service has not left ALLOWED, as when it is gone: what was
-kept before, and SLACK_BYTES."""
+unasked_bytes is what may be written if the service has not left ALLOWED, as when it is gone: what
+was kept before, and SLACK_BYTES."""
 
 BATCHING = "--continuous-batching"
 
@@ -49,11 +51,11 @@ MANIFEST = "saved.json"
 """The file in SAVED that names the written files with their sizes, and counts their tokens."""
 
 REPORT = "prompts.report"
-"""The file in the working directory with three numbers, as REPORT_FORMAT: prompts of which a part
-was not computed anew, their tokens that were not, and the bytes that the entries would take on
-disk; UNKNOWN if the runtime does not tell."""
+"""The file in the working directory with two numbers, as REPORT_FORMAT: the tokens of prompts that
+were not computed anew, and the bytes that the entries would take on disk; UNKNOWN if the runtime
+does not tell. It is empty until the runtime makes its cache of entries, or looks one up."""
 
-REPORT_FORMAT = "<QQQ"
+REPORT_FORMAT = "<QQ"
 UNKNOWN = 2**64 - 1
 
 OVERHEAD_BYTES = 64 * 1024
@@ -65,8 +67,8 @@ INDEX_BYTES = 1024**2
 TOKEN_BYTES = 4
 """Bytes of a token in the file beside each entry."""
 
-TOKEN_SHARE = 64
-"""The tokens of an entry take at most this part of its bytes: a token has 256 bytes or more."""
+TOKEN_SHARE = 1 / 64
+"""The tokens of an entry take at most this share of its bytes: a token has 256 bytes or more."""
 
 SLACK_BYTES = INDEX_BYTES + OVERHEAD_BYTES
 """Bytes to allow beyond the entries themselves, for all of them to be written."""
@@ -75,20 +77,20 @@ FREE_BYTES = 1024**3
 """Bytes of the disk that are left free."""
 
 Stamp = tuple[int, int, int, int]
-"""Device, number, size and time of change (ns) of a file."""
+"""Device, inode, size and time of change (ns) of a file."""
 
 
 class EntryFiles:
     """Writes and reads the files of entries.
 
-    max_bytes: what may be written if ALLOWED does not say more.
+    unasked_bytes: what may be written of entries if there is no ALLOWED.
     save, load: `mlx_lm.models.cache.save_prompt_cache` and `load_prompt_cache`.
     """
 
     def __init__(
-        self, max_bytes: int, save: "Callable[..., None]", load: "Callable[..., Any]"
+        self, unasked_bytes: int, save: "Callable[..., None]", load: "Callable[..., Any]"
     ) -> None:
-        self._max_bytes = max_bytes
+        self._max_bytes = unasked_bytes
         self._save = save
         self._load = load
         # The file that an entry was read from and which file that was, by the entry's first layer:
@@ -168,34 +170,38 @@ class EntryFiles:
 
 
 class Report:
-    """Reports what was not computed anew and what there is to keep, in a file for the service."""
+    """Reports what was not computed anew and what there is to keep, in a file for the service.
+
+    A server that cannot write the file works as any other, and keeps nothing new.
+    """
 
     def __init__(self) -> None:
-        self._prompts = self._tokens = 0
+        self._tokens = 0
         self._disk_bytes = UNKNOWN
+        self._file = -1
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._file = os.open(REPORT, flags, 0o600)
+        with contextlib.suppress(OSError):
+            self._file = os.open(REPORT, flags, 0o600)
 
     def count(self, tokens: int) -> None:
         """Count a prompt of which `tokens` tokens are not computed anew."""
-        self._prompts += 1
         self._tokens += tokens
         self._write()
 
     def put_size(self, memory_bytes: int, entries: int) -> None:
-        """Report how much so many entries of so many bytes would take on disk."""
-        beside = entries * OVERHEAD_BYTES + memory_bytes // TOKEN_SHARE
+        """Report the disk space that `entries` entries of `memory_bytes` bytes need."""
+        beside = entries * OVERHEAD_BYTES + int(memory_bytes * TOKEN_SHARE)
         self._disk_bytes = memory_bytes + beside + INDEX_BYTES
         self._write()
 
     def _write(self) -> None:
-        numbers = struct.pack(REPORT_FORMAT, self._prompts, self._tokens, self._disk_bytes)
+        numbers = struct.pack(REPORT_FORMAT, self._tokens, self._disk_bytes)
         with contextlib.suppress(OSError):
             os.pwrite(self._file, numbers, 0)
 
 
 def keep_prompts(argv: "list[str]", environment: "Mapping[str, str]") -> None:
-    """Let the server of these arguments read and write its entries as VARIABLE tells.
+    """Let the server of these arguments read and write its entries as VARIABLE says.
 
     Does nothing without continuous batching, and if the runtime lacks what is replaced: it then
     works as it does by itself.
@@ -206,26 +212,26 @@ def keep_prompts(argv: "list[str]", environment: "Mapping[str, str]") -> None:
         memory_cache = importlib.import_module("vllm_mlx.memory_cache")
         scheduler = importlib.import_module("vllm_mlx.scheduler")
         entry_format: Any = importlib.import_module("mlx_lm.models.cache")
-        kept = memory_cache.MemoryAwarePrefixCache
-        whole = kept.save_to_disk, kept.load_from_disk
+        cache_class = memory_cache.MemoryAwarePrefixCache
+        save_and_load = cache_class.save_to_disk, cache_class.load_from_disk
         formats = entry_format.save_prompt_cache, entry_format.load_prompt_cache
     except (ImportError, AttributeError):
         return
     report = Report()
-    replace_lookup(kept, scheduler, report)
-    report_size(kept, report)
-    told = environment.get(VARIABLE)
-    if not told:
-        kept.save_to_disk = lambda _cache, _directory: False
-        kept.load_from_disk = lambda _cache, _directory: 0
+    replace_lookup(cache_class, scheduler, report)
+    report_size(cache_class, report)
+    sent = environment.get(VARIABLE)
+    if not sent:
+        cache_class.save_to_disk = lambda *_, **__: False
+        cache_class.load_from_disk = lambda *_, **__: 0
         name_directory("nowhere")
         return
-    place = json.loads(told)
-    name_directory(place["directory"])
-    files = EntryFiles(place["max_bytes"] - INDEX_BYTES, *formats)
+    target = json.loads(sent)
+    name_directory(target["directory"])
+    files = EntryFiles(target["unasked_bytes"] - INDEX_BYTES, *formats)
     entry_format.save_prompt_cache = files.save
     entry_format.load_prompt_cache = files.load
-    replace_directory(kept, whole, files, place["directory"])
+    replace_directory(cache_class, save_and_load, files, target["directory"])
 
 
 def name_directory(directory: str) -> None:
@@ -236,31 +242,31 @@ def name_directory(directory: str) -> None:
 
 
 def replace_directory(
-    kept: Any,  # noqa: ANN401
-    whole: "tuple[Callable[..., bool], Callable[..., int]]",
+    cache_class: Any,  # noqa: ANN401
+    save_and_load: "tuple[Callable[..., bool], Callable[..., int]]",
     files: EntryFiles,
     directory: str,
 ) -> None:
     """Let all entries be read from `directory`, and written to SAVED.
 
-    kept: the class of the caches; whole: its functions that write and read all entries.
+    save_and_load: the functions of `cache_class` that write and read all entries.
     """
-    save, load = whole
+    save, load = save_and_load
 
-    def save_to_disk(cache: Any, _directory: str) -> bool:  # noqa: ANN401
+    def save_to_disk(cache: Any, _directory: str, *arguments: Any, **named: Any) -> bool:  # noqa: ANN401
         files.read_allowed()
         os.mkdir(SAVED, 0o700)  # noqa: PTH102
-        saved = save(cache, SAVED)
+        saved = save(cache, SAVED, *arguments, **named)
         write_manifest(files.written)
         return saved
 
-    def load_from_disk(cache: Any, _directory: str) -> int:  # noqa: ANN401
+    def load_from_disk(cache: Any, _directory: str, *arguments: Any, **named: Any) -> int:  # noqa: ANN401
         try:
             opened = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return 0
         try:
-            found = load(cache, directory)
+            found = load(cache, directory, *arguments, **named)
             if is_still_there(opened, directory):
                 return found
         finally:
@@ -269,14 +275,18 @@ def replace_directory(
         cache.clear()
         return 0
 
-    kept.save_to_disk, kept.load_from_disk = save_to_disk, load_from_disk
+    cache_class.save_to_disk, cache_class.load_from_disk = save_to_disk, load_from_disk
 
 
 def write_manifest(written: "dict[str, tuple[int, int]]") -> None:
     """Write the manifest of the written entries; it is there whole, or not at all."""
     entries, directories = [], set()
     for path, (_, tokens) in written.items():
-        files = {os.path.relpath(name, SAVED): os.path.getsize(name) for name in files_of(path)}  # noqa: PTH202
+        try:
+            files = {os.path.relpath(name, SAVED): os.path.getsize(name) for name in files_of(path)}  # noqa: PTH202
+        except FileNotFoundError:
+            # The runtime could not write its part, and has left the entry out of its index.
+            continue
         entries.append({"files": files, "tokens": tokens})
         directories.add(os.path.dirname(path))  # noqa: PTH120
     indexes = [os.path.join(directory, "index.json") for directory in directories]  # noqa: PTH118
@@ -291,39 +301,47 @@ def write_manifest(written: "dict[str, tuple[int, int]]") -> None:
     os.rename(f"{path}.part", path)  # noqa: PTH104
 
 
-def replace_lookup(kept: Any, scheduler: Any, report: Report) -> None:  # noqa: ANN401
+def replace_lookup(cache_class: Any, scheduler: Any, report: Report) -> None:  # noqa: ANN401
     """Let lookups be counted, and those of text models leave out the last token.
 
-    kept: the class of the caches; scheduler: the module that makes those of text models.
+    scheduler: the module that makes the caches of text models.
     """
-    fetch = kept.fetch
+    fetch = cache_class.fetch
 
-    def counted(cache: Any, tokens: "list[int]") -> "tuple[Any, list[int]]":  # noqa: ANN401
-        found, remaining = fetch(cache, tokens)
-        if found:
-            report.count(len(tokens) - len(remaining))
-        return found, remaining
+    def counted(cache: Any, tokens: "list[int]", *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        result = fetch(cache, tokens, *arguments, **named)
+        report.count(len(tokens) - len(result[1]) if is_hit(result) else 0)
+        return result
 
-    def all_but_last(cache: Any, tokens: "list[int]") -> "tuple[Any, list[int]]":  # noqa: ANN401
-        found, remaining = fetch(cache, tokens)
-        if found and not remaining:
-            found, remaining = fetch(cache, tokens[:-1])
-            remaining = [*remaining, tokens[-1]]
-        if found:
+    def all_but_last(cache: Any, tokens: "list[int]", *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+        result = fetch(cache, tokens, *arguments, **named)
+        if is_hit(result) and not result[1]:
+            found, remaining = fetch(cache, tokens[:-1], *arguments, **named)
+            result = found, [*remaining, tokens[-1]]
+        if is_hit(result):
             # Else vllm-mlx may take it for an entry that covers the whole prompt.
             cache._last_match_type = "prefix"  # noqa: SLF001
-            report.count(len(tokens) - len(remaining))
-        return found, remaining
+        report.count(len(tokens) - len(result[1]) if is_hit(result) else 0)
+        return result
 
-    kept.fetch = counted
-    scheduler.MemoryAwarePrefixCache = type(kept.__name__, (kept,), {"fetch": all_but_last})
+    cache_class.fetch = counted
+    scheduler.MemoryAwarePrefixCache = type(
+        cache_class.__name__, (cache_class,), {"fetch": all_but_last}
+    )
 
 
-def report_size(kept: Any, report: Report) -> None:  # noqa: ANN401
-    """Let the size of a cache be reported as it changes.
+def is_hit(result: Any) -> bool:  # noqa: ANN401
+    """Return whether a lookup has found an entry.
 
-    kept: the class of the caches, which count the bytes of their entries in an attribute.
+    result: the entry, or what is none, and the list of tokens that remain to be computed. What has
+        another form, as a later version may return, is passed on as it is.
     """
+    is_pair = isinstance(result, tuple) and len(result) == 2  # noqa: PLR2004
+    return is_pair and isinstance(result[1], list) and bool(result[0])
+
+
+def report_size(cache_class: Any, report: Report) -> None:  # noqa: ANN401
+    """Let the size of a cache be reported as it changes: the caches count it in an attribute."""
     name = "_current_memory"
 
     def get(cache: Any) -> int:  # noqa: ANN401
@@ -334,7 +352,7 @@ def report_size(kept: Any, report: Report) -> None:  # noqa: ANN401
         vars(cache)[name] = size
         report.put_size(size, len(getattr(cache, "_entries", ())) + 1)
 
-    setattr(kept, name, property(get, put))
+    setattr(cache_class, name, property(get, put))
 
 
 def is_still_there(opened: int, directory: str) -> bool:

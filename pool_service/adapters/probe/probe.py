@@ -21,7 +21,7 @@ from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.identity import is_alive, session_member_pids
 from pool_service.adapters.process.launch import work_dirs
 from pool_service.adapters.process.processor_time import processor_seconds
-from pool_service.adapters.prompts.prompt_store import reused_tokens
+from pool_service.adapters.prompts.reports import reused_tokens
 from pool_service.adapters.sockets.listeners import Listener, listeners, scan_listeners
 from pool_service.adapters.sockets.ownership import Ownership
 from pool_service.core.activity import Activity
@@ -48,8 +48,8 @@ class HttpProbe:
     """Implements the port `Probe` for processes of this machine.
 
     notifications: the ready notifications of servers that send one.
-    state_dir: has the working directories of servers, in which they count what they reuse of
-        kept prompts; None: that is not read.
+    state_dir: has the working directories of servers, in which they count the tokens of prompts
+        that they need not compute anew; None: that is not read.
     """
 
     def __init__(

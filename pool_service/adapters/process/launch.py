@@ -26,6 +26,7 @@ from pool_service.adapters import children
 from pool_service.adapters.children import kept_prompts
 from pool_service.adapters.logs.logs import LogStore, open_for_append
 from pool_service.adapters.process.identity import boot_id, identity_of
+from pool_service.adapters.prompts.reports import unasked_bytes
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.search import python_of
 from pool_service.adapters.system.os_errors import explain
@@ -121,8 +122,8 @@ def own_variables(plan: LaunchPlan) -> dict[str, str]:
     cache = plan.prompt_cache
     if cache is None:
         return {}
-    told = {"directory": cache.directory, "max_bytes": cache.disk_bytes + kept_prompts.SLACK_BYTES}
-    return {kept_prompts.VARIABLE: json.dumps(told)}
+    sent = {"directory": cache.directory, "unasked_bytes": unasked_bytes(cache)}
+    return {kept_prompts.VARIABLE: json.dumps(sent)}
 
 
 def _start(

@@ -102,7 +102,8 @@ class LocalProcesses:
     state_dir: the directory of logs and working directories.
     diagnose_of: returns, for a kind of runtime, the function that explains an exit.
     standbys: tried first by `spawn`; None: every process is started by its command.
-    prompts: the store of computed prompts; None: they are not kept.
+    prompts: the store of kept prompts; None: one without a bound, in which a process that ends
+        replaces its own prompts at most.
     term_timeout: seconds between SIGTERM and SIGKILL for descendants.
     rescan_delay_s: the pause before a second search for a process by its nonce.
     """
@@ -123,7 +124,7 @@ class LocalProcesses:
         self._logs = logs
         self._diagnose_of = diagnose_of
         self._standbys = standbys
-        self._prompts = prompts or PromptStore(state_dir, 0)
+        self._prompts = prompts or PromptStore(state_dir)
         self._watch = watch or exit_watch()
         self._term_timeout = term_timeout
         self._rescan_delay_s = rescan_delay_s
@@ -195,7 +196,9 @@ class LocalProcesses:
             with contextlib.suppress(OSError):
                 owned.members |= await asyncio.to_thread(_members_of, owned)
         if owned and owned.plan and stop is StopSignal.TERMINATE:
-            await asyncio.to_thread(self._prompts.allow, owned.plan, self._work_dir(owned))
+            await asyncio.to_thread(
+                self._prompts.allow, owned.plan, self._work_dir(owned), self._running_plans()
+            )
 
         async def send() -> None:
             _send(identity, stop)
@@ -234,6 +237,11 @@ class LocalProcesses:
 
     def _work_dir(self, owned: _Owned) -> Path:
         return work_dirs(self._state_dir) / owned.nonce
+
+    def _running_plans(self) -> dict[Path, LaunchPlan]:
+        """Return the plans of the processes that have not been reaped, by working directory."""
+        running = (each for each in self._owned.values() if each.report is None)
+        return {self._work_dir(each): each.plan for each in running if each.plan}
 
     def _other_children(self, owned: _Owned) -> frozenset[int]:
         """Return the pids of the service's other unreaped children, which are no descendants."""
@@ -302,7 +310,7 @@ class LocalProcesses:
         if owned.log_path:
             self._logs.adopt(owned.log_path)
         if owned.plan:
-            await asyncio.to_thread(self._prompts.adopt, owned.plan, self._work_dir(owned))
+            await asyncio.to_thread(self._prompts.note_allowed, owned.plan, self._work_dir(owned))
 
     async def _end_descendants(self, nonce: str) -> None:
         """End the descendants of a process that no longer exists."""

@@ -1,1 +1,1 @@
-"""Computed prompts, kept on disk from one server of a model to the next."""
+"""Kept prompts: on disk, from one server of a model to the next."""

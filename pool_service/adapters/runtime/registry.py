@@ -196,7 +196,7 @@ class Runtimes:
         try:
             return await asyncio.to_thread(find)
         except OSError as error:
-            _log.warning("computed prompts cannot be kept", model=model, why=str(error))
+            _log.warning("a server keeps no prompts", model=model, error=str(error))
             return None
 
     async def standby_spec(self, settings: Settings) -> StandbySpec | None:
