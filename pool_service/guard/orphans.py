@@ -17,6 +17,7 @@ from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.probe.probe import HttpProbe
 from pool_service.adapters.process.identity import is_alive
 from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.records.records import FileRecords
 from pool_service.adapters.state_dir.directory_lock import (
     StateDir,
@@ -76,11 +77,15 @@ def end_orphans(state_dir: Path) -> bool:
 
 async def _end_until_sigterm(state_dir: Path) -> None:
     """End all servers of the state directory; stop doing so at a SIGTERM."""
-    processes = LocalProcesses(state_dir, LogStore(state_dir))
-    records = FileRecords(state_dir)
-    ending = asyncio.ensure_future(
-        Orphans(processes, records, SystemClock(), HttpProbe()).end_all()
-    )
+    prompts, records = PromptStore(state_dir), FileRecords(state_dir)
+    processes = LocalProcesses(state_dir, LogStore(state_dir), prompts=prompts)
+    orphans = Orphans(processes, records, SystemClock(), HttpProbe())
+
+    async def end() -> None:
+        await orphans.end_all()
+        await asyncio.to_thread(prompts.flush)
+
+    ending = asyncio.ensure_future(end())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.cancel)
     try:
         await ending
@@ -88,6 +93,7 @@ async def _end_until_sigterm(state_dir: Path) -> None:
         _log.warning("SIGTERM: the guard ends; servers that still run are left to themselves")
     finally:
         await records.close()
+        await asyncio.to_thread(prompts.close)
 
 
 @dataclass(frozen=True, slots=True)

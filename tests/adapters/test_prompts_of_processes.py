@@ -22,10 +22,12 @@ from pool_service.adapters.children.kept_prompts import (
 from pool_service.adapters.process.launch import work_dirs
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.prompts.prompt_store import PromptStore
+from pool_service.adapters.records.records import FileRecords
 from pool_service.core.server import Phase, Server, StopSignal
 from pool_service.core.types import Identity, LaunchPlan, Settings
+from pool_service.guard.orphans import _end_until_sigterm
 from tests.adapters.process_machine import LONG, Machine, shell
-from tests.adapters.prompt_servers import KEY
+from tests.adapters.prompt_servers import KEY, keep
 
 pytestmark = pytest.mark.process
 
@@ -135,3 +137,22 @@ async def test_a_process_that_dies_by_itself_keeps_nothing(machine: Machine) -> 
     identity, _, _ = await started(machine)
     os.killpg(identity.pid, signal.SIGKILL)
     assert await ended(machine, identity) == 0
+
+
+async def test_the_guard_keeps_what_a_server_writes_and_removes_no_others(machine: Machine) -> None:
+    keep(store_of(machine), machine.state_dir, model="other")
+    store_of(machine).flush()
+    identity, plan, _ = await started(machine)
+    server = Server("m", Settings("m"), Phase.READY, 1, 0.0, 0.0, 0.0, plan=plan, ready_at=0.0)
+    records = FileRecords(machine.state_dir)
+    await records.load()
+    records.put(replace(server, identity=identity))
+    await records.settled()
+    await records.close()
+    await _end_until_sigterm(machine.state_dir)
+    popen = machine.processes._owned[identity].popen
+    assert popen is not None
+    popen.wait()
+    later = PromptStore(machine.state_dir, 10 * BOUND)
+    assert [later.find(model, KEY, BOUND).tokens for model in ("m", "other")] == [7, 7]
+    later.close()
