@@ -165,6 +165,7 @@ def test_what_is_kept_of_a_server_that_is_ending_does_not_give_way_to_another(
 ) -> None:
     end(store, plan_of(store.find("m", KEY, 60 * KIB)), tmp_path / "first", 50 * KIB)
     ending = plan_of(store.find("m", KEY, 60 * KIB))
+    unused = keep(store, tmp_path, model="unused, since later")
     for name in ("ending", "other"):
         (tmp_path / name).mkdir()
     report(tmp_path / "ending", 0)
@@ -172,6 +173,7 @@ def test_what_is_kept_of_a_server_that_is_ending_does_not_give_way_to_another(
     allow(store, plan_of(store.find("other", KEY, 80 * KIB)), tmp_path / "other")
     assert store.find("m", KEY, 60 * KIB).tokens == 7
     assert int((tmp_path / "other" / ALLOWED).read_text()) < 50 * KIB
+    assert not Path(unused.directory).exists()
 
 
 def test_servers_that_end_at_once_get_equal_shares(store: PromptStore, tmp_path: Path) -> None:

@@ -365,7 +365,7 @@ def test_that_prompts_are_flushed_is_no_use_of_them(store: PromptStore, tmp_path
 def test_nobody_waits_while_prompts_are_deleted_but_who_gets_their_room(
     store: PromptStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_go_on = threading.Event()
+    may_go_on, is_waiting = threading.Event(), threading.Event()
     for number in range(9):
         keep(store, tmp_path, model=f"m{number}")
     store.flush()
@@ -375,18 +375,27 @@ def test_nobody_waits_while_prompts_are_deleted_but_who_gets_their_room(
         may_go_on.wait()
         delete(path, ignore_errors=ignore_errors)
 
+    await_deleted = store._disk.await_deleted
+
+    def wait() -> None:
+        is_waiting.set()
+        await_deleted()
+
     with monkeypatch.context() as while_slow:
         while_slow.setattr(shutil, "rmtree", slow)
+        while_slow.setattr(store._disk, "await_deleted", wait)
         (tmp_path / "new").mkdir()
         plan = plan_of(store.find("new", KEY, 20 * KIB))
         evicting = threading.Thread(target=allow, args=(store, plan, tmp_path / "new"))
         evicting.start()
-        while store.disk_bytes > 80 * KIB:
+        while evicting.is_alive() and not is_waiting.is_set():
             pass
-        assert store.find("m8", KEY, 20 * KIB).tokens == 7
-        assert not (tmp_path / "new" / ALLOWED).exists()
-        may_go_on.set()
-        evicting.join()
+        try:
+            assert store.find("m8", KEY, 20 * KIB).tokens == 7
+            assert not (tmp_path / "new" / ALLOWED).exists()
+        finally:
+            may_go_on.set()
+            evicting.join()
     assert (tmp_path / "new" / ALLOWED).exists()
 
 
