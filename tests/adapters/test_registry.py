@@ -402,7 +402,9 @@ async def test_a_server_is_the_same_when_its_prompts_cannot_be_read(
     assert plan.prompt_cache is None
     assert (plan.argv, plan.files) == (usual.argv, usual.files)
     assert vllm_mlx.BATCHING in plan.argv
-    assert [line["event"] for line in logs] == ["computed prompts cannot be kept"]
+    assert [line["event"] for line in logs] == [
+        "a server keeps no prompts, as they cannot be looked up"
+    ]
 
 
 def test_a_kind_that_is_not_known_is_diagnosed_by_its_exit_alone() -> None:

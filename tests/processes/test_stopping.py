@@ -10,6 +10,7 @@ import pytest
 
 from pool_service.adapters.process import exits, identity, leftover_processes, processes
 from pool_service.adapters.process.identity import identity_of, is_alive
+from pool_service.adapters.system.event_loop import running_workers
 from pool_service.core.server import StopSignal
 from pool_service.core.types import ExitReport, Identity
 from tests.processes.bench import Bench, Up, child_of_ours, ended, plan, reap
@@ -185,6 +186,8 @@ async def test_200_rounds_leave_descriptors_threads_and_zombies_as_they_were(
         children = [child for child in process.children() if child not in others]
         return process.num_fds(), threading.active_count(), children
 
+    # As in the service. Otherwise asyncio adds a thread whenever all its threads are busy.
+    asyncio.get_running_loop().set_default_executor(running_workers())
     others = psutil.Process().children()
     before = await rounds(20)
     after = await rounds(180)

@@ -196,7 +196,11 @@ class Runtimes:
         try:
             return await asyncio.to_thread(find)
         except OSError as error:
-            _log.warning("a server keeps no prompts", model=model, error=str(error))
+            _log.warning(
+                "a server keeps no prompts, as they cannot be looked up",
+                model=model,
+                error=str(error),
+            )
             return None
 
     async def standby_spec(self, settings: Settings) -> StandbySpec | None:
