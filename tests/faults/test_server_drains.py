@@ -121,7 +121,7 @@ def completes_whole(service: Service, runtime_model: str) -> bool:
     return completed(asked) == LONG
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("evictions", [50, pytest.param(1000, marks=pytest.mark.long)])
 @pytest.mark.fault("1,000 evictions with requests in flight")
 def test_of_many_evictions_none_cuts_an_answer_short(
