@@ -40,7 +40,7 @@ def book(tmp_path: Path) -> Iterator[UsageStore]:
 
 
 def written(book: UsageStore) -> UsageStore:
-    """What a later service reads of what a service has recorded until its end."""
+    """Return the store of a later service, after the end of this one."""
     book.close()
     return UsageStore(book._path.parent)
 

@@ -24,7 +24,7 @@ LINES = {
     "loaded": ("Model loaded successfully", "BatchedEngine loaded"),
     "bound": ("Uvicorn running on",),
 }
-"""What vllm-mlx writes when the model is there (by its engine), and when it listens."""
+"""The log lines of vllm-mlx by stage: the model is there (a line for each engine); it listens."""
 
 STAGES = ("spawn", "import", "weights", "tokenizer", "bind", "answer")
 IS_POSSIBLE = sys.platform == "linux"

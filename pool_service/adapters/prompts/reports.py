@@ -1,4 +1,4 @@
-"""What a server reports of its prompts, and what it may write of them when it ends.
+"""Read what a server reports of its prompts, and allow it what to write of them at its end.
 
 Both are files in the server's working directory (`children/kept_prompts.py`).
 """
