@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from pool_service.adapters.children import standby_child
-from pool_service.adapters.children.server_child import end_at_once_while_loading
+from pool_service.adapters.children.server_child import collect_garbage_rarely, patch_startup
 from pool_service.adapters.children.standby_child import (
     Channel,
     import_ahead,
@@ -267,10 +267,12 @@ class Server:
     def __init__(self, *, started: bool) -> None:
         self.started = started
         self.handler: object = None
+        self.gc_threshold = 0
 
     async def startup(self, sockets: object = None) -> None:
         assert sockets == "sockets"
         self.handler = signal.getsignal(signal.SIGTERM)
+        self.gc_threshold = gc.get_threshold()[0]
 
 
 @pytest.mark.parametrize("started", [False, True])
@@ -282,7 +284,9 @@ def test_a_server_says_that_it_is_ready_if_it_listens_and_then_lets_go_of_the_se
     uvicorn = ModuleType("uvicorn")
     vars(uvicorn)["Server"] = fresh
     monkeypatch.setitem(sys.modules, "uvicorn", uvicorn)
-    end_at_once_while_loading()
+    usual = gc.get_threshold()
+    assert collect_garbage_rarely() == usual
+    patch_startup(usual)
     notify_when_ready(channel)
     server = fresh(started=started)
 
@@ -292,9 +296,12 @@ def test_a_server_says_that_it_is_ready_if_it_listens_and_then_lets_go_of_the_se
     try:
         asyncio.run(server.startup(sockets="sockets"))
         assert signal.getsignal(signal.SIGTERM) is uvicorns, "it drains from then on"
+        assert gc.get_threshold() == usual, "garbage is collected as usual from then on"
     finally:
         signal.signal(signal.SIGTERM, before)
+        gc.set_threshold(*usual)
     assert server.handler == signal.SIG_DFL, "a load ends at once"
+    assert server.gc_threshold > 10 * usual[0], "imported code is seldom looked through"
     assert messages(ours) == ([{"ready": True}] if started else [])
 
 

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tools.bench import first_token, llama_swap
+from tools.bench import by_hand, first_token, llama_swap
 from tools.bench.chat import Answer, Messages, content_of
 from tools.bench.swapped_back import (
     AIM,
     AIM_SAME_OPTIONS,
-    BY_HAND,
     KINDS,
     SAME_OPTIONS,
     AnswerDiffersError,
@@ -18,7 +17,6 @@ from tools.bench.swapped_back import (
     Questions,
     default_options,
     figures,
-    our_options,
     prompt,
 )
 from tools.bench.turns import in_turn
@@ -79,10 +77,10 @@ def test_another_answer_to_the_same_question_fails_the_run() -> None:
 
 def test_each_kind_is_compared_with_its_own_baseline_or_with_the_only_one() -> None:
     found: list[tuple[float, ...]] = [(1.0, 2.0, 3.0, 10.0, 20.0, 30.0, 40.0, 50.0)] * 2
-    counts = {BY_HAND: 1, SAME_OPTIONS: 3, llama_swap.DEFAULTS: 1}
+    counts = {by_hand.SAME_OPTIONS: 1, SAME_OPTIONS: 3, llama_swap.DEFAULTS: 1}
     seen = [(one.against, one.measured, one.baseline, one.aim) for one in figures(9, found, counts)]
     assert seen == [
-        *((BY_HAND, mine, 10.0, None) for mine in (1.0, 2.0, 3.0)),
+        *((by_hand.SAME_OPTIONS, mine, 10.0, None) for mine in (1.0, 2.0, 3.0)),
         (SAME_OPTIONS, 1.0, 20.0, AIM_SAME_OPTIONS),
         (SAME_OPTIONS, 2.0, 30.0, AIM_SAME_OPTIONS),
         (SAME_OPTIONS, 3.0, 40.0, AIM_SAME_OPTIONS),
@@ -96,13 +94,13 @@ def test_the_last_of_those_that_are_asked_at_once_counts() -> None:
 
 
 def test_llama_swap_gets_the_same_command_as_the_service_gives_with_its_own_port() -> None:
-    models = Models(Path("/a model"), Path("/b"), our_options)
+    models = Models(Path("/a model"), Path("/b"), by_hand.our_options)
     written = json.loads(
         llama_swap.configuration(models.commands, Path("/home"), one_at_a_time=True)
     )
     command = shlex.split(written["models"]["bench/asked"]["cmd"].replace("${PORT}", "1"))
     assert command[1:5] == ["serve", "/a model", "--port", "1"]
-    assert command[5:] == our_options("bench/asked")
+    assert command[5:] == by_hand.our_options("bench/asked")
     assert "--continuous-batching" in command
     (group,) = written["routing"]["router"]["settings"]["groups"].values()
     assert group == {"swap": True, "exclusive": True, "members": [*written["models"]]}

@@ -174,7 +174,6 @@ def check_adopted(was: Recorded, now: Server | None, alive: dict[int, str]) -> N
     "step", [pytest.param(1, marks=pytest.mark.long, id="each"), pytest.param(12, id="each 12th")]
 )
 @pytest.mark.fault("`kill -9` at every point where something is written, spawned or signalled")
-@pytest.mark.timeout(400)
 def test_whenever_the_service_is_killed_nothing_is_lost_and_nothing_doubled(
     tmp_path: Path, recovered: Recovery, step: int
 ) -> None:

@@ -190,7 +190,6 @@ def guard_dies(case: Two, at: int) -> None:
 
 
 @pytest.mark.fault("--replace: the successor killed at every point")
-@pytest.mark.timeout(600)
 def test_wherever_a_successor_dies_somebody_has_its_servers(
     tmp_path: Path, recovered: Recovery
 ) -> None:
@@ -198,7 +197,6 @@ def test_wherever_a_successor_dies_somebody_has_its_servers(
 
 
 @pytest.mark.fault("--replace: the one that is replaced killed at every point")
-@pytest.mark.timeout(600)
 def test_wherever_who_is_replaced_dies_the_successor_has_its_servers(
     tmp_path: Path, recovered: Recovery
 ) -> None:
@@ -206,7 +204,6 @@ def test_wherever_who_is_replaced_dies_the_successor_has_its_servers(
 
 
 @pytest.mark.fault("a guard that stops servers killed at every point, then a service comes")
-@pytest.mark.timeout(600)
 def test_wherever_a_guard_dies_the_next_service_finishes_or_has_its_servers(
     tmp_path: Path, recovered: Recovery
 ) -> None:

@@ -36,7 +36,6 @@ def starting(service: Service, model: str, after: int = 0) -> pb.Server:
     ).server
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("killed while loading, several callers waiting")
 def test_the_callers_of_a_start_that_is_killed_stay_and_get_its_next_process(
     real: Start, tiny: str, recovered: Recovery
@@ -52,7 +51,6 @@ def test_the_callers_of_a_start_that_is_killed_stay_and_get_its_next_process(
     service.invariants.wait_for("m", pb.SERVER_STATE_BACKING_OFF)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("killed while serving; port taken between crash and restart")
 def test_a_server_killed_while_it_serves_comes_again_on_a_port_of_its_own(
     real: Start, tiny: str, recovered: Recovery
@@ -162,7 +160,6 @@ def test_a_server_that_dies_at_every_start_is_reported_with_its_last_lines_then_
 
 
 @pytest.mark.promise(7)
-@pytest.mark.timeout(120)
 @pytest.mark.fault("model refused: no such model, bad architecture, corrupt weights")
 def test_a_refused_model_is_reported_with_its_reason_and_not_tried_again(
     real: Start, tiny: str, tmp_path: Path
@@ -202,7 +199,6 @@ def model_of(runtime_model: str) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 @pytest.mark.fault("kill -9 of a server, 100 times: until its event in Watch")
 def test_the_end_of_a_server_is_noticed_by_its_exit_and_not_by_a_poll(
     fake: Start, recovered: Recovery

@@ -22,7 +22,6 @@ SOON_IDLE = 0.2
 """Seconds: far less than an answer takes."""
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("evicted while starting")
 def test_the_waiters_of_an_evicted_start_get_that_reason(
     real: Start, tiny: str, recovered: Recovery
@@ -43,7 +42,6 @@ def test_the_waiters_of_an_evicted_start_get_that_reason(
     assert service.invariants.wait_removed("m").server.last_exit.cause == pb.EXIT_CAUSE_EVICTED
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("ensured while stopping; stream in flight at eviction")
 def test_an_ensure_during_a_stop_gets_the_next_generation_and_the_stream_is_whole(
     real: Start, tiny: str, recovered: Recovery
@@ -88,7 +86,6 @@ def ensure_and_evict(service: Service, seed: int) -> str:
     return outcome or "READY"
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("request in flight when the idle timer fires, streaming and not")
 def test_a_server_that_answers_is_not_evicted_by_idleness(real: Start, tiny: str) -> None:
     service = real("[defaults]\ngrace_period = 0.2\n")
@@ -136,7 +133,6 @@ def test_of_many_evictions_none_cuts_an_answer_short(
     recovered.figure("every answer whole")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.fault("20 evictions with requests in flight")
 def test_of_20_evictions_of_real_servers_none_cuts_an_answer_short(
     real: Start, tiny: str, recovered: Recovery

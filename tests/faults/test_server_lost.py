@@ -110,7 +110,6 @@ def the_next_comes_and_the_stream_is_whole(
     assert [server.pid for server in service.pool.list()] == [again.pid]
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("SIGTERM from outside while a stream runs")
 def test_of_a_server_that_drains_by_itself_nobody_is_given_the_endpoint(
     fake: Start, recovered: Recovery, tmp_path: Path
@@ -120,7 +119,6 @@ def test_of_a_server_that_drains_by_itself_nobody_is_given_the_endpoint(
     the_next_comes_and_the_stream_is_whole(service, recovered, flags, 50, seen.touch)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.fault("SIGTERM from outside while a stream runs")
 def test_a_vllm_mlx_that_drains_by_itself_is_replaced_at_once_and_its_stream_ends_whole(
     real: Start, tiny: str, recovered: Recovery
@@ -133,7 +131,6 @@ LONG_ANSWER = 8000
 """Tokens: so many that the next generation is READY long before."""
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("another program takes the port of a server that drains")
 def test_a_stranger_on_a_lost_port_is_neither_handed_out_nor_asked(
     fake: Start, tmp_path: Path
@@ -154,7 +151,6 @@ def test_a_stranger_on_a_lost_port_is_neither_handed_out_nor_asked(
     assert asked == []
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("closes its listener and lives on; nobody asks for it")
 def test_the_holder_of_a_server_that_closes_its_listener_gets_the_next(
     fake: Start, recovered: Recovery, tmp_path: Path
@@ -171,7 +167,6 @@ def test_the_holder_of_a_server_that_closes_its_listener_gets_the_next(
     assert gone.last_exit.cause == pb.EXIT_CAUSE_WEDGED
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["500", "503", "unhealthy", "unloaded", "redirect", "junk"])
 @pytest.mark.fault(
     "READY, then unhealthy for good: 500, 503, unhealthy, unloaded, a redirect, junk"
@@ -194,7 +189,6 @@ def test_a_server_that_stays_unhealthy_is_replaced(
     sys.platform != "linux" or "FAKE_LIBPROC" in os.environ,
     reason="macOS does not tell that the client of a connection is gone",
 )
-@pytest.mark.timeout(120)
 @pytest.mark.fault("READY, then answers nothing more, but logs a line now and then")
 def test_a_server_that_is_mute_and_idle_is_replaced_whatever_it_logs(
     fake: Start, recovered: Recovery, tmp_path: Path
@@ -209,7 +203,6 @@ def test_a_server_that_is_mute_and_idle_is_replaced_whatever_it_logs(
     assert again.pid != first.pid
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("mute while it streams")
 def test_a_server_that_is_mute_in_the_middle_of_a_stream_is_not_cut(
     fake: Start, tmp_path: Path
@@ -217,7 +210,6 @@ def test_a_server_that_is_mute_in_the_middle_of_a_stream_is_not_cut(
     assert stream_of_what_falls_sick(fake, "mute", tmp_path / "sick").is_whole()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("unhealthy while it streams")
 def test_a_server_that_is_unhealthy_in_the_middle_of_a_stream_is_not_cut(
     fake: Start, tmp_path: Path
@@ -234,7 +226,6 @@ def stream_of_what_falls_sick(fake: Start, kind: str, sick: Path) -> Stream:
     return stream
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("READY, then an endless run of interim answers, or of a body")
 def test_a_health_answer_without_end_holds_up_nobody(fake: Start, tmp_path: Path) -> None:
     service, sick = fake(LOOKS_OFTEN), tmp_path / "sick"
@@ -248,7 +239,6 @@ def test_a_health_answer_without_end_holds_up_nobody(fake: Start, tmp_path: Path
         service.pool.ensure(f"other{number}", runtime_model="x")
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("the service is killed while one goes on aside")
 def test_a_service_that_is_killed_while_one_goes_on_aside_drains_it_and_keeps_the_other(
     fake: Start, tmp_path: Path
@@ -270,7 +260,6 @@ def test_a_service_that_is_killed_while_one_goes_on_aside_drains_it_and_keeps_th
     successor.invariants.wait_removed("m", generation=1)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("its listener is lost while no service is there")
 def test_what_lost_its_listener_while_no_service_was_there_is_not_waited_for(
     fake: Start, recovered: Recovery, tmp_path: Path

@@ -18,7 +18,6 @@ MEMORY_SLACK = 8 * 2**20
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 @pytest.mark.fault("400 spawns, 50 at a time")
 def test_of_400_starts_50_at_a_time_none_is_lost(fake: Start, recovered: Recovery) -> None:
     service = fake("[service]\nmax_starts = 50\n")
@@ -39,7 +38,6 @@ def started(service: Service, model: str) -> int:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 @pytest.mark.fault("200 start/evict rounds")
 def test_200_rounds_leave_descriptors_threads_zombies_and_memory_as_they_were(
     fake: Start, recovered: Recovery

@@ -61,7 +61,6 @@ def is_not_ready(service: Service, flags: str) -> None:
         service.pool.ensure(flags, runtime_model=f"x?{flags}")
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("stopped by SIGSTOP while READY")
 def test_a_stopped_server_is_found_wedged_and_ended_by_sigterm_that_it_wakes_up_for(
     real: Start, tiny: str, recovered: Recovery

@@ -44,7 +44,6 @@ def fake(tmp_path: Path) -> Iterator[Lives]:
 
 @pytest.mark.promise(5)
 @pytest.mark.fault("`kill -9` with several READY, some answering")
-@pytest.mark.timeout(180)
 def test_three_real_servers_that_answer_are_adopted_and_every_stream_is_complete(
     real: Lives, tiny: str, recovered: Recovery
 ) -> None:
@@ -65,7 +64,6 @@ def test_three_real_servers_that_answer_are_adopted_and_every_stream_is_complete
 
 @pytest.mark.promise(2)
 @pytest.mark.fault("`kill -9` during a start")
-@pytest.mark.timeout(180)
 def test_a_real_start_under_way_is_joined(real: Lives, tiny: str) -> None:
     real.start()
     with real.pool() as pool, ThreadPoolExecutor(1) as callers:

@@ -27,7 +27,6 @@ with PoolClient.connect(sys.argv[1]) as pool, pool.hold("held", holder="frozen")
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 def test_the_hold_of_a_frozen_program_ends_within_the_bound(service: RunningService) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, service.address],

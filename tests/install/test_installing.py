@@ -15,7 +15,7 @@ import pytest
 from tests.install.conftest import ROOT, Distributions, Home
 from tools.set_version import version
 
-pytestmark = [pytest.mark.installs, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.installs
 
 TOOLS = Path(sys.executable).parent
 NOT_YET = {"runtime"}

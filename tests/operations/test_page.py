@@ -25,7 +25,6 @@ def differences(command: Command, printed: str) -> str:
 
 @pytest.mark.long
 @pytest.mark.process
-@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("tools")
 def test_every_command_prints_what_the_page_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

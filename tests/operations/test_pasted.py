@@ -105,7 +105,6 @@ def test_every_block_can_be_pasted(shell: str, document: str, tmp_path: Path) ->
 
 
 @pytest.mark.whole
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_block_works_with_the_model_of_the_demo(document: str, tmp_path: Path) -> None:
     models = ROOT / ".cache/models"

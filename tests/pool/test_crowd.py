@@ -14,7 +14,7 @@ from tests.pool.running import LIMITS, Running, running
 from tests.world import Script
 
 # With the processes, since it takes as long as they do.
-pytestmark = [pytest.mark.looptime, pytest.mark.process, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.looptime, pytest.mark.process]
 
 MODELS = 200
 ENSURES = 10_000

@@ -143,7 +143,6 @@ def generation_is_ready(pool: PoolClient, generation: int) -> None:
     [("2 GB", True), ("115 MB", False)],
     ids=["room for both", "room for one"],
 )
-@pytest.mark.timeout(120)
 def test_a_server_past_its_memory_limit_is_recycled_and_no_request_fails(
     start: Start,
     budget: str,

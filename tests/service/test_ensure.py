@@ -126,7 +126,6 @@ def test_a_crash_is_seen_with_its_signal_and_the_next_ensure_repairs_it(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 def test_a_hundred_rounds_leave_nothing_behind(start: Start) -> None:
     service = start(STAND_IN_RUNTIME)
     with PoolClient.connect(service.address) as pool:

@@ -14,7 +14,7 @@ from pool_service_client import PoolClient
 from tests.toolchain import trouble_with
 from tools.demo.service import RunningService, running
 
-pytestmark = [pytest.mark.toolchains, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.toolchains
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "clients/examples"

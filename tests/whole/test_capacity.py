@@ -35,7 +35,7 @@ from tools.demo.checkpoints import write_tiny_llama
 from tools.demo.service import RunningService, running
 from tools.demo.smollm2 import prepare_smollm2
 
-pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.whole
 
 MIB = 1024**2
 

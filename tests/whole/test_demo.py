@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.whole
 
 ROOT = Path(__file__).resolve().parents[2]
 CURSOR = re.compile(r"\x1b\[\?25[hl]")

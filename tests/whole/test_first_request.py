@@ -22,7 +22,7 @@ from tools.demo.checkpoints import write_tiny_llama
 from tools.demo.service import running
 from tools.demo.smollm2 import prepare_smollm2
 
-pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.whole
 
 TOKENIZERS = """
 import importlib.util, json, sys, threading

@@ -22,7 +22,7 @@ from tests.whole.patient import PATIENT
 from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
 from tools.demo.service import running
 
-pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.whole
 
 SYSTEM = " ".join(f"Rule {number}: be brief, be kind, be right." for number in range(12))
 """Some 400 tokens, as the tiny model has a token for each byte."""
@@ -197,7 +197,6 @@ BOUND = 80 * 1024**2
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
 def test_fifty_models_never_take_more_of_the_disk_than_they_may(
     begin: Begin, models: Path, tmp_path: Path
 ) -> None:

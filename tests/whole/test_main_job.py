@@ -29,7 +29,7 @@ from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
 from tools.demo.service import RunningService, running
 from tools.demo.smollm2 import prepare_smollm2
 
-pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.whole
 
 
 @pytest.fixture(scope="module")

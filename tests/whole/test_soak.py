@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.whole, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.whole
 
 
 def test_a_minute_of_random_use_and_harm_breaks_no_promise(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.whole.patient import PATIENT
 from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
 from tools.demo.service import running
 
-pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.whole
 
 SECRET = "what-nobody-else-may-read"
 

@@ -25,7 +25,7 @@ from tests.whole.test_vllm_mlx_use import SPEAKS, write_tiny_bert
 from tools.demo.checkpoints import write_tiny_llama
 from tools.demo.service import running
 
-pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.whole
 
 KEEP_ALIVE = 3
 KEEP_ALIVE_OF_THE_ASKED = 12

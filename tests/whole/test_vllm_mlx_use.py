@@ -16,7 +16,7 @@ from tests.whole.runs import MODEL, PROBE_TIMEOUT, Runs, ask
 from tools.demo.checkpoints import END, LAYERS, write_byte_tokenizer
 from tools.demo.huggingface import write_json
 
-pytestmark = [pytest.mark.whole, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.whole
 
 SLOW = 3000
 """Tokens: some seconds."""

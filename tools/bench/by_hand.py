@@ -11,10 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pool_service.adapters.runtime.launch_plan import with_options
+from pool_service.core.types import Settings
 from tools.bench.turns import free_port
 
 POLL = 0.01
 """Seconds between two questions: finer than any of the field's own polls."""
+
+DEFAULTS = "vllm-mlx serve by hand, polled each 10 ms"
+SAME_OPTIONS = "vllm-mlx serve by hand, the same options"
 
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 20.0
@@ -35,6 +40,12 @@ def vllm_mlx(model: Path, port: int | str, options: Sequence[str] = ()) -> list[
     """The command line of the real one."""
     program = str(Path(sys.executable).with_name("vllm-mlx"))
     return [program, "serve", str(model), "--port", str(port), *options]
+
+
+def our_options(name: str) -> list[str]:
+    """Return the options that the service adds for a model of this name."""
+    prompt_bytes = Settings("").prompt_cache
+    return [*with_options(["serve"], name, metrics=True, prompt_bytes=prompt_bytes)][1:]
 
 
 def fake_server(model: str, port: int) -> list[str]:

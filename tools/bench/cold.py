@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ from tools.demo.service import RunningService, running
 
 AIM_FROM_NOTHING = 1.02
 AIM_OVER_LOAD = 0.15
-BY_HAND = "vllm-mlx serve by hand, polled each 10 ms"
 NAME = "bench/cold"
 WAYS = ("by hand", "from nothing", "from standby")
 
@@ -74,7 +73,7 @@ def measure(directory: Path, models: list[Model], rounds: int) -> list[Result]:
     stage_rounds = max(1, rounds // 2) if stage_times.IS_POSSIBLE else 0
     with pool_with(directory, 0) as pool:
         for model in models:
-            results.append(_from_nothing(directory, pool, model, rounds))
+            results += _from_nothing(directory, pool, model, rounds)
             for _ in range(stage_rounds):
                 runs.setdefault((model.name, WAYS[0]), []).append(_hand_stages(directory, model))
                 runs.setdefault((model.name, WAYS[1]), []).append(_pool_stages(pool, model))
@@ -86,10 +85,15 @@ def measure(directory: Path, models: list[Model], rounds: int) -> list[Result]:
     return results + [stages("cold", name, way, seen) for (name, way), seen in sorted(runs.items())]
 
 
-def _from_nothing(directory: Path, pool: Pool, model: Model, rounds: int) -> Figure:
-    found = in_turn(rounds, _ensured(pool, model), _by_hand(directory, pool, model))
+def _from_nothing(directory: Path, pool: Pool, model: Model, rounds: int) -> list[Figure]:
+    by_options = {by_hand.DEFAULTS: [], by_hand.SAME_OPTIONS: by_hand.our_options(NAME)}
+    hands = [_by_hand(directory, pool, model, options) for options in by_options.values()]
+    found = in_turn(rounds, _ensured(pool, model), *hands)
     name = f"Ensure from nothing, {model.name}"
-    return compare("cold", name, BY_HAND, pairs(found), unit="s", aim=AIM_FROM_NOTHING)
+    return [
+        compare("cold", name, against, pairs(found, 0, place), unit="s", aim=AIM_FROM_NOTHING)
+        for place, against in enumerate(by_options, start=1)
+    ]
 
 
 def _from_standby(directory: Path, pool: Pool, model: Model, rounds: int) -> list[Figure]:
@@ -101,7 +105,7 @@ def _from_standby(directory: Path, pool: Pool, model: Model, rounds: int) -> lis
     name = f"Ensure from standby, {model.name}"
     over_load = "mlx_lm.load in a warm interpreter"
     return [
-        compare("cold", name, BY_HAND, pairs(found), unit="s", aim=model.aim),
+        compare("cold", name, by_hand.DEFAULTS, pairs(found), unit="s", aim=model.aim),
         compare("cold", name, over_load, pairs(found, 0, 2), unit="s", aim_over=AIM_OVER_LOAD),
     ]
 
@@ -118,10 +122,12 @@ def _ensured(pool: Pool, model: Model) -> Callable[[], float]:
     return measured
 
 
-def _by_hand(directory: Path, pool: Pool, model: Model) -> Callable[[], float]:
+def _by_hand(
+    directory: Path, pool: Pool, model: Model, options: Sequence[str] = ()
+) -> Callable[[], float]:
     def measured() -> float:
         pool.settle()
-        with by_hand.started(directory, model.path) as server:
+        with by_hand.started(directory, model.path, options) as server:
             return server.answered
 
     return measured

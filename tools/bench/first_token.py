@@ -22,7 +22,6 @@ NAME = "bench/asked"
 AT_ONCE = 5
 AIM_COLD = 0.55
 AIM_AT_ONCE = 0.6
-BY_HAND = "vllm-mlx serve by hand, polled each 10 ms"
 
 Measure = Callable[[], float]
 
@@ -70,7 +69,7 @@ def _cold(directory: Path, model: Path, rounds: int) -> list[Figure]:
             with by_hand.started(directory, model) as server:
                 return ask(server.port, str(model), SHORT).first - began
 
-        measures = {"": ours, BY_HAND: hand}
+        measures = {"": ours, by_hand.DEFAULTS: hand}
         if llama_swap.is_installed():
             commands = _commands(model, [NAME])
             theirs = stack.enter_context(llama_swap.running(directory / "ls", commands))
@@ -106,7 +105,7 @@ def _at_once(directory: Path, tiny: Path, rounds: int) -> list[Figure]:
             return _five_by_hand(directory, tiny)
 
         against_one = "the same service with one standby only"
-        measures = {"": by_need.measure, against_one: alone.measure, BY_HAND: hand}
+        measures = {"": by_need.measure, against_one: alone.measure, by_hand.DEFAULTS: hand}
         if llama_swap.is_installed():
             commands = _commands(tiny, names)
             theirs = begin(llama_swap.running(directory / "ls", commands, one_at_a_time=False))

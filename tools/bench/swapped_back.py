@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from pool_service.adapters.runtime.launch_plan import with_options
-from pool_service.core.types import Settings
 from pool_service_client import PoolClient, ServerState
 from tools.bench import by_hand, llama_swap
 from tools.bench.chat import SHORT, Answer, Messages, ask
@@ -32,7 +30,6 @@ KINDS = (
 )
 AIM, AIM_SAME_OPTIONS = 0.05, 0.6
 SAME_OPTIONS = "llama-swap, the runtime's options as ours"
-BY_HAND = "vllm-mlx serve by hand, the same options"
 
 RULE = "Rule {}: say what you know, and say it in words that a child would use."
 TOKENS_OF_RULE = 21
@@ -79,12 +76,6 @@ class Models:
 def default_options(name: str) -> list[str]:
     """Return what tells the runtime only the model's name."""
     return ["--served-model-name", name]
-
-
-def our_options(name: str) -> list[str]:
-    """Return the options that the service adds."""
-    prompt_bytes = Settings("").prompt_cache
-    return [*with_options(["serve"], name, metrics=True, prompt_bytes=prompt_bytes)][1:]
 
 
 class Way(Protocol):
@@ -239,14 +230,14 @@ def measure(directory: Path, model: Path, tiny: Path, rounds: int, tokens: int) 
     tokens: of the prompt. Raises AnswerDiffersError.
     """
     questions = Questions(tokens)
-    defaults, ours = Models(model, tiny, default_options), Models(model, tiny, our_options)
+    defaults, ours = Models(model, tiny, default_options), Models(model, tiny, by_hand.our_options)
     kinds = range(len(KINDS))
     with ExitStack() as stack:
         pool = stack.enter_context(Pool(directory / "pool", ours))
         hand = stack.enter_context(ByHand(directory / "hand", ours))
         with_cache: list[Way] = [pool, hand]
         measures = [questions.measure(pool, [kind]) for kind in kinds]
-        against = {BY_HAND: [questions.measure(hand, [SWAPPED])]}
+        against = {by_hand.SAME_OPTIONS: [questions.measure(hand, [SWAPPED])]}
         if llama_swap.is_installed():
             same = stack.enter_context(LlamaSwap(directory / "same", ours))
             plain = stack.enter_context(LlamaSwap(directory / "defaults", defaults))

@@ -280,6 +280,7 @@ def main() -> None:
     kept_prompts: Any = importlib.import_module("kept_prompts")
     tokenizer_ahead: Any = importlib.import_module("tokenizer_ahead")
     del sys.path[0]
+    usual = server_child.collect_garbage_rarely()
     # The copy is not inherited by descendants; a server's standard input is empty.
     channel = Channel(socket.socket(fileno=os.dup(0)))
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -297,7 +298,7 @@ def main() -> None:
     redirect_output(log)
     channel.send(taken=True)
     server_child.restrict(sys.argv, os.environ)
-    server_child.end_at_once_while_loading()
+    server_child.patch_startup(usual)
     kept_prompts.keep_prompts(sys.argv, os.environ)
     notify_when_ready(channel)
     tokenizer_ahead.load_tokenizers_ahead(sys.argv)
