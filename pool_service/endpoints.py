@@ -1,8 +1,8 @@
 """Verification that READY servers still own their endpoints.
 
 A server may lose its listener at any time, and any other program may take its port. Therefore
-1. a caller is given an endpoint only if the system says at that moment, or said up to a
-   millisecond before, that it is the server's own;
+1. a caller is given an endpoint only if the system says at that moment, or said up to
+   five milliseconds before, that it is the server's own;
 2. all READY servers are checked in rounds (`endpoint_interval` apart), so that holders and
    watchers learn of a loss without asking.
 """
