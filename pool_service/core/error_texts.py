@@ -245,7 +245,7 @@ def too_large(server: Server, budget: float) -> ModelTooLarge:
 
 def pool_full(server: Server, limits: Limits) -> PoolFull:
     """Return the error for waiters of a model that did not fit within the queue timeout."""
-    what = server.detail or "its turn"
+    what = server.detail or "waits for its turn"
     return PoolFull(
         f"there was no room for {server.model!r} within {limits.queue_timeout:g} s: it "
         f"{what}. Try again, evict or release what is not needed, or raise [memory] budget.",
