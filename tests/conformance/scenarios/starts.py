@@ -47,7 +47,7 @@ SCENARIOS = (
         "POOL_FULL",
         SMALL,
         [
-            Configure(old='"1h"', new='"200ms"'),
+            Configure(old='"1h"', new='"5s"'),
             call("reload"),
             begin("hold", "held", model="first"),
             Event("held", {"server": {"state": "READY"}}),
