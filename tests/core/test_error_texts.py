@@ -128,3 +128,12 @@ def test_what_is_told_from_memory_names_the_time_that_is_left() -> None:
     assert (told.retry_after, loop.retry_after) == (10.0, 30.0)
     rejected = ModelRejected("no")
     assert error_texts.still_barred(rejected, 100.0, 90.0) is rejected
+
+
+@pytest.mark.parametrize(
+    ("detail", "why"),
+    [("", "it waits for its turn."), ("waits for memory", "it waits for memory.")],
+)
+def test_a_model_without_room_is_refused_with_what_it_waited_for(detail: str, why: str) -> None:
+    error = error_texts.pool_full(replace(server(), detail=detail), LIMITS)
+    assert why in error.message

@@ -85,12 +85,11 @@ def collect_garbage_rarely() -> "tuple[int, int, int]":
 
 
 def patch_startup(usual: "tuple[int, int, int]") -> None:
-    """Patch uvicorn so that loading ends when its server listens, or at SIGTERM.
+    """Patch uvicorn: SIGTERM ends a load at once, and garbage is collected as usual after it.
 
-    Until the server listens, SIGTERM ends the process at once, as uvicorn's own handler would first
-    finish a load that nobody waits for any more. Then garbage is collected as usual again.
+    uvicorn's own handler would first finish a load that nobody waits for any more.
 
-    usual: the thresholds of the garbage collector from then on.
+    usual: the thresholds of the garbage collector from the moment at which the server listens.
     """
     try:
         from uvicorn import Server  # noqa: PLC0415
