@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from pool_service.paths import PathFlaw, absolute
@@ -33,6 +34,20 @@ class Address:
         if not (_is_host(host) and _is_port(port)):
             raise AddressError(f"{text!r} is not an address; write host:port or unix:PATH.")
         return cls(text, None)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine reach it: on loopback, or a unix socket."""
+        return self.path is not None or is_loopback(self.text.rpartition(":")[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, without a port, is localhost or a loopback address."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        return bare.lower() == "localhost" or ip_address(bare).is_loopback
+    except ValueError:
+        return False
 
 
 def _socket_path(text: str) -> Path:

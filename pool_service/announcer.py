@@ -3,7 +3,8 @@
 A failure of one receiver must not keep the change from the others, nor stop the next command.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -13,16 +14,26 @@ from pool_service.core.server import Server
 from pool_service.ports import Records
 from pool_service.subscribers import Subscribers
 
+Observer = Callable[[Publish], None]
+"""Receives each change after the records and the history, such as for metrics; must be quick."""
+
 log = structlog.get_logger("pool_service.pool")
 
 
 class Announcer:
     """Publishes each change to all receivers, the records first; logs a receiver's failure."""
 
-    def __init__(self, records: Records, history: History, subscribers: Subscribers) -> None:
+    def __init__(
+        self,
+        records: Records,
+        history: History,
+        subscribers: Subscribers,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         self._records = records
         self._history = history
         self._subscribers = subscribers
+        self._observers = observers
         self.is_recording = True
         """Whether changes are recorded: False once the next service may own the records."""
 
@@ -35,6 +46,8 @@ class Announcer:
             self._attempt("subscribers", server, lambda: self._subscribers.publish(server))
         if removed or change.before is not server.phase:
             self._attempt("log", server, lambda: _log_transition(change))
+        for observer in self._observers:
+            self._attempt("observer", server, functools.partial(observer, change))
 
     def record(self, server: Server, *, removed: bool = False) -> None:
         """Record a server's present state, or its removal."""

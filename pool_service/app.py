@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -64,6 +64,9 @@ from pool_service.rpc.wire import Wire
 from pool_service.shutdown import Shutdown
 from pool_service.startup_log import log_pool, log_runtime
 
+if TYPE_CHECKING:
+    from pool_service.metering import Metering
+
 STOP_GRACE_S = 5.0
 """Time to finish the calls in progress when the last server has ended."""
 
@@ -86,13 +89,15 @@ def run(source: ConfigSource, config: Config) -> int:
     descriptors = raise_descriptor_limit()
     try:
         addresses = [Address.parse(text) for text in service.listen]
-        _check_sockets(addresses)
+        http = [Address.parse(config.http.listen)] if config.http.listen else []
+        _check_sockets([*addresses, *http])
         take_directory = take_over if service.replace else take
         with LogStream(sys.stderr) as stream:
             configure_logging(service.log_format, service.log_level, stream)
             if descriptors < FEW_DESCRIPTORS:
                 log.warning("few files may be open: raise the hard limit", open_files=descriptors)
-            _serve_repeatedly(source, config, addresses, take_directory(service.state_dir))
+            directory = take_directory(service.state_dir)
+            _serve_repeatedly(source, config, addresses, directory, stream)
     except (AddressError, StateDirError) as error:
         print(f"pool-service: {error}", file=sys.stderr)  # no log line: for the user who starts it
         return 1
@@ -114,16 +119,23 @@ def _check_sockets(addresses: list[Address]) -> None:
 
 
 def _serve_repeatedly(
-    source: ConfigSource, config: Config, addresses: list[Address], state: StateDir | None
+    source: ConfigSource,
+    config: Config,
+    addresses: list[Address],
+    state: StateDir | None,
+    stream: LogStream,
 ) -> None:
-    """Serve; serve again each time a service that was to take over ends before it serves."""
+    """Serve; serve again each time a service that was to take over ends before it serves.
+
+    stream: of the service's own log.
+    """
     guards: list[Identity] = []
     while state is not None:
         with state:
             make_claimable(state.path)
             with asyncio.Runner() as runner:
                 runner.get_loop().set_default_executor(running_workers())
-                bound = runner.run(_serve(source, config, addresses, state, guards))
+                bound = runner.run(_serve(source, config, addresses, state, guards, stream))
         # The closed loop has restored the signal's default action, and a late request may come.
         signal.signal(LEAVE_SIGNAL, disregard)
         state = take_back(config.service.state_dir) if bound else None
@@ -138,6 +150,7 @@ class _Parts:
 
     pool: Pool
     server: GrpcServer
+    metering: "Metering | None"
     shutdown: Shutdown
     reloader: Reloader
     runtimes: Runtimes
@@ -177,9 +190,13 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
     history = History(
         first_revision(service.state_dir, time.time_ns() // 1_000_000), service.history
     )
-    pool = Pool(world, history, config.catalogue, limits)
+    # The pool comes after its observers, and is asked only once it runs.
+    metering = _metering(config, clock, lambda model: pool.models.is_listed(model))  # noqa: PLW0108
+    observers = [metering.observe] if metering else []
+    pool = Pool(world, history, config.catalogue, limits, observers)
     reloader = Reloader(source, config, machine, runtimes, pool)
-    server = GrpcServer(PoolServicer(pool, Wire(clock), reloader.reload))
+    servicer = PoolServicer(pool, Wire(clock), reloader.reload)
+    server = GrpcServer(servicer, metering.calls if metering else None)
     shutdown = Shutdown(
         pool,
         reloader,
@@ -189,6 +206,7 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
     return _Parts(
         pool=pool,
         server=server,
+        metering=metering,
         shutdown=shutdown,
         reloader=reloader,
         runtimes=runtimes,
@@ -201,29 +219,45 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
     )
 
 
+def _metering(
+    config: Config, clock: SystemClock, is_listed: Callable[[str], bool]
+) -> "Metering | None":
+    """Return what counts and serves the counts, if the configuration names an address for that."""
+    if not config.http.listen:
+        return None
+    from pool_service.metering import Metering  # noqa: PLC0415  # no other service needs it
+
+    return Metering(Address.parse(config.http.listen), clock, is_listed)
+
+
 async def _serve(
     source: ConfigSource,
     config: Config,
     addresses: list[Address],
     state: StateDir,
     guards: list[Identity],
+    stream: LogStream,
 ) -> list[str]:
     """Serve until the shutdown; return the bound addresses if a new service takes over, else [].
 
     guards: guards that earlier calls have left, which this one reaps; it adds its own.
+    stream: of the service's own log.
     """
     parts = _compose(source, config, state)
     service, pool, server = config.service, parts.pool, parts.server
+    keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
     bound = await _listening(server, addresses, state)
-    upkeep = (
+    await _serve_metrics(parts, keeping, stream)
+    upkeep = [
         parts.logs.run_janitor(),
         give_back_spare_memory(),
         _report_records(parts.records, server),
         server.keep_sockets(),
         parts.reloader.apply_working_sets(parts.working_sets),
         log_runtime(parts.runtimes.default_program),
-    )
-    keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
+    ]
+    if parts.metering:
+        upkeep.append(parts.metering.keep_socket())
     async with keeping as keeper, _in_background(*upkeep):
         await pool.recover(service.recovery_timeout)
         log_pool(service.state_dir, parts.limits.memory_budget, pool.totals())
@@ -236,10 +270,23 @@ async def _serve(
         await _end(pool, parts.shutdown, keeper)
         await parts.standbys.close()
         await server.stop(STOP_GRACE_S)
+        if parts.metering:
+            await parts.metering.stop()
         await parts.records.close()
         await _flush(parts.prompts, parts.shutdown)
         await asyncio.to_thread(parts.runtimes.close)
     return bound if parts.shutdown.leaving.is_set() else []
+
+
+async def _serve_metrics(parts: _Parts, keeping: GuardKeeper, stream: LogStream) -> None:
+    """Begin to serve metrics if the configuration asks for that. Raises AddressError."""
+    if parts.metering:
+        await parts.metering.start(
+            pool=parts.pool,
+            guard_alive=lambda: keeping.is_alive,
+            log_lines_dropped=lambda: stream.dropped_in_total,
+            is_ending=parts.shutdown.requested.is_set,
+        )
 
 
 async def _end(pool: Pool, shutdown: Shutdown, keeper: GuardKeeper) -> None:

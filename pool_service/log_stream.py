@@ -30,6 +30,8 @@ class LogStream:
         self._max_lines = max_lines
         self._lines: deque[str] = deque()
         self._dropped = 0
+        self.dropped_in_total = 0
+        """Lines dropped since the stream was made."""
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -57,6 +59,7 @@ class LogStream:
                 self._changed.notify()
             else:
                 self._dropped += 1
+                self.dropped_in_total += 1
         return len(text)
 
     def flush(self) -> None:

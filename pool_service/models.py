@@ -20,6 +20,10 @@ class Models:
         self._runtime = runtime
         self._tasks = tasks
 
+    def is_listed(self, model: str) -> bool:
+        """Return whether the configuration lists a model."""
+        return self._machine.is_listed(model)
+
     async def page(self, after: str | None, size: int, *, found: bool = False) -> list[Entry]:
         """Return at most `size` models in the order of their names, each with its estimate.
 

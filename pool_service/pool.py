@@ -6,7 +6,7 @@ after every event.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from pool_service.announcer import Announcer
+from pool_service.announcer import Announcer, Observer
 from pool_service.change_history import History
 from pool_service.command_runner import CommandRunner, command_failed
 from pool_service.command_tasks import CommandTasks
@@ -75,7 +75,12 @@ class Pool:
     """A pool of servers, on one running event loop."""
 
     def __init__(
-        self, world: World, history: History, catalogue: Catalogue, limits: Limits
+        self,
+        world: World,
+        history: History,
+        catalogue: Catalogue,
+        limits: Limits,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._world = world
         self._history = history
@@ -84,7 +89,7 @@ class Pool:
         self._request_ids = count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._subscribers = Subscribers()
-        self._announcer = Announcer(world.records, history, self._subscribers)
+        self._announcer = Announcer(world.records, history, self._subscribers, observers)
         self._timer = SuspensionTimer(world.clock, lambda: self.feed(TimeReached()))
         self._uses = UseRecorder(self._machine, self._announcer)
         self._endpoints = Endpoints(self._machine, world.probe, self._subscribers, self.feed)
@@ -92,12 +97,7 @@ class Pool:
         self._recovered = False
         self._ended = False
         runner = CommandRunner(
-            world.runtime,
-            world.processes,
-            world.probe,
-            world.records,
-            self._is_stopping,
-            self.feed,
+            world.runtime, world.processes, world.probe, world.records, self._is_stopping, self.feed
         )
         self._tasks = CommandTasks(runner, world.memory, self.feed)
         self.models = Models(self._machine, world.runtime, self._tasks)

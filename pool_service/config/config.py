@@ -11,6 +11,7 @@ from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import (
     DefaultsSection,
     GroupSection,
+    HttpSection,
     LogsSection,
     MemorySection,
     ModelSection,
@@ -37,6 +38,7 @@ class Config(Section):
     runtime: RuntimeSection
     runtimes: Mapping[RuntimeName, RuntimeSection] = Field(default_factory=dict)
     logs: LogsSection
+    http: HttpSection
     defaults: DefaultsSection
     groups: Mapping[SectionName, GroupSection] = Field(default_factory=dict)
     models: Mapping[ModelName, ModelSection] = Field(default_factory=dict)

@@ -18,6 +18,7 @@ Problems = Iterator[tuple[str, str]]
 def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield each key that contradicts another, with what is wrong and what to do."""
     yield from _in(("service",), _service_problems(config))
+    yield from _in(("http",), _http_problems(config))
     kind = config.runtime_options.effective_kind
     yield from _in(("runtime",), _runtime_problems(config.runtime, kind))
     for name, section in config.runtimes.items():
@@ -49,6 +50,13 @@ def _service_problems(config: Config) -> Problems:
     if "standby_max" in service.model_fields_set and service.standby_max < service.standby:
         most, kept = service.standby_max, service.standby
         yield "standby_max", f"standby_max ({most}) must not be less than standby ({kept})"
+
+
+def _http_problems(config: Config) -> Problems:
+    listen = config.http.listen
+    is_any_port = not listen.startswith("unix:") and listen.endswith(":0")
+    if listen in config.service.listen and not is_any_port:
+        yield "listen", f"{listen} is in service.listen already; choose another port or path"
 
 
 def _runtime_problems(section: RuntimeSection, kind: Kind) -> Problems:

@@ -1,4 +1,4 @@
-"""The keys of [memory], [defaults], [models], [groups] and [logs], with their documentation."""
+"""The keys of [memory], [logs], [http], [defaults], [models] and [groups], documented."""
 
 import json
 from dataclasses import fields, replace
@@ -25,6 +25,7 @@ from pool_service.config.types import (
     Count,
     DefaultText,
     GroupNames,
+    LocalAddress,
     RuntimeModel,
     RuntimeReference,
     Section,
@@ -82,6 +83,17 @@ class LogsSection(Section):
         default=5,
         description="How many logs of each model are kept, one for each generation. Only the 200 "
         "models that ran last keep logs.",
+    )
+
+
+class HttpSection(Section):
+    """The HTTP listener, for metrics."""
+
+    listen: Annotated[LocalAddress, DefaultText("none")] = Field(
+        default="",
+        description="Where to serve /metrics for Prometheus, and /healthz: host:port of loopback "
+        "(port 0: any free one, which the log names) or unix:PATH. Anybody on this machine who can "
+        "reach it can read the names of your models, and change nothing.",
     )
 
 

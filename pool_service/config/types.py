@@ -121,6 +121,17 @@ def _address(text: str) -> str:
         raise Flaw(str(error).rstrip(".")) from error
 
 
+def _local_address(text: str) -> str:
+    """Check an address of the HTTP listener; empty: none."""
+    address = _address(text) if text else ""
+    if address and not Address.parse(address).is_local:
+        raise Flaw(
+            f"{text} can be reached from other machines, and this listener has no password; write "
+            "127.0.0.1:PORT, [::1]:PORT or unix:PATH"
+        )
+    return address
+
+
 def _listen_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
     if not addresses:
         raise ValueError
@@ -280,6 +291,12 @@ Addresses = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_address)], ...],
     AfterValidator(_listen_addresses),
     Form("list of addresses", 'a list of addresses, such as ["127.0.0.1:50051"]', _split_commas),
+]
+LocalAddress = Annotated[
+    str,
+    Field(strict=True),
+    AfterValidator(_local_address),
+    Form("address", 'an address on this machine, such as "127.0.0.1:9464" or "unix:PATH"'),
 ]
 Format = Annotated[LogFormat, Form('"text" or "json"', '"text" or "json"', str.lower)]
 Level = Annotated[

@@ -159,7 +159,13 @@ def prepared(server: Server, plan: LaunchPlan) -> Server:
 
 def spawned(server: Server, process: SpawnedProcess, now: float) -> Server:
     """Return the server with its process; the start timeout begins unless it is to stop."""
-    found = replace(server, identity=process.identity, log_path=process.log_path, spawned_at=now)
+    found = replace(
+        server,
+        identity=process.identity,
+        log_path=process.log_path,
+        spawned_at=now,
+        from_standby=process.from_standby,
+    )
     if process.nonce and server.plan is not None:
         found = replace(found, plan=replace(server.plan, nonce=process.nonce))
     if server.phase is Phase.STOPPING:
@@ -377,6 +383,7 @@ def without_process(server: Server) -> Server:
         position=0,
         progress=None,
         expected_ready_at=None,
+        from_standby=False,
     )
 
 

@@ -288,6 +288,7 @@ class Machine:
             memory_available=last.available if last else 0,
             memory_total=last.total if last else 0,
             memory_pressured=self._sampler.is_pressed,
+            waiting_by_model=self._state.waiters.counts(),
         )
 
     def resolve(self, name: str) -> str:
@@ -306,6 +307,10 @@ class Machine:
             raise self._callers.not_served(model, runtime_model)
         named = runtime_model or self._callers.named_before(model)
         return model, catalogue.settings_for(model, named)
+
+    def is_listed(self, model: str) -> bool:
+        """Return whether the catalogue lists a model."""
+        return model in self._state.catalogue.models
 
     def listed(self) -> list[Entry]:
         """Return the listed models in alphabetical order, without estimates."""

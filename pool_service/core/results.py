@@ -1,7 +1,7 @@
 """Results of requests, and the targets of evictions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from pool_service.core.server import Phase, Server
@@ -58,6 +58,7 @@ class Totals:
     memory_available, memory_total: of the machine; 0 before the first sample.
     memory_pressured: the machine is short of memory.
     standbys: standby processes that are ready to become servers.
+    waiting_by_model: the calls that wait for each model; a model without any is left out.
     """
 
     by_phase: Mapping[Phase, int]
@@ -69,3 +70,4 @@ class Totals:
     memory_total: int = 0
     memory_pressured: bool = False
     standbys: int = 0
+    waiting_by_model: Mapping[str, int] = field(default_factory=dict)

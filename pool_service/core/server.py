@@ -116,6 +116,8 @@ class Server:
     role: its role for its model.
     successor_generation: the generation given to its successor, 0 if there was none.
     reused_tokens: tokens of prompts that its process had not to compute anew, by the last probe.
+    from_standby: its process was a standby that had imported everything; False if not known, as of
+    one that an earlier service started.
     """
 
     model: str
@@ -156,6 +158,7 @@ class Server:
     role: Role = Role.CURRENT
     successor_generation: int = 0
     reused_tokens: int = 0
+    from_standby: bool = False
 
     @property
     def id(self) -> ServerId:

@@ -364,7 +364,7 @@ class Supervisor:
             return
         until = now + state.limits.failure_memory
         state.failed_starts.add(server.model, server.settings.runtime_model, error, until)
-        state.drop(replace(server, detail=str(error)))
+        state.drop(replace(server, detail=str(error), failure=error))
 
     def give_up_unwanted(self, model: str, now: float, why: str = "") -> None:
         """Give up a start that has not begun and that nobody waits for; why: in words."""

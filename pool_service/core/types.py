@@ -239,11 +239,13 @@ class SpawnedProcess:
     """A process that was just started, and the path of its log.
 
     nonce: that of a standby process that became the server; empty: the nonce of the plan.
+    from_standby: it was a standby that had imported everything.
     """
 
     identity: Identity
     log_path: str
     nonce: str = ""
+    from_standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,14 @@ class Waiters:
         """Return the waiters of `model`."""
         return list(self._by_model.get(model, {}).values())
 
+    def counts(self) -> dict[str, int]:
+        """Return the number of calls that wait for each model, without the pool's own."""
+        return {
+            model: count
+            for model, waiters in self._by_model.items()
+            if (count := len(waiters) - (None in waiters))
+        }
+
     def replace(self, model: str, waiters: list[Waiter]) -> None:
         """Replace the waiters of `model`, which are the same requests with other settings."""
         self._by_model[model] = {waiter.request_id: waiter for waiter in waiters}

@@ -28,15 +28,22 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Any]
 
 
+Wrap = Callable[[str, "grpc.RpcMethodHandler[Any, Any]"], "grpc.RpcMethodHandler[Any, Any]"]
+"""Returns a handler that does more than the given one of a method ("SERVICE/METHOD")."""
+
+
 class Registrar:
     """Registers services with a gRPC server so that malformed requests are refused.
 
     It has the methods of grpc.aio.Server that generated code calls.
+
+    wrap: applied to the handlers that refuse them; None: nothing more is done.
     """
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.aio.Server, wrap: Wrap | None = None) -> None:
         self._server = server
         self._refusals = _Refusals()
+        self._wrap = wrap or (lambda _method, handler: handler)
 
     def add_generic_rpc_handlers(self, _handlers: object) -> None:
         """Do nothing: every method is registered by its name as well."""
@@ -50,7 +57,9 @@ class Registrar:
         out; gRPC then answers UNIMPLEMENTED without a traceback.
         """
         refusing = {
-            name: self._refusals.wrapped(f"{service}/{name}", handler)
+            name: self._wrap(
+                f"{service}/{name}", self._refusals.wrapped(f"{service}/{name}", handler)
+            )
             for name, handler in handlers.items()
             if _is_implemented(handler)
         }

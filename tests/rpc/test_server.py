@@ -14,9 +14,10 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from pool_service import listening
 from pool_service.address import Address, AddressError
-from pool_service.rpc import listening, reflection
-from pool_service.rpc.listening import resolve
+from pool_service.listening import resolve
+from pool_service.rpc import reflection
 from pool_service.rpc.server import SERVICE, GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb

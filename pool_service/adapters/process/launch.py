@@ -53,12 +53,16 @@ _NOT_A_PROGRAM = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Child:
-    """A child process of the service, with its log file and its nonce."""
+    """A child process of the service, with its log file and its nonce.
+
+    from_standby: it was a standby that had imported everything.
+    """
 
     popen: "subprocess.Popen[bytes]"
     identity: Identity
     log_path: Path
     nonce: str
+    from_standby: bool = False
 
 
 def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs: LogStore) -> Child:

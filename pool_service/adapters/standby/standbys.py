@@ -132,6 +132,7 @@ class Standbys:
             standby = await get(spec)
             if standby is None:
                 continue
+            was_warm = standby.is_warm
             try:
                 log_path = await asyncio.to_thread(
                     _send_plan,
@@ -148,7 +149,9 @@ class Standbys:
                 raise
             if log_path is not None:
                 self._watch_for_ready(model, standby)
-                return Child(standby.popen, standby.identity, log_path, standby.nonce)
+                return Child(
+                    standby.popen, standby.identity, log_path, standby.nonce, from_standby=was_warm
+                )
             self._give_up(standby)
         return None
 

@@ -87,6 +87,11 @@ class GuardKeeper:
         """The guard's pid; None while there is no guard."""
         return self._guard.identity.pid if self._guard else None
 
+    @property
+    def is_alive(self) -> bool | None:
+        """Whether the guard runs; None if there is to be none."""
+        return is_alive(self._guard.identity) if self._guard else False if self._grace > 0 else None
+
     async def __aenter__(self) -> Self:
         self._reaping = asyncio.create_task(self._reap_left(), name="reap earlier guards")
         if self._grace > 0:

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pool_service.address import LONGEST_SOCKET_PATH
-from pool_service.rpc.unix_socket import UnixSocket
+from pool_service.unix_socket import UnixSocket
 
 
 @asynccontextmanager

@@ -1,9 +1,9 @@
 """A unix socket that is made again if it is removed while the service runs.
 
 A cleaner of /tmp, a logout or a person may remove it, and then no client can connect. gRPC does not
-notice that and cannot listen again, so a second gRPC server listens at the path; existing
-connections stay. When gRPC ends, it removes the path that it has bound, where another service's
-socket may be by then. Therefore a socket is bound beside its path and then renamed.
+notice that and cannot listen again, so a second server listens at the path; existing connections
+stay. When gRPC ends, it removes the path that it has bound, where another service's socket may be
+by then. Therefore a socket is bound beside its path and then renamed.
 """
 
 import asyncio
@@ -13,36 +13,49 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
-import grpc
 import structlog
 
 from pool_service.address import LONGEST_SOCKET_PATH, AddressError
-from pool_service.rpc.listening import make_way
+from pool_service.listening import make_way
 
 CHECK_INTERVAL_S = 5.0
 """Time between two checks that the socket exists, each a system call of two microseconds."""
 
 _FAILING_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
-log = structlog.get_logger("pool_service.rpc")
+log = structlog.get_logger("pool_service.listening")
+
+
+class SocketServer(Protocol):
+    """A server that can listen on a unix socket; grpc.aio.Server is one."""
+
+    def add_insecure_port(self, address: str, /) -> int:
+        """Listen on `unix:PATH` once it is started. Raises RuntimeError or OSError."""
+
+    async def start(self) -> None:
+        """Begin to serve."""
+
+    async def stop(self, grace: float | None, /) -> None:
+        """Stop, and let calls finish for `grace` seconds."""
 
 
 class UnixSocket:
     """The socket at one path.
 
-    new_server: makes another gRPC server of the same service, which is not started yet.
+    new_server: makes another server of the same service, which is not started yet.
     """
 
-    def __init__(self, path: Path, new_server: Callable[[], grpc.aio.Server]) -> None:
+    def __init__(self, path: Path, new_server: Callable[[], SocketServer]) -> None:
         self._path = path
         self._new_server = new_server
         self._made: os.stat_result | None = None
-        self._added: list[grpc.aio.Server] = []
+        self._added: list[SocketServer] = []
         self._logged = ""
 
-    def bind(self, server: grpc.aio.Server) -> None:
-        """Bind a gRPC server that is not started yet to the path.
+    def bind(self, server: SocketServer) -> None:
+        """Bind a server that is not started yet to the path.
 
         On a full or failing disk `restore` tries again later: the service runs without a socket
         and keeps its servers. Raises AddressError if the path is another program's or unusable.
@@ -75,7 +88,7 @@ class UnixSocket:
         log.warning("the socket is made again", path=str(self._path), why=what)
 
     async def stop(self, grace: float) -> None:
-        """Stop the gRPC servers that `restore` has added, all at once; `grace` in seconds."""
+        """Stop the servers that `restore` has added, all at once; `grace` in seconds."""
         await asyncio.gather(*(server.stop(grace) for server in self._added))
 
     def remove(self) -> None:
@@ -90,7 +103,7 @@ class UnixSocket:
         except OSError:
             return False
 
-    def _bind(self, server: grpc.aio.Server) -> None:
+    def _bind(self, server: SocketServer) -> None:
         beside = self._path.with_name(f".{secrets.token_hex(3)}")
         if len(os.fsencode(beside)) > LONGEST_SOCKET_PATH:
             beside = self._path

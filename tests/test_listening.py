@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pool_service import listening
 from pool_service.address import AddressError
-from pool_service.rpc import listening
-from pool_service.rpc.listening import make_way, resolve
+from pool_service.listening import make_way, resolve
 
 
 @pytest.fixture

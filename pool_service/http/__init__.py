@@ -1,0 +1,1 @@
+"""The HTTP listener, for loopback or a unix socket; imported only if it is configured."""

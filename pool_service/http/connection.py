@@ -1,0 +1,252 @@
+"""One connection to the HTTP listener: reads requests within limits, and writes the responses."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from email.utils import formatdate
+from http import HTTPStatus
+
+import h11
+import structlog
+
+from pool_service.address import is_loopback
+from pool_service.http import limits
+from pool_service.http.exchange import Handler, Request, Response, Routes, refusal
+
+READ_BYTES = 8 * 1024
+
+# No page of another site may use an answer, and nothing keeps one.
+_ALWAYS = (
+    ("Cache-Control", "no-store"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+
+log = structlog.get_logger("pool_service.http")
+
+
+class Refused(Exception):
+    """A request is refused before its handler; the response says why, and ends the connection."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
+class Connection:
+    """One connection.
+
+    checks_host: refuse requests whose Host is not a name of loopback.
+    is_idle: no request is under way; has_served: there was one.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        routes: Routes,
+        *,
+        checks_host: bool,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._routes = routes
+        self._checks_host = checks_host
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.MAX_HEAD_BYTES)
+        self._method = ""
+        self.is_idle = True
+        self.has_served = False
+        # So that `drain` waits until the client has taken everything: nothing is left at the end.
+        writer.transport.set_write_buffer_limits(high=0)
+
+    async def serve(self) -> None:
+        """Answer requests until the client or a limit ends the connection; close it."""
+        try:
+            # The first request has to come soon: nobody connects to wait.
+            wait_s = limits.REQUEST_TIMEOUT_S
+            while await self._serve_one(wait_s):
+                self.has_served = True
+                wait_s = limits.IDLE_TIMEOUT_S
+        except (OSError, TimeoutError, h11.ProtocolError):
+            pass  # the client is gone, too slow, or speaks no HTTP any more
+        finally:
+            self.close()
+
+    async def refuse(self, response: Response) -> None:
+        """Answer with this response whatever is asked, and close the connection."""
+        with suppress(OSError, TimeoutError, h11.ProtocolError):
+            await self._respond(response)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; what the client has not taken yet is lost."""
+        self._writer.transport.abort()
+
+    async def _serve_one(self, wait_s: float) -> bool:
+        """Answer one request; return whether another one may follow."""
+        try:
+            request = await self._read(wait_s)
+            if request is None:
+                return False
+            response = await self._answer(request)
+        except Refused as refused:
+            response = refused.response
+            # The end of a request without a body, after which another one may follow.
+            with suppress(h11.RemoteProtocolError):
+                self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            response = refusal(HTTPStatus(error.error_status_hint), f"this is no HTTP: {error}")
+        await self._respond(response)
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            return True
+        await self._linger()
+        return False
+
+    # --- reading ------------------------------------------------------------------------
+
+    async def _read(self, wait_s: float) -> Request | None:
+        """Return the next request, or None if the client has ended the connection."""
+        self.is_idle = True
+        async with asyncio.timeout(wait_s):
+            # A pipelined request may be there already.
+            has_bytes = bool(self._http.trailing_data[0]) or await self._receive()
+        self.is_idle = False
+        if not has_bytes:
+            return None
+        async with asyncio.timeout(limits.REQUEST_TIMEOUT_S):
+            event = await self._next_event()
+            if not isinstance(event, h11.Request):
+                return None
+            request = self._head_of(event)
+            self._check(request)
+            if self._http.they_are_waiting_for_100_continue:
+                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            return await self._with_body(request)
+
+    async def _next_event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            await self._receive()
+        return event
+
+    async def _receive(self) -> bool:
+        """Read some bytes; return False at the end of the stream."""
+        data = await self._reader.read(READ_BYTES)
+        self._http.receive_data(data)
+        return bool(data)
+
+    def _head_of(self, event: h11.Request) -> Request:
+        self._method = event.method.decode()
+        target = event.target.decode("ascii", "replace")
+        path, _, query = target.partition("?")
+        headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+        return Request(self._method, path, query, headers)
+
+    def _check(self, request: Request) -> None:
+        """Raise Refused if a request is for another host, nobody answers it, or it is too large.
+
+        A page of another site can make its own name resolve to 127.0.0.1 (DNS rebinding), and the
+        browser would let it read the answers. The Host header has that name. Without one it is
+        HTTP/1.0, which no browser speaks.
+        """
+        host = request.headers.get("host")
+        if self._checks_host and host is not None and not is_loopback(_without_port(host)):
+            raise Refused(
+                refusal(
+                    HTTPStatus.MISDIRECTED_REQUEST,
+                    "this listener is for this machine only: call it localhost or 127.0.0.1",
+                )
+            )
+        found = self._routes.find(request.method, request.path)
+        if isinstance(found, Response):
+            raise Refused(found)
+        if int(request.headers.get("content-length", 0)) > limits.MAX_BODY_BYTES:
+            raise Refused(_too_large())
+
+    async def _with_body(self, request: Request) -> Request:
+        body = bytearray()
+        while isinstance(event := await self._next_event(), h11.Data):
+            body += event.data
+            if len(body) > limits.MAX_BODY_BYTES:
+                raise Refused(_too_large())
+        return Request(request.method, request.path, request.query, request.headers, bytes(body))
+
+    async def _answer(self, request: Request) -> Response:
+        found = self._routes.find(request.method, request.path)
+        if isinstance(found, Response):
+            return found
+        return await _result_of(found, request)
+
+    # --- writing ------------------------------------------------------------------------
+
+    async def _respond(self, response: Response) -> None:
+        status = response.status
+        headers = [
+            ("Date", formatdate(usegmt=True)),
+            ("Content-Type", response.content_type),
+            *_ALWAYS,
+            *response.headers,
+        ]
+        if isinstance(response.body, bytes):
+            headers.append(("Content-Length", str(len(response.body))))
+        if self._http.their_state is not h11.DONE:
+            # The rest of the request is not read.
+            headers.append(("Connection", "close"))
+        await self._send(h11.Response(status_code=status, reason=status.phrase, headers=headers))
+        if self._method != "HEAD":
+            async for piece in _pieces_of(response):
+                await self._send(h11.Data(data=piece))
+        await self._send(h11.EndOfMessage())
+
+    async def _linger(self) -> None:
+        """Say that nothing more comes, and take what the client still sends for a moment.
+
+        Closing a socket with unread bytes resets it, and the client would lose the response.
+        """
+        self.is_idle = True
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limits.LINGER_S):
+                while await self._reader.read(READ_BYTES):
+                    pass
+
+    async def _send(self, event: h11.Event) -> None:
+        data = self._http.send(event)
+        if data:
+            self._writer.write(data)
+            async with asyncio.timeout(limits.WRITE_TIMEOUT_S):
+                await self._writer.drain()
+
+
+def _without_port(header: str) -> str:
+    """Return the host of a Host header."""
+    host, colon, port = header.rpartition(":")
+    return host if colon and port.isdigit() else header
+
+
+async def _result_of(handler: Handler, request: Request) -> Response:
+    try:
+        return await handler(request)
+    except Exception:
+        log.exception("internal error in a request", method=request.method, path=request.path)
+        return refusal(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "an internal error of the service ended this request. Report it with the lines of the "
+            "service's log about it.",
+        )
+
+
+async def _pieces_of(response: Response) -> AsyncIterator[bytes]:
+    if isinstance(response.body, bytes):
+        yield response.body
+        return
+    async for piece in response.body:
+        yield piece
+
+
+def _too_large() -> Response:
+    return refusal(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"the body of the request has more than {limits.MAX_BODY_BYTES} bytes",
+    )
