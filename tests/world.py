@@ -80,8 +80,8 @@ class Script:
     listens: its endpoint is its own;
     moves: whether anything of it progresses; reads_for, computes_for: seconds from its spawn for
     which it reads and uses a processor; forks: the process comes to be
-    though the service dies in its spawn; raises: what the port's method of that name
-    raises instead of what it promises.
+    though the service dies in its spawn; from_standby: it was one; raises: what the port's method
+    of that name raises instead of what it promises.
     """
 
     estimate: When = 0.0
@@ -117,6 +117,7 @@ class Script:
     log: When = 0.0
     adopt: When = 0.0
     forks: bool = False
+    from_standby: bool = False
     raises: Mapping[str, BaseException] = field(default_factory=dict)
 
 
@@ -386,7 +387,7 @@ class World:
         identity = Identity(1000 + len(self.processes), generation, "boot")
         process = Process(model, generation, identity, nonce, script)
         self.processes[identity] = process
-        return SpawnedProcess(identity, process.log_path)
+        return SpawnedProcess(identity, process.log_path, from_standby=script.from_standby)
 
     async def adopt(self, server: Server) -> SpawnedProcess | None:
         nonce = server.plan.nonce if server.plan else ""

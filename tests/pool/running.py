@@ -1,10 +1,11 @@
 """A pool over a scripted world, for the length of one test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from pool_service.announcer import Observer
 from pool_service.change_history import Change, History
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
@@ -136,6 +137,7 @@ async def running(
     only_listed: bool = False,
     home_model: str = "",
     kind: type[Pool] = Pool,
+    observers: Sequence[Observer] = (),
     **settings: float,
 ) -> AsyncIterator[Running]:
     """A pool that is shut down at the end; nothing may be left over then."""
@@ -143,7 +145,11 @@ async def running(
     world = World()
     defaults = replace(DEFAULTS, **settings)  # type: ignore[arg-type]
     catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed, home_model)
-    run = Running(world, lambda: kind(ports(world), History(1000, capacity), catalogue, limits))
+
+    def begin() -> Pool:
+        return kind(ports(world), History(1000, capacity), catalogue, limits, observers)
+
+    run = Running(world, begin)
     await run.start()
     await asyncio.sleep(0)
     try:
