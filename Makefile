@@ -101,8 +101,9 @@ proto: setup ## Generate the stubs of the service and of all clients from proto/
 promise: ## Promise the present proto/ to clients (docs/reference/compatibility.md says when)
 	sh tools/lint_proto.sh --promise
 
-docs: setup ## Generate the configuration's keys in docs/, the manual pages and the pictures of states
+docs: setup ## Generate the keys and metrics in docs/, the manual pages and the pictures of states
 	$(BIN)/python tools/document_configuration.py
+	$(BIN)/python tools/document_metrics.py
 	$(BIN)/python tools/manual_pages.py packaging/man
 	$(BIN)/python -m tools.draw_states
 

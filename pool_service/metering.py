@@ -67,8 +67,8 @@ class Metering:
         guard_alive: Callable[[], bool | None],
         log_lines_dropped: Callable[[], int],
         is_ending: Callable[[], bool],
-    ) -> None:
-        """Listen. Raises AddressError if the address is taken or unusable.
+    ) -> str:
+        """Listen, and return the address. Raises AddressError if it is taken or unusable.
 
         guard_alive: returns None if there is to be no guard.
         is_ending: whether the service shuts down.
@@ -77,6 +77,7 @@ class Metering:
         bound = await self._listener.start()
         self._lag.start()
         log.info("serving metrics over HTTP", address=bound)
+        return bound
 
     async def keep_socket(self) -> None:
         """Make a removed unix socket again, until cancelled."""

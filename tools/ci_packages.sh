@@ -1,11 +1,12 @@
 #!/bin/sh
 # What CI needs beside the toolchains: gRPC for C++, which tests/toolchains builds with; the shell
 # and the awk of macOS, by which tests/tools reads documents and the Makefile; fish for completion;
-# systemd, mandoc and ruby, which check units, manual pages and the formula. It is installed where
+# systemd, mandoc and ruby, which check units, manual pages and the formula; Prometheus, which scrapes
+# the service and checks metrics, alerts and the dashboard. It is installed where
 # this runs as root on Debian; nowhere else is anything installed.
 set -eu
 
-packages="libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc protobuf-compiler pkg-config zsh original-awk fish mandoc ruby systemd"
+packages="libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc protobuf-compiler pkg-config zsh original-awk fish mandoc ruby systemd prometheus"
 
 missing=""
 for package in $packages; do

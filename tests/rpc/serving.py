@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,11 +16,13 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from pool_service.address import Address
+from pool_service.announcer import Observer
 from pool_service.change_history import History
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
 from pool_service.core.results import Reloaded
 from pool_service.core.types import Settings
+from pool_service.metrics.call_counts import CallCounts
 from pool_service.pool import Pool
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
@@ -94,6 +96,8 @@ async def serving(
     models: Mapping[str, Settings] | None = None,
     aliases: Mapping[str, str] | None = None,
     only_listed: bool = False,
+    counts: CallCounts | None = None,
+    observers: Sequence[Observer] = (),
     **settings: float,
 ) -> AsyncIterator[Service]:
     """A service with fast scripts; ended as the real one is."""
@@ -101,14 +105,14 @@ async def serving(
     world.default = Script(load=0.0)
     defaults = replace(DEFAULTS, **settings)  # type: ignore[arg-type]
     catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed)
-    pool = Pool(ports(world), History(REVISION, capacity), catalogue, limits)
+    pool = Pool(ports(world), History(REVISION, capacity), catalogue, limits, observers)
     if recovers:
         await pool.recover(BUDGET)
 
     async def reload() -> Reloaded:
         return await pool.reload(catalogue, limits)
 
-    server = GrpcServer(PoolServicer(pool, Wire(world.clock), reload))
+    server = GrpcServer(PoolServicer(pool, Wire(world.clock), reload), counts)
     (bound,) = await server.start([Address.parse(address)])
     await server.set_serving()
     async with grpc.aio.insecure_channel(bound) as channel:
