@@ -42,6 +42,7 @@ def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterato
         ("state directory", partial(installation.state_findings, config)),
         ("runtime", partial(installation.runtime_findings, config)),
         ("service", partial(installation.service_findings, config)),
+        ("metrics", partial(installation.http_findings, config)),
         ("models", partial(installation.model_findings, config, environment)),
         ("hub cache", partial(installation.cache_findings, environment)),
     )

@@ -7,6 +7,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from pool_service.adapters.models.files import hub_cache, locate
@@ -20,6 +21,7 @@ from pool_service.doctor.finding import Finding, Verdict
 from pool_service_client import DeadlineExceeded, PoolClient, PoolError, PoolUnavailable
 
 SERVICE_TIMEOUT_S: Final = 3.0
+_HEALTH_STATUSES: Final = (b"HTTP/1.1 200 OK", b"HTTP/1.1 503 Service Unavailable")
 _STATE_REMEDY: Final = (
     "choose another one with --state-dir or service.state_dir, on a local disk and of your own"
 )
@@ -80,6 +82,36 @@ def service_findings(config: Config) -> Iterator[Finding]:
         yield Finding("service", Verdict.OK, f"it runs at {text}, servers: {page.totals.servers}")
         for notice in page.notices:
             yield Finding("service", Verdict.WARNING, notice, "see the service's log")
+
+
+def http_findings(config: Config) -> Iterator[Finding]:
+    """Check that metrics are served, or that their address is free, if there is to be one."""
+    listen = config.http.listen
+    if not listen:
+        return
+    address = Address.parse(listen)
+    try:
+        status = _status_of_health(address)
+    except OSError:
+        finding = _of_unanswered_address(address)
+        yield replace(finding, subject="metrics")
+        return
+    if status in _HEALTH_STATUSES:
+        yield Finding("metrics", Verdict.OK, f"they are served at {listen}")
+    else:
+        remedy = "stop it, or choose another address (http.listen)"
+        yield Finding("metrics", Verdict.BROKEN, f"another program answers at {listen}", remedy)
+
+
+def _status_of_health(address: Address) -> bytes:
+    """Return the first line of what /healthz answers at an address. Raises OSError."""
+    host, _, port = address.text.rpartition(":")
+    family = socket.AF_UNIX if address.path else socket.AF_INET6 if "[" in host else socket.AF_INET
+    with socket.socket(family) as connection, connection.makefile("rb") as answer:
+        connection.settimeout(SERVICE_TIMEOUT_S)
+        connection.connect(str(address.path) if address.path else (host.strip("[]"), int(port)))
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        return answer.readline(100).strip()
 
 
 def _of_unanswered_address(address: Address) -> Finding:

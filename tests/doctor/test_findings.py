@@ -3,6 +3,7 @@
 import platform
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,3 +146,46 @@ def test_a_check_that_fails_itself_is_a_finding() -> None:
     finding = only(guarded("sockets", check))
     assert finding.verdict is Verdict.BROKEN
     assert "no such system call" in finding.found
+
+
+def test_no_word_of_metrics_if_there_are_to_be_none(tmp_path: Path) -> None:
+    assert list(installation.http_findings(config_of(tmp_path))) == []
+
+
+def test_metrics_that_are_not_served_are_no_fault(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = config_of(tmp_path, f"http.listen = '127.0.0.1:{port}'")
+    found = only(installation.http_findings(config))
+    assert (found.subject, found.verdict) == ("metrics", Verdict.INFO)
+    assert found.found == f"it does not run; 127.0.0.1:{port} is free"
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\nok\n", Verdict.OK),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", Verdict.OK),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", Verdict.BROKEN),
+        (b"", Verdict.BROKEN),
+    ],
+)
+def test_it_is_told_who_answers_at_the_address_of_the_metrics(
+    tmp_path: Path, socket_dir: Path, answer: bytes, verdict: Verdict
+) -> None:
+    path = socket_dir / "http.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        serving = threading.Thread(target=_answer_once, args=(listener, answer))
+        serving.start()
+        config = config_of(tmp_path, f"http.listen = 'unix:{path}'")
+        assert only(installation.http_findings(config)).verdict is verdict
+        serving.join()
+
+
+def _answer_once(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(answer)

@@ -24,6 +24,7 @@ from tools.bench import (
     original,
     others,
     replacement,
+    scrape,
     size,
     warm,
 )
@@ -76,6 +77,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
         "size": lambda directory: size.measure(directory, rounds(5)),
         "ghz": lambda directory: ghz.measure(directory, _fake_config(directory), rounds(9)),
         "replacement": replacement.measure,
+        "scrape": lambda directory: scrape.measure(directory, rounds(9), 50 if quick else 500),
     }
 
 

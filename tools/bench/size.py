@@ -71,7 +71,7 @@ Act = Callable[["Stub"], Awaitable[int]]
 def measure(directory: Path, rounds: int = ROUNDS) -> list[Figure]:
     """All of it."""
     config = directory / "size.toml"
-    config.write_text(_config(max(COUNTS)))
+    config.write_text(config_of(max(COUNTS)))
     figures = [one for count in (FEW, max(COUNTS)) for one in _start(directory, count, rounds)]
     figures.append(_list_command(directory, config, rounds))
     with _pool(directory, config, FEW) as few:
@@ -84,7 +84,8 @@ def measure(directory: Path, rounds: int = ROUNDS) -> list[Figure]:
     return figures
 
 
-def _config(count: int) -> str:
+def config_of(count: int) -> str:
+    """The configuration of a pool with room for so many of the least servers."""
     server = str(Path(__file__).with_name("least_server.py"))
     names = [*(f"m{number}" for number in range(count)), "other"]
     models = "".join(MODEL.format(name=name) for name in names)
@@ -131,7 +132,7 @@ def _cpu_of(pid: int) -> float:
 def _pool(directory: Path, config: Path, servers: int) -> Iterator[Pool]:
     arguments = ["--config", str(config)]
     with running(directory / f"size-{servers}", arguments=arguments) as service:
-        asyncio.run(_fill(service.address, servers))
+        asyncio.run(fill(service.address, servers))
         time.sleep(SETTLING)
         pool = Pool(service, servers)
         yield replace(pool, upkeep=_idle_share(pool))
@@ -144,7 +145,8 @@ def _idle_share(pool: Pool) -> float:
     return (pool.cpu - before) / 1e3 / (time.monotonic() - began)
 
 
-async def _fill(address: str, servers: int) -> None:
+async def fill(address: str, servers: int) -> None:
+    """Make so many servers READY."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Stub = pb_grpc.PoolServiceStub(channel)
         requests = [pb.EnsureRequest(model=f"m{number}") for number in range(servers)]
@@ -346,7 +348,7 @@ async def _herd(pool: Pool, count: int) -> float:
 def _start(directory: Path, models: int, rounds: int) -> list[Figure]:
     """How long a start takes, and how large the service is then."""
     config = directory / f"start-{models}.toml"
-    config.write_text(_config(models))
+    config.write_text(config_of(models))
     arguments, baseline = ["--config", str(config)], "python -c 'import grpc'"
     times, sizes = [], []
     for turn in range(-1, rounds):
