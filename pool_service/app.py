@@ -63,9 +63,11 @@ from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
 from pool_service.shutdown import Shutdown
 from pool_service.startup_log import log_pool, log_runtime
+from pool_service.tracing_setup import traces_of
 
 if TYPE_CHECKING:
     from pool_service.metering import Metering
+    from pool_service.tracing.traces import Traces
 
 STOP_GRACE_S = 5.0
 """Time to finish the calls in progress when the last server has ended."""
@@ -151,6 +153,7 @@ class _Parts:
     pool: Pool
     server: GrpcServer
     metering: "Metering | None"
+    traces: "Traces | None"
     shutdown: Shutdown
     reloader: Reloader
     runtimes: Runtimes
@@ -192,11 +195,12 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
     )
     # The pool comes after its observers, and is asked only once it runs.
     metering = _metering(config, clock, lambda model: pool.models.is_listed(model))  # noqa: PLW0108
-    observers = [metering.observe] if metering else []
-    pool = Pool(world, history, config.catalogue, limits, observers)
+    traces = traces_of(config.trace.endpoint, lambda: pool.models)
+    observing = [part for part in (metering, traces) if part is not None]
+    pool = Pool(world, history, config.catalogue, limits, [part.observe for part in observing])
     reloader = Reloader(source, config, machine, runtimes, pool)
     servicer = PoolServicer(pool, Wire(clock), reloader.reload)
-    server = GrpcServer(servicer, metering.calls if metering else None)
+    server = GrpcServer(servicer, [part.wrap for part in observing])
     shutdown = Shutdown(
         pool,
         reloader,
@@ -207,6 +211,7 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
         pool=pool,
         server=server,
         metering=metering,
+        traces=traces,
         shutdown=shutdown,
         reloader=reloader,
         runtimes=runtimes,
@@ -275,6 +280,8 @@ async def _serve(
         await parts.records.close()
         await _flush(parts.prompts, parts.shutdown)
         await asyncio.to_thread(parts.runtimes.close)
+        if parts.traces:
+            await parts.traces.close()
     return bound if parts.shutdown.leaving.is_set() else []
 
 

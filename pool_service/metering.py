@@ -25,6 +25,8 @@ from pool_service.metrics.values import ModelLabels
 from pool_service.metrics.view import View
 from pool_service.pool import Pool
 from pool_service.ports import Clock
+from pool_service.rpc.counting import counting
+from pool_service.rpc.server import SERVICE
 
 log = structlog.get_logger("pool_service.http")
 
@@ -42,7 +44,7 @@ class _Sources:
 class Metering:
     """Counts what the pool and its callers do, and serves `/metrics` and `/healthz`.
 
-    observe: receives each change of the pool. calls: receives each call.
+    observe: receives each change of the pool. wrap: lets each call be counted.
     """
 
     def __init__(self, address: Address, clock: Clock, is_listed: Callable[[str], bool]) -> None:
@@ -54,7 +56,8 @@ class Metering:
         self._version = version("pool-service")
         self._sources: _Sources | None = None
         self.observe = self._counts.observe
-        self.calls = CallCounts()
+        self._calls = CallCounts()
+        self.wrap = counting(self._calls, SERVICE)
         self.routes = Routes()
         self.routes.add("GET", "/metrics", self._metrics)
         self.routes.add("GET", "/healthz", self._health)
@@ -114,7 +117,7 @@ class Metering:
             labels=self._labels,
             wall=self._clock.wall,
             pool=self._counts,
-            calls=self.calls,
+            calls=self._calls,
             loop_lag=self._lag.seconds,
             records_failing=bool(sources.pool.degraded_reason),
             guard_alive=sources.guard_alive(),

@@ -14,7 +14,7 @@ compile() {
 compile packaging/requirements/runtime.in \
     --overrides packaging/requirements/runtime-overrides.txt --excludes packaging/requirements/runtime-excludes.txt \
     --output-file pool_service/runtime_requirements.txt "$@"
-compile pyproject.toml --group dev --constraints pool_service/runtime_requirements.txt \
+compile pyproject.toml --group dev --extra otel --constraints pool_service/runtime_requirements.txt \
     --output-file packaging/requirements/dev.txt "$@"
 compile pyproject.toml --constraints packaging/requirements/dev.txt \
     --output-file packaging/requirements/service.txt "$@"

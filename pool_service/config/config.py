@@ -18,6 +18,7 @@ from pool_service.config.schema import (
 )
 from pool_service.config.service_section import ServiceSection
 from pool_service.config.sizes import Share
+from pool_service.config.trace_section import TraceSection
 from pool_service.config.types import ModelName, RuntimeName, Section, SectionName
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
@@ -38,6 +39,7 @@ class Config(Section):
     runtime: RuntimeSection
     runtimes: Mapping[RuntimeName, RuntimeSection] = Field(default_factory=dict)
     logs: LogsSection
+    trace: TraceSection
     http: HttpSection
     defaults: DefaultsSection
     groups: Mapping[SectionName, GroupSection] = Field(default_factory=dict)

@@ -6,7 +6,7 @@ By default gRPC answers UNKNOWN with the parser's error text, and logs a traceba
 import asyncio
 import inspect
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -37,13 +37,13 @@ class Registrar:
 
     It has the methods of grpc.aio.Server that generated code calls.
 
-    wrap: applied to the handlers that refuse them; None: nothing more is done.
+    wraps: applied to the handlers that refuse them, the first one innermost.
     """
 
-    def __init__(self, server: grpc.aio.Server, wrap: Wrap | None = None) -> None:
+    def __init__(self, server: grpc.aio.Server, wraps: Sequence[Wrap] = ()) -> None:
         self._server = server
         self._refusals = _Refusals()
-        self._wrap = wrap or (lambda _method, handler: handler)
+        self._wraps = wraps
 
     def add_generic_rpc_handlers(self, _handlers: object) -> None:
         """Do nothing: every method is registered by its name as well."""
@@ -57,13 +57,19 @@ class Registrar:
         out; gRPC then answers UNIMPLEMENTED without a traceback.
         """
         refusing = {
-            name: self._wrap(
-                f"{service}/{name}", self._refusals.wrapped(f"{service}/{name}", handler)
-            )
+            name: self._wrapped(f"{service}/{name}", handler)
             for name, handler in handlers.items()
             if _is_implemented(handler)
         }
         self._server.add_registered_method_handlers(service, refusing)
+
+    def _wrapped(
+        self, method: str, handler: "grpc.RpcMethodHandler[Any, Any]"
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        handler = self._refusals.wrapped(method, handler)
+        for wrap in self._wraps:
+            handler = wrap(method, handler)
+        return handler
 
 
 class _Refusals:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import cast
 
 import grpc
@@ -10,8 +11,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from pool_service.address import Address, AddressError
 from pool_service.listening import resolve
-from pool_service.rpc.counting import CallCounts, counting
-from pool_service.rpc.malformed import Registrar
+from pool_service.rpc.malformed import Registrar, Wrap
 from pool_service.rpc.reflection import described_pool
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.unix_socket import CHECK_INTERVAL_S, UnixSocket
@@ -151,11 +151,11 @@ class _Health(health.aio.HealthServicer):
 class GrpcServer:
     """The gRPC server of one PoolServicer. Its health is NOT_SERVING until `set_serving`."""
 
-    def __init__(self, servicer: PoolServicer, counts: CallCounts | None = None) -> None:
-        """counts: counts the calls of PoolService; None: nobody does."""
+    def __init__(self, servicer: PoolServicer, wraps: Sequence[Wrap] = ()) -> None:
+        """wraps: applied to each handler, the first one innermost."""
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_logging)
         self._servicer = servicer
-        self._wrap = counting(counts, SERVICE) if counts is not None else None
+        self._wraps = wraps
         self._health = _Health()
         self._server = self._new_server()
         self._sockets: list[UnixSocket] = []
@@ -163,7 +163,7 @@ class GrpcServer:
     def _new_server(self) -> grpc.aio.Server:
         server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         # Registrar has the methods that generated code calls; the stubs ask for a whole server.
-        registrar = cast("grpc.aio.Server", Registrar(server, self._wrap))
+        registrar = cast("grpc.aio.Server", Registrar(server, self._wraps))
         pb_grpc.add_PoolServiceServicer_to_server(self._servicer, registrar)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from opentelemetry.sdk.trace import TracerProvider
 
 from pool_service.address import Address
 from pool_service.announcer import Observer
@@ -23,10 +24,13 @@ from pool_service.core.limits import Limits
 from pool_service.core.results import Reloaded
 from pool_service.core.types import Settings
 from pool_service.metrics.call_counts import CallCounts
+from pool_service.models import Models
 from pool_service.pool import Pool
-from pool_service.rpc.server import GrpcServer
+from pool_service.rpc.counting import counting
+from pool_service.rpc.server import SERVICE, GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
+from pool_service.tracing.traces import Traces
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.pool.running import BUDGET, DEFAULTS, ports
@@ -98,6 +102,7 @@ async def serving(
     only_listed: bool = False,
     counts: CallCounts | None = None,
     observers: Sequence[Observer] = (),
+    traced_by: TracerProvider | None = None,
     **settings: float,
 ) -> AsyncIterator[Service]:
     """A service with fast scripts; ended as the real one is."""
@@ -105,14 +110,19 @@ async def serving(
     world.default = Script(load=0.0)
     defaults = replace(DEFAULTS, **settings)  # type: ignore[arg-type]
     catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed)
-    pool = Pool(ports(world), History(REVISION, capacity), catalogue, limits, observers)
+    # The pool comes after what observes it.
+    traces = traced(traced_by, lambda: pool.models) if traced_by is not None else None
+    observing = [*observers, *([traces.observe] if traces else [])]
+    pool = Pool(ports(world), History(REVISION, capacity), catalogue, limits, observing)
     if recovers:
         await pool.recover(BUDGET)
 
     async def reload() -> Reloaded:
         return await pool.reload(catalogue, limits)
 
-    server = GrpcServer(PoolServicer(pool, Wire(world.clock), reload), counts)
+    servicer = PoolServicer(pool, Wire(world.clock), reload)
+    counted = [counting(counts, SERVICE)] if counts is not None else []
+    server = GrpcServer(servicer, [*counted, *([traces.wrap] if traces else [])])
     (bound,) = await server.start([Address.parse(address)])
     await server.set_serving()
     async with grpc.aio.insecure_channel(bound) as channel:
@@ -124,6 +134,15 @@ async def serving(
             await pool.shutdown()
             await server.stop(0)
     world.check()
+
+
+def traced(provider: TracerProvider, models: Callable[[], Models]) -> Traces:
+    """The traces of a pool, as `tracing_setup.py` makes them."""
+    return Traces(
+        provider,
+        resolve=lambda name: models().resolve(name),
+        preempted_for=lambda model: models().preempted_for(model),
+    )
 
 
 async def failure(call: Awaitable[object]) -> Failure:

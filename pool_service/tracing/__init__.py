@@ -1,0 +1,1 @@
+"""Traces of calls and starts, for OpenTelemetry; imported only when traces are configured."""

@@ -1,0 +1,85 @@
+"""Export of spans by OTLP over HTTP, in a thread of its own that holds up nothing.
+
+A collector that is away costs nothing: spans are dropped, and the log says so once.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+CLOSE_S = 1.0
+"""The time for the last spans to be sent when the service ends."""
+
+TRACES_PATH = "/v1/traces"
+
+log = structlog.get_logger("pool_service.tracing")
+
+
+class _Reporting(SpanExporter):
+    """Export by another exporter; log when it begins to fail and when it works again."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._fails = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export spans; never raises."""
+        try:
+            result = self._exporter.export(spans)
+        except Exception:  # noqa: BLE001  # whatever the network or the library raises
+            result = SpanExportResult.FAILURE
+        fails = result is not SpanExportResult.SUCCESS
+        if fails and not self._fails:
+            log.warning("traces cannot be sent and are dropped; is the collector there?")
+        elif self._fails and not fails:
+            log.info("traces are sent again")
+        self._fails = fails
+        return result
+
+    def shutdown(self) -> None:
+        """Give up a request in progress."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what the exporter still has."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+def provider_of(endpoint: str, version: str) -> TracerProvider:
+    """Return the provider of tracers whose spans are sent to a collector.
+
+    endpoint: the collector's URL without TRACES_PATH; empty: as the variables OTEL_EXPORTER_OTLP_*
+    say. version: of the service.
+    """
+    # Its own lines would repeat with each batch; `_Reporting` logs instead.
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    url = endpoint.rstrip("/") + TRACES_PATH if endpoint else None
+    resource = Resource.create({"service.name": "pool-service", "service.version": version})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(_Reporting(OTLPSpanExporter(url))))
+    return provider
+
+
+async def close(provider: TracerProvider) -> None:
+    """Send the last spans, for at most CLOSE_S; drop the others."""
+    loop, closed = asyncio.get_running_loop(), asyncio.Event()
+
+    def shut_down() -> None:
+        provider.shutdown()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(closed.set)
+
+    # A daemon: the process must not wait for a collector that is away.
+    threading.Thread(target=shut_down, name="last traces", daemon=True).start()
+    try:
+        await asyncio.wait_for(closed.wait(), CLOSE_S)
+    except TimeoutError:
+        log.warning("the last traces could not be sent in time")

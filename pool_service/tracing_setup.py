@@ -1,0 +1,49 @@
+"""Set-up of traces: whether they are configured, and their packages, which are an extra."""
+
+import os
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pool_service.models import Models
+
+if TYPE_CHECKING:
+    from pool_service.tracing.traces import Traces
+
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+"""The standard variables that name a collector."""
+
+log = structlog.get_logger("pool_service.app")
+
+
+def is_wanted(endpoint: str, variables: Mapping[str, str]) -> bool:
+    """Return whether traces are to be sent. endpoint: the key of the configuration."""
+    if variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    if variables.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+        return False
+    return bool(endpoint) or any(variables.get(name) for name in ENDPOINT_VARIABLES)
+
+
+def traces_of(endpoint: str, models: Callable[[], Models]) -> "Traces | None":
+    """Return the traces of a pool; None if none are wanted, or if their packages are missing.
+
+    models: returns the models of the pool, which comes to be after its observers.
+
+    The packages are imported only here, since they take memory and a tenth of a second.
+    """
+    if not is_wanted(endpoint, os.environ):
+        return None
+    try:
+        from pool_service.tracing.exporting import provider_of  # noqa: PLC0415
+        from pool_service.tracing.traces import Traces  # noqa: PLC0415
+    except ImportError as error:
+        log.warning("traces need packages that are missing: install pool-service[otel]", why=error)
+        return None
+    return Traces(
+        provider_of(endpoint, version("pool-service")),
+        resolve=lambda name: models().resolve(name),
+        preempted_for=lambda model: models().preempted_for(model),
+    )
