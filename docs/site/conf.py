@@ -64,6 +64,7 @@ CONTENTS = {
     "How-to guides": [
         "docs/how-to/install",
         "docs/how-to/operations",
+        "docs/how-to/traces",
         "docs/how-to/many-models",
         "docs/how-to/other-runtimes",
         "docs/how-to/stubs",
