@@ -44,7 +44,7 @@ class _Sources:
 class Metering:
     """Counts what the pool and its callers do, and serves `/metrics` and `/healthz`.
 
-    observe: receives each change of the pool. wrap: lets each call be counted.
+    observe: receives each change of the pool. calls: receives each call that `wrap` wraps.
     """
 
     def __init__(self, address: Address, clock: Clock, is_listed: Callable[[str], bool]) -> None:
@@ -56,8 +56,8 @@ class Metering:
         self._version = version("pool-service")
         self._sources: _Sources | None = None
         self.observe = self._counts.observe
-        self._calls = CallCounts()
-        self.wrap = counting(self._calls, SERVICE)
+        self.calls = CallCounts()
+        self.wrap = counting(self.calls, SERVICE)
         self.routes = Routes()
         self.routes.add("GET", "/metrics", self._metrics)
         self.routes.add("GET", "/healthz", self._health)
@@ -117,7 +117,7 @@ class Metering:
             labels=self._labels,
             wall=self._clock.wall,
             pool=self._counts,
-            calls=self._calls,
+            calls=self.calls,
             loop_lag=self._lag.seconds,
             records_failing=bool(sources.pool.degraded_reason),
             guard_alive=sources.guard_alive(),
