@@ -9,12 +9,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import count
-from typing import Any
 
 import structlog
 
 from pool_service.announcer import Announcer, Observer
+from pool_service.answers import Answers
 from pool_service.change_history import History
 from pool_service.command_runner import CommandRunner, command_failed
 from pool_service.command_tasks import CommandTasks
@@ -29,12 +28,12 @@ from pool_service.core.commands import (
     RecordCommand,
     RecordLoad,
     RecordNamings,
+    RecordPins,
     RecordUsage,
     RecoveryEnded,
     SampleMemory,
 )
 from pool_service.core.error_texts import recovering
-from pool_service.core.errors import PoolError
 from pool_service.core.events import (
     DetachRequested,
     EnsureRequested,
@@ -45,6 +44,7 @@ from pool_service.core.events import (
     HoldRequested,
     MemorySampled,
     OrphansFound,
+    PinRequested,
     RecoveryBegan,
     ReloadRequested,
     ShutdownEscalated,
@@ -54,7 +54,7 @@ from pool_service.core.events import (
 )
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.results import Ensured, Every, Reloaded, Removed, Totals
+from pool_service.core.results import Ensured, Every, Pinned, Reloaded, Removed, Totals
 from pool_service.core.server import Phase, Server, ServerId
 from pool_service.core.types import Identity
 from pool_service.endpoints import Endpoints
@@ -86,8 +86,7 @@ class Pool:
         self._history = history
         self._machine = Machine(catalogue, limits)
         self._loop = asyncio.get_running_loop()
-        self._request_ids = count(1)
-        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._answers = Answers(self.feed)
         self._subscribers = Subscribers()
         self._announcer = Announcer(world.records, history, self._subscribers, observers)
         self._timer = SuspensionTimer(world.clock, lambda: self.feed(TimeReached()))
@@ -134,8 +133,8 @@ class Pool:
 
         Cancelling ends the wait, not the drain; `leave` then leaves the remaining servers.
         """
-        request_id = next(self._request_ids)
-        await self._request(request_id, ShutdownRequested(request_id))
+        request_id = self._answers.new_id()
+        await self._answers.ask(request_id, ShutdownRequested(request_id))
         await self._end()
 
     async def leave(self) -> None:
@@ -193,10 +192,10 @@ class Pool:
         """
         self._check_recovered()
         while True:
-            request_id = next(self._request_ids)
+            request_id = self._answers.new_id()
             try:
                 event = EnsureRequested(request_id, model, runtime_model, keep_alive, download)
-                ensured: Ensured = await self._request(request_id, event)
+                ensured: Ensured = await self._answers.ask(request_id, event)
             except asyncio.CancelledError:
                 self.feed(WaiterLeft(request_id))
                 raise
@@ -222,12 +221,11 @@ class Pool:
         PoolErrors of `Hold`.
         """
         self._check_recovered()
-        request_id = next(self._request_ids)
+        request_id = self._answers.new_id()
         name = self._machine.resolve(model)
         with self._subscribers.subscribe(name) as subscriber:
             # The machine answers a hold only when it ends it, and always with an error.
-            error: asyncio.Future[PoolError] = self._loop.create_future()
-            self._answers[request_id] = error
+            error = self._answers.expect(request_id)
             error.add_done_callback(subscriber.wake)
             try:
                 event = HoldRequested(
@@ -245,7 +243,7 @@ class Pool:
                         yield server
                 raise replace(error.result())
             finally:
-                del self._answers[request_id]
+                self._answers.release(request_id)
                 self.feed(HoldEnded(request_id))
 
     async def reload(self, catalogue: Catalogue, limits: Limits) -> Reloaded:
@@ -253,9 +251,9 @@ class Pool:
 
         Servers whose settings are the same keep running. Raises ShuttingDown.
         """
-        request_id = next(self._request_ids)
+        request_id = self._answers.new_id()
         event = ReloadRequested(request_id, catalogue, limits)
-        reloaded: Reloaded = await self._request(request_id, event)
+        reloaded: Reloaded = await self._answers.ask(request_id, event)
         return reloaded
 
     async def evict(self, target: str | Every, *, force: bool = False) -> tuple[Removed, ...]:
@@ -264,8 +262,8 @@ class Pool:
         Cancelling ends the wait, not the eviction. Raises ServerInUse.
         """
         self._check_recovered()
-        request_id = next(self._request_ids)
-        removed: tuple[Removed, ...] = await self._request(
+        request_id = self._answers.new_id()
+        removed: tuple[Removed, ...] = await self._answers.ask(
             request_id, EvictRequested(request_id, target, force)
         )
         return removed
@@ -273,10 +271,25 @@ class Pool:
     async def forget(self, model: str) -> str:
         """Forget the runtime model that a caller named for `model`; return it, empty if none."""
         self._check_recovered()
-        request_id = next(self._request_ids)
-        forgotten: str = await self._request(request_id, ForgetRequested(request_id, model))
+        request_id = self._answers.new_id()
+        forgotten: str = await self._answers.ask(request_id, ForgetRequested(request_id, model))
         await self._world.records.settled()
         return forgotten
+
+    async def pin(self, model: str, *, pinned: bool | None) -> Pinned:
+        """Pin `model`, take its pin back, or let the configuration decide (None).
+
+        Returns when that is on disk, or could not be written. Raises ModelUnknown.
+        """
+        self._check_recovered()
+        request_id = self._answers.new_id()
+        result: Pinned = await self._answers.ask(
+            request_id, PinRequested(request_id, model, pinned)
+        )
+        if result.changed:
+            log.info("pinned" if result.pinned else "no longer pinned", model=model)
+        await self._world.records.settled()
+        return result
 
     def page(self, after: ServerId | None, size: int) -> list[Server]:
         """Return at most `size` servers in the order of their ids, those after `after`.
@@ -341,25 +354,10 @@ class Pool:
         elif isinstance(command, commands.ServerCommand):
             self._loop.call_soon(self.feed, command_failed(command, error))
 
-    async def _request(self, request_id: int, event: Event) -> Any:  # noqa: ANN401  # by the event
-        """Feed the event; return the answer to its request id, or raise it if it is an error."""
-        answer = self._answers[request_id] = self._loop.create_future()
-        try:
-            self.feed(event)
-            result = await answer
-        finally:
-            del self._answers[request_id]
-        if isinstance(result, PoolError):
-            # A copy: many callers may get the same error, and each raise extends its traceback.
-            raise replace(result)
-        return result
-
     def _carry_out(self, command: Command) -> None:
         match command:
             case Answer(request_id, result):
-                answer = self._answers.get(request_id)
-                if answer is not None and not answer.done():
-                    answer.set_result(result)
+                self._answers.give(request_id, result)
             case Publish():
                 self._announcer.publish(command)
                 if command.server.phase is Phase.READY and not command.removed:
@@ -377,6 +375,8 @@ class Pool:
         match command:
             case RecordNamings(namings):
                 self._world.records.put_namings(namings)
+            case RecordPins(pins):
+                self._world.records.put_pins(pins)
             case RecordUsage(settings, needed):
                 self._world.runtime.record_usage(settings, needed)
             case RecordLoad(settings, seconds):

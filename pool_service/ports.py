@@ -210,6 +210,9 @@ class Records(Protocol):
     def put_namings(self, namings: Mapping[str, str]) -> None:
         """Record all runtime models that callers have named, by model; return at once."""
 
+    def put_pins(self, pins: Mapping[str, bool]) -> None:
+        """Record all that callers of Pin have said, by model; return at once."""
+
     async def settled(self) -> None:
         """Wait until every change so far is on disk or could not be written."""
 

@@ -24,6 +24,8 @@ class FakeRecords:
         self._keys: dict[ServerId, str] = {}
         self.namings: Mapping[str, str] = {}
         self._unwritten_namings: Mapping[str, str] = {}
+        self.pins: Mapping[str, bool] = {}
+        self._unwritten_pins: Mapping[str, bool] = {}
 
     def put(self, server: Server) -> None:
         self.puts.append(server)
@@ -50,6 +52,9 @@ class FakeRecords:
     def put_namings(self, namings: Mapping[str, str]) -> None:
         self._unwritten_namings = namings
 
+    def put_pins(self, pins: Mapping[str, bool]) -> None:
+        self._unwritten_pins = pins
+
     async def settled(self) -> None:
         await _passes(self.settling)
         self.write()
@@ -62,6 +67,7 @@ class FakeRecords:
             pasts=tuple(entry for entry in entries if isinstance(entry, LastRun)),
             damaged=self.damaged,
             namings=self.namings,
+            pins=self.pins,
         )
 
     def write(self) -> None:
@@ -71,6 +77,7 @@ class FakeRecords:
             self.disk = {key: entry for key, entry in now.items() if entry is not None}
             self._unwritten = {}
             self.namings = self._unwritten_namings
+            self.pins = self._unwritten_pins
 
     def lose(self) -> None:
         """What was put since the last write is gone with the service."""
@@ -78,6 +85,7 @@ class FakeRecords:
         servers = [(key, one) for key, one in self.disk.items() if isinstance(one, Server)]
         self._keys = {one.id: key for key, one in servers}
         self._unwritten_namings = self.namings
+        self._unwritten_pins = self.pins
 
     def says(self, model: str) -> Server | None:
         """What is on disk of a model's server."""

@@ -26,7 +26,7 @@ class Callers:
 
         fallback: the runtime model for a request that names none.
         """
-        settings = self._state.catalogue.settings_for(model, asked.runtime_model or fallback)
+        settings = self._state.settings_for(model, asked.runtime_model or fallback)
         download = settings.download if asked.download is None else asked.download
         return Waiter(
             asked.request_id,
@@ -110,10 +110,16 @@ class Callers:
             before.config_hash,
         )
         if not same or not self.is_served(server):
-            return replace(server, outdated=True)
+            kept = self.with_present_pin(server.model, before)
+            return replace(server, settings=kept, outdated=True)
         is_configured = server.keep_alive == before.keep_alive
         keep_alive = present.keep_alive if is_configured else server.keep_alive
         return replace(server, settings=present, keep_alive=keep_alive, outdated=False)
 
+    def with_present_pin(self, model: str, settings: Settings) -> Settings:
+        """Return settings of a model, pinned as the catalogue and callers of Pin say now."""
+        present = self._state.settings_for(model, settings.named_by_caller)
+        return replace(settings, pinned=present.pinned)
+
     def _settings_now(self, server: Server) -> Settings:
-        return self._state.catalogue.settings_for(server.model, server.settings.named_by_caller)
+        return self._state.settings_for(server.model, server.settings.named_by_caller)

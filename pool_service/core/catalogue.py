@@ -102,10 +102,10 @@ UNLISTED = "it is not listed, and only_listed is set, so it is not served"
 def known_entries(
     catalogue: Catalogue,
     servers: Iterable[Server],
-    named: Mapping[str, str],
+    kept: Mapping[str, str],
     cached: Iterable[str],
 ) -> list[Entry]:
-    """Return the entries of all known models: listed, with a server, named, or cached.
+    """Return the entries of all known models: listed, with a server, kept in mind, or cached.
 
     They are in alphabetical order. A cached model that is the runtime model of another entry is
     not repeated.
@@ -113,7 +113,7 @@ def known_entries(
     Args:
         catalogue: the listed models.
         servers: all servers of the pool.
-        named: the runtime models that callers named, by model.
+        kept: models that callers pinned or named, with the runtime models named; "": none.
         cached: the ids of the models in the Hugging Face cache.
     """
     entries = {entry.model: entry for entry in catalogue.entries()}
@@ -121,7 +121,7 @@ def known_entries(
     current = {server.model: server for server in servers if server.is_current}
     for model, server in current.items():
         entries.setdefault(model, Entry(model, (), server.settings, listed=False))
-    for model, runtime_model in named.items():
+    for model, runtime_model in kept.items():
         settings = catalogue.settings_for(model, runtime_model)
         entries.setdefault(model, Entry(model, (), settings, listed=False))
     loaded = {entry.settings.runtime_model for entry in entries.values()}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pool_service.core.errors import PoolError
-from pool_service.core.results import Ensured, Reloaded, Removed
+from pool_service.core.results import Ensured, Pinned, Reloaded, Removed
 from pool_service.core.server import Phase, Server, ServerId, StopSignal
 from pool_service.core.types import Identity, LaunchPlan, Settings
 
@@ -20,7 +20,7 @@ class Answer:
     """Answer the request with this id; each is answered exactly once."""
 
     request_id: int
-    result: Ensured | tuple[Removed, ...] | Reloaded | str | PoolError
+    result: Ensured | tuple[Removed, ...] | Reloaded | Pinned | str | PoolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,13 @@ class RecordNamings:
     """Record the runtime models that callers named, by model, in place of those recorded."""
 
     namings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPins:
+    """Record what callers of Pin said, by model, in place of what is recorded."""
+
+    pins: Mapping[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +275,7 @@ TaskCommand = (
 ServerCommand = TaskCommand | CancelEstimate | CancelPrepare
 """All commands for one server."""
 
-RecordCommand = RecordUsage | RecordLoad | RecordNamings
+RecordCommand = RecordUsage | RecordLoad | RecordNamings | RecordPins
 """The commands to remember something across restarts."""
 
 PoolCommand = (

@@ -91,6 +91,18 @@ class ForgetRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class PinRequested:
+    """A caller asked to pin `model`, or not to; an Answer with a Pinned follows.
+
+    pinned: None: as the configuration says again.
+    """
+
+    request_id: int
+    model: str
+    pinned: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class EvictRequested:
     """A caller asked to stop servers; an Answer with all that were removed follows.
 
@@ -159,6 +171,7 @@ PoolEvent = (
     | HoldEnded
     | ReloadRequested
     | ForgetRequested
+    | PinRequested
     | EvictRequested
     | ShutdownRequested
     | DetachRequested

@@ -89,7 +89,8 @@ class IdleChecks:
         server, checks_again = row.server, False
         for eviction in list(self._state.evictions.of(server.id)):
             hold_counts = server.holds and not eviction.force
-            resides = eviction.only_idle and now < server.resides_until
+            stays = server.settings.pinned or now < server.resides_until
+            resides = eviction.only_idle and stays
             if is_busy and not (hold_counts or resides or server.id in eviction.found_busy):
                 eviction.found_busy.add(server.id)
                 checks_again = True

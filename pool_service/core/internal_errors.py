@@ -35,6 +35,7 @@ from pool_service.core.events import (
     MemorySampled,
     NotStarted,
     OrphansFound,
+    PinRequested,
     RecoveryBegan,
     ReloadRequested,
     ServerEvent,
@@ -57,7 +58,12 @@ from pool_service.core.table import Row
 from pool_service.core.types import Diagnosis, ExitReport
 
 _ANSWERED_AT_ONCE = (
-    EnsureRequested | HoldRequested | EvictRequested | ReloadRequested | ForgetRequested
+    EnsureRequested
+    | HoldRequested
+    | EvictRequested
+    | ReloadRequested
+    | ForgetRequested
+    | PinRequested
 )
 """Requests to answer at once with the error; a shutdown is answered when it is done."""
 
@@ -160,7 +166,7 @@ class FailedEvents:
             return event.server_id.model, event.server_id
         catalogue = self._state.catalogue
         match event:
-            case EnsureRequested() | HoldRequested() | ForgetRequested():
+            case EnsureRequested() | HoldRequested() | ForgetRequested() | PinRequested():
                 model = catalogue.resolve(event.model)
             case EvictRequested(_, str(target), _):
                 model = catalogue.resolve(target)

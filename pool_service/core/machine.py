@@ -22,6 +22,7 @@ Invariants (the tests assert them after every event)
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import assert_never
 
 from pool_service.core import events as ev
@@ -37,6 +38,7 @@ from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_error_policy import RETRY_PAUSE_S
 from pool_service.core.internal_errors import FailedCommands, FailedEvents
 from pool_service.core.limits import Limits
+from pool_service.core.pinning import Pinning
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
 from pool_service.core.recycler import Recycler
@@ -78,6 +80,7 @@ class Machine:
         self._reconfiguration = Reconfiguration(state, contain, callers, supervisor)
         recovery = self._recovery = Recovery(state, contain, callers, stopper, supervisor)
         self._requests = Requests(state, callers, supervisor)
+        self._pinning = Pinning(state, callers, scheduler)
         self._evicting = EvictionRequests(state, contain, stopper, supervisor, idle)
         self._failed_commands = FailedCommands(
             state, stopper, supervisor, idle, ready, scheduler, recovery
@@ -148,6 +151,8 @@ class Machine:
                 self._requests.on_hold_ended(event, now)
             case ev.ForgetRequested():
                 self._requests.forget(event)
+            case ev.PinRequested():
+                self._pinning.pin(event, now)
             case ev.ReloadRequested():
                 self._reconfiguration.reload(event, now)
             case ev.EvictRequested():
@@ -306,7 +311,7 @@ class Machine:
         if not catalogue.serves(model, runtime_model):
             raise self._callers.not_served(model, runtime_model)
         named = runtime_model or self._callers.named_before(model)
-        return model, catalogue.settings_for(model, named)
+        return model, self._state.settings_for(model, named)
 
     def is_listed(self, model: str) -> bool:
         """Return whether the catalogue lists a model."""
@@ -314,7 +319,7 @@ class Machine:
 
     def listed(self) -> list[Entry]:
         """Return the listed models in alphabetical order, without estimates."""
-        return self._state.catalogue.entries()
+        return [self._as_pinned(entry) for entry in self._state.catalogue.entries()]
 
     def known_entries(self, cached: Iterable[str]) -> list[Entry]:
         """Return the entries of all known models, listed or not, in alphabetical order.
@@ -322,5 +327,10 @@ class Machine:
         cached: the ids of the models in the Hugging Face cache.
         """
         servers = [row.server for row in self._state.table]
-        named = self._state.namings.all()
-        return known_entries(self._state.catalogue, servers, named, cached)
+        named, pins = self._state.namings.all(), self._state.pins.all()
+        kept = {**{model: "" for model, pinned in pins.items() if pinned}, **named}
+        known = known_entries(self._state.catalogue, servers, kept, cached)
+        return [self._as_pinned(entry) for entry in known]
+
+    def _as_pinned(self, entry: Entry) -> Entry:
+        return replace(entry, settings=self._state.with_pin(entry.model, entry.settings))

@@ -95,7 +95,7 @@ class Reconfiguration:
         if waiters:
             named = next((one.runtime_model for one in waiters if one.runtime_model), "")
             running = server.settings.named_by_caller
-            settings = state.catalogue.settings_for(model, named or running)
+            settings = state.settings_for(model, named or running)
             updated = [replace(waiter, settings=settings) for waiter in waiters]
             state.waiters.replace(model, updated)
 

@@ -1,4 +1,4 @@
-"""Memories of models without a server: runtime models that callers named, and failed starts."""
+"""Memories by model: runtime models that callers named, pins by callers, and failed starts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,6 +34,41 @@ class Namings:
     def all(self) -> Mapping[str, str]:
         """Return a copy of all runtime models by model, those named longest ago first."""
         return dict(self._named)
+
+
+MAX_PINS = 1024
+"""The number of models whose pin is remembered; beyond it the oldest is forgotten."""
+
+
+class Pins:
+    """Remember whether callers last said that a model is to be pinned, or is not."""
+
+    def __init__(self) -> None:
+        self._pinned: dict[str, bool] = {}
+
+    def get(self, model: str) -> bool | None:
+        """Return what callers said last of a model; None: nothing, or as the configuration says."""
+        return self._pinned.get(model)
+
+    def set(self, model: str, *, pinned: bool | None) -> list[str]:
+        """Remember what callers say of a model, or nothing if None.
+
+        Returns the models of which something else is remembered now: none, `model`, or also the
+        oldest one, which is forgotten for it.
+        """
+        before = self._pinned.pop(model, None)
+        changed = [] if pinned is before else [model]
+        if pinned is not None:
+            self._pinned[model] = pinned
+        if len(self._pinned) > MAX_PINS:
+            oldest = next(iter(self._pinned))
+            del self._pinned[oldest]
+            changed.append(oldest)
+        return changed
+
+    def all(self) -> Mapping[str, bool]:
+        """Return a copy of all pins by model, the oldest first."""
+        return dict(self._pinned)
 
 
 MAX_FAILED_STARTS = 500

@@ -42,6 +42,19 @@ class Reloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """The answer to PinRequested.
+
+    pinned: the model is pinned now; changed: that was otherwise before.
+    configured: the configuration pins it.
+    """
+
+    pinned: bool
+    changed: bool
+    configured: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Removed:
     """A server that an eviction removed; killed: SIGKILL was needed."""
 

@@ -343,6 +343,12 @@ class Scheduler:
         else:
             self._state.arm(row)
 
+    def release(self, row: Row, now: float) -> None:
+        """Take back the preemption of a server that now is pinned, if it is for other models."""
+        if row.is_preempted and row.preempted_for != row.server.model:
+            row.end_preemption()
+            self._hand_out_again(row, now)
+
     def _hand_out_again(self, row: Row, now: float) -> None:
         if not self._state.evictions.of(row.server.id):
             self._idle.uncordon(row, now)

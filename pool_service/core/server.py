@@ -250,9 +250,11 @@ class RecoveredState:
     pasts: the last runs of models without a server.
     damaged: the files that could not be read and were set aside.
     namings: the runtime models that callers named, by model.
+    pins: what callers of Pin said, by model.
     """
 
     servers: tuple[Server, ...] = ()
     pasts: tuple[LastRun, ...] = ()
     damaged: tuple[str, ...] = ()
     namings: Mapping[str, str] = field(default_factory=dict)
+    pins: Mapping[str, bool] = field(default_factory=dict)

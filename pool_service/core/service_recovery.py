@@ -58,6 +58,8 @@ class Recovery:
             self._state.pasts[past.model] = past
         for model, runtime_model in event.remembered.namings.items():
             self._state.namings.add(model, runtime_model)
+        for model, pinned in event.remembered.pins.items():
+            self._state.pins.set(model, pinned=pinned)
         for server in sorted(event.remembered.servers, key=_order):
             try:
                 self._take_over_one(server, now)
@@ -68,6 +70,9 @@ class Recovery:
         """Take over one server, unless another record of it was taken over before: see `_order`."""
         if self._state.table.find(server.id) is not None:
             return
+        # A record does not say whether its server is pinned.
+        settings = self._callers.with_present_pin(server.model, server.settings)
+        server = replace(server, settings=settings)
         if server.phase in life.WITHOUT_PROCESS:
             self._restore(server, now)
         else:

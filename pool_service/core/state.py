@@ -5,8 +5,8 @@ The parts read and write this state, one event at a time.
   deadlines and the published changes stay in step. The warm path alone writes the table itself
   (`Requests._hand_out`), since it changes nothing that is published.
 - They answer waiters and holders by `answer`, `fail_waiters` and `fail_callers`, so that nobody is
-  answered twice. Requests that never wait here (Reload, Forget), and evictions, which keep their
-  own account (`evictions.py`), are answered by an Answer among the commands.
+  answered twice. Requests that never wait here (Reload, Forget, Pin), and evictions, which keep
+  their own account (`evictions.py`), are answered by an Answer among the commands.
 - `Containment` does the same by means of its own, since any of these methods may have raised.
 """
 
@@ -21,12 +21,12 @@ from pool_service.core.evictions import Evictions
 from pool_service.core.lifecycle import TAKES_A_SLOT, TRANSITIONS
 from pool_service.core.limits import Limits
 from pool_service.core.preemption_policy import Uses
-from pool_service.core.remembered import FailedStarts, Namings
+from pool_service.core.remembered import FailedStarts, Namings, Pins
 from pool_service.core.results import Ensured
 from pool_service.core.server import LastRun, Phase, Role, Server, ServerId
 from pool_service.core.story import Choice, Decision, Stories
 from pool_service.core.table import Row, ServerTable
-from pool_service.core.types import FOREVER
+from pool_service.core.types import FOREVER, Settings
 from pool_service.core.waiters import Holds, Waiters
 
 MAX_MODELS_REMEMBERED = 4096
@@ -69,6 +69,7 @@ class PoolState:
         self.pasts: dict[str, LastRun] = {}
         self.failed_starts = FailedStarts()
         self.namings = Namings()
+        self.pins = Pins()
         self.uses: dict[str, Uses] = {}
         self.unmeasured: set[ServerId] = set()
         self.recycle_in_place: set[ServerId] = set()
@@ -260,7 +261,16 @@ class PoolState:
         if len(self.uses) > MAX_MODELS_REMEMBERED:
             del self.uses[next(iter(self.uses))]
 
-    # --- the runtime models that callers named ----------------------------------------------
+    # --- what callers said of models ---------------------------------------------------------
+
+    def settings_for(self, model: str, runtime_model: str = "") -> Settings:
+        """Return the settings of a model as the catalogue and callers of Pin say."""
+        return self.with_pin(model, self.catalogue.settings_for(model, runtime_model))
+
+    def with_pin(self, model: str, settings: Settings) -> Settings:
+        """Return configured settings of a model with the pin that callers have said, if any."""
+        pinned = self.pins.get(model)
+        return settings if pinned is None else replace(settings, pinned=pinned)
 
     def note_naming(self, model: str, runtime_model: str) -> None:
         """Remember the runtime model that a caller named for a model whose server is READY.

@@ -309,7 +309,7 @@ class Supervisor:
         for hold in state.holds.of(model):
             state.waiters.add(model, self._callers.waiter(model, hold, named))
         is_recycled = server.stop_cause is Cause.MEMORY_LIMIT
-        if is_recycled or state.catalogue.settings_for(model, named).pinned:
+        if is_recycled or state.settings_for(model, named).pinned:
             keep_alive = server.keep_alive if is_recycled else None
             ours = EnsureRequested(None, model, keep_alive=keep_alive)
             state.waiters.add(model, self._callers.waiter(model, ours, named))

@@ -225,5 +225,11 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         return pb.ForgetResponse(runtime_model=forgotten)
 
     @unary
+    async def Pin(self, request: pb.PinRequest) -> pb.PinResponse:
+        pinned = validation.pinned(request)
+        now = await self._pool.pin(validation.model(request.model), pinned=pinned)
+        return pb.PinResponse(pinned=now.pinned, changed=now.changed, configured=now.configured)
+
+    @unary
     async def Reload(self, _request: pb.ReloadRequest) -> pb.ReloadResponse:
         return reloaded(await self._reload())

@@ -118,5 +118,10 @@ def after_revision(request: pb.WatchRequest) -> int | None:
     return request.after_revision if request.HasField("after_revision") else None
 
 
+def pinned(request: pb.PinRequest) -> bool | None:
+    """Return whether the model is to be pinned; None: as the configuration says."""
+    return request.pinned if request.HasField("pinned") else None
+
+
 def _invalid(field_name: str, what: str) -> InvalidField:
     return InvalidField(f"{field_name} {what}.", field_name=field_name)

@@ -289,7 +289,9 @@ class Server(_message.Message):
     holds: _builtins.int
     """How many streams of Hold are open for it."""
     pinned: _builtins.bool
-    """By the configuration it is stopped neither for being unused nor for other models."""
+    """It is stopped neither for being unused nor for other models, by the configuration or
+    by Pin.
+    """
     outdated: _builtins.bool
     """Its settings are no longer those of the configuration; it is stopped when it is
     next unused.
@@ -957,8 +959,9 @@ class ListModelsRequest(_message.Message):
     """The next_page_token of the page before; empty for the first."""
     found: _builtins.bool
     """Also return models that the configuration does not list: models that have a
-    server, whose runtime_model is remembered (see Forget), or that are in the
-    service's Hugging Face cache, whole or in part (at most 1000 of these).
+    server, whose runtime_model is remembered (see Forget), that are pinned (see Pin),
+    or that are in the service's Hugging Face cache, whole or in part (at most 1000 of
+    these).
     """
     def __init__(
         self,
@@ -1032,7 +1035,9 @@ class Model(_message.Message):
     runtime: _builtins.str
     """The name of the runtime that serves it; empty for the default runtime."""
     pinned: _builtins.bool
-    """It is stopped neither for being unused nor for other models."""
+    """It is stopped neither for being unused nor for other models, by the configuration or
+    by Pin.
+    """
     preload: _builtins.bool
     """It is started with the service."""
     expected_bytes: _builtins.int
@@ -1182,6 +1187,66 @@ class ForgetResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetResponse: _TypeAlias = ForgetResponse  # noqa: Y015
+
+@_typing.final
+class PinRequest(_message.Message):
+    """The request of Pin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in EnsureRequest."""
+    pinned: _builtins.bool
+    """Whether the model is to be pinned. Absent: as the configuration says, now and after
+    each Reload.
+    """
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        pinned: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "pinned", b"pinned"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "model", b"model", "pinned", b"pinned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__pinned: _TypeAlias = _typing.Literal["pinned"]  # noqa: Y015
+    _WhichOneofArgType__pinned: _TypeAlias = _typing.Literal["_pinned", b"_pinned"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pinned) -> _WhichOneofReturnType__pinned | None: ...
+
+Global___PinRequest: _TypeAlias = PinRequest  # noqa: Y015
+
+@_typing.final
+class PinResponse(_message.Message):
+    """The answer of Pin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PINNED_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    CONFIGURED_FIELD_NUMBER: _builtins.int
+    pinned: _builtins.bool
+    """Whether the model is pinned now."""
+    changed: _builtins.bool
+    """Whether that was otherwise before this call."""
+    configured: _builtins.bool
+    """Whether the configuration pins the model, which counts where no call says otherwise."""
+    def __init__(
+        self,
+        *,
+        pinned: _builtins.bool = ...,
+        changed: _builtins.bool = ...,
+        configured: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "configured", b"configured", "pinned", b"pinned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinResponse: _TypeAlias = PinResponse  # noqa: Y015
 
 @_typing.final
 class ReloadRequest(_message.Message):

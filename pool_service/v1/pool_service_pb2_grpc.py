@@ -75,6 +75,11 @@ class PoolServiceStub:
                 request_serializer=pool__service_dot_v1_dot_pool__service__pb2.ForgetRequest.SerializeToString,
                 response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ForgetResponse.FromString,
                 _registered_method=True)
+        self.Pin = channel.unary_unary(
+                '/pool_service.v1.PoolService/Pin',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.PinRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.PinResponse.FromString,
+                _registered_method=True)
         self.Reload = channel.unary_unary(
                 '/pool_service.v1.PoolService/Reload',
                 request_serializer=pool__service_dot_v1_dot_pool__service__pb2.ReloadRequest.SerializeToString,
@@ -239,6 +244,33 @@ class PoolServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pin(self, request, context):
+        """Pin pins a model or takes its pin back, whatever the configuration says.
+
+        The server of a pinned model is stopped neither for being unused nor for other
+        models, and is started again when it dies. Pin applies to the present server at
+        once, without replacing it, and to every later one, whatever its runtime_model. It
+        starts and stops nothing itself: a model without a server is pinned from its next
+        start on, and a server that is STOPPING ends all the same. Once the pin is taken
+        back, the server can be stopped again, at once if it has been unused for its keep
+        alive. Starts that wait are decided anew: they go on where a server no longer
+        pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
+        pinned server that it names, and the pin stays for the next one.
+
+        What a call says is kept over evictions, reloads and restarts of the service until
+        the next call for the model; it is on disk when the call returns, unless the state
+        directory cannot be written (see ListResponse.notices). To take a pin back is only
+        remembered if the configuration pins the model: else a later configuration may
+        pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
+        forgets the one that was named longest ago, which is as configured again.
+
+        Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
+        models are served, and this one is to be pinned).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Reload(self, request, context):
         """Reload reads the configuration again and applies what differs.
 
@@ -295,6 +327,11 @@ def add_PoolServiceServicer_to_server(servicer, server):
                     servicer.Forget,
                     request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ForgetRequest.FromString,
                     response_serializer=pool__service_dot_v1_dot_pool__service__pb2.ForgetResponse.SerializeToString,
+            ),
+            'Pin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pin,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.PinRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.PinResponse.SerializeToString,
             ),
             'Reload': grpc.unary_unary_rpc_method_handler(
                     servicer.Reload,
@@ -519,6 +556,33 @@ class PoolService:
             '/pool_service.v1.PoolService/Forget',
             pool__service_dot_v1_dot_pool__service__pb2.ForgetRequest.SerializeToString,
             pool__service_dot_v1_dot_pool__service__pb2.ForgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_service.v1.PoolService/Pin',
+            pool__service_dot_v1_dot_pool__service__pb2.PinRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.PinResponse.FromString,
             options,
             channel_credentials,
             insecure,

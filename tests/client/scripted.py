@@ -186,6 +186,11 @@ class Script(PoolServiceServicer):
     ) -> pb.ForgetResponse:
         return self._unary("Forget", pb.ForgetResponse, request, context)
 
+    def Pin(  # noqa: N802
+        self, request: pb.PinRequest, context: grpc.ServicerContext
+    ) -> pb.PinResponse:
+        return self._unary("Pin", pb.PinResponse, request, context)
+
     def Reload(  # noqa: N802
         self, request: pb.ReloadRequest, context: grpc.ServicerContext
     ) -> pb.ReloadResponse:

@@ -10,6 +10,7 @@ from pool_service_client import (
     ConfigInvalid,
     Expectation,
     ModelRejected,
+    Pinned,
     PoolClient,
     Progress,
     Reloaded,
@@ -153,3 +154,21 @@ async def test_forget_returns_what_was_remembered(client: Client, service: Scrip
     service.answer("Forget", pb.ForgetResponse(runtime_model="r"))
     assert await client.call("forget", "m", timeout=20) == "r"
     assert service.asked["Forget"] == [pb.ForgetRequest(model="m")]
+
+
+@pytest.mark.parametrize("pinned", [True, False, None])
+async def test_pin_says_what_is_wanted_and_returns_what_is(
+    client: Client, service: Script, pinned: bool | None
+) -> None:
+    service.answer("Pin", pb.PinResponse(pinned=True, changed=False, configured=True))
+    found = await client.call("pin", "m", pinned=pinned, timeout=20)
+    assert found == Pinned(pinned=True, changed=False, configured=True)
+    (asked,) = service.asked["Pin"]
+    assert asked == pb.PinRequest(model="m", pinned=pinned)
+    assert asked.HasField("pinned") is (pinned is not None)
+
+
+async def test_pin_alone_pins(client: Client, service: Script) -> None:
+    service.answer("Pin", pb.PinResponse(pinned=True, changed=True))
+    assert (await client.call("pin", "m")).changed
+    assert service.asked["Pin"] == [pb.PinRequest(model="m", pinned=True)]

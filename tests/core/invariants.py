@@ -22,6 +22,7 @@ from pool_service.core.commands import (
     RecordCommand,
     RecordLoad,
     RecordNamings,
+    RecordPins,
     RecordUsage,
     RecoveryEnded,
     SampleMemory,
@@ -34,6 +35,7 @@ from pool_service.core.events import (
     HoldEnded,
     HoldRequested,
     MemorySampled,
+    PinRequested,
     RecoveryBegan,
     ReloadRequested,
     ShutdownRequested,
@@ -44,7 +46,7 @@ from pool_service.core.home_model import HOME_AFTER_S
 from pool_service.core.idle import BUSY_PAUSE_S
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.remembered import MAX_NAMINGS
+from pool_service.core.remembered import MAX_NAMINGS, MAX_PINS
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, LastRun, Phase, RecoveredState, Role, Server, ServerId
 from pool_service.core.stall import COMPUTING_LIMIT_S
@@ -102,14 +104,15 @@ class Ledger:
     waiting: dict[int, EnsureRequested] = field(default_factory=dict)
     holding: dict[int, HoldRequested] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
+    pins: Mapping[str, bool] = field(default_factory=dict)
     home: str = ""
     sampling: bool = False
     grown: dict[Identity, int] = field(default_factory=dict)
     loaded: dict[Identity, int] = field(default_factory=dict)
     starts: dict[ServerId, "SeenStart"] = field(default_factory=dict)
     fetched: bool = False
-    evicting: dict[int, EvictRequested | ShutdownRequested | ReloadRequested] = field(
-        default_factory=dict
+    evicting: dict[int, EvictRequested | ShutdownRequested | ReloadRequested | PinRequested] = (
+        field(default_factory=dict)
     )
     answers: dict[int, Answer] = field(default_factory=dict)
     left: set[int] = field(default_factory=set)
@@ -240,7 +243,7 @@ class Ledger:
         nonces = {(server.id, server.plan.nonce) for server in servers if server.plan}
         assert len({nonce for _, nonce in nonces}) == len(nonces), "two servers, one process"
         pasts = tuple(entry for entry in disk.values() if isinstance(entry, LastRun))
-        self.handle(RecoveryBegan(RecoveredState(servers, pasts)))
+        self.handle(RecoveryBegan(RecoveredState(servers, pasts, pins=self.pins)))
 
     # --- the books ----------------------------------------------------------------------
 
@@ -274,6 +277,10 @@ class Ledger:
                 self.holding.pop(request_id, None)
             case EvictRequested() | ShutdownRequested() | ReloadRequested():
                 self.evicting[event.request_id] = event
+            case PinRequested():
+                self.evicting[event.request_id] = event
+                # Also once it is not pinned any more: what had begun for the pin goes on.
+                self.pinned |= {event.model}
             case _:
                 pass
 
@@ -296,7 +303,7 @@ class Ledger:
                 assert (
                     reserved + allowed * STANDBY_BYTES <= self.limits.memory_budget or not allowed
                 )
-            case RecordUsage() | RecordLoad() | RecordNamings():
+            case RecordUsage() | RecordLoad() | RecordNamings() | RecordPins():
                 self._recorded(command)
             case _:
                 self._stepped(command)
@@ -309,6 +316,9 @@ class Ledger:
                 assert seconds >= 0
             case RecordNamings(namings):
                 assert len(namings) <= MAX_NAMINGS
+            case RecordPins(pins):
+                assert len(pins) <= MAX_PINS
+                self.pins = pins
 
     def _published(self, change: Publish) -> None:
         server = change.server
@@ -489,6 +499,7 @@ class Ledger:
         for server in page:
             told = self.shown[server.id]
             assert as_published(server) == as_published(told), (server, told)
+            assert server.settings.pinned is self.pins.get(server.model, server.settings.pinned)
         totals = self.machine.totals()
         assert totals.servers == len(page)
         assert 0 <= totals.waiting_calls - len(self.waiting) <= len(self.holding)
@@ -589,6 +600,8 @@ class Ledger:
                 case events.ActivityReported(_, activity):
                     assert activity.requests == 0
                     assert not server.holds, "a held server was stopped"
+                    stays = {Cause.IDLE, Cause.PREEMPTED} if server.settings.pinned else set()
+                    assert not after or after.stop_cause not in stays, "a pinned one was stopped"
                     assert not after or not self._is_for_home(after) or self._is_quiet(after)
                 case events.ServerProbed(_, result):
                     assert not (result.answered and result.healthy and result.listens)

@@ -18,6 +18,7 @@ from pool_service.core.home_model import HomeModel
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_errors import FailedCommands, FailedEvents
 from pool_service.core.limits import Limits
+from pool_service.core.pinning import Pinning
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
 from pool_service.core.recycler import Recycler
@@ -298,6 +299,10 @@ class Parts:
     @cached_property
     def requests(self) -> Requests:
         return Requests(self.state, self.callers, self.supervisor)
+
+    @cached_property
+    def pinning(self) -> Pinning:
+        return Pinning(self.state, self.callers, self.scheduler)
 
     @cached_property
     def evicting(self) -> EvictionRequests:

@@ -136,6 +136,7 @@ def raised(parts: Parts, event: Event) -> list[str]:
         ev.EnsureRequested(1, "m"),
         ev.HoldRequested(1, "m"),
         ev.ForgetRequested(1, "m"),
+        ev.PinRequested(1, "m", pinned=True),
         ev.EvictRequested(1, "m"),
         ev.EvictRequested(1, Every.ALL),
     ],

@@ -18,6 +18,7 @@ from pool_service.core.events import (
     HoldEnded,
     HoldRequested,
     OrphansFound,
+    PinRequested,
     ReloadRequested,
     ShutdownEscalated,
     ShutdownRequested,
@@ -216,6 +217,10 @@ class Pool(RuleBasedStateMachine):
     @rule(which=st.one_of(MODELS, st.sampled_from(Every)), force=st.booleans())
     def somebody_evicts(self, which: str | Every, force: bool) -> None:
         self.ledger.handle(EvictRequested(next(self.request_ids), which, force))
+
+    @rule(model=MODELS, pinned=st.sampled_from([True, False, None]))
+    def somebody_pins(self, model: str, pinned: bool | None) -> None:
+        self.ledger.handle(PinRequested(next(self.request_ids), model, pinned))
 
     # --- processes --------------------------------------------------------------------------
 

@@ -284,6 +284,33 @@ def test_what_is_left_of_models_without_a_server_is_known_again() -> None:
     assert parts.state.namings.get("n") == "org/named"
 
 
+@pytest.mark.parametrize(
+    "server",
+    [
+        made(),
+        made(phase=Phase.FAILED),
+        made(phase=Phase.STOPPING),
+        made(role=Role.SUPERSEDED, phase=Phase.STOPPING),
+        made(settings=replace(DEFAULTS, runtime_model="m", config_hash="old")),
+    ],
+    ids=["READY", "FAILED", "STOPPING", "beside", "outdated"],
+)
+@pytest.mark.parametrize("pinned", [True, False])
+def test_what_callers_of_pin_said_counts_for_whatever_is_taken_back(
+    server: Server, pinned: bool
+) -> None:
+    parts = Parts({"m": replace(DEFAULTS, runtime_model="m", pinned=not pinned)})
+    taken_back(parts, server, pins={"m": pinned})
+    assert parts.shown(generation=1).settings.pinned is pinned
+    assert parts.state.settings_for("m").pinned is pinned
+
+
+def test_what_the_configuration_pins_is_shown_as_pinned_where_it_has_failed_too() -> None:
+    parts = Parts({"m": replace(DEFAULTS, runtime_model="m", pinned=True)})
+    taken_back(parts, made(phase=Phase.FAILED))
+    assert parts.shown().settings.pinned
+
+
 def test_an_orphan_drains_under_no_models_name() -> None:
     parts = Parts()
     orphan = Identity(4711, 1, "boot")

@@ -48,6 +48,7 @@ async def test_a_bad_model_is_refused_and_nothing_is_started(model: str) -> None
         for told in (
             await failure(service.ensure(model)),
             await failure(service.stub.Evict(pb.EvictRequest(model=model))),
+            await failure(service.stub.Pin(pb.PinRequest(model=model, pinned=True))),
         ):
             assert (told.code, told.reason) == ("INVALID_ARGUMENT", "INVALID_MODEL")
             violation = told.details["BadRequest"].field_violations[0]

@@ -162,3 +162,43 @@ async def test_a_reload_reports_what_it_changed() -> None:
         await service.ensure()
         told = await service.stub.Reload(pb.ReloadRequest())
         assert told == pb.ReloadResponse()
+
+
+async def test_a_pin_shows_wherever_the_model_and_its_server_do() -> None:
+    async with serving(models={"m": Settings("org/m")}, aliases={"alias": "m"}) as service:
+        watch = service.stub.Watch(pb.WatchRequest())
+        await service.ensure("m")
+        held = service.stub.Hold(pb.HoldRequest(model="m"))
+        first = await settled_hold(held)
+        assert (first.pinned, first.HasField("expire_time")) == (False, False)
+        told = await service.stub.Pin(pb.PinRequest(model="alias", pinned=True))
+        assert told == pb.PinResponse(pinned=True, changed=True)
+        assert (await held.read()).server.pinned
+        held.cancel()
+        async for response in watch:
+            if response.server.pinned:
+                break
+        await settled(lambda: not any(server.holds for server in service.pool.page(None, 9)))
+        for pinned, shown in ((None, True), (False, False), (True, True)):
+            if pinned is not None:
+                await service.stub.Pin(pb.PinRequest(model="m", pinned=pinned))
+            (server,) = (await service.stub.List(pb.ListRequest())).servers
+            (model,) = (await service.stub.ListModels(pb.ListModelsRequest())).models
+            assert (server.pinned, server.HasField("expire_time")) == (shown, not shown)
+            assert model.pinned is shown
+        assert (await service.stub.Pin(pb.PinRequest(model="m"))).changed
+
+
+async def test_a_pin_that_the_configuration_contradicts_says_so() -> None:
+    async with serving(models={"m": Settings("org/m", pinned=True)}) as service:
+        told = await service.stub.Pin(pb.PinRequest(model="m", pinned=False))
+        assert told == pb.PinResponse(pinned=False, changed=True, configured=True)
+        told = await service.stub.Pin(pb.PinRequest(model="m"))
+        assert told == pb.PinResponse(pinned=True, changed=True, configured=True)
+
+
+async def test_where_only_listed_models_are_served_no_other_can_be_pinned() -> None:
+    async with serving(models={"qwen3": Settings("org/q")}, only_listed=True) as service:
+        told = await failure(service.stub.Pin(pb.PinRequest(model="qwen", pinned=True)))
+        assert (told.code, told.reason) == ("NOT_FOUND", "MODEL_UNKNOWN")
+        assert "qwen3" in told.message

@@ -167,6 +167,7 @@ async def test_reflection_resolves_the_file_and_all_that_it_imports() -> None:
             "ListModels",
             "Pull",
             "Forget",
+            "Pin",
             "Reload",
         ]
         for name in files[0].dependency:

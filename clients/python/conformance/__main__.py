@@ -128,6 +128,11 @@ class Runner:
         forgotten = await self._client(command).call("forget", command["model"])
         return {"runtime_model": forgotten}
 
+    async def _op_pin(self, command: Json, _: Tell) -> Json:
+        pinning = self._client(command).call("pin", command["model"], pinned=command.get("pinned"))
+        pinned: Json = said.value(await pinning)
+        return pinned
+
     async def _op_reload(self, command: Json, _: Tell) -> Json:
         reloaded: Json = said.value(await self._client(command).call("reload"))
         return reloaded

@@ -21,6 +21,7 @@ from pool_service_client.types import (
     EvictedServer,
     Model,
     Page,
+    Pinned,
     Progress,
     Reloaded,
     Server,
@@ -207,6 +208,17 @@ class AsyncPoolClient:
         """See PoolClient.forget."""
         request = pb.ForgetRequest(model=model)
         return (await self._call(self._stub.Forget, request, timeout)).runtime_model
+
+    async def pin(
+        self,
+        model: str,
+        *,
+        pinned: bool | None = True,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Pinned:
+        """See PoolClient.pin."""
+        request = pb.PinRequest(model=model, pinned=pinned)
+        return convert.pinned(await self._call(self._stub.Pin, request, timeout))
 
     async def reload(
         self,

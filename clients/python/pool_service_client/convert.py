@@ -17,6 +17,7 @@ from pool_service_client.types import (
     Expectation,
     Model,
     Page,
+    Pinned,
     Progress,
     PromptCache,
     Reloaded,
@@ -151,6 +152,10 @@ def _model(message: pb.Model) -> Model:
 
 def progress(response: pb.PullResponse) -> Progress:
     return Progress(response.done_bytes, response.total_bytes)
+
+
+def pinned(response: pb.PinResponse) -> Pinned:
+    return Pinned(response.pinned, response.changed, response.configured)
 
 
 def reloaded(response: pb.ReloadResponse) -> Reloaded:

@@ -20,6 +20,7 @@ from pool_service_client.types import (
     EvictedServer,
     Model,
     Page,
+    Pinned,
     Progress,
     Reloaded,
     Server,
@@ -230,6 +231,21 @@ class PoolClient:
         """
         request = pb.ForgetRequest(model=model)
         return self._call(self._stub.Forget, request, timeout).runtime_model
+
+    def pin(
+        self, model: str, *, pinned: bool | None = True, timeout: float | None = None
+    ) -> Pinned:
+        """Pin the model, or take its pin back, whatever the configuration says; starts nothing.
+
+        That is kept over evictions and restarts of the service, until the next call.
+
+        Args:
+            model: its name, or an alias of it.
+            pinned: False: it is not pinned; None: the configuration decides again.
+            timeout: in seconds; None: no limit.
+        """
+        request = pb.PinRequest(model=model, pinned=pinned)
+        return convert.pinned(self._call(self._stub.Pin, request, timeout))
 
     def reload(self, *, timeout: float | None = None) -> Reloaded:
         """Make the service reload its configuration; return the changes and the problems.

@@ -252,6 +252,21 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """The result of a pin.
+
+    Attributes:
+        pinned: whether the model is pinned now.
+        changed: whether that was otherwise before.
+        configured: whether the configuration pins the model.
+    """
+
+    pinned: bool
+    changed: bool
+    configured: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Reloaded:
     """The result of a reload; the first three fields are models that have a server.
 

@@ -17,7 +17,7 @@ import structlog
 
 from pool_service.adapters.process.exits import retry_on_shortage
 from pool_service.adapters.process.identity import boot_id
-from pool_service.adapters.records.namings_file import NamingsFile
+from pool_service.adapters.records.model_file import namings_file, pins_file
 from pool_service.adapters.records.record_files import Outcome, RecordFiles
 from pool_service.adapters.records.record_format import Entry, Record, record_key
 from pool_service.adapters.system.clock import SystemClock
@@ -37,20 +37,20 @@ class _Round:
     """The changes to write together.
 
     keys: those of the changed records, in the order of their first change.
-    namings: whether the runtime models that callers named have changed.
+    said: whether what callers said of models has changed.
     check: whether to look for files that were removed.
     done: set when the round is on disk or has failed.
     """
 
     keys: dict[str, None] = field(default_factory=dict)
-    namings: bool = False
+    said: bool = False
     check: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_wanted(self) -> bool:
         """Whether there is anything to do in this round."""
-        return self.check or self.namings or bool(self.keys)
+        return self.check or self.said or bool(self.keys)
 
 
 class FileRecords:
@@ -74,14 +74,13 @@ class FileRecords:
         self._files = RecordFiles(state_dir, self._boot)
         self._check_interval = check_interval
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="records")
-        self._namings_file = NamingsFile(state_dir)
-        self._namings: Mapping[str, str] = {}
+        self._namings = namings_file(state_dir)
+        self._pins = pins_file(state_dir)
         self._known: dict[str, Entry] = {}
         self._keys: dict[ServerId, str] = {}
         # The models whose entry is a LastRun, the oldest first.
         self._pasts: dict[str, None] = {}
         self._failed: dict[str, None] = {}
-        self._namings_failed = False
         self._next = _Round()
         self._current: _Round | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -142,8 +141,14 @@ class FileRecords:
 
     def put_namings(self, namings: Mapping[str, str]) -> None:
         """Set the runtime models that callers named; see the port."""
-        self._namings = namings
-        self._next.namings = True
+        self._namings.put(namings)
+        self._next.said = True
+        self._wake()
+
+    def put_pins(self, pins: Mapping[str, bool]) -> None:
+        """Set what callers of Pin said; see the port."""
+        self._pins.put(pins)
+        self._next.said = True
         self._wake()
 
     async def settled(self) -> None:
@@ -157,7 +162,8 @@ class FileRecords:
         """Read the records of an earlier service; see the port."""
         try:
             found = await retry_on_shortage(lambda: self._in_worker(self._files.read_all))
-            named = await retry_on_shortage(lambda: self._in_worker(self._namings_file.read))
+            named = await retry_on_shortage(lambda: self._in_worker(self._namings.read))
+            pinned = await retry_on_shortage(lambda: self._in_worker(self._pins.read))
         except OSError as error:
             self._set_degraded(self._files.explain(error))
             self._arm()
@@ -169,13 +175,13 @@ class FileRecords:
             else:
                 self._keys[entry.id] = record_key(entry)
         self._arm()
-        self._namings = named.namings
         entries = self._known.values()
         return RecoveredState(
             servers=tuple(entry for entry in entries if isinstance(entry, Server)),
             pasts=tuple(entry for entry in entries if isinstance(entry, LastRun)),
-            damaged=found.damaged + named.damaged,
-            namings=named.namings,
+            damaged=found.damaged + named.damaged + pinned.damaged,
+            namings=named.content,
+            pins=pinned.content,
         )
 
     async def close(self) -> None:
@@ -237,25 +243,22 @@ class FileRecords:
             outcome: Outcome = await self._in_worker(
                 lambda: self._files.write(changed, known, check=current.check, probe=probe)
             )
-            why = await self._in_worker(partial(self._write_namings, current)) or outcome.why
+            why = await self._in_worker(partial(self._write_said, current)) or outcome.why
             self._is_writable = not why
             self._failed = dict.fromkeys(outcome.failed)
             self._set_degraded(why)
         finally:
             current.done.set()
 
-    def _write_namings(self, current: _Round) -> str:
-        """Write the namings if they have changed or their file is gone; return why that failed."""
-        is_lost = current.check and self._namings and not self._namings_file.exists()
-        if not (current.namings or self._namings_failed or is_lost):
-            return ""
-        try:
-            self._namings_file.write(self._namings)
-        except OSError as error:
-            self._namings_failed = True
-            return self._files.explain(error)
-        self._namings_failed = False
-        return ""
+    def _write_said(self, current: _Round) -> str:
+        """Write what callers said of models where that is needed; return why that failed."""
+        why = ""
+        for file in (self._namings, self._pins):
+            try:
+                file.write(check=current.check)
+            except OSError as error:
+                why = self._files.explain(error)
+        return why
 
     async def _in_worker(self, step: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, step)

@@ -169,6 +169,29 @@ class PoolServiceStub:
 
     Reasons: INVALID_MODEL (INVALID_ARGUMENT).
     """
+    Pin: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.PinRequest, _pool_service_pb2.PinResponse]
+    """Pin pins a model or takes its pin back, whatever the configuration says.
+
+    The server of a pinned model is stopped neither for being unused nor for other
+    models, and is started again when it dies. Pin applies to the present server at
+    once, without replacing it, and to every later one, whatever its runtime_model. It
+    starts and stops nothing itself: a model without a server is pinned from its next
+    start on, and a server that is STOPPING ends all the same. Once the pin is taken
+    back, the server can be stopped again, at once if it has been unused for its keep
+    alive. Starts that wait are decided anew: they go on where a server no longer
+    pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
+    pinned server that it names, and the pin stays for the next one.
+
+    What a call says is kept over evictions, reloads and restarts of the service until
+    the next call for the model; it is on disk when the call returns, unless the state
+    directory cannot be written (see ListResponse.notices). To take a pin back is only
+    remembered if the configuration pins the model: else a later configuration may
+    pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
+    forgets the one that was named longest ago, which is as configured again.
+
+    Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
+    models are served, and this one is to be pinned).
+    """
     Reload: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ReloadRequest, _pool_service_pb2.ReloadResponse]
     """Reload reads the configuration again and applies what differs.
 
@@ -305,6 +328,29 @@ class PoolServiceAsyncStub(PoolServiceStub):
     names; beyond that it forgets the one that was named longest ago.
 
     Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+    """
+    Pin: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.PinRequest, _pool_service_pb2.PinResponse]  # type: ignore[assignment]
+    """Pin pins a model or takes its pin back, whatever the configuration says.
+
+    The server of a pinned model is stopped neither for being unused nor for other
+    models, and is started again when it dies. Pin applies to the present server at
+    once, without replacing it, and to every later one, whatever its runtime_model. It
+    starts and stops nothing itself: a model without a server is pinned from its next
+    start on, and a server that is STOPPING ends all the same. Once the pin is taken
+    back, the server can be stopped again, at once if it has been unused for its keep
+    alive. Starts that wait are decided anew: they go on where a server no longer
+    pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
+    pinned server that it names, and the pin stays for the next one.
+
+    What a call says is kept over evictions, reloads and restarts of the service until
+    the next call for the model; it is on disk when the call returns, unless the state
+    directory cannot be written (see ListResponse.notices). To take a pin back is only
+    remembered if the configuration pins the model: else a later configuration may
+    pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
+    forgets the one that was named longest ago, which is as configured again.
+
+    Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
+    models are served, and this one is to be pinned).
     """
     Reload: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ReloadRequest, _pool_service_pb2.ReloadResponse]  # type: ignore[assignment]
     """Reload reads the configuration again and applies what differs.
@@ -487,6 +533,35 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         names; beyond that it forgets the one that was named longest ago.
 
         Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+        """
+
+    @_abc_1.abstractmethod
+    def Pin(
+        self,
+        request: _pool_service_pb2.PinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.PinResponse, _abc.Awaitable[_pool_service_pb2.PinResponse]]:
+        """Pin pins a model or takes its pin back, whatever the configuration says.
+
+        The server of a pinned model is stopped neither for being unused nor for other
+        models, and is started again when it dies. Pin applies to the present server at
+        once, without replacing it, and to every later one, whatever its runtime_model. It
+        starts and stops nothing itself: a model without a server is pinned from its next
+        start on, and a server that is STOPPING ends all the same. Once the pin is taken
+        back, the server can be stopped again, at once if it has been unused for its keep
+        alive. Starts that wait are decided anew: they go on where a server no longer
+        pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
+        pinned server that it names, and the pin stays for the next one.
+
+        What a call says is kept over evictions, reloads and restarts of the service until
+        the next call for the model; it is on disk when the call returns, unless the state
+        directory cannot be written (see ListResponse.notices). To take a pin back is only
+        remembered if the configuration pins the model: else a later configuration may
+        pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
+        forgets the one that was named longest ago, which is as configured again.
+
+        Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
+        models are served, and this one is to be pinned).
         """
 
     @_abc_1.abstractmethod

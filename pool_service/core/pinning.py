@@ -1,0 +1,87 @@
+"""Pins by callers: Pin overrides what the configuration says of a model, for its servers at once.
+
+A pin is a setting of a model's servers like the configured one, so that all rules read only
+`Settings.pinned`: `PoolState.settings_for` adds it for later servers, and `Pinning` puts it into
+the present ones and their waiters.
+"""
+
+from dataclasses import replace
+
+from pool_service.core.callers import Callers
+from pool_service.core.commands import Answer, RecordPins
+from pool_service.core.events import PinRequested
+from pool_service.core.results import Pinned
+from pool_service.core.scheduler import Scheduler
+from pool_service.core.state import PoolState
+from pool_service.core.table import Row
+from pool_service.core.types import Settings
+
+
+class Pinning:
+    """Remember what callers of Pin say of models, and apply it."""
+
+    def __init__(self, state: PoolState, callers: Callers, scheduler: Scheduler) -> None:
+        self._state = state
+        self._callers = callers
+        self._scheduler = scheduler
+
+    def pin(self, event: PinRequested, now: float) -> None:
+        """Remember whether a model is to be pinned, apply that to its servers, and answer."""
+        state = self._state
+        model = state.catalogue.resolve(event.model)
+        if event.pinned and not state.catalogue.serves(model):
+            state.commands.append(Answer(event.request_id, self._callers.not_served(model)))
+            return
+        before = self._present(model).pinned
+        self._remember(model, now, pinned=event.pinned)
+        present = self._present(model)
+        configured = state.catalogue.settings_for(model, present.named_by_caller).pinned
+        result = Pinned(present.pinned, present.pinned is not before, configured)
+        state.commands.append(Answer(event.request_id, result))
+
+    def _present(self, model: str) -> Settings:
+        """Return the settings of a model's present server, or those of its next one."""
+        row = self._state.table.current(model)
+        if row is not None:
+            return row.server.settings
+        return self._state.settings_for(model, self._callers.named_before(model))
+
+    def _remember(self, model: str, now: float, *, pinned: bool | None) -> None:
+        """Remember what a caller says of a model, and record and apply it if that is new.
+
+        A pin that is taken back is remembered only if the configuration pins the model, so that
+        one that the configuration gets later is not held back by a call long past.
+        """
+        state = self._state
+        if pinned is False and not state.catalogue.settings_for(model).pinned:
+            pinned = None
+        changed = state.pins.set(model, pinned=pinned)
+        if changed:
+            state.commands.append(RecordPins(state.pins.all()))
+        for one in changed:
+            self._apply(one, now)
+
+    def _apply(self, model: str, now: float) -> None:
+        """Give a model's servers and waiters its present pin."""
+        state = self._state
+        waiters = state.waiters.of(model)
+        if waiters:
+            updated = [replace(one, settings=self._as_now(model, one.settings)) for one in waiters]
+            state.waiters.replace(model, updated)
+        for row in (*state.table.beside(model), state.table.current(model)):
+            if row is not None:
+                self._apply_to(row, now)
+
+    def _apply_to(self, row: Row, now: float) -> None:
+        server = row.server
+        settings = self._as_now(server.model, server.settings)
+        if settings == server.settings:
+            return
+        row = self._state.put(replace(server, settings=settings))
+        why = "is pinned" if settings.pinned else "is no longer pinned"
+        self._state.note(row.server, server.phase, server.phase, why)
+        if settings.pinned:
+            self._scheduler.release(row, now)
+
+    def _as_now(self, model: str, settings: Settings) -> Settings:
+        return self._callers.with_present_pin(model, settings)
