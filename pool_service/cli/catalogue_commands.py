@@ -1,9 +1,10 @@
-"""The commands about models and their files: `models`, `pull` and `forget`."""
+"""The commands about models and their files: `models`, `pull`, `forget`, `pin` and `unpin`."""
 
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 
 import click
 
@@ -11,7 +12,7 @@ from pool_service.adapters.models.files import ModelFiles, locate
 from pool_service.adapters.models.hub_cache import cached_models, partial_bytes
 from pool_service.cli.connection import QUERY_TIMEOUT_S, check_reachable, client, valid_address
 from pool_service.cli.exit_codes import ExitCode, Failure
-from pool_service.cli.format import json_object, safe
+from pool_service.cli.format import json_line, json_object, safe
 from pool_service.core.units import size
 from pool_service_client import (
     Expectation,
@@ -24,6 +25,14 @@ from pool_service_client import (
 from pool_service_client.v1 import pool_service_pb2 as pb
 
 Show = Callable[[Progress], None]
+
+_PINNED = {
+    (True, True): "is now pinned",
+    (True, False): "was already pinned",
+    (False, True): "is no longer pinned",
+    (False, False): "was not pinned",
+}
+"""What `pin` and `unpin` print, by whether the model is pinned and whether that has changed."""
 
 
 def list_models(address: str | None, *, timeout: float | None, as_json: bool) -> None:
@@ -87,6 +96,21 @@ def forget(address: str | None, model: str, *, timeout: float | None) -> None:
         click.echo(safe(f"{model}: forgot the runtime model {forgotten}"))
     else:
         click.echo(safe(f"{model}: no runtime model was remembered"))
+
+
+def pin(
+    address: str | None, model: str, *, pinned: bool | None, timeout: float | None, as_json: bool
+) -> None:
+    """Pin a model, take its pin back, or let the configuration decide, and print what it is now."""
+    with client(address, timeout) as pool:
+        result = pool.pin(model, pinned=pinned, timeout=timeout or QUERY_TIMEOUT_S)
+    if as_json:
+        click.echo(json_line(model=model, **asdict(result)))
+        return
+    contradicts = pinned is not None and result.pinned is not result.configured
+    configured = "pins it" if result.configured else "does not pin it"
+    note = f"; the configuration {configured}" if contradicts else ""
+    click.echo(safe(f"{model}: {_PINNED[result.pinned, result.changed]}{note}"))
 
 
 def pull(address: str | None, model: str, runtime_model: str | None) -> None:

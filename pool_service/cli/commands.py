@@ -10,9 +10,9 @@ from typing import Unpack
 
 import click
 
+from pool_service.cli.command_groups import configuration, runtime
 from pool_service.cli.exit_codes import EXIT_CODES, Group, config_failure
 from pool_service.cli.options import (
-    FILE,
     EnsureOptions,
     HoldOptions,
     Utf8Text,
@@ -299,6 +299,45 @@ def forget(model: str, address: str | None, timeout: float | None) -> None:
 
 
 @pool_service.command()
+@click.argument("model", type=ModelName())
+@click.option(
+    "--as-configured",
+    is_flag=True,
+    help="Undo pin and unpin: the configuration decides whether MODEL is pinned.",
+)
+@timeout_option
+@json_option
+@address_option
+def pin(
+    model: str, address: str | None, timeout: float | None, *, as_configured: bool, as_json: bool
+) -> None:
+    """Keep the server of MODEL: neither idleness nor other models stop it.
+
+    Starts nothing: a model without a server is pinned from its next start on. The pin is kept over
+    evictions and restarts of the service. `evict MODEL` stops a pinned server, too.
+    """
+    from pool_service.cli import catalogue_commands
+
+    pinned = None if as_configured else True
+    catalogue_commands.pin(address, model, pinned=pinned, timeout=timeout, as_json=as_json)
+
+
+@pool_service.command()
+@click.argument("model", type=ModelName())
+@timeout_option
+@json_option
+@address_option
+def unpin(model: str, address: str | None, timeout: float | None, *, as_json: bool) -> None:
+    """Take the pin of MODEL back, also if the configuration pins it.
+
+    Its server stops when it is unused for its keep alive, or when another model needs its memory.
+    """
+    from pool_service.cli import catalogue_commands
+
+    catalogue_commands.pin(address, model, pinned=False, timeout=timeout, as_json=as_json)
+
+
+@pool_service.command()
 @timeout_option
 @json_option
 @address_option
@@ -328,46 +367,8 @@ def doctor(ctx: click.Context, config_file: Path | None, *, as_json: bool) -> No
     ctx.exit(examination.doctor(config_file, as_json=as_json))
 
 
-@pool_service.group()
-def runtime() -> None:
-    """Install or show the program that serves the models."""
-
-
-@runtime.command()
-@config_option
-def install(config_file: Path | None) -> None:
-    """Install vllm-mlx in an environment of its own, and print the program's path."""
-    from pool_service.cli import local_commands
-
-    local_commands.install(config_file)
-
-
-@runtime.command()
-@config_option
-@json_option
-def show(config_file: Path | None, *, as_json: bool) -> None:
-    """Show which program serves models, its version, and how it was found."""
-    from pool_service.cli import local_commands
-
-    local_commands.show(config_file, as_json=as_json)
-
-
-@pool_service.group("config")
-def configuration() -> None:
-    """Check a configuration file."""
-
-
-@configuration.command()
-@click.argument("file", type=FILE)
-def check(file: Path) -> None:
-    """Check that FILE is valid and that its models can start on this machine.
-
-    Prints every problem with its key and what to do. A problem that may pass by itself, such as
-    a drive that is not mounted, is a warning. Exits with 2 if there is any other problem.
-    """
-    from pool_service.cli import local_commands
-
-    local_commands.check(file)
+for group in (runtime, configuration):
+    pool_service.add_command(group)
 
 
 @contextmanager

@@ -140,7 +140,9 @@ def _expiry(server: Server, now: datetime) -> str:
         return "held"
     if server.expire_time is not None:
         return f"in {human_duration((server.expire_time - now).total_seconds())}"
-    return "never" if server.state is ServerState.READY else "-"
+    if server.state is not ServerState.READY:
+        return "-"
+    return "pinned" if server.pinned else "never"
 
 
 def _model_cells(model: Model) -> Iterator[Text]:

@@ -167,6 +167,36 @@ def test_forget_says_what_a_model_no_longer_means(run: Run, service: Script) -> 
     assert service.asked["Forget"][0] == pb.ForgetRequest(model="q")
 
 
+@pytest.mark.parametrize(
+    ("words", "asked", "answer", "printed"),
+    [
+        (("pin",), True, (True, True, False), "is now pinned; the configuration does not pin it"),
+        (("pin",), True, (True, False, True), "was already pinned"),
+        (("unpin",), False, (False, True, True), "is no longer pinned; the configuration pins it"),
+        (("unpin",), False, (False, False, False), "was not pinned"),
+        (("pin", "--as-configured"), None, (False, True, False), "is no longer pinned"),
+        (("pin", "--as-configured"), None, (True, False, True), "was already pinned"),
+    ],
+)
+def test_pin_and_unpin_say_what_the_model_is_now(
+    run: Run,
+    service: Script,
+    words: tuple[str, ...],
+    asked: bool | None,
+    answer: tuple[bool, bool, bool],
+    printed: str,
+) -> None:
+    pinned, changed, configured = answer
+    response = pb.PinResponse(pinned=pinned, changed=changed, configured=configured)
+    for _ in range(2):
+        service.answer("Pin", response)
+    assert run(*words, "q").output == f"q: {printed}\n"
+    told = json.loads(run(*words, "q", "--json").output)
+    assert told == {"model": "q", "pinned": pinned, "changed": changed, "configured": configured}
+    assert service.asked["Pin"] == 2 * [pb.PinRequest(model="q", pinned=asked)]
+    assert all(one.HasField("pinned") is (asked is not None) for one in service.asked["Pin"])
+
+
 LOST = Refusal(StatusCode.UNAVAILABLE, "no network", "FETCH_FAILED", (retry_after(3600),))
 
 

@@ -156,12 +156,15 @@ def test_how_long_a_start_still_takes_is_told_as_exactly_as_it_matters(
     assert remarks == ([f"  b:{told}"] if told else [])
 
 
-def test_list_shows_who_is_held_and_what_the_configuration_no_longer_says(
+def test_list_shows_who_is_held_or_pinned_and_what_the_configuration_no_longer_says(
     run: Run, service: Script
 ) -> None:
-    service.answer("List", listed(ready("a", holds=2), ready("b", outdated=True)))
-    held, kept, remark, _ = run("list").stdout.splitlines()[1:]
+    pinned = ready("p", pinned=True)
+    starting = pb.Server(model="s", state=pb.SERVER_STATE_STARTING, pinned=True)
+    service.answer("List", listed(ready("a", holds=2), ready("b", outdated=True), pinned, starting))
+    held, kept, stays, comes, remark, _ = run("list").stdout.splitlines()[1:]
     assert held.split()[-3:] == ["2", "-", "held"]
+    assert (stays.split()[-1], comes.split()[-1]) == ("pinned", "-")
     assert kept.split()[-3:] == ["-", "-", "never"]
     assert remark == "  b: runs with an earlier configuration, and ends when it is next unused"
 

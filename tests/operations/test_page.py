@@ -10,7 +10,19 @@ from tests.operations.page import Command, commands, normalized
 from tests.operations.scene import ROOT, scene
 
 PAGE = (ROOT / "docs/how-to/operations.md").read_text()
-TASKS = ("models", "pull", "ensure", "list", "watch", "hold", "reload", "forget", "evict")
+TASKS = (
+    "models",
+    "pull",
+    "ensure",
+    "list",
+    "watch",
+    "hold",
+    "reload",
+    "forget",
+    "pin",
+    "unpin",
+    "evict",
+)
 """The commands of pool-service that speak to a service."""
 
 
