@@ -332,6 +332,30 @@ func TestForgetReturnsWhatWasRemembered(t *testing.T) {
 	})
 }
 
+func TestPinSaysWhatIsWantedAndReturnsWhatIs(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, service *scripted) {
+		pool, told := service.client(t), say(&pb.PinResponse{Pinned: true, Configured: true})
+		service.answer("Pin", told, told, told)
+		yes, no := true, false
+		for _, pin := range []func() (Pinned, error){
+			func() (Pinned, error) { return pool.Pin(t.Context(), "m", true) },
+			func() (Pinned, error) { return pool.Pin(t.Context(), "m", false) },
+			func() (Pinned, error) { return pool.PinAsConfigured(t.Context(), "m") },
+		} {
+			got, err := pin()
+			if err != nil || got != (Pinned{Pinned: true, Configured: true}) {
+				t.Error(got, err)
+			}
+		}
+		asked := service.requests("Pin")
+		for i, want := range []*pb.PinRequest{{Model: "m", Pinned: &yes}, {Model: "m", Pinned: &no}, {Model: "m"}} {
+			if !proto.Equal(asked[i], want) {
+				t.Errorf("asked %v, want %v", asked[i], want)
+			}
+		}
+	})
+}
+
 func TestAClientIsForAnyNumberOfGoroutines(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, service *scripted) {
 		pool := service.client(t)

@@ -239,6 +239,27 @@ func (c *Client) Forget(ctx context.Context, model string) (string, error) {
 	return response.GetRuntimeModel(), err
 }
 
+// Pin pins the model, or takes its pin back, whatever the configuration says: its server is stopped
+// neither for being unused nor for other models. It starts nothing, and is kept over evictions and
+// restarts of the service.
+func (c *Client) Pin(ctx context.Context, model string, pinned bool) (Pinned, error) {
+	return c.pin(ctx, &pb.PinRequest{Model: model, Pinned: &pinned})
+}
+
+// PinAsConfigured undoes Pin: the configuration decides again whether the model is pinned.
+func (c *Client) PinAsConfigured(ctx context.Context, model string) (Pinned, error) {
+	return c.pin(ctx, &pb.PinRequest{Model: model})
+}
+
+func (c *Client) pin(ctx context.Context, request *pb.PinRequest) (Pinned, error) {
+	response, err := invoke(ctx, c, c.stub.Pin, request)
+	return Pinned{
+		Pinned:     response.GetPinned(),
+		Changed:    response.GetChanged(),
+		Configured: response.GetConfigured(),
+	}, err
+}
+
 // Reload makes the service read its configuration again and apply the differences. If it fails
 // with ErrConfigInvalid, nothing is changed.
 func (c *Client) Reload(ctx context.Context) (Reloaded, error) {

@@ -262,6 +262,10 @@ func (s *scripted) Forget(ctx context.Context, request *pb.ForgetRequest) (*pb.F
 	return unary[*pb.ForgetResponse](ctx, s, "Forget", request)
 }
 
+func (s *scripted) Pin(ctx context.Context, request *pb.PinRequest) (*pb.PinResponse, error) {
+	return unary[*pb.PinResponse](ctx, s, "Pin", request)
+}
+
 func (s *scripted) Reload(ctx context.Context, request *pb.ReloadRequest) (*pb.ReloadResponse, error) {
 	return unary[*pb.ReloadResponse](ctx, s, "Reload", request)
 }

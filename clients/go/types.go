@@ -62,7 +62,7 @@ type Server struct {
 	PeakBytes uint64
 	// Holds is the number of its open holds.
 	Holds uint32
-	// Pinned: by the configuration it is stopped neither for being unused nor for other models.
+	// Pinned: it is stopped neither for being unused nor for other models.
 	Pinned bool
 	// Outdated: its settings are no longer those of the configuration; it is stopped when next
 	// unused.
@@ -212,6 +212,16 @@ type Progress struct {
 	DoneBytes uint64
 	// TotalBytes is how many bytes there will be; 0 while unknown.
 	TotalBytes uint64
+}
+
+// Pinned says whether a model is pinned.
+type Pinned struct {
+	// Pinned: it is pinned now.
+	Pinned bool
+	// Changed: that was otherwise before the call.
+	Changed bool
+	// Configured: the configuration pins it.
+	Configured bool
 }
 
 // Reloaded has the changes of a reload, as names of models that have a server.

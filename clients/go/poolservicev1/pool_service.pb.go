@@ -374,7 +374,8 @@ type Server struct {
 	PeakBytes uint64 `protobuf:"varint,21,opt,name=peak_bytes,json=peakBytes,proto3" json:"peak_bytes,omitempty"`
 	// How many streams of Hold are open for it.
 	Holds uint32 `protobuf:"varint,22,opt,name=holds,proto3" json:"holds,omitempty"`
-	// By the configuration it is stopped neither for being unused nor for other models.
+	// It is stopped neither for being unused nor for other models, by the configuration or
+	// by Pin.
 	Pinned bool `protobuf:"varint,23,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	// Its settings are no longer those of the configuration; it is stopped when it is
 	// next unused.
@@ -1773,8 +1774,9 @@ type ListModelsRequest struct {
 	// The next_page_token of the page before; empty for the first.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Also return models that the configuration does not list: models that have a
-	// server, whose runtime_model is remembered (see Forget), or that are in the
-	// service's Hugging Face cache, whole or in part (at most 1000 of these).
+	// server, whose runtime_model is remembered (see Forget), that are pinned (see Pin),
+	// or that are in the service's Hugging Face cache, whole or in part (at most 1000 of
+	// these).
 	Found         bool `protobuf:"varint,3,opt,name=found,proto3" json:"found,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1900,7 +1902,8 @@ type Model struct {
 	Runtime string `protobuf:"bytes,4,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	// The groups that it belongs to.
 	Groups []string `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
-	// It is stopped neither for being unused nor for other models.
+	// It is stopped neither for being unused nor for other models, by the configuration or
+	// by Pin.
 	Pinned bool `protobuf:"varint,6,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	// It is started with the service.
 	Preload bool `protobuf:"varint,7,opt,name=preload,proto3" json:"preload,omitempty"`
@@ -2253,6 +2256,126 @@ func (x *ForgetResponse) GetRuntimeModel() string {
 	return ""
 }
 
+// The request of Pin.
+type PinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in EnsureRequest.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Whether the model is to be pinned. Absent: as the configuration says, now and after
+	// each Reload.
+	Pinned        *bool `protobuf:"varint,2,opt,name=pinned,proto3,oneof" json:"pinned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinRequest) Reset() {
+	*x = PinRequest{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinRequest) ProtoMessage() {}
+
+func (x *PinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinRequest.ProtoReflect.Descriptor instead.
+func (*PinRequest) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PinRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *PinRequest) GetPinned() bool {
+	if x != nil && x.Pinned != nil {
+		return *x.Pinned
+	}
+	return false
+}
+
+// The answer of Pin.
+type PinResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the model is pinned now.
+	Pinned bool `protobuf:"varint,1,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	// Whether that was otherwise before this call.
+	Changed bool `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	// Whether the configuration pins the model, which counts where no call says otherwise.
+	Configured    bool `protobuf:"varint,3,opt,name=configured,proto3" json:"configured,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinResponse) Reset() {
+	*x = PinResponse{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinResponse) ProtoMessage() {}
+
+func (x *PinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinResponse.ProtoReflect.Descriptor instead.
+func (*PinResponse) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PinResponse) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+func (x *PinResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+func (x *PinResponse) GetConfigured() bool {
+	if x != nil {
+		return x.Configured
+	}
+	return false
+}
+
 // The request of Reload.
 type ReloadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2262,7 +2385,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2397,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2410,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{23}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{25}
 }
 
 // The changes of a reload, as names of models that have a server.
@@ -2311,7 +2434,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[24]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2446,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[24]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2459,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{24}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReloadResponse) GetReplaced() []string {
@@ -2545,7 +2668,18 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\rForgetRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\"5\n" +
 	"\x0eForgetResponse\x12#\n" +
-	"\rruntime_model\x18\x01 \x01(\tR\fruntimeModel\"\x0f\n" +
+	"\rruntime_model\x18\x01 \x01(\tR\fruntimeModel\"J\n" +
+	"\n" +
+	"PinRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x1b\n" +
+	"\x06pinned\x18\x02 \x01(\bH\x00R\x06pinned\x88\x01\x01B\t\n" +
+	"\a_pinned\"_\n" +
+	"\vPinResponse\x12\x16\n" +
+	"\x06pinned\x18\x01 \x01(\bR\x06pinned\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x03 \x01(\bR\n" +
+	"configured\"\x0f\n" +
 	"\rReloadRequest\"\xa3\x01\n" +
 	"\x0eReloadResponse\x12\x1a\n" +
 	"\breplaced\x18\x01 \x03(\tR\breplaced\x12\x18\n" +
@@ -2586,7 +2720,7 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x14EXIT_CAUSE_PREEMPTED\x10\b\x12\x17\n" +
 	"\x13EXIT_CAUSE_RELOADED\x10\t\x12\x1b\n" +
 	"\x17EXIT_CAUSE_MEMORY_LIMIT\x10\n" +
-	"2\xaa\x05\n" +
+	"2\xec\x05\n" +
 	"\vPoolService\x12I\n" +
 	"\x06Ensure\x12\x1e.pool_service.v1.EnsureRequest\x1a\x1f.pool_service.v1.EnsureResponse\x12F\n" +
 	"\x05Evict\x12\x1d.pool_service.v1.EvictRequest\x1a\x1e.pool_service.v1.EvictResponse\x12C\n" +
@@ -2596,7 +2730,8 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
 	"ListModels\x12\".pool_service.v1.ListModelsRequest\x1a#.pool_service.v1.ListModelsResponse\x12E\n" +
 	"\x04Pull\x12\x1c.pool_service.v1.PullRequest\x1a\x1d.pool_service.v1.PullResponse0\x01\x12I\n" +
-	"\x06Forget\x12\x1e.pool_service.v1.ForgetRequest\x1a\x1f.pool_service.v1.ForgetResponse\x12I\n" +
+	"\x06Forget\x12\x1e.pool_service.v1.ForgetRequest\x1a\x1f.pool_service.v1.ForgetResponse\x12@\n" +
+	"\x03Pin\x12\x1b.pool_service.v1.PinRequest\x1a\x1c.pool_service.v1.PinResponse\x12I\n" +
 	"\x06Reload\x12\x1e.pool_service.v1.ReloadRequest\x1a\x1f.pool_service.v1.ReloadResponseB\x12\n" +
 	"\x0epoolservice.v1P\x01b\x06proto3"
 
@@ -2613,7 +2748,7 @@ func file_pool_service_v1_pool_service_proto_rawDescGZIP() []byte {
 }
 
 var file_pool_service_v1_pool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_pool_service_v1_pool_service_proto_goTypes = []any{
 	(ServerState)(0),              // 0: pool_service.v1.ServerState
 	(ServerRole)(0),               // 1: pool_service.v1.ServerRole
@@ -2642,26 +2777,28 @@ var file_pool_service_v1_pool_service_proto_goTypes = []any{
 	(*PullResponse)(nil),          // 24: pool_service.v1.PullResponse
 	(*ForgetRequest)(nil),         // 25: pool_service.v1.ForgetRequest
 	(*ForgetResponse)(nil),        // 26: pool_service.v1.ForgetResponse
-	(*ReloadRequest)(nil),         // 27: pool_service.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 28: pool_service.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*PinRequest)(nil),            // 27: pool_service.v1.PinRequest
+	(*PinResponse)(nil),           // 28: pool_service.v1.PinResponse
+	(*ReloadRequest)(nil),         // 29: pool_service.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 30: pool_service.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
 }
 var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	0,  // 0: pool_service.v1.Server.state:type_name -> pool_service.v1.ServerState
-	29, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
-	29, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
-	29, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
-	29, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
-	29, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
+	31, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
+	31, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
+	31, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
+	31, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
+	31, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
 	6,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
 	2,  // 7: pool_service.v1.Server.expected_by:type_name -> pool_service.v1.Expectation
 	1,  // 8: pool_service.v1.Server.role:type_name -> pool_service.v1.ServerRole
-	29, // 9: pool_service.v1.Server.expected_ready_time:type_name -> google.protobuf.Timestamp
+	31, // 9: pool_service.v1.Server.expected_ready_time:type_name -> google.protobuf.Timestamp
 	5,  // 10: pool_service.v1.Server.prompt_cache:type_name -> pool_service.v1.PromptCache
 	3,  // 11: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
-	29, // 12: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
-	30, // 13: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
+	31, // 12: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
+	32, // 13: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
 	4,  // 14: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
 	11, // 15: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
 	4,  // 16: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
@@ -2670,7 +2807,7 @@ var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	4,  // 19: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
 	4,  // 20: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
 	17, // 21: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
-	30, // 22: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
+	32, // 22: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
 	4,  // 23: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
 	22, // 24: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
 	2,  // 25: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
@@ -2683,18 +2820,20 @@ var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	20, // 32: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
 	23, // 33: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
 	25, // 34: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
-	27, // 35: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
-	8,  // 36: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
-	10, // 37: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
-	13, // 38: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
-	16, // 39: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
-	19, // 40: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
-	21, // 41: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
-	24, // 42: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
-	26, // 43: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
-	28, // 44: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
-	36, // [36:45] is the sub-list for method output_type
-	27, // [27:36] is the sub-list for method input_type
+	27, // 35: pool_service.v1.PoolService.Pin:input_type -> pool_service.v1.PinRequest
+	29, // 36: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
+	8,  // 37: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
+	10, // 38: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
+	13, // 39: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
+	16, // 40: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
+	19, // 41: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
+	21, // 42: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
+	24, // 43: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
+	26, // 44: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
+	28, // 45: pool_service.v1.PoolService.Pin:output_type -> pool_service.v1.PinResponse
+	30, // 46: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
+	37, // [37:47] is the sub-list for method output_type
+	27, // [27:37] is the sub-list for method input_type
 	27, // [27:27] is the sub-list for extension type_name
 	27, // [27:27] is the sub-list for extension extendee
 	0,  // [0:27] is the sub-list for field type_name
@@ -2722,13 +2861,14 @@ func file_pool_service_v1_pool_service_proto_init() {
 	}
 	file_pool_service_v1_pool_service_proto_msgTypes[14].OneofWrappers = []any{}
 	file_pool_service_v1_pool_service_proto_msgTypes[18].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pool_service_v1_pool_service_proto_rawDesc), len(file_pool_service_v1_pool_service_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -43,6 +43,7 @@ const (
 	PoolService_ListModels_FullMethodName = "/pool_service.v1.PoolService/ListModels"
 	PoolService_Pull_FullMethodName       = "/pool_service.v1.PoolService/Pull"
 	PoolService_Forget_FullMethodName     = "/pool_service.v1.PoolService/Forget"
+	PoolService_Pin_FullMethodName        = "/pool_service.v1.PoolService/Pin"
 	PoolService_Reload_FullMethodName     = "/pool_service.v1.PoolService/Reload"
 )
 
@@ -165,6 +166,28 @@ type PoolServiceClient interface {
 	//
 	// Reasons: INVALID_MODEL (INVALID_ARGUMENT).
 	Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error)
+	// Pin pins a model or takes its pin back, whatever the configuration says.
+	//
+	// The server of a pinned model is stopped neither for being unused nor for other
+	// models, and is started again when it dies. Pin applies to the present server at
+	// once, without replacing it, and to every later one, whatever its runtime_model. It
+	// starts and stops nothing itself: a model without a server is pinned from its next
+	// start on, and a server that is STOPPING ends all the same. Once the pin is taken
+	// back, the server can be stopped again, at once if it has been unused for its keep
+	// alive. Starts that wait are decided anew: they go on where a server no longer
+	// pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
+	// pinned server that it names, and the pin stays for the next one.
+	//
+	// What a call says is kept over evictions, reloads and restarts of the service until
+	// the next call for the model; it is on disk when the call returns, unless the state
+	// directory cannot be written (see ListResponse.notices). To take a pin back is only
+	// remembered if the configuration pins the model: else a later configuration may
+	// pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
+	// forgets the one that was named longest ago, which is as configured again.
+	//
+	// Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
+	// models are served, and this one is to be pinned).
+	Pin(ctx context.Context, in *PinRequest, opts ...grpc.CallOption) (*PinResponse, error)
 	// Reload reads the configuration again and applies what differs.
 	//
 	// Servers whose settings are the same go on. A server whose process would have
@@ -285,6 +308,16 @@ func (c *poolServiceClient) Forget(ctx context.Context, in *ForgetRequest, opts 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ForgetResponse)
 	err := c.cc.Invoke(ctx, PoolService_Forget_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *poolServiceClient) Pin(ctx context.Context, in *PinRequest, opts ...grpc.CallOption) (*PinResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PinResponse)
+	err := c.cc.Invoke(ctx, PoolService_Pin_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -420,6 +453,28 @@ type PoolServiceServer interface {
 	//
 	// Reasons: INVALID_MODEL (INVALID_ARGUMENT).
 	Forget(context.Context, *ForgetRequest) (*ForgetResponse, error)
+	// Pin pins a model or takes its pin back, whatever the configuration says.
+	//
+	// The server of a pinned model is stopped neither for being unused nor for other
+	// models, and is started again when it dies. Pin applies to the present server at
+	// once, without replacing it, and to every later one, whatever its runtime_model. It
+	// starts and stops nothing itself: a model without a server is pinned from its next
+	// start on, and a server that is STOPPING ends all the same. Once the pin is taken
+	// back, the server can be stopped again, at once if it has been unused for its keep
+	// alive. Starts that wait are decided anew: they go on where a server no longer
+	// pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
+	// pinned server that it names, and the pin stays for the next one.
+	//
+	// What a call says is kept over evictions, reloads and restarts of the service until
+	// the next call for the model; it is on disk when the call returns, unless the state
+	// directory cannot be written (see ListResponse.notices). To take a pin back is only
+	// remembered if the configuration pins the model: else a later configuration may
+	// pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
+	// forgets the one that was named longest ago, which is as configured again.
+	//
+	// Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
+	// models are served, and this one is to be pinned).
+	Pin(context.Context, *PinRequest) (*PinResponse, error)
 	// Reload reads the configuration again and applies what differs.
 	//
 	// Servers whose settings are the same go on. A server whose process would have
@@ -462,6 +517,9 @@ func (UnimplementedPoolServiceServer) Pull(*PullRequest, grpc.ServerStreamingSer
 }
 func (UnimplementedPoolServiceServer) Forget(context.Context, *ForgetRequest) (*ForgetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Forget not implemented")
+}
+func (UnimplementedPoolServiceServer) Pin(context.Context, *PinRequest) (*PinResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Pin not implemented")
 }
 func (UnimplementedPoolServiceServer) Reload(context.Context, *ReloadRequest) (*ReloadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reload not implemented")
@@ -610,6 +668,24 @@ func _PoolService_Forget_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PoolService_Pin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).Pin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_Pin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).Pin(ctx, req.(*PinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PoolService_Reload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReloadRequest)
 	if err := dec(in); err != nil {
@@ -654,6 +730,10 @@ var PoolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Forget",
 			Handler:    _PoolService_Forget_Handler,
+		},
+		{
+			MethodName: "Pin",
+			Handler:    _PoolService_Pin_Handler,
 		},
 		{
 			MethodName: "Reload",

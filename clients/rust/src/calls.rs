@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::hold::Hold;
 use crate::pages::{Pages, Paging};
 use crate::pull::Pull;
-use crate::types::{Ensured, EvictedServer, KeepAlive, Model, Reloaded, Server};
+use crate::types::{Ensured, EvictedServer, KeepAlive, Model, Pinned, Reloaded, Server};
 use crate::v1;
 
 /// A call that starts a model's server if there is none; see [`Client::ensure`].
@@ -249,6 +249,42 @@ impl IntoFuture for ForgetCall {
                     stub.forget(request).await
                 });
             Ok(answer.await?.runtime_model)
+        })
+    }
+}
+
+/// A call that pins a model or takes its pin back; see [`Client::pin`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before it is awaited"]
+pub struct PinCall {
+    client: Client,
+    request: v1::PinRequest,
+    timeout: Option<Duration>,
+}
+
+impl PinCall {
+    pub(crate) fn new(client: Client, model: String, pinned: Option<bool>) -> Self {
+        Self { client, request: v1::PinRequest { model, pinned }, timeout: None }
+    }
+
+    /// The time limit of the whole call, its retries included.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for PinCall {
+    type Output = Result<Pinned, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let answer =
+                self.client.unary(self.timeout, self.request, |mut stub, request| async move {
+                    stub.pin(request).await
+                });
+            Ok(answer.await?.into())
         })
     }
 }

@@ -10,7 +10,8 @@ use tonic::{Request, Response, Status};
 
 use crate::address::{self, ADDRESS_VARIABLE};
 use crate::calls::{
-    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall,
+    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PinCall, PullCall,
+    ReloadCall,
 };
 use crate::error::Error;
 use crate::retry::{Attempts, RetryPolicy};
@@ -124,6 +125,14 @@ impl Client {
     /// was none. A running server goes on as it is.
     pub fn forget(&self, model: impl Into<String>) -> ForgetCall {
         ForgetCall::new(self.clone(), model.into())
+    }
+
+    /// Pins the model (`true`), takes its pin back (`false`), whatever the configuration says, or
+    /// lets the configuration decide again (`None`). The server of a pinned model is stopped
+    /// neither for being unused nor for other models. Starts nothing; kept over evictions and
+    /// restarts of the service.
+    pub fn pin(&self, model: impl Into<String>, pinned: impl Into<Option<bool>>) -> PinCall {
+        PinCall::new(self.clone(), model.into(), pinned.into())
     }
 
     /// Makes the service read its configuration again and apply the differences.

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use prost_types::Timestamp;
 
 use crate::types::{
-    Ensured, Event, EvictedServer, Exit, KeepAlive, Model, Page, Progress, PromptCache, Reloaded,
-    Server, Totals,
+    Ensured, Event, EvictedServer, Exit, KeepAlive, Model, Page, Pinned, Progress, PromptCache,
+    Reloaded, Server, Totals,
 };
 use crate::v1;
 
@@ -174,6 +174,12 @@ impl From<v1::Model> for Model {
 impl From<v1::PullResponse> for Progress {
     fn from(response: v1::PullResponse) -> Self {
         Self { done: response.done_bytes, total: response.total_bytes }
+    }
+}
+
+impl From<v1::PinResponse> for Pinned {
+    fn from(response: v1::PinResponse) -> Self {
+        Self { pinned: response.pinned, changed: response.changed, configured: response.configured }
     }
 }
 

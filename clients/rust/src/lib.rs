@@ -18,7 +18,8 @@ mod watch;
 
 pub use address::{ADDRESS_VARIABLE, DEFAULT_ADDRESS};
 pub use calls::{
-    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PullCall, ReloadCall,
+    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PinCall, PullCall,
+    ReloadCall,
 };
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, Reason, Violation};
@@ -28,8 +29,8 @@ pub use pull::Pull;
 pub use retry::RetryPolicy;
 pub use tonic::Code;
 pub use types::{
-    Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, KeepAlive, Model, Page, Progress,
-    PromptCache, Reloaded, Server, ServerRole, ServerState, Totals,
+    Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, KeepAlive, Model, Page, Pinned,
+    Progress, PromptCache, Reloaded, Server, ServerRole, ServerState, Totals,
 };
 pub use watch::Watch;
 

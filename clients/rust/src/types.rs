@@ -317,6 +317,18 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// Whether a model is pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pinned {
+    /// It is pinned now.
+    pub pinned: bool,
+    /// That was otherwise before the call.
+    pub changed: bool,
+    /// The configuration pins it.
+    pub configured: bool,
+}
+
 /// The changes of a reload, as names of models that have a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -25,6 +25,7 @@ interface Command {
   readonly timeout?: number | null;
   readonly force?: boolean | null;
   readonly found?: boolean | null;
+  readonly pinned?: boolean | null;
   readonly idle?: boolean | null;
   readonly page_size?: number | null;
   readonly parallel?: number | null;
@@ -130,6 +131,8 @@ export class Commands {
     forget: async ({ command, signal }) => ({
       runtime_model: await this.#pool(command).forget(command.model, { signal }),
     }),
+    pin: async ({ command, signal }) =>
+      wire(await this.#pool(command).pin(command.model, command.pinned ?? null, { signal })),
     reload: async ({ command, signal }) => wire(await this.#pool(command).reload({ signal })),
     cancel: ({ command }) => {
       this.#running.get(command.target)?.abort();

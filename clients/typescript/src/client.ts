@@ -19,6 +19,7 @@ import type {
   Model,
   Page,
   Progress,
+  Pinned,
   Reloaded,
   Server,
 } from "./types.js";
@@ -234,6 +235,22 @@ export class PoolClient implements AsyncDisposable {
    */
   async forget(model: string, options: CallOptions = {}): Promise<string> {
     return (await this.#call(methods.forget, { model }, options)).runtimeModel;
+  }
+
+  /**
+   * Pin the model, or take its pin back (false), whatever the configuration says; null lets the
+   * configuration decide again.
+   *
+   * The server of a pinned model is stopped neither for being unused nor for other models. Starts
+   * nothing; kept over evictions and restarts of the service.
+   */
+  async pin(
+    model: string,
+    pinned: boolean | null = true,
+    options: CallOptions = {},
+  ): Promise<Pinned> {
+    const request = { model, pinned: pinned ?? undefined };
+    return convert.pinned(await this.#call(methods.pin, request, options));
   }
 
   /**

@@ -17,6 +17,7 @@ import {
   type Page,
   type Progress,
   type PromptCache,
+  type Pinned,
   type Reloaded,
   type Server,
   type Totals,
@@ -125,6 +126,11 @@ export function model(message: pb.Model): Model {
 
 export function progress(response: pb.PullResponse): Progress {
   return { doneBytes: Number(response.doneBytes), totalBytes: Number(response.totalBytes) };
+}
+
+export function pinned(response: pb.PinResponse): Pinned {
+  const { pinned, changed, configured } = response;
+  return { pinned, changed, configured };
 }
 
 export function reloaded(response: pb.ReloadResponse): Reloaded {

@@ -40,6 +40,7 @@ export {
   type PageMessage,
   type Progress,
   type PromptCache,
+  type Pinned,
   type Reloaded,
   type Server,
   type ServerMessage,

@@ -248,6 +248,16 @@ export interface Progress {
   readonly totalBytes: number;
 }
 
+/** Whether a model is pinned. */
+export interface Pinned {
+  /** It is pinned now. */
+  readonly pinned: boolean;
+  /** That was otherwise before the call. */
+  readonly changed: boolean;
+  /** The configuration pins it. */
+  readonly configured: boolean;
+}
+
 /** The changes of a reload, as names of models that have a server. */
 export interface Reloaded {
   /** Models whose server is replaced when it is next unused. */

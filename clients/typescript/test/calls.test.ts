@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
-import type { EnsureRequest, ListRequest } from "../src/generated/pool_service/v1/pool_service.js";
+import type {
+  EnsureRequest,
+  ListRequest,
+  PinRequest,
+} from "../src/generated/pool_service/v1/pool_service.js";
 import {
   Cancelled,
   DeadlineExceeded,
@@ -193,6 +197,18 @@ withService("models and reload are told as they are", async (pool, service) => {
 withService("forget returns what was remembered", async (pool, service) => {
   service.answer("forget", { runtimeModel: "r" });
   assert.equal(await pool.forget("m"), "r");
+});
+
+withService("pin says what is wanted and returns what is", async (pool, service) => {
+  const told = { pinned: true, changed: false, configured: true };
+  for (const pinned of [true, false, null, undefined]) {
+    service.answer("pin", told);
+    assert.deepEqual(await pool.pin("m", pinned), told);
+  }
+  assert.deepEqual(
+    (service.asked.pin as PinRequest[]).map((request) => request.pinned),
+    [true, false, undefined, true],
+  );
 });
 
 withService(

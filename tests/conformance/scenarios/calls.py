@@ -2,7 +2,7 @@
 
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Script, ready
-from tests.conformance.expected import POSITIVE, TEXT, TIME, URL, Other, Plus, Said, including
+from tests.conformance.expected import POSITIVE, TEXT, TIME, URL, Json, Other, Plus, Said, including
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import (
     Await,
@@ -19,6 +19,11 @@ from tests.conformance.steps import (
 from tests.conformance.worlds import ALONE, CATALOGUE, HUB_BYTES, PLAIN
 
 READY = {"state": "READY", "endpoint": URL}
+
+
+def pinned(is_pinned: bool, changed: bool, configured: bool = False) -> Json:
+    """Return what a pin gives."""
+    return {"pinned": is_pinned, "changed": changed, "configured": configured}
 
 
 def of_every_role(script: Script) -> None:
@@ -381,6 +386,28 @@ SCENARIOS = (
             call("ensure", model="{m}", gives={"server": {"runtime_model": "{m}"}}),
         ],
         calls={"Ensure": 3, "Evict": 2, "Forget": 2},
+    ),
+    Scenario(
+        "a pin counts until it is taken back, and its server shows it",
+        PLAIN,
+        [
+            call("pin", model="{m}", pinned=True, gives=pinned(True, True)),
+            call("pin", model="{m}", pinned=True, gives=pinned(True, False)),
+            call("ensure", model="{m}", gives={"server": {"pinned": True}}),
+            call("evict", idle=True, gives={"evicted": []}),
+            call("pin", model="{m}", pinned=False, gives=pinned(False, True)),
+            call("ensure", model="{m}", gives={"server": {"pinned": False, "generation": 1}}),
+        ],
+        calls={"Ensure": 2, "Evict": 1, "Pin": 3},
+    ),
+    Scenario(
+        "a pin overrides the configuration, until that is to decide again",
+        CATALOGUE,
+        [
+            call("pin", model="{who}/uno", pinned=False, gives=pinned(False, True, True)),
+            call("pin", model="{who}/one", gives=pinned(True, True, True)),
+        ],
+        calls={"Pin": 2},
     ),
     Scenario(
         "reload reports what a changed configuration replaces and updates",

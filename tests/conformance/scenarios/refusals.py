@@ -49,15 +49,16 @@ SCENARIOS = (
         leaves={},
     ),
     Scenario(
-        "INVALID_HOLDER, and INVALID_MODEL of a pull",
+        "INVALID_HOLDER, and INVALID_MODEL of a pull and of a pin",
         PLAIN,
         [
             begin("hold", "held", model="{m}", holder="h" * 200),
             End("held", fails=invalid("holder")),
             begin("pull", "pull", model=" x"),
             End("pull", fails=invalid("model")),
+            call("pin", model="-x", pinned=True, fails=invalid("model")),
         ],
-        calls={"Hold": 1, "Pull": 1},
+        calls={"Hold": 1, "Pin": 1, "Pull": 1},
         leaves={},
     ),
     Scenario(

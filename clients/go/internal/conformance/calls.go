@@ -66,6 +66,7 @@ func (c *client) operation(said *command) (operation, error) {
 		"models": c.models,
 		"pull":   c.pull,
 		"forget": c.forget,
+		"pin":    c.pin,
 		"reload": c.reload,
 	}
 	do, known := operations[said.Op]
@@ -183,6 +184,17 @@ func (c *client) pull(ctx context.Context, said *command) (object, error) {
 func (c *client) forget(ctx context.Context, said *command) (object, error) {
 	forgotten, err := c.Forget(ctx, said.Model)
 	return object{"runtime_model": forgotten}, err
+}
+
+func (c *client) pin(ctx context.Context, said *command) (object, error) {
+	var pinned poolservice.Pinned
+	var err error
+	if said.Pinned == nil {
+		pinned, err = c.PinAsConfigured(ctx, said.Model)
+	} else {
+		pinned, err = c.Pin(ctx, said.Model, *said.Pinned)
+	}
+	return object{"pinned": pinned.Pinned, "changed": pinned.Changed, "configured": pinned.Configured}, err
 }
 
 func (c *client) reload(ctx context.Context, _ *command) (object, error) {

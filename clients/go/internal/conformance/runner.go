@@ -45,6 +45,7 @@ type command struct {
 	All          bool         `json:"all"`
 	Force        bool         `json:"force"`
 	Found        bool         `json:"found"`
+	Pinned       *bool        `json:"pinned"`
 	PageSize     int          `json:"page_size"`
 	Revision     *uint64      `json:"after_revision"`
 	Hold         id           `json:"hold"`

@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use pool_service_client::{
-    Code, Error, Event, EvictedServer, Exit, ExitCause, Expectation, Model, PromptCache, Reason,
-    Reloaded, Server, ServerRole, ServerState, Totals, Violation,
+    Code, Error, Event, EvictedServer, Exit, ExitCause, Expectation, Model, Pinned, PromptCache,
+    Reason, Reloaded, Server, ServerRole, ServerState, Totals, Violation,
 };
 use serde_json::{Value, json};
 
@@ -100,6 +100,14 @@ pub(crate) fn model(model: &Model) -> Value {
         "disk_bytes": model.disk_bytes,
         "state": model.state.map(state),
         "listed": model.listed,
+    })
+}
+
+pub(crate) fn pinned(pinned: Pinned) -> Value {
+    json!({
+        "pinned": pinned.pinned,
+        "changed": pinned.changed,
+        "configured": pinned.configured,
     })
 }
 

@@ -44,6 +44,9 @@ pub(crate) fn run(session: Arc<Session>, op: Op, answers: Answers) -> Operation 
             Op::Forget { client, model } => {
                 Ok(json!({"runtime_model": session.client(&client)?.forget(model).await?}))
             }
+            Op::Pin { client, model, pinned } => {
+                Ok(json::pinned(session.client(&client)?.pin(model, pinned).await?))
+            }
             Op::Reload { client } => Ok(json::reloaded(&session.client(&client)?.reload().await?)),
             _ => Err(Failure::Command("this is over at once".to_owned())),
         }
@@ -60,6 +63,7 @@ fn client_of(op: &Op) -> Option<&Value> {
         | Op::Models { client, .. }
         | Op::Pull { client, .. }
         | Op::Forget { client, .. }
+        | Op::Pin { client, .. }
         | Op::Reload { client } => Some(client),
         _ => None,
     }

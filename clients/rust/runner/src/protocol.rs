@@ -31,6 +31,7 @@ pub(crate) enum Op {
     Models { client: Value, found: Option<bool> },
     Pull { client: Value, model: String, runtime_model: Option<String> },
     Forget { client: Value, model: String },
+    Pin { client: Value, model: String, pinned: Option<bool> },
     Reload { client: Value },
     Cancel { target: Value },
 }

@@ -193,6 +193,20 @@ async fn forget_returns_what_was_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pin_says_what_is_wanted_and_returns_what_is() {
+    let (pool, mut service) = connected();
+    for pinned in [Some(true), Some(false), None] {
+        let asking = tokio::spawn(pool.pin("m", pinned).into_future());
+        let call = service.pin().await;
+        assert_eq!((call.request.model.as_str(), call.request.pinned), ("m", pinned));
+        call.answer(v1::PinResponse { pinned: true, changed: false, configured: true });
+        let found = soon(asking).await.expect("no panic").expect("it is pinned");
+        assert_eq!((found.pinned, found.changed, found.configured), (true, false, true));
+    }
+    let _ = pool.pin("m", true).timeout(Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_has_all_that_the_service_says_of_it() {
     let field = pb::bad_request::FieldViolation {
         field: "model".to_owned(),

@@ -132,6 +132,7 @@ service! {
     once list: ListRequest => ListResponse,
     once list_models: ListModelsRequest => ListModelsResponse,
     once forget: ForgetRequest => ForgetResponse,
+    once pin: PinRequest => PinResponse,
     once reload: ReloadRequest => ReloadResponse,
     stream watch: WatchRequest => WatchResponse, WatchStream,
     stream hold: HoldRequest => HoldResponse, HoldStream,

@@ -75,7 +75,8 @@ pub struct Server {
     /// How many streams of Hold are open for it.
     #[prost(uint32, tag="22")]
     pub holds: u32,
-    /// By the configuration it is stopped neither for being unused nor for other models.
+    /// It is stopped neither for being unused nor for other models, by the configuration or
+    /// by Pin.
     #[prost(bool, tag="23")]
     pub pinned: bool,
     /// Its settings are no longer those of the configuration; it is stopped when it is
@@ -368,8 +369,9 @@ pub struct ListModelsRequest {
     #[prost(string, tag="2")]
     pub page_token: ::prost::alloc::string::String,
     /// Also return models that the configuration does not list: models that have a
-    /// server, whose runtime_model is remembered (see Forget), or that are in the
-    /// service's Hugging Face cache, whole or in part (at most 1000 of these).
+    /// server, whose runtime_model is remembered (see Forget), that are pinned (see Pin),
+    /// or that are in the service's Hugging Face cache, whole or in part (at most 1000 of
+    /// these).
     #[prost(bool, tag="3")]
     pub found: bool,
 }
@@ -402,7 +404,8 @@ pub struct Model {
     /// The groups that it belongs to.
     #[prost(string, repeated, tag="5")]
     pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// It is stopped neither for being unused nor for other models.
+    /// It is stopped neither for being unused nor for other models, by the configuration or
+    /// by Pin.
     #[prost(bool, tag="6")]
     pub pinned: bool,
     /// It is started with the service.
@@ -464,6 +467,30 @@ pub struct ForgetResponse {
     /// The runtime_model that was remembered; empty if none was.
     #[prost(string, tag="1")]
     pub runtime_model: ::prost::alloc::string::String,
+}
+/// The request of Pin.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PinRequest {
+    /// As in EnsureRequest.
+    #[prost(string, tag="1")]
+    pub model: ::prost::alloc::string::String,
+    /// Whether the model is to be pinned. Absent: as the configuration says, now and after
+    /// each Reload.
+    #[prost(bool, optional, tag="2")]
+    pub pinned: ::core::option::Option<bool>,
+}
+/// The answer of Pin.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PinResponse {
+    /// Whether the model is pinned now.
+    #[prost(bool, tag="1")]
+    pub pinned: bool,
+    /// Whether that was otherwise before this call.
+    #[prost(bool, tag="2")]
+    pub changed: bool,
+    /// Whether the configuration pins the model, which counts where no call says otherwise.
+    #[prost(bool, tag="3")]
+    pub configured: bool,
 }
 /// The request of Reload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

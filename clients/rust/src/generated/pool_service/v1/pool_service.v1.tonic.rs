@@ -270,6 +270,27 @@ pub mod pool_service_client {
                 .insert(GrpcMethod::new("pool_service.v1.PoolService", "Forget"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn pin(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PinRequest>,
+        ) -> std::result::Result<tonic::Response<super::PinResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/pool_service.v1.PoolService/Pin",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("pool_service.v1.PoolService", "Pin"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn reload(
             &mut self,
             request: impl tonic::IntoRequest<super::ReloadRequest>,

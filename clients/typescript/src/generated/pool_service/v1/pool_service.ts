@@ -205,7 +205,10 @@ export interface Server {
   peakBytes: bigint;
   /** How many streams of Hold are open for it. */
   holds: number;
-  /** By the configuration it is stopped neither for being unused nor for other models. */
+  /**
+   * It is stopped neither for being unused nor for other models, by the configuration or
+   * by Pin.
+   */
   pinned: boolean;
   /**
    * Its settings are no longer those of the configuration; it is stopped when it is
@@ -492,8 +495,9 @@ export interface ListModelsRequest {
   pageToken: string;
   /**
    * Also return models that the configuration does not list: models that have a
-   * server, whose runtime_model is remembered (see Forget), or that are in the
-   * service's Hugging Face cache, whole or in part (at most 1000 of these).
+   * server, whose runtime_model is remembered (see Forget), that are pinned (see Pin),
+   * or that are in the service's Hugging Face cache, whole or in part (at most 1000 of
+   * these).
    */
   found: boolean;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
@@ -523,7 +527,10 @@ export interface Model {
   runtime: string;
   /** The groups that it belongs to. */
   groups: string[];
-  /** It is stopped neither for being unused nor for other models. */
+  /**
+   * It is stopped neither for being unused nor for other models, by the configuration or
+   * by Pin.
+   */
   pinned: boolean;
   /** It is started with the service. */
   preload: boolean;
@@ -578,6 +585,29 @@ export interface ForgetRequest {
 export interface ForgetResponse {
   /** The runtime_model that was remembered; empty if none was. */
   runtimeModel: string;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The request of Pin. */
+export interface PinRequest {
+  /** As in EnsureRequest. */
+  model: string;
+  /**
+   * Whether the model is to be pinned. Absent: as the configuration says, now and after
+   * each Reload.
+   */
+  pinned?: boolean | undefined;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The answer of Pin. */
+export interface PinResponse {
+  /** Whether the model is pinned now. */
+  pinned: boolean;
+  /** Whether that was otherwise before this call. */
+  changed: boolean;
+  /** Whether the configuration pins the model, which counts where no call says otherwise. */
+  configured: boolean;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -3478,6 +3508,184 @@ export const ForgetResponse: MessageFns<ForgetResponse> = {
   },
 };
 
+function createBasePinRequest(): PinRequest {
+  return { model: "", pinned: undefined, _unknownFields: {} };
+}
+
+export const PinRequest: MessageFns<PinRequest> = {
+  encode(message: PinRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.pinned !== undefined) {
+      writer.uint32(16).bool(message.pinned);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PinRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePinRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pinned = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PinRequest>): PinRequest {
+    return PinRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PinRequest>): PinRequest {
+    const message = createBasePinRequest();
+    message.model = object.model ?? "";
+    message.pinned = object.pinned ?? undefined;
+    return message;
+  },
+};
+
+function createBasePinResponse(): PinResponse {
+  return { pinned: false, changed: false, configured: false, _unknownFields: {} };
+}
+
+export const PinResponse: MessageFns<PinResponse> = {
+  encode(message: PinResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pinned !== false) {
+      writer.uint32(8).bool(message.pinned);
+    }
+    if (message.changed !== false) {
+      writer.uint32(16).bool(message.changed);
+    }
+    if (message.configured !== false) {
+      writer.uint32(24).bool(message.configured);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PinResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePinResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pinned = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.changed = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.configured = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PinResponse>): PinResponse {
+    return PinResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PinResponse>): PinResponse {
+    const message = createBasePinResponse();
+    message.pinned = object.pinned ?? false;
+    message.changed = object.changed ?? false;
+    message.configured = object.configured ?? false;
+    return message;
+  },
+};
+
 function createBaseReloadRequest(): ReloadRequest {
   return { _unknownFields: {} };
 }
@@ -3853,6 +4061,38 @@ export const PoolServiceService = {
     responseDeserialize: (value: Buffer): ForgetResponse => ForgetResponse.decode(value),
   },
   /**
+   * Pin pins a model or takes its pin back, whatever the configuration says.
+   *
+   * The server of a pinned model is stopped neither for being unused nor for other
+   * models, and is started again when it dies. Pin applies to the present server at
+   * once, without replacing it, and to every later one, whatever its runtime_model. It
+   * starts and stops nothing itself: a model without a server is pinned from its next
+   * start on, and a server that is STOPPING ends all the same. Once the pin is taken
+   * back, the server can be stopped again, at once if it has been unused for its keep
+   * alive. Starts that wait are decided anew: they go on where a server no longer
+   * pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
+   * pinned server that it names, and the pin stays for the next one.
+   *
+   * What a call says is kept over evictions, reloads and restarts of the service until
+   * the next call for the model; it is on disk when the call returns, unless the state
+   * directory cannot be written (see ListResponse.notices). To take a pin back is only
+   * remembered if the configuration pins the model: else a later configuration may
+   * pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
+   * forgets the one that was named longest ago, which is as configured again.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
+   * models are served, and this one is to be pinned).
+   */
+  pin: {
+    path: "/pool_service.v1.PoolService/Pin" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PinRequest): Buffer => Buffer.from(PinRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PinRequest => PinRequest.decode(value),
+    responseSerialize: (value: PinResponse): Buffer => Buffer.from(PinResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PinResponse => PinResponse.decode(value),
+  },
+  /**
    * Reload reads the configuration again and applies what differs.
    *
    * Servers whose settings are the same go on. A server whose process would have
@@ -4003,6 +4243,30 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
    */
   forget: handleUnaryCall<ForgetRequest, ForgetResponse>;
+  /**
+   * Pin pins a model or takes its pin back, whatever the configuration says.
+   *
+   * The server of a pinned model is stopped neither for being unused nor for other
+   * models, and is started again when it dies. Pin applies to the present server at
+   * once, without replacing it, and to every later one, whatever its runtime_model. It
+   * starts and stops nothing itself: a model without a server is pinned from its next
+   * start on, and a server that is STOPPING ends all the same. Once the pin is taken
+   * back, the server can be stopped again, at once if it has been unused for its keep
+   * alive. Starts that wait are decided anew: they go on where a server no longer
+   * pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
+   * pinned server that it names, and the pin stays for the next one.
+   *
+   * What a call says is kept over evictions, reloads and restarts of the service until
+   * the next call for the model; it is on disk when the call returns, unless the state
+   * directory cannot be written (see ListResponse.notices). To take a pin back is only
+   * remembered if the configuration pins the model: else a later configuration may
+   * pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
+   * forgets the one that was named longest ago, which is as configured again.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
+   * models are served, and this one is to be pinned).
+   */
+  pin: handleUnaryCall<PinRequest, PinResponse>;
   /**
    * Reload reads the configuration again and applies what differs.
    *
@@ -4219,6 +4483,41 @@ export interface PoolServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ForgetResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Pin pins a model or takes its pin back, whatever the configuration says.
+   *
+   * The server of a pinned model is stopped neither for being unused nor for other
+   * models, and is started again when it dies. Pin applies to the present server at
+   * once, without replacing it, and to every later one, whatever its runtime_model. It
+   * starts and stops nothing itself: a model without a server is pinned from its next
+   * start on, and a server that is STOPPING ends all the same. Once the pin is taken
+   * back, the server can be stopped again, at once if it has been unused for its keep
+   * alive. Starts that wait are decided anew: they go on where a server no longer
+   * pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
+   * pinned server that it names, and the pin stays for the next one.
+   *
+   * What a call says is kept over evictions, reloads and restarts of the service until
+   * the next call for the model; it is on disk when the call returns, unless the state
+   * directory cannot be written (see ListResponse.notices). To take a pin back is only
+   * remembered if the configuration pins the model: else a later configuration may
+   * pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
+   * forgets the one that was named longest ago, which is as configured again.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
+   * models are served, and this one is to be pinned).
+   */
+  pin(request: PinRequest, callback: (error: ServiceError | null, response: PinResponse) => void): ClientUnaryCall;
+  pin(
+    request: PinRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PinResponse) => void,
+  ): ClientUnaryCall;
+  pin(
+    request: PinRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PinResponse) => void,
   ): ClientUnaryCall;
   /**
    * Reload reads the configuration again and applies what differs.
