@@ -1,4 +1,4 @@
-"""Distribution of each change of a server to the records, the history, the subscribers and the log.
+"""Distribution of each change of a server to all receivers, such as the records and the log.
 
 A failure of one receiver must not keep the change from the others, nor stop the next command.
 """
@@ -11,7 +11,8 @@ import structlog
 from pool_service.change_history import History
 from pool_service.core.commands import Publish
 from pool_service.core.server import Server
-from pool_service.ports import Records
+from pool_service.event_records import transition
+from pool_service.ports import Events, Records
 from pool_service.subscribers import Subscribers
 
 Observer = Callable[[Publish], None]
@@ -28,9 +29,11 @@ class Announcer:
         records: Records,
         history: History,
         subscribers: Subscribers,
+        events: Events,
         observers: Sequence[Observer] = (),
     ) -> None:
         self._records = records
+        self._events = events
         self._history = history
         self._subscribers = subscribers
         self._observers = observers
@@ -46,6 +49,7 @@ class Announcer:
             self._attempt("subscribers", server, lambda: self._subscribers.publish(server))
         if removed or change.before is not server.phase:
             self._attempt("log", server, lambda: _log_transition(change))
+            self._attempt("events", server, lambda: self._events.write(transition(change)))
         for observer in self._observers:
             self._attempt("observer", server, functools.partial(observer, change))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from pool_service.adapters.event_log.event_writer import EventWriter
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.memory.machine_memory import machine_memory
 from pool_service.adapters.memory.memory import HostMemory
@@ -49,10 +50,12 @@ from pool_service.adapters.system.process_settings import (
 )
 from pool_service.adapters.system.writers import first_flaw
 from pool_service.address import Address, AddressError
+from pool_service.audit import Audit
 from pool_service.change_history import History
 from pool_service.config import Config, ConfigSource
 from pool_service.core.limits import Limits
 from pool_service.core.types import Identity
+from pool_service.event_records import service as service_event
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool
@@ -161,6 +164,8 @@ class _Parts:
     prompts: PromptStore
     working_sets: asyncio.Queue[int]
     records: FileRecords
+    events: EventWriter
+    audit: Audit
     logs: LogStore
     limits: Limits
 
@@ -188,7 +193,9 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
     )
     memory = HostMemory(machine, standbys=lambda: standbys.identities)
     probe = HttpProbe(notifications, service.state_dir)
-    world = World(clock, runtimes, processes, standbys, probe, memory, records)
+    events = EventWriter(service.state_dir)
+    audit = Audit(events)
+    world = World(clock, runtimes, processes, standbys, probe, memory, records, events)
     limits = config.limits(machine.total(), machine.default_budget())
     history = History(
         first_revision(service.state_dir, time.time_ns() // 1_000_000), service.history
@@ -199,13 +206,14 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
     observing = [part for part in (metering, traces) if part is not None]
     pool = Pool(world, history, config.catalogue, limits, [part.observe for part in observing])
     reloader = Reloader(source, config, machine, runtimes, pool)
-    servicer = PoolServicer(pool, Wire(clock), reloader.reload)
+    servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit)
     server = GrpcServer(servicer, [part.wrap for part in observing])
     shutdown = Shutdown(
         pool,
         reloader,
         keep_servers=service.keep_servers,
         is_claimed=lambda: is_claimed(state.path),
+        audit=audit,
     )
     return _Parts(
         pool=pool,
@@ -219,6 +227,8 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
         prompts=prompts,
         working_sets=working_sets,
         records=records,
+        events=events,
+        audit=audit,
         logs=logs,
         limits=limits,
     )
@@ -263,7 +273,7 @@ async def _serve(
     ]
     if parts.metering:
         upkeep.append(parts.metering.keep_socket())
-    async with keeping as keeper, _in_background(*upkeep):
+    async with _story(parts, bound), keeping as keeper, _in_background(*upkeep):
         await pool.recover(service.recovery_timeout)
         log_pool(service.state_dir, parts.limits.memory_budget, pool.totals())
         await server.set_serving()
@@ -294,6 +304,17 @@ async def _serve_metrics(parts: _Parts, keeping: GuardKeeper, stream: LogStream)
             log_lines_dropped=lambda: stream.dropped_in_total,
             is_ending=parts.shutdown.requested.is_set,
         )
+
+
+@asynccontextmanager
+async def _story(parts: _Parts, bound: list[str]) -> AsyncIterator[None]:
+    """Keep events within the block, the start and the end of the service first and last."""
+    with parts.events:
+        parts.events.write(service_event("started", os.getpid(), ", ".join(bound)))
+        yield
+        parts.audit.close()
+        left = "its servers are left running" if parts.shutdown.keep_servers else ""
+        parts.events.write(service_event("stopped", os.getpid(), left))
 
 
 async def _end(pool: Pool, shutdown: Shutdown, keeper: GuardKeeper) -> None:

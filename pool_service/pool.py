@@ -88,7 +88,9 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._answers = Answers(self.feed)
         self._subscribers = Subscribers()
-        self._announcer = Announcer(world.records, history, self._subscribers, observers)
+        self._announcer = Announcer(
+            world.records, history, self._subscribers, world.events, observers
+        )
         self._timer = SuspensionTimer(world.clock, lambda: self.feed(TimeReached()))
         self._uses = UseRecorder(self._machine, self._announcer)
         self._endpoints = Endpoints(self._machine, world.probe, self._subscribers, self.feed)

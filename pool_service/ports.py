@@ -224,6 +224,16 @@ class Records(Protocol):
         """The reason why changes are not written at present, for people; empty if they are."""
 
 
+class Events(Protocol):
+    """Keeps the pool's story on disk: changes of servers, and calls (`event_records.py`)."""
+
+    def write(self, event: Mapping[str, object]) -> None:
+        """Have an event written with the present time; return at once, and never raise an error.
+
+        event: of values that JSON has.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The adapters of all ports that the pool uses."""
@@ -235,3 +245,4 @@ class World:
     probe: Probe
     memory: Memory
     records: Records
+    events: Events

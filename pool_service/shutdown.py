@@ -6,14 +6,15 @@ import select
 import signal
 import termios
 from collections.abc import Callable
-from contextlib import suppress
 
 import psutil
 import structlog
 
 from pool_service.adapters.state_dir.takeover import LEAVE_SIGNAL
 from pool_service.adapters.system.process_settings import is_disregarded
+from pool_service.audit import Audit
 from pool_service.core.errors import PoolError
+from pool_service.event_records import Call
 from pool_service.pool import Pool
 from pool_service.reloader import Reloader
 
@@ -43,6 +44,7 @@ class Shutdown:
         *,
         keep_servers: bool,
         is_claimed: Callable[[], bool],
+        audit: Audit,
     ) -> None:
         self.requested = asyncio.Event()
         """Set when the service is to end."""
@@ -50,6 +52,7 @@ class Shutdown:
         """Set when a new service takes over the servers."""
         self.keep_servers = keep_servers
         self._is_claimed = is_claimed
+        self._audit = audit
         self._pool = pool
         self._reloader = reloader
         self._terminal = open_terminal()
@@ -95,9 +98,14 @@ class Shutdown:
         task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
-        # The reloader has logged why a reload was refused.
-        with suppress(PoolError):
-            await self._reloader.reload()
+        call = Call("Reload", "", f"signal {signal.SIGHUP.name}")
+        try:
+            result = await self._reloader.reload()
+        except PoolError as error:
+            # The reloader has logged it.
+            self._audit.refused(call, "", error.reason, str(error))
+        else:
+            self._audit.changed(call, result.in_words)
 
 
 def open_terminal() -> int | None:

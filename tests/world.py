@@ -33,6 +33,7 @@ from pool_service.core.types import (
     Work,
 )
 from pool_service.ports import FetchProgress
+from tests.fake_events import FakeEvents
 from tests.fake_records import FakeRecords
 
 NEVER = float("inf")
@@ -231,7 +232,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.records = FakeRecords()
+        self.records, self.events = FakeRecords(), FakeEvents()
         self.calls: list[Call] = []
         self.violations: list[str] = []
         self.default = Script()

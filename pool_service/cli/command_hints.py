@@ -16,7 +16,6 @@ SYNONYMS = {
     "kill": "evict",
     "down": "evict",
     "rm": "evict",
-    "events": "watch",
     "download": "pull",
     "logs": "list --json",
     "log": "list --json",

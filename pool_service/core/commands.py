@@ -88,17 +88,27 @@ class LogInternalError:
 
 
 @dataclass(frozen=True, slots=True)
+class Preemptor:
+    """The model that a server is stopped for; needed: bytes that it is expected to need."""
+
+    model: str
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Record the new value of a server, or its removal, and send it to all watchers.
 
     before: its phase before the change; None: it is new.
     of_holds: only its holds have changed, which is no news to its holders.
+    preemptor: the model that it begins to stop for; None: it does not, or for none in particular.
     """
 
     server: Server
     before: Phase | None
     removed: bool = False
     of_holds: bool = False
+    preemptor: Preemptor | None = None
 
 
 @dataclass(frozen=True, slots=True)

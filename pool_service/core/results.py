@@ -40,6 +40,13 @@ class Reloaded:
     restart_needed: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
+    @property
+    def in_words(self) -> str:
+        """The number of models and keys of each kind, in words."""
+        counts = {name.replace("_", " "): len(getattr(self, name)) for name in self.__slots__}
+        found = [f"{count} {name}" for name, count in counts.items() if count]
+        return ", ".join(found) or "no server is affected"
+
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
@@ -52,6 +59,11 @@ class Pinned:
     pinned: bool
     changed: bool
     configured: bool
+
+    @property
+    def in_words(self) -> str:
+        """The state of the pin, in words."""
+        return "pinned" if self.pinned else "no longer pinned"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pool_service.core.catalogue import Catalogue
-from pool_service.core.commands import Answer, CancelEstimate, Command, Publish, RecordNamings
+from pool_service.core.commands import (
+    Answer,
+    CancelEstimate,
+    Command,
+    Preemptor,
+    Publish,
+    RecordNamings,
+)
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
 from pool_service.core.evictions import Evictions
@@ -23,7 +30,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.preemption_policy import Uses
 from pool_service.core.remembered import FailedStarts, Namings, Pins
 from pool_service.core.results import Ensured
-from pool_service.core.server import LastRun, Phase, Role, Server, ServerId
+from pool_service.core.server import Cause, LastRun, Phase, Role, Server, ServerId
 from pool_service.core.story import Choice, Decision, Stories
 from pool_service.core.table import Row, ServerTable
 from pool_service.core.types import FOREVER, Settings
@@ -103,6 +110,8 @@ class PoolState:
         before = self.table.put(server)
         row = self.table.find(server.id)
         assert row is not None
+        # Before the marks are cleared.
+        preemptor = self._preemptor_of(row)
         if server.phase is not Phase.QUEUED:
             self.unqueue(row)
         if before is None or before.phase is not server.phase:
@@ -116,8 +125,18 @@ class PoolState:
         phase = before.phase if before else None
         if before is None or phase is not server.phase or before.role is not server.role:
             self.note(server, phase, server.phase, choice=choice)
-        self.commands.append(Publish(server, phase, of_holds=of_holds))
+        self.commands.append(Publish(server, phase, of_holds=of_holds, preemptor=preemptor))
         return row
+
+    def _preemptor_of(self, row: Row) -> Preemptor | None:
+        """Return the model that a server begins to stop for; None if it does not."""
+        server, model = row.server, row.preempted_for
+        if model is None or server.phase is not Phase.STOPPING:
+            return None
+        if server.stop_cause is not Cause.PREEMPTED:
+            return None
+        queued = self.table.current(model)
+        return Preemptor(model, queued.server.expected if queued is not None else 0)
 
     def note(
         self,

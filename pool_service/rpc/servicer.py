@@ -4,16 +4,26 @@ import asyncio
 import functools
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing
 from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 import structlog
 
+from pool_service.audit import Audit
 from pool_service.core.error_texts import watch_ended
 from pool_service.core.errors import PoolError
-from pool_service.core.results import Reloaded
+from pool_service.core.results import Reloaded, Removed
+from pool_service.event_records import Call
 from pool_service.pool import Pool
 from pool_service.rpc import validation
 from pool_service.rpc.status import internal_status, status_of
@@ -23,6 +33,12 @@ from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
 PAGE_BYTES = 1024 * 1024
 """The size at which a page of servers or models is full; clients accept 4 MiB by default."""
+
+MAX_NAMED = 10
+"""Evicted servers that an event names."""
+
+LONGEST_TARGET = 512
+"""Characters of a model's name in an event; a valid name is not longer."""
 
 log = structlog.get_logger("pool_service.rpc")
 
@@ -42,16 +58,16 @@ def failure_status(error: Exception, method: str) -> grpc.Status:
 
 
 def unary(
-    method: Callable[[Any, Request], Awaitable[Response]],
+    method: Callable[[Any, Request, Context], Awaitable[Response]],
 ) -> Callable[[Any, Request, Context], Awaitable[Response]]:
     """Decorate a handler with one response, so that its errors become statuses with details."""
 
     @functools.wraps(method)
     async def answered(self: Any, request: Request, context: Context) -> Response:  # noqa: ANN401
         try:
-            return await method(self, request)
+            return await method(self, request, context)
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
-            status = self.refuse(error, method.__name__)
+            status = self.refuse(error, called(method.__name__, request, context))
         return await _abort(context, status)
 
     return answered
@@ -79,7 +95,7 @@ async def _write(context: Context, response: object) -> None:
 
 
 def streaming(
-    method: Callable[[Any, Request], AsyncGenerator[Response]],
+    method: Callable[[Any, Request, Context], AsyncGenerator[Response]],
 ) -> Callable[[Any, Request, Context], AsyncIterator[Response]]:
     """Decorate a handler with a stream of responses as `unary` does.
 
@@ -94,17 +110,25 @@ def streaming(
         context: Context,
     ) -> None:
         try:
-            async with aclosing(method(self, request)) as responses:
+            async with aclosing(method(self, request, context)) as responses:
                 async for response in responses:
                     await _write(context, response)
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
-            status = self.refuse(error, method.__name__)
+            status = self.refuse(error, called(method.__name__, request, context))
         else:
             return
         await _abort(context, status)
 
     # grpc.aio accepts a coroutine that writes as well, which its types lack.
     return cast("Callable[[Any, Request, Context], AsyncIterator[Response]]", answered)
+
+
+def called(method: str, request: object, context: Context) -> Call:
+    """Return a call as it is kept: its method, the model or target that it names, and its peer."""
+    target = getattr(request, "model", "")
+    if isinstance(request, pb.EvictRequest) and not target:
+        target = request.WhichOneof("target") or ""
+    return Call(method, target[:LONGEST_TARGET], context.peer())
 
 
 def _fitting(messages: Iterable[OnAPage]) -> Iterator[OnAPage]:
@@ -120,21 +144,31 @@ def _fitting(messages: Iterable[OnAPage]) -> Iterator[OnAPage]:
 class PoolServicer(pb_grpc.PoolServiceServicer):
     """PoolService over one pool. The proto file has the promise of each call."""
 
-    def __init__(self, pool: Pool, wire: Wire, reload: Callable[[], Awaitable[Reloaded]]) -> None:
+    def __init__(
+        self, pool: Pool, wire: Wire, reload: Callable[[], Awaitable[Reloaded]], audit: Audit
+    ) -> None:
         """reload: reads the configuration again and applies it; raises ConfigInvalid."""
+        self._audit = audit
         self._pool = pool
         self._wire = wire
         self._reload = reload
         self.refused_at = -math.inf
         """The time of the event loop at which the last call was refused."""
 
-    def refuse(self, error: Exception, method: str) -> grpc.Status:
-        """Return the status of a failed call of this method, and note the time."""
+    def refuse(self, error: Exception, call: Call) -> grpc.Status:
+        """Return the status of a failed call; note the time, and keep the call.
+
+        The end of a Watch is not kept, since a Watch is refused nothing.
+        """
         self.refused_at = asyncio.get_running_loop().time()
-        return failure_status(error, method)
+        status = failure_status(error, call.method)
+        if call.method != "Watch":
+            reason = error.reason if isinstance(error, PoolError) else PoolError.REASON
+            self._audit.refused(call, status.code.name, reason, status.details)
+        return status
 
     @unary
-    async def Ensure(self, request: pb.EnsureRequest) -> pb.EnsureResponse:
+    async def Ensure(self, request: pb.EnsureRequest, context: Context) -> pb.EnsureResponse:
         if not request.runtime_model and not request.HasField("keep_alive"):
             # The frequent case, as from an inference gateway: no check of the name and no event.
             server = self._pool.at_once(request.model)
@@ -148,15 +182,21 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
             validation.keep_alive(request),
             download=validation.download(request),
         )
+        if ensured.started:
+            self._audit.changed(
+                called("Ensure", request, context),
+                f"started generation {ensured.server.generation}",
+            )
         return self._wire.ensured(ensured)
 
     @unary
-    async def Evict(self, request: pb.EvictRequest) -> pb.EvictResponse:
+    async def Evict(self, request: pb.EvictRequest, context: Context) -> pb.EvictResponse:
         removed = await self._pool.evict(validation.target(request), force=request.force)
+        self._audit.changed(called("Evict", request, context), _evicted(removed, request))
         return pb.EvictResponse(evicted=[self._wire.removed(each) for each in removed])
 
     @unary
-    async def List(self, request: pb.ListRequest) -> pb.ListResponse:
+    async def List(self, request: pb.ListRequest, _context: Context) -> pb.ListResponse:
         after, size = validation.server_page(request)
         servers = self._pool.page(after, size + 1)
         shown = list(_fitting(map(self._wire.server, servers[:size])))
@@ -170,7 +210,9 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         )
 
     @streaming
-    async def Watch(self, request: pb.WatchRequest) -> AsyncGenerator[pb.WatchResponse]:
+    async def Watch(
+        self, request: pb.WatchRequest, _context: Context
+    ) -> AsyncGenerator[pb.WatchResponse]:
         history = self._pool.history
         after = validation.after_revision(request)
         if after is None:
@@ -183,7 +225,9 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         raise watch_ended()
 
     @streaming
-    async def Hold(self, request: pb.HoldRequest) -> AsyncGenerator[pb.HoldResponse]:
+    async def Hold(
+        self, request: pb.HoldRequest, context: Context
+    ) -> AsyncGenerator[pb.HoldResponse]:
         held = self._pool.hold(
             validation.model(request.model),
             validation.runtime_model(request.runtime_model),
@@ -191,16 +235,25 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
             download=validation.download(request),
             holder=validation.holder(request.holder),
         )
+        call, is_holding = called("Hold", request, context), False
+        holder = f" ({request.holder})" if request.holder else ""
         try:
             async with aclosing(held):
                 async for server in held:
+                    if not is_holding:
+                        is_holding = True
+                        self._audit.held(call, f"the hold begins{holder}")
                     yield pb.HoldResponse(server=self._wire.server(server))
         finally:
             # By the pool, by the client, or by a lost connection: gRPC does not say which of these.
             log.info("hold ended", model=request.model, holder=request.holder)
+            if is_holding:
+                self._audit.held(call, f"the hold has ended{holder}")
 
     @unary
-    async def ListModels(self, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
+    async def ListModels(
+        self, request: pb.ListModelsRequest, _context: Context
+    ) -> pb.ListModelsResponse:
         after, size = validation.page(request)
         entries = await self._pool.models.page(after, size + 1, found=request.found)
         shown = list(_fitting(map(model, entries[:size])))
@@ -211,25 +264,42 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         )
 
     @streaming
-    async def Pull(self, request: pb.PullRequest) -> AsyncGenerator[pb.PullResponse]:
+    async def Pull(
+        self, request: pb.PullRequest, context: Context
+    ) -> AsyncGenerator[pb.PullResponse]:
         pulled = self._pool.models.pull(
             validation.model(request.model), validation.runtime_model(request.runtime_model)
         )
         async with aclosing(pulled):
             async for done, total in pulled:
                 yield pb.PullResponse(done_bytes=done, total_bytes=total)
+        self._audit.changed(called("Pull", request, context), "all files are on disk")
 
     @unary
-    async def Forget(self, request: pb.ForgetRequest) -> pb.ForgetResponse:
+    async def Forget(self, request: pb.ForgetRequest, context: Context) -> pb.ForgetResponse:
         forgotten = await self._pool.forget(validation.model(request.model))
+        if forgotten:
+            self._audit.changed(called("Forget", request, context), f"forgot {forgotten}")
         return pb.ForgetResponse(runtime_model=forgotten)
 
     @unary
-    async def Pin(self, request: pb.PinRequest) -> pb.PinResponse:
+    async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
         pinned = validation.pinned(request)
         now = await self._pool.pin(validation.model(request.model), pinned=pinned)
+        if now.changed:
+            self._audit.changed(called("Pin", request, context), now.in_words)
         return pb.PinResponse(pinned=now.pinned, changed=now.changed, configured=now.configured)
 
     @unary
-    async def Reload(self, _request: pb.ReloadRequest) -> pb.ReloadResponse:
-        return reloaded(await self._reload())
+    async def Reload(self, request: pb.ReloadRequest, context: Context) -> pb.ReloadResponse:
+        result = await self._reload()
+        self._audit.changed(called("Reload", request, context), result.in_words)
+        return reloaded(result)
+
+
+def _evicted(removed: Sequence[Removed], request: pb.EvictRequest) -> str:
+    """Return in words what an eviction has evicted, at most MAX_NAMED servers by name."""
+    names = [f"{one.server.model} ({one.server.generation})" for one in removed[:MAX_NAMED]]
+    more = f" and {len(removed) - MAX_NAMED} more" if len(removed) > MAX_NAMED else ""
+    force = ", by force" if request.force else ""
+    return f"evicted {', '.join(names)}{more}{force}" if removed else "nothing to evict"

@@ -75,6 +75,7 @@ def scene(document: str, directory: Path) -> Iterator[Scene]:
         addresses = (shown.rpartition(":")[0] + ":0", *listen[1:])
         with running(directory / "state", addresses, arguments, environment) as service:
             environment["POOL_SERVICE_ADDRESS"] = service.address
+            environment["POOL_SERVICE_STATE_DIR"] = str(directory / "state")
             yield Scene(directory, shown, service.address, environment)
 
 

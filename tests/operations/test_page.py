@@ -22,8 +22,9 @@ TASKS = (
     "pin",
     "unpin",
     "evict",
+    "events",
 )
-"""The commands of pool-service that speak to a service."""
+"""The commands of pool-service about a running service."""
 
 
 def differences(command: Command, printed: str) -> str:

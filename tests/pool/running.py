@@ -120,6 +120,7 @@ def ports(world: World) -> Ports:
         probe=world,
         memory=world,
         records=world.records,
+        events=world.events,
     )
 
 

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from pool_service.address import Address
 from pool_service.announcer import Observer
+from pool_service.audit import Audit
 from pool_service.change_history import History
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
@@ -120,7 +121,7 @@ async def serving(
     async def reload() -> Reloaded:
         return await pool.reload(catalogue, limits)
 
-    servicer = PoolServicer(pool, Wire(world.clock), reload)
+    servicer = PoolServicer(pool, Wire(world.clock), reload, Audit(world.events))
     counted = [counting(counts, SERVICE)] if counts is not None else []
     server = GrpcServer(servicer, [*counted, *([traces.wrap] if traces else [])])
     (bound,) = await server.start([Address.parse(address)])

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # has no types
 from structlog.testing import capture_logs
 
+from pool_service.event_records import Call
 from pool_service.rpc.server import LARGEST_REQUEST_BYTES, SERVICE
 from pool_service.rpc.servicer import streaming, unary
 from pool_service.v1 import pool_service_pb2 as pb
@@ -110,6 +111,9 @@ async def test_a_request_that_is_well_formed_after_a_malformed_one_is_served() -
 class Gone:
     """The context of a call whose caller is gone, before gRPC has cancelled it."""
 
+    def peer(self) -> str:
+        return "unix:"
+
     async def write(self, _response: object) -> None:
         raise cygrpc.ExecuteBatchError("Failed grpc_call_start_batch")
 
@@ -118,21 +122,21 @@ class Gone:
 
 
 class Servicer:
-    def refuse(self, error: Exception, method: str) -> None:
-        assert not isinstance(error, grpc.aio.BaseError), f"{method} is told as a bug"
+    def refuse(self, error: Exception, call: Call) -> None:
+        assert not isinstance(error, grpc.aio.BaseError), f"{call.method} is told as a bug"
 
     @streaming
-    async def follow(self, request: object) -> AsyncGenerator[object]:
+    async def follow(self, request: object, _context: object) -> AsyncGenerator[object]:
         yield request
 
     @streaming
-    async def broken(self, request: object) -> AsyncGenerator[object]:
+    async def broken(self, request: object, _context: object) -> AsyncGenerator[object]:
         if request is not None:
             raise ValueError(request)
         yield request
 
     @unary
-    async def ask(self, request: object) -> object:
+    async def ask(self, request: object, _context: object) -> object:
         raise ValueError(request)
 
 

@@ -31,7 +31,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 def bare() -> GrpcServer:
     """A server whose own calls do not matter."""
-    return GrpcServer(PoolServicer(None, None, None))  # type: ignore[arg-type]
+    return GrpcServer(PoolServicer(None, None, None, None))  # type: ignore[arg-type]
 
 
 # --- health -------------------------------------------------------------------------------

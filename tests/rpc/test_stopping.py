@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from pool_service.audit import Audit
 from pool_service.core.error_texts import shutting_down
+from pool_service.event_records import Call
 from pool_service.rpc import server as server_module
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
+from tests.fake_events import FakeEvents
 
 pytestmark = pytest.mark.looptime
 
@@ -52,14 +55,13 @@ async def refusing(
     grpc = Grpc()
     monkeypatch.setattr(GrpcServer, "_new_server", lambda _: grpc)
     nothing: Any = None
-    servicer = PoolServicer(nothing, nothing, nothing)
+    servicer = PoolServicer(nothing, nothing, nothing, Audit(FakeEvents()))
     loop = asyncio.get_running_loop()
-    calls = [
-        loop.call_later(after, servicer.refuse, shutting_down("m"), "Ensure") for after in times
-    ]
+    call = Call("Ensure", "m", "unix:")
+    calls = [loop.call_later(after, servicer.refuse, shutting_down("m"), call) for after in times]
     yield GrpcServer(servicer), grpc
-    for call in calls:
-        call.cancel()
+    for each in calls:
+        each.cancel()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The event log: the pool's story on disk, its writer and its reader."""

@@ -1,0 +1,127 @@
+"""The reader of the event log; needs no service, and may run while one writes."""
+
+import json
+import os
+import stat
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from pool_service.adapters.event_log.event_file import NEWER, OLDER
+from pool_service.adapters.system.own_files import SAFE_FLAGS, parse_json
+
+Event = dict[str, Any]
+
+POLL_INTERVAL_S = 0.25
+"""The time between two looks for new events while they are followed."""
+
+READ_BYTES = 1024 * 1024
+
+
+def read_events(directory: Path, *, follow: bool = False) -> Generator[Event | None]:
+    """Yield the events in a state directory, the oldest first; leave out lines that are none.
+
+    Yields None whenever there are no more events so far: once, or with `follow` before each wait
+    for new ones, which it yields over rotations until it is closed. Raises OSError.
+    """
+    older, newer = _Lines(), _Lines()
+    older.open(directory / OLDER)
+    newer.open(directory / NEWER)
+    if older.file_id == newer.file_id:
+        # Rotated between the two looks.
+        newer.close()
+    try:
+        yield from older.complete()
+        yield from newer.new()
+        while follow:
+            yield None
+            time.sleep(POLL_INTERVAL_S)
+            yield from _after_rotation(directory, newer)
+            yield from newer.new()
+        yield from newer.complete()
+    finally:
+        older.close()
+        newer.close()
+    yield None
+
+
+def _after_rotation(directory: Path, newer: "_Lines") -> Iterator[Event]:
+    """Yield what is left of the file being read, if the name has another one now; open that."""
+    present = _file_id(directory / NEWER)
+    if present is None or present == newer.file_id:
+        return
+    last = newer.file_id
+    yield from newer.complete()
+    newer.close()
+    if last is not None and _file_id(directory / OLDER) not in (None, last):
+        # Rotated twice meanwhile.
+        between = _Lines()
+        between.open(directory / OLDER)
+        try:
+            yield from between.complete()
+        finally:
+            between.close()
+    newer.open(directory / NEWER)
+
+
+class _Lines:
+    """The lines of one file, read as they are written."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+        self._rest = b""
+        self.file_id: tuple[int, int] | None = None
+
+    def open(self, path: Path) -> None:
+        """Open a file; there is nothing to read if it does not exist. Raises OSError."""
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | SAFE_FLAGS)
+        except FileNotFoundError:
+            return
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            return
+        self.file_id = status.st_dev, status.st_ino
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor, self._rest, self.file_id = None, b"", None
+
+    def new(self) -> Iterator[Event]:
+        """Yield the events of the lines that were completed since the last call."""
+        while self._descriptor is not None and (read := os.read(self._descriptor, READ_BYTES)):
+            *lines, self._rest = (self._rest + read).split(b"\n")
+            yield from _events(lines)
+
+    def complete(self) -> Iterator[Event]:
+        """Yield the rest of the events, that of an incomplete last line included."""
+        yield from self.new()
+        yield from _events([self._rest])
+        self._rest = b""
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _events(lines: list[bytes]) -> Iterator[Event]:
+    """Yield what the lines say; a line torn by a crash, or changed by somebody, says nothing."""
+    for line in lines:
+        try:
+            event = parse_json(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("ts"), str):
+            yield event
+
+
+def as_json(event: Event) -> str:
+    """Return an event as it is in the file, in ASCII on one line."""
+    return json.dumps(event)

@@ -1,0 +1,133 @@
+"""The writer of the event log: a thread of its own, so that the disk never holds up the pool."""
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from pool_service.adapters.event_log.event_file import MAX_FILE_BYTES, EventFile
+from pool_service.adapters.system.os_errors import explain
+
+MAX_EVENTS = 10_000
+"""Events buffered for a slow disk, some megabytes; further ones are dropped and counted."""
+
+CHUNK_BYTES = 64 * 1024
+"""The least size of a piece that is written at once, if there is so much."""
+
+LONGEST_TEXT = 2000
+"""Characters of a text in an event; a longer one is cut."""
+
+FLUSH_TIMEOUT_S = 2.0
+"""Time to write the buffered events when the service ends."""
+
+log = structlog.get_logger("pool_service.events")
+
+
+class EventWriter:
+    """Writes events to the state directory, a line of JSON each; implements the port `Events`.
+
+    Writing never blocks and never fails: events that cannot be written are counted, and the first
+    line after them says how many are missing. Leaving the context writes the buffered events, for
+    at most FLUSH_TIMEOUT_S.
+    """
+
+    def __init__(
+        self, directory: Path, max_bytes: int = MAX_FILE_BYTES, max_events: int = MAX_EVENTS
+    ) -> None:
+        self._directory = directory
+        self._file = EventFile(directory, max_bytes)
+        self._max_events = max_events
+        self._events: deque[tuple[float, Mapping[str, object]]] = deque()
+        self._dropped = 0
+        self._lost = 0
+        self._is_failing = False
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(FLUSH_TIMEOUT_S)
+
+    def write(self, event: Mapping[str, object]) -> None:
+        """Have an event written, with the present time; return at once."""
+        at = time.time()
+        with self._changed:
+            if len(self._events) < self._max_events:
+                self._events.append((at, event))
+                self._changed.notify()
+            else:
+                self._dropped += 1
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._events or self._closing)
+                events = list(self._events)
+                self._events.clear()
+                self._lost += self._dropped
+                self._dropped = 0
+            if not events:
+                self._file.close()
+                return
+            self._write(events)
+
+    def _write(self, events: list[tuple[float, Mapping[str, object]]]) -> None:
+        chunk: list[bytes] = []
+        size = 0
+        for at, event in events:
+            line = _line(at, event)
+            chunk.append(line)
+            size += len(line)
+            if size >= CHUNK_BYTES:
+                self._append(chunk)
+                chunk, size = [], 0
+        if chunk:
+            self._append(chunk)
+
+    def _append(self, chunk: list[bytes]) -> None:
+        """Write lines; count them as lost if they cannot be written."""
+        note = [_line(time.time(), {"kind": "lost", "lines": self._lost})] if self._lost else []
+        try:
+            self._file.append(b"".join([*note, *chunk]))
+        except OSError as error:
+            # Opened again for the next ones: the fault may be that of the file.
+            self._file.close()
+            self._lost += len(chunk)
+            if not self._is_failing:
+                log.warning("events cannot be written", why=explain(error, self._directory))
+            self._is_failing = True
+            return
+        if self._lost:
+            log.warning("events were lost", lines=self._lost)
+        self._lost, self._is_failing = 0, False
+
+
+def _line(at: float, event: Mapping[str, object]) -> bytes:
+    when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    values = {"ts": when.replace("+00:00", "Z"), **{key: _cut(event[key]) for key in event}}
+    return json.dumps(values).encode() + b"\n"
+
+
+def _cut(value: object) -> object:
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        return value[: LONGEST_TEXT - 1] + "…"
+    return value

@@ -1,0 +1,93 @@
+"""The audit: keeps each call that changed something or was refused, as an event on disk.
+
+A caller that repeats a refused call, or holds a model for each of its requests, must not push the
+rest of the story out of the bounded files. Of calls that are alike only the first is written at
+once; their number follows at the end of the minute.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from pool_service import event_records
+from pool_service.event_records import Call, EventRecord
+from pool_service.ports import Events
+
+REPEAT_WINDOW_S = 60.0
+"""The time from the first of calls that are alike until the number of the others is written."""
+
+MAX_KINDS = 1000
+"""Kinds of calls that are counted at a time; beyond it the oldest are written early."""
+
+
+@dataclass(slots=True)
+class _Repeated:
+    """The calls like one that was written at `first_at`, and the newest of them."""
+
+    first_at: float
+    count: int
+    last: EventRecord
+
+
+class Audit:
+    """Writes calls to the events; runs on the event loop only."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._kinds: dict[tuple[Call, str], _Repeated] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def changed(self, called: Call, why: str = "") -> None:
+        """Keep a call that changed something; why: what, in words."""
+        self._events.write(event_records.call(called, why=why))
+
+    def held(self, called: Call, why: str) -> None:
+        """Keep the beginning or the end of a hold; those that are alike are counted. why: which."""
+        self._count(called, why, event_records.call(called, why=why))
+
+    def refused(self, called: Call, code: str, reason: str, why: str) -> None:
+        """Keep a call that failed; those that are alike are counted."""
+        self._count(called, reason, event_records.call(called, code, reason, why))
+
+    def close(self) -> None:
+        """Write the numbers that are due later."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for known in self._kinds.values():
+            self._write_count(known)
+        self._kinds.clear()
+
+    def _count(self, called: Call, outcome: str, record: EventRecord) -> None:
+        key = replace(called, peer=_host(called.peer)), outcome
+        known = self._kinds.get(key)
+        if known is not None:
+            known.count, known.last = known.count + 1, record
+            return
+        self._events.write(record)
+        if len(self._kinds) >= MAX_KINDS:
+            self._write_count(self._kinds.pop(next(iter(self._kinds))))
+        self._kinds[key] = _Repeated(self._loop.time(), 0, record)
+        if self._timer is None:
+            self._timer = self._loop.call_later(REPEAT_WINDOW_S, self._write_due)
+
+    def _write_due(self) -> None:
+        """Write the numbers whose minute is over, and come again for the next."""
+        self._timer, now = None, self._loop.time()
+        while self._kinds:
+            key, known = next(iter(self._kinds.items()))
+            left = known.first_at + REPEAT_WINDOW_S - now
+            if left > 0:
+                self._timer = self._loop.call_later(left, self._write_due)
+                return
+            del self._kinds[key]
+            self._write_count(known)
+
+    def _write_count(self, known: _Repeated) -> None:
+        if known.count:
+            self._events.write(known.last | {"repeated": known.count})
+
+
+def _host(peer: str) -> str:
+    """Return a peer without its port, which differs with each connection."""
+    return peer if peer.startswith("unix") else peer.rpartition(":")[0] or peer

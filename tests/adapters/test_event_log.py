@@ -1,0 +1,257 @@
+"""The event log: what is written to it is read back, over rotations, crashes and full disks."""
+
+import json
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from queue import Queue
+
+import pytest
+from structlog.testing import capture_logs
+
+from pool_service.adapters.event_log.event_file import NEWER, OLDER
+from pool_service.adapters.event_log.event_reader import Event, read_events
+from pool_service.adapters.event_log.event_writer import CHUNK_BYTES, LONGEST_TEXT, EventWriter
+
+PATIENCE_S = 20
+"""The longest wait for what comes at once on an idle machine."""
+
+
+def events_of(directory: Path) -> list[Event]:
+    return [event for event in read_events(directory) if event is not None]
+
+
+def numbers(directory: Path) -> list[int]:
+    return [event["n"] for event in events_of(directory) if "n" in event]
+
+
+def write(directory: Path, *written: int, max_bytes: int = 10**6, pad: str = "") -> None:
+    """Write numbered events by one writer after another, so that each is on disk by itself."""
+    for n in written:
+        with EventWriter(directory, max_bytes) as writer:
+            writer.write({"kind": "test", "n": n, "pad": pad})
+
+
+def test_events_are_read_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    with EventWriter(tmp_path) as writer:
+        for n in range(3000):
+            writer.write({"kind": "test", "n": n})
+    assert numbers(tmp_path) == list(range(3000))
+
+
+def test_an_event_is_one_line_of_ascii_with_the_time_in_utc(tmp_path: Path) -> None:
+    with EventWriter(tmp_path) as writer:
+        writer.write({"kind": "test", "why": "a\nb\x1b[2J ü \udcff"})
+    (line,) = (tmp_path / NEWER).read_text(encoding="ascii").splitlines()
+    assert json.loads(line)["why"] == "a\nb\x1b[2J ü \udcff"
+    assert "\x1b" not in line
+    assert len(json.loads(line)["ts"]) == len("2026-11-27T12:00:00.000Z")
+
+
+def test_only_the_user_can_read_the_file(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    assert stat.S_IMODE((tmp_path / NEWER).stat().st_mode) == 0o600
+
+
+def test_a_long_text_is_cut(tmp_path: Path) -> None:
+    with EventWriter(tmp_path) as writer:
+        writer.write({"kind": "test", "why": "x" * 100_000})
+    (event,) = events_of(tmp_path)
+    assert len(event["why"]) == LONGEST_TEXT
+
+
+def test_two_files_of_bounded_size_are_kept_and_the_newest_events_are_in_them(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, *range(100), max_bytes=1000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([NEWER, OLDER])
+    assert all(path.stat().st_size <= 1000 for path in tmp_path.iterdir())
+    kept = numbers(tmp_path)
+    assert len(kept) > 10
+    assert kept == list(range(100 - len(kept), 100))
+
+
+def test_many_events_at_once_are_written_in_pieces_so_that_the_files_stay_bounded(
+    tmp_path: Path,
+) -> None:
+    limit = 2 * CHUNK_BYTES
+    writer = EventWriter(tmp_path, limit)
+    for n in range(5000):
+        writer.write({"kind": "test", "n": n})
+    with writer:
+        pass
+    assert all(path.stat().st_size <= limit for path in tmp_path.iterdir())
+    assert numbers(tmp_path)[-1] == 4999
+
+
+def test_after_a_torn_line_the_next_service_begins_a_new_one(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    with (tmp_path / NEWER).open("ab") as file:
+        file.write(b'{"ts": "2026-11-2')
+    assert numbers(tmp_path) == [1]
+    write(tmp_path, 2)
+    assert numbers(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b'"text"', b"{}", b'{"ts": 1}', b"\xff\xfe", b""])
+def test_lines_that_are_no_events_are_left_out(tmp_path: Path, line: bytes) -> None:
+    write(tmp_path, 1)
+    with (tmp_path / NEWER).open("ab") as file:
+        file.write(line + b"\n")
+    write(tmp_path, 2)
+    assert numbers(tmp_path) == [1, 2]
+
+
+class Disk:
+    """A disk that, while it is full, takes twenty bytes of a text and then no more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full = False
+        self.refused = threading.Semaphore(0)
+        self._took_some = False
+        self._write = os.write
+        monkeypatch.setattr("pool_service.adapters.event_log.event_file.os.write", self.write)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if not self.is_full:
+            return self._write(descriptor, data)
+        self._took_some = not self._took_some
+        if self._took_some:
+            return self._write(descriptor, data[:20])
+        self.refused.release()
+        raise OSError(28, "No space left on device")
+
+
+def test_events_that_a_full_disk_refused_are_counted_and_leave_no_part_of_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1)
+    disk = Disk(monkeypatch)
+    with capture_logs() as logged, EventWriter(tmp_path) as writer:
+        disk.is_full = True
+        for n in (2, 3):
+            writer.write({"kind": "test", "n": n})
+            assert disk.refused.acquire(timeout=PATIENCE_S)
+        # The thread counts the loss of an event before it takes the next one.
+        disk.is_full = False
+        writer.write({"kind": "test", "n": 4})
+    events = events_of(tmp_path)
+    assert [event.get("n", event.get("lines")) for event in events] == [1, 2, 4]
+    assert events[1]["kind"] == "lost"
+    assert [line["event"] for line in logged] == ["events cannot be written", "events were lost"]
+
+
+def test_events_beyond_the_buffer_are_dropped_and_counted(tmp_path: Path) -> None:
+    writer = EventWriter(tmp_path, max_events=3)
+    for n in range(10):
+        writer.write({"kind": "test", "n": n})
+    with writer:
+        pass
+    assert [event.get("n", event.get("lines")) for event in events_of(tmp_path)] == [7, 0, 1, 2]
+
+
+@pytest.mark.parametrize("make", ["link", "directory", "fifo"])
+def test_a_file_that_is_not_the_service_s_own_costs_the_events_only(
+    tmp_path: Path, make: str
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("text of somebody")
+    path = tmp_path / NEWER
+    if make == "link":
+        path.symlink_to(other)
+    elif make == "directory":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    write(tmp_path, 1)
+    assert other.read_text() == "text of somebody"
+
+
+def test_the_file_is_made_anew_when_somebody_has_removed_it(tmp_path: Path) -> None:
+    with following(tmp_path) as found, EventWriter(tmp_path) as writer:
+        writer.write({"kind": "test", "n": 1})
+        assert found.get(timeout=PATIENCE_S) == 1
+        (tmp_path / NEWER).unlink()
+        writer.write({"kind": "test", "n": 2})
+        assert found.get(timeout=PATIENCE_S) == 2
+
+
+@contextmanager
+def following(directory: Path) -> Iterator["Queue[int]"]:
+    """Follow the events of a directory in a thread; yield their numbers as they come."""
+    found: Queue[int] = Queue()
+    is_over = threading.Event()
+
+    def follow() -> None:
+        with closing(read_events(directory, follow=True)) as events:
+            for event in events:
+                if event is not None:
+                    found.put(event["n"])
+                elif is_over.is_set():
+                    return
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield found
+    finally:
+        is_over.set()
+        thread.join(PATIENCE_S)
+
+
+def test_a_follower_gets_each_event_once_over_rotations(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    with following(tmp_path) as found:
+        for n in range(1, 20):
+            # Some three lines fill a file.
+            write(tmp_path, n, max_bytes=300, pad="x" * 20)
+            assert found.get(timeout=PATIENCE_S) == n - 1
+        assert found.get(timeout=PATIENCE_S) == 19
+
+
+def test_a_follower_that_missed_one_rotation_reads_the_file_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 0)
+    looks = [lambda: write(tmp_path, *range(1, 7), max_bytes=200)]
+
+    def sleep(_seconds: float) -> None:
+        # Both rotations happen between two looks.
+        if looks:
+            looks.pop()()
+
+    monkeypatch.setattr("pool_service.adapters.event_log.event_reader.time.sleep", sleep)
+    with closing(read_events(tmp_path, follow=True)) as events:
+        kept = [0, *numbers_after(events, 6)]
+    assert kept[-1] == 6
+    assert kept == sorted(set(kept))
+
+
+def numbers_after(events: Iterator[Event | None], last: int) -> Iterator[int]:
+    """Yield the numbers of events up to `last`, but not the first."""
+    found = (event["n"] for event in events if event is not None)
+    assert next(found) == 0
+    for number in found:
+        yield number
+        if number == last:
+            return
+
+
+def test_a_line_that_is_half_written_is_followed_once_it_is_whole(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    with following(tmp_path) as found:
+        assert found.get(timeout=PATIENCE_S) == 1
+        line = (tmp_path / NEWER).read_bytes().replace(b'"n": 1', b'"n": 2')
+        with (tmp_path / NEWER).open("ab", buffering=0) as file:
+            file.write(line[:30])
+            file.write(line[30:])
+        assert found.get(timeout=PATIENCE_S) == 2
+
+
+def test_a_follower_waits_for_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
+    with following(tmp_path) as found:
+        write(tmp_path, 1)
+        assert found.get(timeout=PATIENCE_S) == 1
