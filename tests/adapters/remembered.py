@@ -94,7 +94,7 @@ st.register_type_strategy(Exit, _all_of(Exit))
 
 _momentary = (
     *("expected_by", "footprint", "holds", "outdated", "position", "progress", "sampled_ready"),
-    *("reused_tokens", "usual_load_s", "expected_ready_at"),
+    *("reused_tokens", "usual_load_s", "expected_ready_at", "from_standby"),
 )
 
 

@@ -162,6 +162,7 @@ async def test_what_waits_becomes_the_server_that_is_asked_for(kept: Kept) -> No
     waiting = await kept.waiting()
     spawned = await kept.spawn("serve", None, "--max", "7")
     assert spawned.identity == waiting
+    assert spawned.from_standby
     told = await kept.listening(spawned)
     assert told.pid == waiting.pid
     assert told.argv == [str(kept.program), "serve", "serve", "--max", "7"]
@@ -204,6 +205,7 @@ async def test_without_a_waiting_standby_a_new_one_gets_its_arguments_at_once(ke
     kept.keep(0)
     spawned = await kept.spawn()
     assert not kept.is_plain(spawned)
+    assert not spawned.from_standby, "it had imported nothing before"
     await kept.listening(spawned)
 
 
@@ -218,6 +220,7 @@ async def test_switched_off_the_plain_command_runs(kept: Kept) -> None:
     kept.keep(0, wanted=0)
     spawned = await kept.spawn()
     assert kept.is_plain(spawned)
+    assert not spawned.from_standby
     await kept.listening(spawned)
     assert psutil.Process(spawned.identity.pid).cmdline()[-2:] == ["serve", "serve"]
 

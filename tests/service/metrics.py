@@ -93,7 +93,18 @@ def prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
     try:
         found = until(lambda: re.search(r"address=(127\.0\.0\.1:[1-9]\d*)", log.read_text()))
         assert found is not None
-        yield Prometheus(found[1])
+        address = found[1]
+        until(lambda: _is_ready(address))
+        yield Prometheus(address)
     finally:
         process.terminate()
         process.wait(LIMIT_S)
+
+
+def _is_ready(address: str) -> bool:
+    """Whether a Prometheus answers queries: for a moment it listens and refuses them."""
+    try:
+        get(address, "/-/ready")
+    except OSError:
+        return False
+    return True
