@@ -57,6 +57,7 @@ from pool_service.core.machine import Machine
 from pool_service.core.results import Ensured, Every, Pinned, Reloaded, Removed, Totals
 from pool_service.core.server import Phase, Server, ServerId
 from pool_service.core.types import Identity
+from pool_service.descriptions import Descriptions
 from pool_service.endpoints import Endpoints
 from pool_service.models import Models
 from pool_service.ports import World
@@ -102,6 +103,7 @@ class Pool:
         )
         self._tasks = CommandTasks(runner, world.memory, self.feed)
         self.models = Models(self._machine, world.runtime, self._tasks)
+        self.descriptions = Descriptions(self._machine, world, self._check_recovered)
 
     # --- the start and the end of the service ----------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Unpack
 import click
 
 from pool_service.cli.command_groups import configuration, runtime
+from pool_service.cli.description_command import describe
 from pool_service.cli.events_command import events
 from pool_service.cli.exit_codes import EXIT_CODES, Group, config_failure
 from pool_service.cli.options import (
@@ -353,6 +354,7 @@ def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None
     client_commands.reload(address, timeout=timeout, as_json=as_json)
 
 
+pool_service.add_command(describe)
 pool_service.add_command(events)
 
 

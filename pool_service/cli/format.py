@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 _CONTROL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -72,6 +72,8 @@ def _json_value(value: object) -> object:
         return value.name
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds()}s"
     if isinstance(value, tuple):
         return [_json_value(one) for one in value]
     if is_dataclass(value):

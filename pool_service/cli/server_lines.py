@@ -10,7 +10,6 @@ from pool_service_client import (
     Exit,
     ExitCause,
     Expectation,
-    Model,
     Server,
     ServerRole,
     ServerState,
@@ -143,12 +142,12 @@ def needs_text(expected_bytes: int, expected_by: Expectation) -> str:
     return f"{size(expected_bytes)} ({expected_by.name.lower()})"
 
 
-def on_disk_text(model: Model) -> str:
+def on_disk_text(on_disk: bool | None, disk_bytes: int) -> str:  # noqa: FBT001  # as on the wire
     """Return how much of a model is on disk, and whether it is only a part."""
-    taken = size(model.disk_bytes) if model.disk_bytes else ""
-    if model.on_disk is False:
+    taken = size(disk_bytes) if disk_bytes else ""
+    if on_disk is False:
         return f"{taken} (partial)" if taken else "no"
-    return taken or ("yes" if model.on_disk else "-")
+    return taken or ("yes" if on_disk else "-")
 
 
 def change_line(server: Server, state: str) -> str:

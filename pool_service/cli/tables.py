@@ -149,7 +149,7 @@ def _model_cells(model: Model) -> Iterator[Text]:
     yield Text(safe(model.model))
     state = model.state
     yield Text(state.name, style=STATE_MARKS.get(state, Mark.NOTE).colour) if state else Text("-")
-    yield Text(on_disk_text(model))
+    yield Text(on_disk_text(model.on_disk, model.disk_bytes))
     yield Text(needs_text(model.expected_bytes, model.expected_by))
     yield Text("yes" if model.listed else "-")
     yield Text(safe(", ".join(model.aliases)) or "-")

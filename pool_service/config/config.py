@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.config.config_hash import config_hash_of
@@ -44,6 +44,7 @@ class Config(Section):
     defaults: DefaultsSection
     groups: Mapping[SectionName, GroupSection] = Field(default_factory=dict)
     models: Mapping[ModelName, ModelSection] = Field(default_factory=dict)
+    _places: Mapping[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
 
     def limits(self, total: int, default_budget: int) -> Limits:
         """Return the limits of the whole pool.
@@ -86,7 +87,17 @@ class Config(Section):
             {alias: name for name, model in self.models.items() for alias in model.aliases},
             self.service.only_listed,
             self.service.home_model,
+            {name: frozenset(model.model_fields_set) for name, model in self.models.items()},
+            {
+                key: self._places.get(("defaults", key), "[defaults]")
+                for key in self.defaults.model_fields_set
+            },
         )
+
+    def with_places(self, places: Mapping[tuple[str, ...], str]) -> "Config":
+        """Return the configuration with the variables and flags that set some of its keys."""
+        self._places = places
+        return self
 
     @property
     def runtime_options(self) -> RuntimeOptions:

@@ -258,4 +258,4 @@ def _validated(
     ]
     if problems or contradicting:
         raise config_error(file, [*problems, *contradicting])
-    return config
+    return config.with_places(places)

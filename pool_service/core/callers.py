@@ -35,6 +35,7 @@ class Callers:
             asked.keep_alive,
             starts=True,
             download=download,
+            since=self._state.now,
         )
 
     def waiter_of_caller(self, model: str, asked: Asked, known: Server | LastRun | None) -> Waiter:

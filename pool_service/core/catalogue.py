@@ -36,6 +36,8 @@ class Catalogue:
     aliases: other names of models, with their models.
     only_listed: models that are not listed are refused.
     home_model: the name or alias of the home model; empty: there is none.
+    section_keys: the keys that the section of a listed model sets.
+    default_origins: of the defaults' keys that are set, the section, variable or flag that does so.
     """
 
     defaults: Settings = field(default_factory=lambda: Settings(runtime_model=""))
@@ -43,6 +45,8 @@ class Catalogue:
     aliases: Mapping[str, str] = field(default_factory=dict)
     only_listed: bool = False
     home_model: str = ""
+    section_keys: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    default_origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def home(self) -> str:

@@ -29,6 +29,7 @@ from pool_service.core import events as ev
 from pool_service.core.callers import Callers
 from pool_service.core.catalogue import Catalogue, Entry, known_entries
 from pool_service.core.commands import Command, LogInternalError
+from pool_service.core.description import Describer, Description
 from pool_service.core.error_containment import Containment
 from pool_service.core.events import Event
 from pool_service.core.eviction_requests import EvictionRequests
@@ -86,6 +87,7 @@ class Machine:
             state, stopper, supervisor, idle, ready, scheduler, recovery
         )
         self._failed_events = FailedEvents(state, contain, sampler, recovery)
+        self._describer = Describer(state, callers, scheduler)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Change the state by an event; return the commands that follow from it, in order.
@@ -276,6 +278,10 @@ class Machine:
         """Return the server with an id, or None."""
         row = self._state.table.find(server_id)
         return row.server if row is not None else None
+
+    def describe(self, name: str, now: float) -> Description:
+        """Return all that is known about a model. Raises ModelUnknown."""
+        return self._describer.describe(name, now)
 
     def story(self, model: str) -> tuple[Decision, ...]:
         """Return the last decisions about a model, the oldest first."""

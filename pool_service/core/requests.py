@@ -99,7 +99,7 @@ class Requests:
         if refusal is not None:
             state.answer(event.request_id, refusal)
             return
-        state.holds.add(request.model, event)
+        state.holds.add(request.model, event, now)
         row = request.row
         if row is not None and self._is_available(row):
             row.is_cordoned = False

@@ -30,6 +30,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.preemption_policy import Uses
 from pool_service.core.remembered import FailedStarts, Namings, Pins
 from pool_service.core.results import Ensured
+from pool_service.core.runs import Runs
 from pool_service.core.server import Cause, LastRun, Phase, Role, Server, ServerId
 from pool_service.core.story import Choice, Decision, Stories
 from pool_service.core.table import Row, ServerTable
@@ -61,6 +62,7 @@ class PoolState:
     is_detaching: the service ends and leaves its servers running.
     is_escalated: stops no longer wait for requests in flight.
     stories: the last decisions about each model.
+    runs: when the last generations of each model went through their stages.
     event, now: the class name and the time of the event that is being handled.
     """
 
@@ -88,6 +90,7 @@ class PoolState:
         self.is_detaching = False
         self.is_escalated = False
         self.stories = Stories()
+        self.runs = Runs()
         self.event = ""
         self.now = 0.0
         self.commands: list[Command] = []
@@ -116,6 +119,7 @@ class PoolState:
             self.unqueue(row)
         if before is None or before.phase is not server.phase:
             self.clear_marks(row)
+            self.runs.note(server, self.now)
         if before is None:
             # A QUEUED server has no estimate yet, so it does not affect the schedule.
             self.capacity_changed |= server.phase is not Phase.QUEUED
@@ -178,6 +182,7 @@ class PoolState:
         if server.is_current and server.last_generation:
             self.remember_past(server)
         self.unqueue(row)
+        self.runs.withdraw(row.server)
         self.table.remove(server.id)
         self.unmeasured.discard(server.id)
         self.recycle_in_place.discard(server.id)

@@ -120,8 +120,11 @@ class Supervisor:
         server = row.server
         if server.phase is not Phase.SPAWNING and not _awaits_process(server):
             return
+        planned = server.plan.nonce if server.plan is not None else ""
         server = life.spawned(server, event.process, now)
         self._state.put(server)
+        if event.process.nonce not in ("", planned):
+            self._state.runs.note_standby(server.id)
         self._state.commands.append(AwaitExit(server.id, event.process.identity))
         if server.phase is Phase.STOPPING:
             self._stopper.signal(server, StopSignal.TERMINATE, now)

@@ -16,6 +16,7 @@ class Waiter:
     keep_alive: seconds; None: as configured.
     starts: the request began the start, and did not join one.
     download: the request allows to download the model's files.
+    since: when the request was made, in seconds of the pool's clock.
     """
 
     request_id: int | None
@@ -24,6 +25,7 @@ class Waiter:
     keep_alive: float | None
     starts: bool
     download: bool = False
+    since: float = 0.0
 
 
 class Waiters:
@@ -98,10 +100,12 @@ class Holds:
     def __init__(self) -> None:
         self._by_model: dict[str, dict[int, HoldRequested]] = {}
         self._models: dict[int, str] = {}
+        self._since: dict[int, float] = {}
 
-    def add(self, model: str, hold: HoldRequested) -> None:
+    def add(self, model: str, hold: HoldRequested, now: float) -> None:
         """Add a hold of `model`, which the caller may have named by an alias."""
         self._by_model.setdefault(model, {})[hold.request_id] = hold
+        self._since[hold.request_id] = now
         self._models[hold.request_id] = model
 
     def of(self, model: str) -> list[HoldRequested]:
@@ -112,9 +116,14 @@ class Holds:
         """Return the number of holds of `model`."""
         return len(self._by_model.get(model, ()))
 
+    def since(self, request_id: int) -> float:
+        """Return when a hold began, in seconds of the pool's clock."""
+        return self._since[request_id]
+
     def end(self, request_id: int) -> str | None:
         """Remove a hold; return its model, or None if there is no such hold."""
         model = self._models.pop(request_id, None)
+        self._since.pop(request_id, None)
         if model is not None:
             holds = self._by_model[model]
             del holds[request_id]

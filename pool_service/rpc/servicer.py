@@ -26,6 +26,7 @@ from pool_service.core.results import Reloaded, Removed
 from pool_service.event_records import Call
 from pool_service.pool import Pool
 from pool_service.rpc import validation
+from pool_service.rpc.description_wire import DescriptionWire
 from pool_service.rpc.status import internal_status, status_of
 from pool_service.rpc.wire import Wire, model, reloaded, totals
 from pool_service.v1 import pool_service_pb2 as pb
@@ -151,6 +152,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         self._audit = audit
         self._pool = pool
         self._wire = wire
+        self._description_wire = DescriptionWire(wire)
         self._reload = reload
         self.refused_at = -math.inf
         """The time of the event loop at which the last call was refused."""
@@ -295,6 +297,11 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         result = await self._reload()
         self._audit.changed(called("Reload", request, context), result.in_words)
         return reloaded(result)
+
+    @unary
+    async def Describe(self, request: pb.DescribeRequest, _context: Context) -> pb.DescribeResponse:
+        described = await self._pool.descriptions.of(validation.model(request.model))
+        return self._description_wire.response(described)
 
 
 def _evicted(removed: Sequence[Removed], request: pb.EvictRequest) -> str:

@@ -96,12 +96,12 @@ class Wire:
             runtime_model=server.settings.runtime_model,
             state=STATES[server.phase],
             generation=server.generation,
-            create_time=self._time(server.created_at),
-            start_time=self._time_if_any(server.spawned_at),
-            ready_time=self._time_if_any(server.ready_at),
-            last_use_time=self._time(server.last_used_at),
-            expire_time=self._time_if_any(server.expires_at if ready else None),
-            expected_ready_time=self._time_if_any(server.expected_ready_at),
+            create_time=self.time(server.created_at),
+            start_time=self.time_if_any(server.spawned_at),
+            ready_time=self.time_if_any(server.ready_at),
+            last_use_time=self.time(server.last_used_at),
+            expire_time=self.time_if_any(server.expires_at if ready else None),
+            expected_ready_time=self.time_if_any(server.expected_ready_at),
             detail=sendable(server.detail),
             log_path=sendable(server.log_path),
             queue_position=server.position,
@@ -123,7 +123,7 @@ class Wire:
             message.endpoint = server.endpoint
             message.served_model_name = server.plan.served_model_name
         if server.last_exit is not None:
-            message.last_exit.CopyFrom(self._exit(server.last_exit))
+            message.last_exit.CopyFrom(self.exit(server.last_exit))
         return message
 
     def change(self, change: Change) -> pb.WatchResponse:
@@ -137,7 +137,8 @@ class Wire:
         """Return the message of a server that an eviction removed."""
         return pb.EvictedServer(server=self.server(removed.server), killed=removed.killed)
 
-    def _exit(self, end: Exit) -> pb.Exit:
+    def exit(self, end: Exit) -> pb.Exit:
+        """Return the message of the exit of a process."""
         return pb.Exit(
             generation=end.generation,
             code=end.report.code,
@@ -145,13 +146,15 @@ class Wire:
             cause=CAUSES[end.cause],
             message=sendable(end.report.message),
             last_lines=map(sendable, end.report.last_lines),
-            time=self._time(end.at),
+            time=self.time(end.at),
         )
 
-    def _time_if_any(self, at: float | None) -> Timestamp | None:
-        return None if at is None or at == FOREVER else self._time(at)
+    def time_if_any(self, at: float | None) -> Timestamp | None:
+        """Return a time of the pool's clock as Unix time; None if there is none."""
+        return None if at is None or at == FOREVER else self.time(at)
 
-    def _time(self, at: float) -> Timestamp:
+    def time(self, at: float) -> Timestamp:
+        """Return a time of the pool's clock as Unix time."""
         seconds, fraction = divmod(self._clock.wall(at), 1.0)
         return Timestamp(seconds=int(seconds), nanos=int(fraction * 1e9))
 

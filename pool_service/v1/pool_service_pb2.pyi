@@ -214,6 +214,34 @@ EXIT_CAUSE_MEMORY_LIMIT: ExitCause.ValueType  # 10
 """The pool stopped it: it had grown past its memory limit."""
 Global___ExitCause: _TypeAlias = ExitCause  # noqa: Y015
 
+class _RunOrigin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RunOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunOrigin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RUN_ORIGIN_UNSPECIFIED: _RunOrigin.ValueType  # 0
+    """There is no process yet."""
+    RUN_ORIGIN_COLD: _RunOrigin.ValueType  # 1
+    """It is a new process."""
+    RUN_ORIGIN_STANDBY: _RunOrigin.ValueType  # 2
+    """It was a standby, which had imported everything."""
+    RUN_ORIGIN_ADOPTED: _RunOrigin.ValueType  # 3
+    """An earlier service started it."""
+
+class RunOrigin(_RunOrigin, metaclass=_RunOriginEnumTypeWrapper):
+    """How a process came to be."""
+
+RUN_ORIGIN_UNSPECIFIED: RunOrigin.ValueType  # 0
+"""There is no process yet."""
+RUN_ORIGIN_COLD: RunOrigin.ValueType  # 1
+"""It is a new process."""
+RUN_ORIGIN_STANDBY: RunOrigin.ValueType  # 2
+"""It was a standby, which had imported everything."""
+RUN_ORIGIN_ADOPTED: RunOrigin.ValueType  # 3
+"""An earlier service started it."""
+Global___RunOrigin: _TypeAlias = RunOrigin  # noqa: Y015
+
 @_typing.final
 class Server(_message.Message):
     """One supervised server. Its model and its generation together are its key: a model
@@ -1315,3 +1343,526 @@ class ReloadResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReloadResponse: _TypeAlias = ReloadResponse  # noqa: Y015
+
+@_typing.final
+class DescribeRequest(_message.Message):
+    """The request of Describe."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in EnsureRequest, or an alias."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeRequest: _TypeAlias = DescribeRequest  # noqa: Y015
+
+@_typing.final
+class DescribeResponse(_message.Message):
+    """The answer of Describe."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    LISTED_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    SERVERS_FIELD_NUMBER: _builtins.int
+    EXPECTED_BYTES_FIELD_NUMBER: _builtins.int
+    EXPECTED_BY_FIELD_NUMBER: _builtins.int
+    ON_DISK_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    USUAL_LOAD_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    LAST_EXIT_FIELD_NUMBER: _builtins.int
+    HOLDERS_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    WAITING_CALLS_FIELD_NUMBER: _builtins.int
+    QUEUE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_TO_GO_FIELD_NUMBER: _builtins.int
+    EVICTION_POSITION_FIELD_NUMBER: _builtins.int
+    EVICTION_CANDIDATES_FIELD_NUMBER: _builtins.int
+    KEPT_BECAUSE_FIELD_NUMBER: _builtins.int
+    CRASH_TIMES_FIELD_NUMBER: _builtins.int
+    CRASH_LIMIT_FIELD_NUMBER: _builtins.int
+    CRASH_WINDOW_FIELD_NUMBER: _builtins.int
+    RETRY_TIME_FIELD_NUMBER: _builtins.int
+    FAILURE_REASON_FIELD_NUMBER: _builtins.int
+    FAILURE_MESSAGE_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The name of the model, also if the request has an alias."""
+    listed: _builtins.bool
+    """The configuration lists it."""
+    expected_bytes: _builtins.int
+    """Bytes of memory that its next server is expected to need at most; 0 if unknown."""
+    expected_by: Global___Expectation.ValueType
+    """The source of expected_bytes."""
+    on_disk: _builtins.bool
+    """Whether all files that it needs are on this machine; absent if unknown."""
+    disk_bytes: _builtins.int
+    """Bytes that its weights take on this machine."""
+    problem: _builtins.str
+    """Why it could not be started, in words; empty if nothing is known to be wrong."""
+    holds: _builtins.int
+    """How many hold it."""
+    waiting_calls: _builtins.int
+    """How many calls wait for it."""
+    eviction_position: _builtins.int
+    """The place of its own server among these, from 1, also beyond the 32; 0: it is not
+    among them.
+    """
+    eviction_candidates: _builtins.int
+    """How many servers could be stopped."""
+    kept_because: _builtins.str
+    """Why its own server is not among them, in words; empty if it is, or if there is none."""
+    crash_limit: _builtins.int
+    """So many crashes within the crash window are a crash loop."""
+    failure_reason: _builtins.str
+    """The reason with which calls fail until then; empty if they wait."""
+    failure_message: _builtins.str
+    """The message of that error."""
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its other names, at most 100."""
+
+    @_builtins.property
+    def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Setting]:
+        """The settings that its next server gets."""
+
+    @_builtins.property
+    def servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Server]:
+        """Its servers, the one that callers get first."""
+
+    @_builtins.property
+    def usual_load(self) -> _duration_pb2.Duration:
+        """How long earlier loads took; absent if unknown."""
+
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Run]:
+        """Its last processes, the oldest first, at most 16, of this service."""
+
+    @_builtins.property
+    def last_exit(self) -> Global___Exit:
+        """How its last process ended, if it has no server."""
+
+    @_builtins.property
+    def holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Holder]:
+        """Who holds it, the oldest first, at most 500."""
+
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___WaitingCall]:
+        """The calls that wait for it, the oldest first, at most 500."""
+
+    @_builtins.property
+    def queue_time(self) -> _timestamp_pb2.Timestamp:
+        """When its server was queued, if it is; servers has why it waits, and its place."""
+
+    @_builtins.property
+    def next_to_go(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvictionCandidate]:
+        """The servers of all models that would be stopped for another model, the next one
+        first, at most 32. How much a model needs can change the choice.
+        """
+
+    @_builtins.property
+    def crash_times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """When its last processes died, if that was within the crash window."""
+
+    @_builtins.property
+    def crash_window(self) -> _duration_pb2.Duration:
+        """The crash window."""
+
+    @_builtins.property
+    def retry_time(self) -> _timestamp_pb2.Timestamp:
+        """When it may be started again, if not yet."""
+
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decision]:
+        """The last decisions about it, the oldest first, at most 32."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        listed: _builtins.bool = ...,
+        settings: _abc.Iterable[Global___Setting] | None = ...,
+        servers: _abc.Iterable[Global___Server] | None = ...,
+        expected_bytes: _builtins.int = ...,
+        expected_by: Global___Expectation.ValueType = ...,
+        on_disk: _builtins.bool | None = ...,
+        disk_bytes: _builtins.int = ...,
+        usual_load: _duration_pb2.Duration | None = ...,
+        problem: _builtins.str = ...,
+        runs: _abc.Iterable[Global___Run] | None = ...,
+        last_exit: Global___Exit | None = ...,
+        holders: _abc.Iterable[Global___Holder] | None = ...,
+        holds: _builtins.int = ...,
+        waiting: _abc.Iterable[Global___WaitingCall] | None = ...,
+        waiting_calls: _builtins.int = ...,
+        queue_time: _timestamp_pb2.Timestamp | None = ...,
+        next_to_go: _abc.Iterable[Global___EvictionCandidate] | None = ...,
+        eviction_position: _builtins.int = ...,
+        eviction_candidates: _builtins.int = ...,
+        kept_because: _builtins.str = ...,
+        crash_times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
+        crash_limit: _builtins.int = ...,
+        crash_window: _duration_pb2.Duration | None = ...,
+        retry_time: _timestamp_pb2.Timestamp | None = ...,
+        failure_reason: _builtins.str = ...,
+        failure_message: _builtins.str = ...,
+        decisions: _abc.Iterable[Global___Decision] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk", "crash_window", b"crash_window", "last_exit", b"last_exit", "on_disk", b"on_disk", "queue_time", b"queue_time", "retry_time", b"retry_time", "usual_load", b"usual_load"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk", "aliases", b"aliases", "crash_limit", b"crash_limit", "crash_times", b"crash_times", "crash_window", b"crash_window", "decisions", b"decisions", "disk_bytes", b"disk_bytes", "eviction_candidates", b"eviction_candidates", "eviction_position", b"eviction_position", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "failure_message", b"failure_message", "failure_reason", b"failure_reason", "holders", b"holders", "holds", b"holds", "kept_because", b"kept_because", "last_exit", b"last_exit", "listed", b"listed", "model", b"model", "next_to_go", b"next_to_go", "on_disk", b"on_disk", "problem", b"problem", "queue_time", b"queue_time", "retry_time", b"retry_time", "runs", b"runs", "servers", b"servers", "settings", b"settings", "usual_load", b"usual_load", "waiting", b"waiting", "waiting_calls", b"waiting_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__on_disk: _TypeAlias = _typing.Literal["on_disk"]  # noqa: Y015
+    _WhichOneofArgType__on_disk: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_disk) -> _WhichOneofReturnType__on_disk | None: ...
+
+Global___DescribeResponse: _TypeAlias = DescribeResponse  # noqa: Y015
+
+@_typing.final
+class Setting(_message.Message):
+    """One setting of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Its key in the configuration."""
+    value: _builtins.str
+    """Its value as text, cut if it is long. The values of variables, and of arguments that
+    are secret by their name, are left out, and the text of prompts.
+    """
+    source: _builtins.str
+    """Where it comes from, in words: the default, a section of the configuration, a
+    variable or a flag, or a caller.
+    """
+    running: _builtins.str
+    """The value that the present server has, if it is another one."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
+        source: _builtins.str = ...,
+        running: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "running", b"running", "source", b"source", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Setting: _TypeAlias = Setting  # noqa: Y015
+
+@_typing.final
+class Run(_message.Message):
+    """One generation of a model, with the times of its stages. A time is absent if it has
+    not come, or if it is not known.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ADMIT_TIME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    READY_TIME_FIELD_NUMBER: _builtins.int
+    STOP_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    EXIT_FIELD_NUMBER: _builtins.int
+    PEAK_BYTES_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The generation."""
+    origin: Global___RunOrigin.ValueType
+    """How its process came to be."""
+    peak_bytes: _builtins.int
+    """The most bytes that it took."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was requested."""
+
+    @_builtins.property
+    def admit_time(self) -> _timestamp_pb2.Timestamp:
+        """When its turn in the queue came."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When its process was started."""
+
+    @_builtins.property
+    def ready_time(self) -> _timestamp_pb2.Timestamp:
+        """When it became READY."""
+
+    @_builtins.property
+    def stop_time(self) -> _timestamp_pb2.Timestamp:
+        """When a stop of it began."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When its process had ended."""
+
+    @_builtins.property
+    def exit(self) -> Global___Exit:
+        """How its process ended, without its last lines."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        origin: Global___RunOrigin.ValueType = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        admit_time: _timestamp_pb2.Timestamp | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        ready_time: _timestamp_pb2.Timestamp | None = ...,
+        stop_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        exit: Global___Exit | None = ...,
+        peak_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admit_time", b"admit_time", "create_time", b"create_time", "end_time", b"end_time", "exit", b"exit", "ready_time", b"ready_time", "start_time", b"start_time", "stop_time", b"stop_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit_time", b"admit_time", "create_time", b"create_time", "end_time", b"end_time", "exit", b"exit", "generation", b"generation", "origin", b"origin", "peak_bytes", b"peak_bytes", "ready_time", b"ready_time", "start_time", b"start_time", "stop_time", b"stop_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class Holder(_message.Message):
+    """A stream of Hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """The label that the caller gave; may be empty."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When the hold began."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Holder: _TypeAlias = Holder  # noqa: Y015
+
+@_typing.final
+class WaitingCall(_message.Message):
+    """A call that waits for a model to be READY."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
+    hold: _builtins.bool
+    """It is a Hold."""
+    holder: _builtins.str
+    """Its label."""
+    own: _builtins.bool
+    """It is no call: the service itself wants the model, as it is pinned or preloaded."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When it came."""
+
+    def __init__(
+        self,
+        *,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        hold: _builtins.bool = ...,
+        holder: _builtins.str = ...,
+        own: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold", "holder", b"holder", "own", b"own", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitingCall: _TypeAlias = WaitingCall  # noqa: Y015
+
+@_typing.final
+class EvictionCandidate(_message.Message):
+    """A server that may be stopped for another model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    BUSY_FIELD_NUMBER: _builtins.int
+    FREED_BYTES_FIELD_NUMBER: _builtins.int
+    RETENTION_SECONDS_FIELD_NUMBER: _builtins.int
+    RESIDE_TIME_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Its model."""
+    generation: _builtins.int
+    """Its generation."""
+    busy: _builtins.bool
+    """It was busy when last checked: stopped only for a model that waits for long, and
+    once it is unused.
+    """
+    freed_bytes: _builtins.int
+    """Bytes that its end frees."""
+    retention_seconds: _builtins.float
+    """Its retention value in seconds: the time that its next load would take, times the
+    weighed number of its recent uses.
+    """
+    @_builtins.property
+    def reside_time(self) -> _timestamp_pb2.Timestamp:
+        """The end of its grace period, before which others go."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        busy: _builtins.bool = ...,
+        freed_bytes: _builtins.int = ...,
+        retention_seconds: _builtins.float = ...,
+        reside_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reside_time", b"reside_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy", b"busy", "freed_bytes", b"freed_bytes", "generation", b"generation", "model", b"model", "reside_time", b"reside_time", "retention_seconds", b"retention_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvictionCandidate: _TypeAlias = EvictionCandidate  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """A decision of the service about a server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    CHOICE_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The generation of the server."""
+    role: Global___ServerRole.ValueType
+    """Its role."""
+    before: Global___ServerState.ValueType
+    """Its state before; unspecified: it was not in the pool."""
+    after: Global___ServerState.ValueType
+    """Its state after; unspecified: it is not in the pool. Equal to before if only what it
+    waits for has changed.
+    """
+    why: _builtins.str
+    """Why, in words."""
+    event: _builtins.str
+    """The event that led to it, by the name that it has in the service."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def choice(self) -> Global___Choice:
+        """The figures, if it is a start that fits or a choice of servers to stop."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        generation: _builtins.int = ...,
+        role: Global___ServerRole.ValueType = ...,
+        before: Global___ServerState.ValueType = ...,
+        after: Global___ServerState.ValueType = ...,
+        why: _builtins.str = ...,
+        event: _builtins.str = ...,
+        choice: Global___Choice | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "choice", b"choice", "event", b"event", "generation", b"generation", "role", b"role", "time", b"time", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class Choice(_message.Message):
+    """The figures of a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEEDED_BYTES_FIELD_NUMBER: _builtins.int
+    BUDGET_BYTES_FIELD_NUMBER: _builtins.int
+    RESERVED_BYTES_FIELD_NUMBER: _builtins.int
+    AVAILABLE_BYTES_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
+    needed_bytes: _builtins.int
+    """Bytes that the model needs."""
+    budget_bytes: _builtins.int
+    """The memory budget; absent: no limit."""
+    reserved_bytes: _builtins.int
+    """Bytes that the servers with a process are expected to need."""
+    available_bytes: _builtins.int
+    """Bytes that were available on the machine; absent: not known."""
+    @_builtins.property
+    def chosen(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvictionCandidate]:
+        """The servers that are stopped for it, at most 8."""
+
+    @_builtins.property
+    def passed_over(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvictionCandidate]:
+        """Servers that stay, those with the lowest retention value first, at most 8."""
+
+    def __init__(
+        self,
+        *,
+        needed_bytes: _builtins.int = ...,
+        budget_bytes: _builtins.int | None = ...,
+        reserved_bytes: _builtins.int = ...,
+        available_bytes: _builtins.int | None = ...,
+        chosen: _abc.Iterable[Global___EvictionCandidate] | None = ...,
+        passed_over: _abc.Iterable[Global___EvictionCandidate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_bytes", b"_available_bytes", "_budget_bytes", b"_budget_bytes", "available_bytes", b"available_bytes", "budget_bytes", b"budget_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_bytes", b"_available_bytes", "_budget_bytes", b"_budget_bytes", "available_bytes", b"available_bytes", "budget_bytes", b"budget_bytes", "chosen", b"chosen", "needed_bytes", b"needed_bytes", "passed_over", b"passed_over", "reserved_bytes", b"reserved_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__available_bytes: _TypeAlias = _typing.Literal["available_bytes"]  # noqa: Y015
+    _WhichOneofArgType__available_bytes: _TypeAlias = _typing.Literal["_available_bytes", b"_available_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__budget_bytes: _TypeAlias = _typing.Literal["budget_bytes"]  # noqa: Y015
+    _WhichOneofArgType__budget_bytes: _TypeAlias = _typing.Literal["_budget_bytes", b"_budget_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__available_bytes) -> _WhichOneofReturnType__available_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_bytes) -> _WhichOneofReturnType__budget_bytes | None: ...
+
+Global___Choice: _TypeAlias = Choice  # noqa: Y015

@@ -191,6 +191,11 @@ class Script(PoolServiceServicer):
     ) -> pb.PinResponse:
         return self._unary("Pin", pb.PinResponse, request, context)
 
+    def Describe(  # noqa: N802
+        self, request: pb.DescribeRequest, context: grpc.ServicerContext
+    ) -> pb.DescribeResponse:
+        return self._unary("Describe", pb.DescribeResponse, request, context)
+
     def Reload(  # noqa: N802
         self, request: pb.ReloadRequest, context: grpc.ServicerContext
     ) -> pb.ReloadResponse:

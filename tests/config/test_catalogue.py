@@ -92,6 +92,23 @@ def test_lists_of_a_model_replace_the_defaults_and_variables_are_laid_over_them(
     assert bare.environment == (("LEVEL", "low"), ("TOKEN", "t"))
 
 
+def test_the_catalogue_knows_which_keys_are_set_and_where(read: Read) -> None:
+    text = """
+        [defaults]
+        keep_alive = "1m"
+        stop_timeout = 5
+        [models.x]
+        stop_timeout = 6
+        aliases = ["y"]
+    """
+    catalogue = read(text, {"POOL_SERVICE_DEFAULTS_KEEP_ALIVE": "2m"}).catalogue
+    assert catalogue.section_keys == {"x": {"stop_timeout", "aliases"}}
+    assert catalogue.default_origins == {
+        "keep_alive": "POOL_SERVICE_DEFAULTS_KEEP_ALIVE",
+        "stop_timeout": "[defaults]",
+    }
+
+
 def test_an_alias_leads_to_its_model(read: Read) -> None:
     catalogue = read("""
         [models."vllm-mlx/qwen3-4b"]

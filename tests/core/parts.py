@@ -183,7 +183,7 @@ class Parts:
 
     def holds(self, request_id: int, model: str = "m", runtime_model: str = "") -> None:
         """Let a caller hold a model."""
-        self.state.holds.add(model, HoldRequested(request_id, model, runtime_model))
+        self.state.holds.add(model, HoldRequested(request_id, model, runtime_model), 0.0)
         row = self.state.table.current(model)
         if row is not None:
             self.state.put(row.server)

@@ -22,9 +22,11 @@ VOLATILE: tuple[tuple[str, str], ...] = (
     (r'("pid": |\bpid )\d+', r"\1PID"),
     (r'("(\w+_)?time": )"[0-9T:.-]+Z"', r"\1TIME"),
     (r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "DATE "),
-    # Events: the time of day, the day, and the caller's port.
-    (r"^\d\d:\d\d:\d\d ", "TIME "),
+    # Events and descriptions: times, memory, and the caller's port.
+    (r"(?<![T\d-])\d\d:\d\d:\d\d\b", "TIME"),
     (r"^[A-Z][a-z]+day \d{4}-\d\d-\d\d$", "DAY"),
+    (r"(queued|spawned in|loaded in|Usual load:) +\d[\d.hms]*( \d+s)?", r"\1 DURATION"),
+    (r"at most \d[\d.]* [kMG]B", "at most BYTES"),
     (r'("ts": )"[0-9T:.-]+Z"', r"\1TIME"),
     (r"\b127\.0\.0\.1:\d+: (started|evicted)", r"CALLER: \1"),
     (r'("peer": "ipv4:127.0.0.1:)\d+', r"\1PORT"),

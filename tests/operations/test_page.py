@@ -22,6 +22,7 @@ TASKS = (
     "pin",
     "unpin",
     "evict",
+    "describe",
     "events",
 )
 """The commands of pool-service about a running service."""

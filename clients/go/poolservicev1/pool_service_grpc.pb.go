@@ -45,6 +45,7 @@ const (
 	PoolService_Forget_FullMethodName     = "/pool_service.v1.PoolService/Forget"
 	PoolService_Pin_FullMethodName        = "/pool_service.v1.PoolService/Pin"
 	PoolService_Reload_FullMethodName     = "/pool_service.v1.PoolService/Reload"
+	PoolService_Describe_FullMethodName   = "/pool_service.v1.PoolService/Describe"
 )
 
 // PoolServiceClient is the client API for PoolService service.
@@ -197,6 +198,17 @@ type PoolServiceClient interface {
 	//
 	// Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
 	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error)
+	// Describe returns all that the service knows about one model: its settings and where
+	// each comes from, its servers, its last processes with the times of their stages, who
+	// holds it and who waits for it, what would be stopped next for another model, and the
+	// last decisions about it.
+	//
+	// It is a look: it does not count as a use, starts nothing and changes nothing, neither
+	// what is stopped next. A model that nobody has used yet is described by its settings.
+	// The response has at most 1 MiB: long lists are cut, and their length is told.
+	//
+	// Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND).
+	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
 }
 
 type poolServiceClient struct {
@@ -328,6 +340,16 @@ func (c *poolServiceClient) Reload(ctx context.Context, in *ReloadRequest, opts 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReloadResponse)
 	err := c.cc.Invoke(ctx, PoolService_Reload_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *poolServiceClient) Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeResponse)
+	err := c.cc.Invoke(ctx, PoolService_Describe_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -484,6 +506,17 @@ type PoolServiceServer interface {
 	//
 	// Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
 	Reload(context.Context, *ReloadRequest) (*ReloadResponse, error)
+	// Describe returns all that the service knows about one model: its settings and where
+	// each comes from, its servers, its last processes with the times of their stages, who
+	// holds it and who waits for it, what would be stopped next for another model, and the
+	// last decisions about it.
+	//
+	// It is a look: it does not count as a use, starts nothing and changes nothing, neither
+	// what is stopped next. A model that nobody has used yet is described by its settings.
+	// The response has at most 1 MiB: long lists are cut, and their length is told.
+	//
+	// Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND).
+	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
 	mustEmbedUnimplementedPoolServiceServer()
 }
 
@@ -523,6 +556,9 @@ func (UnimplementedPoolServiceServer) Pin(context.Context, *PinRequest) (*PinRes
 }
 func (UnimplementedPoolServiceServer) Reload(context.Context, *ReloadRequest) (*ReloadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reload not implemented")
+}
+func (UnimplementedPoolServiceServer) Describe(context.Context, *DescribeRequest) (*DescribeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Describe not implemented")
 }
 func (UnimplementedPoolServiceServer) mustEmbedUnimplementedPoolServiceServer() {}
 func (UnimplementedPoolServiceServer) testEmbeddedByValue()                     {}
@@ -704,6 +740,24 @@ func _PoolService_Reload_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PoolService_Describe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).Describe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_Describe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).Describe(ctx, req.(*DescribeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PoolService_ServiceDesc is the grpc.ServiceDesc for PoolService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -738,6 +792,10 @@ var PoolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Reload",
 			Handler:    _PoolService_Reload_Handler,
+		},
+		{
+			MethodName: "Describe",
+			Handler:    _PoolService_Describe_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

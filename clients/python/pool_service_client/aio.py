@@ -11,6 +11,8 @@ import grpc.aio
 from pool_service_client import connect, convert
 from pool_service_client.aio_streams import AsyncHold, AsyncStream, AsyncWatch, cancelled_by_peer
 from pool_service_client.convert import KeepAlive
+from pool_service_client.convert_description import description
+from pool_service_client.description import Description
 from pool_service_client.following import Following
 from pool_service_client.holding import Holding, Pulling
 from pool_service_client.paging import Paging
@@ -219,6 +221,17 @@ class AsyncPoolClient:
         """See PoolClient.pin."""
         request = pb.PinRequest(model=model, pinned=pinned)
         return convert.pinned(await self._call(self._stub.Pin, request, timeout))
+
+    async def describe(
+        self,
+        model: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Description:
+        """See PoolClient.describe."""
+        request = pb.DescribeRequest(model=model)
+        response = await self._call(self._stub.Describe, request, timeout)
+        return description(response)
 
     async def reload(
         self,

@@ -191,7 +191,7 @@ def server(message: pb.Server) -> Server:
         served_model_name=message.served_model_name,
         pid=message.pid,
         detail=message.detail,
-        last_exit=_exit(message.last_exit) if message.HasField("last_exit") else None,
+        last_exit=exit_of(message.last_exit) if message.HasField("last_exit") else None,
         log_path=message.log_path,
         queue_position=message.queue_position,
         progress=_share(message.progress) if message.HasField("progress") else None,
@@ -220,10 +220,11 @@ def _prompt_cache(message: pb.Server) -> PromptCache | None:
 
 def _server_times(message: pb.Server) -> Mapping[str, datetime | None]:
     fields = {field.name: value for field, value in message.ListFields()}
-    return {name: _time(fields[name]) if name in fields else None for name in _TIMES}
+    return {name: time_of(fields[name]) if name in fields else None for name in _TIMES}
 
 
-def _exit(message: pb.Exit) -> Exit:
+def exit_of(message: pb.Exit) -> Exit:
+    """Return the exit of a process."""
     return Exit(
         generation=message.generation,
         code=message.code if message.HasField("code") else None,
@@ -231,7 +232,7 @@ def _exit(message: pb.Exit) -> Exit:
         cause=ExitCause(message.cause),
         message=message.message,
         last_lines=tuple(message.last_lines),
-        time=_time(message.time) if message.HasField("time") else None,
+        time=time_of(message.time) if message.HasField("time") else None,
     )
 
 
@@ -263,7 +264,7 @@ def _share(value: float) -> float | None:
     return value if 0 <= value <= 1 else None
 
 
-def _time(message: Timestamp) -> datetime | None:
+def time_of(message: Timestamp) -> datetime | None:
     """Return the time; None if it is outside Python's calendar."""
     try:
         return message.ToDatetime(tzinfo=UTC)

@@ -9,6 +9,8 @@ import grpc
 
 from pool_service_client import connect, convert
 from pool_service_client.convert import KeepAlive
+from pool_service_client.convert_description import description
+from pool_service_client.description import Description
 from pool_service_client.following import Following
 from pool_service_client.holding import Holding, Pulling
 from pool_service_client.paging import Paging
@@ -246,6 +248,15 @@ class PoolClient:
         """
         request = pb.PinRequest(model=model, pinned=pinned)
         return convert.pinned(self._call(self._stub.Pin, request, timeout))
+
+    def describe(self, model: str, *, timeout: float | None = None) -> Description:
+        """Return all that the service knows about a model; a look, which is no use of it.
+
+        Raises:
+            ModelUnknown: nothing is known of it, and only models of the catalogue are served.
+        """
+        request = pb.DescribeRequest(model=model)
+        return description(self._call(self._stub.Describe, request, timeout))
 
     def reload(self, *, timeout: float | None = None) -> Reloaded:
         """Make the service reload its configuration; return the changes and the problems.

@@ -85,6 +85,11 @@ class PoolServiceStub:
                 request_serializer=pool__service_dot_v1_dot_pool__service__pb2.ReloadRequest.SerializeToString,
                 response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ReloadResponse.FromString,
                 _registered_method=True)
+        self.Describe = channel.unary_unary(
+                '/pool_service.v1.PoolService/Describe',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.DescribeRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.DescribeResponse.FromString,
+                _registered_method=True)
 
 
 class PoolServiceServicer:
@@ -285,6 +290,22 @@ class PoolServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Describe(self, request, context):
+        """Describe returns all that the service knows about one model: its settings and where
+        each comes from, its servers, its last processes with the times of their stages, who
+        holds it and who waits for it, what would be stopped next for another model, and the
+        last decisions about it.
+
+        It is a look: it does not count as a use, starts nothing and changes nothing, neither
+        what is stopped next. A model that nobody has used yet is described by its settings.
+        The response has at most 1 MiB: long lists are cut, and their length is told.
+
+        Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PoolServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -337,6 +358,11 @@ def add_PoolServiceServicer_to_server(servicer, server):
                     servicer.Reload,
                     request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ReloadRequest.FromString,
                     response_serializer=pool__service_dot_v1_dot_pool__service__pb2.ReloadResponse.SerializeToString,
+            ),
+            'Describe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Describe,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.DescribeRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.DescribeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -610,6 +636,33 @@ class PoolService:
             '/pool_service.v1.PoolService/Reload',
             pool__service_dot_v1_dot_pool__service__pb2.ReloadRequest.SerializeToString,
             pool__service_dot_v1_dot_pool__service__pb2.ReloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Describe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_service.v1.PoolService/Describe',
+            pool__service_dot_v1_dot_pool__service__pb2.DescribeRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.DescribeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -202,6 +202,18 @@ class PoolServiceStub:
 
     Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
     """
+    Describe: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.DescribeRequest, _pool_service_pb2.DescribeResponse]
+    """Describe returns all that the service knows about one model: its settings and where
+    each comes from, its servers, its last processes with the times of their stages, who
+    holds it and who waits for it, what would be stopped next for another model, and the
+    last decisions about it.
+
+    It is a look: it does not count as a use, starts nothing and changes nothing, neither
+    what is stopped next. A model that nobody has used yet is described by its settings.
+    The response has at most 1 MiB: long lists are cut, and their length is told.
+
+    Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND).
+    """
 
 @_typing.type_check_only
 class PoolServiceAsyncStub(PoolServiceStub):
@@ -361,6 +373,18 @@ class PoolServiceAsyncStub(PoolServiceStub):
     changes nothing.
 
     Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
+    """
+    Describe: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.DescribeRequest, _pool_service_pb2.DescribeResponse]  # type: ignore[assignment]
+    """Describe returns all that the service knows about one model: its settings and where
+    each comes from, its servers, its last processes with the times of their stages, who
+    holds it and who waits for it, what would be stopped next for another model, and the
+    last decisions about it.
+
+    It is a look: it does not count as a use, starts nothing and changes nothing, neither
+    what is stopped next. A model that nobody has used yet is described by its settings.
+    The response has at most 1 MiB: long lists are cut, and their length is told.
+
+    Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND).
     """
 
 class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -578,6 +602,24 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         changes nothing.
 
         Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
+        """
+
+    @_abc_1.abstractmethod
+    def Describe(
+        self,
+        request: _pool_service_pb2.DescribeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.DescribeResponse, _abc.Awaitable[_pool_service_pb2.DescribeResponse]]:
+        """Describe returns all that the service knows about one model: its settings and where
+        each comes from, its servers, its last processes with the times of their stages, who
+        holds it and who waits for it, what would be stopped next for another model, and the
+        last decisions about it.
+
+        It is a look: it does not count as a use, starts nothing and changes nothing, neither
+        what is stopped next. A model that nobody has used yet is described by its settings.
+        The response has at most 1 MiB: long lists are cut, and their length is told.
+
+        Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND).
         """
 
 def add_PoolServiceServicer_to_server(servicer: PoolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

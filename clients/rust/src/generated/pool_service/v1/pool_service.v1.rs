@@ -517,6 +517,260 @@ pub struct ReloadResponse {
     #[prost(string, repeated, tag="5")]
     pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// The request of Describe.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeRequest {
+    /// As in EnsureRequest, or an alias.
+    #[prost(string, tag="1")]
+    pub model: ::prost::alloc::string::String,
+}
+/// The answer of Describe.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DescribeResponse {
+    /// The name of the model, also if the request has an alias.
+    #[prost(string, tag="1")]
+    pub model: ::prost::alloc::string::String,
+    /// Its other names, at most 100.
+    #[prost(string, repeated, tag="2")]
+    pub aliases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The configuration lists it.
+    #[prost(bool, tag="3")]
+    pub listed: bool,
+    /// The settings that its next server gets.
+    #[prost(message, repeated, tag="4")]
+    pub settings: ::prost::alloc::vec::Vec<Setting>,
+    /// Its servers, the one that callers get first.
+    #[prost(message, repeated, tag="5")]
+    pub servers: ::prost::alloc::vec::Vec<Server>,
+    /// Bytes of memory that its next server is expected to need at most; 0 if unknown.
+    #[prost(uint64, tag="6")]
+    pub expected_bytes: u64,
+    /// The source of expected_bytes.
+    #[prost(enumeration="Expectation", tag="7")]
+    pub expected_by: i32,
+    /// Whether all files that it needs are on this machine; absent if unknown.
+    #[prost(bool, optional, tag="8")]
+    pub on_disk: ::core::option::Option<bool>,
+    /// Bytes that its weights take on this machine.
+    #[prost(uint64, tag="9")]
+    pub disk_bytes: u64,
+    /// How long earlier loads took; absent if unknown.
+    #[prost(message, optional, tag="10")]
+    pub usual_load: ::core::option::Option<::prost_types::Duration>,
+    /// Why it could not be started, in words; empty if nothing is known to be wrong.
+    #[prost(string, tag="11")]
+    pub problem: ::prost::alloc::string::String,
+    /// Its last processes, the oldest first, at most 16, of this service.
+    #[prost(message, repeated, tag="12")]
+    pub runs: ::prost::alloc::vec::Vec<Run>,
+    /// How its last process ended, if it has no server.
+    #[prost(message, optional, tag="13")]
+    pub last_exit: ::core::option::Option<Exit>,
+    /// Who holds it, the oldest first, at most 500.
+    #[prost(message, repeated, tag="14")]
+    pub holders: ::prost::alloc::vec::Vec<Holder>,
+    /// How many hold it.
+    #[prost(uint32, tag="15")]
+    pub holds: u32,
+    /// The calls that wait for it, the oldest first, at most 500.
+    #[prost(message, repeated, tag="16")]
+    pub waiting: ::prost::alloc::vec::Vec<WaitingCall>,
+    /// How many calls wait for it.
+    #[prost(uint32, tag="17")]
+    pub waiting_calls: u32,
+    /// When its server was queued, if it is; servers has why it waits, and its place.
+    #[prost(message, optional, tag="18")]
+    pub queue_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The servers of all models that would be stopped for another model, the next one
+    /// first, at most 32. How much a model needs can change the choice.
+    #[prost(message, repeated, tag="19")]
+    pub next_to_go: ::prost::alloc::vec::Vec<EvictionCandidate>,
+    /// The place of its own server among these, from 1, also beyond the 32; 0: it is not
+    /// among them.
+    #[prost(uint32, tag="20")]
+    pub eviction_position: u32,
+    /// How many servers could be stopped.
+    #[prost(uint32, tag="21")]
+    pub eviction_candidates: u32,
+    /// Why its own server is not among them, in words; empty if it is, or if there is none.
+    #[prost(string, tag="22")]
+    pub kept_because: ::prost::alloc::string::String,
+    /// When its last processes died, if that was within the crash window.
+    #[prost(message, repeated, tag="23")]
+    pub crash_times: ::prost::alloc::vec::Vec<::prost_types::Timestamp>,
+    /// So many crashes within the crash window are a crash loop.
+    #[prost(uint32, tag="24")]
+    pub crash_limit: u32,
+    /// The crash window.
+    #[prost(message, optional, tag="25")]
+    pub crash_window: ::core::option::Option<::prost_types::Duration>,
+    /// When it may be started again, if not yet.
+    #[prost(message, optional, tag="26")]
+    pub retry_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The reason with which calls fail until then; empty if they wait.
+    #[prost(string, tag="27")]
+    pub failure_reason: ::prost::alloc::string::String,
+    /// The message of that error.
+    #[prost(string, tag="28")]
+    pub failure_message: ::prost::alloc::string::String,
+    /// The last decisions about it, the oldest first, at most 32.
+    #[prost(message, repeated, tag="29")]
+    pub decisions: ::prost::alloc::vec::Vec<Decision>,
+}
+/// One setting of a model.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Setting {
+    /// Its key in the configuration.
+    #[prost(string, tag="1")]
+    pub key: ::prost::alloc::string::String,
+    /// Its value as text, cut if it is long. The values of variables, and of arguments that
+    /// are secret by their name, are left out, and the text of prompts.
+    #[prost(string, tag="2")]
+    pub value: ::prost::alloc::string::String,
+    /// Where it comes from, in words: the default, a section of the configuration, a
+    /// variable or a flag, or a caller.
+    #[prost(string, tag="3")]
+    pub source: ::prost::alloc::string::String,
+    /// The value that the present server has, if it is another one.
+    #[prost(string, tag="4")]
+    pub running: ::prost::alloc::string::String,
+}
+/// One generation of a model, with the times of its stages. A time is absent if it has
+/// not come, or if it is not known.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Run {
+    /// The generation.
+    #[prost(uint64, tag="1")]
+    pub generation: u64,
+    /// How its process came to be.
+    #[prost(enumeration="RunOrigin", tag="2")]
+    pub origin: i32,
+    /// When it was requested.
+    #[prost(message, optional, tag="3")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When its turn in the queue came.
+    #[prost(message, optional, tag="4")]
+    pub admit_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When its process was started.
+    #[prost(message, optional, tag="5")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it became READY.
+    #[prost(message, optional, tag="6")]
+    pub ready_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When a stop of it began.
+    #[prost(message, optional, tag="7")]
+    pub stop_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When its process had ended.
+    #[prost(message, optional, tag="8")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How its process ended, without its last lines.
+    #[prost(message, optional, tag="9")]
+    pub exit: ::core::option::Option<Exit>,
+    /// The most bytes that it took.
+    #[prost(uint64, tag="10")]
+    pub peak_bytes: u64,
+}
+/// A stream of Hold.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Holder {
+    /// The label that the caller gave; may be empty.
+    #[prost(string, tag="1")]
+    pub label: ::prost::alloc::string::String,
+    /// When the hold began.
+    #[prost(message, optional, tag="2")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// A call that waits for a model to be READY.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitingCall {
+    /// When it came.
+    #[prost(message, optional, tag="1")]
+    pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// It is a Hold.
+    #[prost(bool, tag="2")]
+    pub hold: bool,
+    /// Its label.
+    #[prost(string, tag="3")]
+    pub holder: ::prost::alloc::string::String,
+    /// It is no call: the service itself wants the model, as it is pinned or preloaded.
+    #[prost(bool, tag="4")]
+    pub own: bool,
+}
+/// A server that may be stopped for another model.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EvictionCandidate {
+    /// Its model.
+    #[prost(string, tag="1")]
+    pub model: ::prost::alloc::string::String,
+    /// Its generation.
+    #[prost(uint64, tag="2")]
+    pub generation: u64,
+    /// It was busy when last checked: stopped only for a model that waits for long, and
+    /// once it is unused.
+    #[prost(bool, tag="3")]
+    pub busy: bool,
+    /// Bytes that its end frees.
+    #[prost(uint64, tag="4")]
+    pub freed_bytes: u64,
+    /// Its retention value in seconds: the time that its next load would take, times the
+    /// weighed number of its recent uses.
+    #[prost(double, tag="5")]
+    pub retention_seconds: f64,
+    /// The end of its grace period, before which others go.
+    #[prost(message, optional, tag="6")]
+    pub reside_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// A decision of the service about a server.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Decision {
+    /// When.
+    #[prost(message, optional, tag="1")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The generation of the server.
+    #[prost(uint64, tag="2")]
+    pub generation: u64,
+    /// Its role.
+    #[prost(enumeration="ServerRole", tag="3")]
+    pub role: i32,
+    /// Its state before; unspecified: it was not in the pool.
+    #[prost(enumeration="ServerState", tag="4")]
+    pub before: i32,
+    /// Its state after; unspecified: it is not in the pool. Equal to before if only what it
+    /// waits for has changed.
+    #[prost(enumeration="ServerState", tag="5")]
+    pub after: i32,
+    /// Why, in words.
+    #[prost(string, tag="6")]
+    pub why: ::prost::alloc::string::String,
+    /// The event that led to it, by the name that it has in the service.
+    #[prost(string, tag="7")]
+    pub event: ::prost::alloc::string::String,
+    /// The figures, if it is a start that fits or a choice of servers to stop.
+    #[prost(message, optional, tag="8")]
+    pub choice: ::core::option::Option<Choice>,
+}
+/// The figures of a decision.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Choice {
+    /// Bytes that the model needs.
+    #[prost(uint64, tag="1")]
+    pub needed_bytes: u64,
+    /// The memory budget; absent: no limit.
+    #[prost(uint64, optional, tag="2")]
+    pub budget_bytes: ::core::option::Option<u64>,
+    /// Bytes that the servers with a process are expected to need.
+    #[prost(uint64, tag="3")]
+    pub reserved_bytes: u64,
+    /// Bytes that were available on the machine; absent: not known.
+    #[prost(uint64, optional, tag="4")]
+    pub available_bytes: ::core::option::Option<u64>,
+    /// The servers that are stopped for it, at most 8.
+    #[prost(message, repeated, tag="5")]
+    pub chosen: ::prost::alloc::vec::Vec<EvictionCandidate>,
+    /// Servers that stay, those with the lowest retention value first, at most 8.
+    #[prost(message, repeated, tag="6")]
+    pub passed_over: ::prost::alloc::vec::Vec<EvictionCandidate>,
+}
 /// What a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -715,6 +969,43 @@ impl ExitCause {
             "EXIT_CAUSE_PREEMPTED" => Some(Self::Preempted),
             "EXIT_CAUSE_RELOADED" => Some(Self::Reloaded),
             "EXIT_CAUSE_MEMORY_LIMIT" => Some(Self::MemoryLimit),
+            _ => None,
+        }
+    }
+}
+/// How a process came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RunOrigin {
+    /// There is no process yet.
+    Unspecified = 0,
+    /// It is a new process.
+    Cold = 1,
+    /// It was a standby, which had imported everything.
+    Standby = 2,
+    /// An earlier service started it.
+    Adopted = 3,
+}
+impl RunOrigin {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RUN_ORIGIN_UNSPECIFIED",
+            Self::Cold => "RUN_ORIGIN_COLD",
+            Self::Standby => "RUN_ORIGIN_STANDBY",
+            Self::Adopted => "RUN_ORIGIN_ADOPTED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RUN_ORIGIN_UNSPECIFIED" => Some(Self::Unspecified),
+            "RUN_ORIGIN_COLD" => Some(Self::Cold),
+            "RUN_ORIGIN_STANDBY" => Some(Self::Standby),
+            "RUN_ORIGIN_ADOPTED" => Some(Self::Adopted),
             _ => None,
         }
     }

@@ -312,5 +312,29 @@ pub mod pool_service_client {
                 .insert(GrpcMethod::new("pool_service.v1.PoolService", "Reload"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn describe(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DescribeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DescribeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/pool_service.v1.PoolService/Describe",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("pool_service.v1.PoolService", "Describe"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }

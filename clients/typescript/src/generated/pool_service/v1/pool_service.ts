@@ -129,6 +129,18 @@ export enum ExitCause {
   EXIT_CAUSE_MEMORY_LIMIT = 10,
 }
 
+/** How a process came to be. */
+export enum RunOrigin {
+  /** RUN_ORIGIN_UNSPECIFIED - There is no process yet. */
+  RUN_ORIGIN_UNSPECIFIED = 0,
+  /** RUN_ORIGIN_COLD - It is a new process. */
+  RUN_ORIGIN_COLD = 1,
+  /** RUN_ORIGIN_STANDBY - It was a standby, which had imported everything. */
+  RUN_ORIGIN_STANDBY = 2,
+  /** RUN_ORIGIN_ADOPTED - An earlier service started it. */
+  RUN_ORIGIN_ADOPTED = 3,
+}
+
 /**
  * One supervised server. Its model and its generation together are its key: a model
  * may have a second server while one replaces another (see role).
@@ -632,6 +644,249 @@ export interface ReloadResponse {
    * the same, since some problems may pass by themselves.
    */
   problems: string[];
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The request of Describe. */
+export interface DescribeRequest {
+  /** As in EnsureRequest, or an alias. */
+  model: string;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The answer of Describe. */
+export interface DescribeResponse {
+  /** The name of the model, also if the request has an alias. */
+  model: string;
+  /** Its other names, at most 100. */
+  aliases: string[];
+  /** The configuration lists it. */
+  listed: boolean;
+  /** The settings that its next server gets. */
+  settings: Setting[];
+  /** Its servers, the one that callers get first. */
+  servers: Server[];
+  /** Bytes of memory that its next server is expected to need at most; 0 if unknown. */
+  expectedBytes: bigint;
+  /** The source of expected_bytes. */
+  expectedBy: Expectation;
+  /** Whether all files that it needs are on this machine; absent if unknown. */
+  onDisk?:
+    | boolean
+    | undefined;
+  /** Bytes that its weights take on this machine. */
+  diskBytes: bigint;
+  /** How long earlier loads took; absent if unknown. */
+  usualLoad:
+    | Duration
+    | undefined;
+  /** Why it could not be started, in words; empty if nothing is known to be wrong. */
+  problem: string;
+  /** Its last processes, the oldest first, at most 16, of this service. */
+  runs: Run[];
+  /** How its last process ended, if it has no server. */
+  lastExit:
+    | Exit
+    | undefined;
+  /** Who holds it, the oldest first, at most 500. */
+  holders: Holder[];
+  /** How many hold it. */
+  holds: number;
+  /** The calls that wait for it, the oldest first, at most 500. */
+  waiting: WaitingCall[];
+  /** How many calls wait for it. */
+  waitingCalls: number;
+  /** When its server was queued, if it is; servers has why it waits, and its place. */
+  queueTime:
+    | Timestamp
+    | undefined;
+  /**
+   * The servers of all models that would be stopped for another model, the next one
+   * first, at most 32. How much a model needs can change the choice.
+   */
+  nextToGo: EvictionCandidate[];
+  /**
+   * The place of its own server among these, from 1, also beyond the 32; 0: it is not
+   * among them.
+   */
+  evictionPosition: number;
+  /** How many servers could be stopped. */
+  evictionCandidates: number;
+  /** Why its own server is not among them, in words; empty if it is, or if there is none. */
+  keptBecause: string;
+  /** When its last processes died, if that was within the crash window. */
+  crashTimes: Timestamp[];
+  /** So many crashes within the crash window are a crash loop. */
+  crashLimit: number;
+  /** The crash window. */
+  crashWindow:
+    | Duration
+    | undefined;
+  /** When it may be started again, if not yet. */
+  retryTime:
+    | Timestamp
+    | undefined;
+  /** The reason with which calls fail until then; empty if they wait. */
+  failureReason: string;
+  /** The message of that error. */
+  failureMessage: string;
+  /** The last decisions about it, the oldest first, at most 32. */
+  decisions: Decision[];
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** One setting of a model. */
+export interface Setting {
+  /** Its key in the configuration. */
+  key: string;
+  /**
+   * Its value as text, cut if it is long. The values of variables, and of arguments that
+   * are secret by their name, are left out, and the text of prompts.
+   */
+  value: string;
+  /**
+   * Where it comes from, in words: the default, a section of the configuration, a
+   * variable or a flag, or a caller.
+   */
+  source: string;
+  /** The value that the present server has, if it is another one. */
+  running: string;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/**
+ * One generation of a model, with the times of its stages. A time is absent if it has
+ * not come, or if it is not known.
+ */
+export interface Run {
+  /** The generation. */
+  generation: bigint;
+  /** How its process came to be. */
+  origin: RunOrigin;
+  /** When it was requested. */
+  createTime:
+    | Timestamp
+    | undefined;
+  /** When its turn in the queue came. */
+  admitTime:
+    | Timestamp
+    | undefined;
+  /** When its process was started. */
+  startTime:
+    | Timestamp
+    | undefined;
+  /** When it became READY. */
+  readyTime:
+    | Timestamp
+    | undefined;
+  /** When a stop of it began. */
+  stopTime:
+    | Timestamp
+    | undefined;
+  /** When its process had ended. */
+  endTime:
+    | Timestamp
+    | undefined;
+  /** How its process ended, without its last lines. */
+  exit:
+    | Exit
+    | undefined;
+  /** The most bytes that it took. */
+  peakBytes: bigint;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** A stream of Hold. */
+export interface Holder {
+  /** The label that the caller gave; may be empty. */
+  label: string;
+  /** When the hold began. */
+  since: Timestamp | undefined;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** A call that waits for a model to be READY. */
+export interface WaitingCall {
+  /** When it came. */
+  since:
+    | Timestamp
+    | undefined;
+  /** It is a Hold. */
+  hold: boolean;
+  /** Its label. */
+  holder: string;
+  /** It is no call: the service itself wants the model, as it is pinned or preloaded. */
+  own: boolean;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** A server that may be stopped for another model. */
+export interface EvictionCandidate {
+  /** Its model. */
+  model: string;
+  /** Its generation. */
+  generation: bigint;
+  /**
+   * It was busy when last checked: stopped only for a model that waits for long, and
+   * once it is unused.
+   */
+  busy: boolean;
+  /** Bytes that its end frees. */
+  freedBytes: bigint;
+  /**
+   * Its retention value in seconds: the time that its next load would take, times the
+   * weighed number of its recent uses.
+   */
+  retentionSeconds: number;
+  /** The end of its grace period, before which others go. */
+  resideTime: Timestamp | undefined;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** A decision of the service about a server. */
+export interface Decision {
+  /** When. */
+  time:
+    | Timestamp
+    | undefined;
+  /** The generation of the server. */
+  generation: bigint;
+  /** Its role. */
+  role: ServerRole;
+  /** Its state before; unspecified: it was not in the pool. */
+  before: ServerState;
+  /**
+   * Its state after; unspecified: it is not in the pool. Equal to before if only what it
+   * waits for has changed.
+   */
+  after: ServerState;
+  /** Why, in words. */
+  why: string;
+  /** The event that led to it, by the name that it has in the service. */
+  event: string;
+  /** The figures, if it is a start that fits or a choice of servers to stop. */
+  choice: Choice | undefined;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The figures of a decision. */
+export interface Choice {
+  /** Bytes that the model needs. */
+  neededBytes: bigint;
+  /** The memory budget; absent: no limit. */
+  budgetBytes?:
+    | bigint
+    | undefined;
+  /** Bytes that the servers with a process are expected to need. */
+  reservedBytes: bigint;
+  /** Bytes that were available on the machine; absent: not known. */
+  availableBytes?:
+    | bigint
+    | undefined;
+  /** The servers that are stopped for it, at most 8. */
+  chosen: EvictionCandidate[];
+  /** Servers that stay, those with the lowest retention value first, at most 8. */
+  passedOver: EvictionCandidate[];
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -3864,6 +4119,1527 @@ export const ReloadResponse: MessageFns<ReloadResponse> = {
   },
 };
 
+function createBaseDescribeRequest(): DescribeRequest {
+  return { model: "", _unknownFields: {} };
+}
+
+export const DescribeRequest: MessageFns<DescribeRequest> = {
+  encode(message: DescribeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DescribeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDescribeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DescribeRequest>): DescribeRequest {
+    return DescribeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DescribeRequest>): DescribeRequest {
+    const message = createBaseDescribeRequest();
+    message.model = object.model ?? "";
+    return message;
+  },
+};
+
+function createBaseDescribeResponse(): DescribeResponse {
+  return {
+    model: "",
+    aliases: [],
+    listed: false,
+    settings: [],
+    servers: [],
+    expectedBytes: 0n,
+    expectedBy: 0,
+    onDisk: undefined,
+    diskBytes: 0n,
+    usualLoad: undefined,
+    problem: "",
+    runs: [],
+    lastExit: undefined,
+    holders: [],
+    holds: 0,
+    waiting: [],
+    waitingCalls: 0,
+    queueTime: undefined,
+    nextToGo: [],
+    evictionPosition: 0,
+    evictionCandidates: 0,
+    keptBecause: "",
+    crashTimes: [],
+    crashLimit: 0,
+    crashWindow: undefined,
+    retryTime: undefined,
+    failureReason: "",
+    failureMessage: "",
+    decisions: [],
+    _unknownFields: {},
+  };
+}
+
+export const DescribeResponse: MessageFns<DescribeResponse> = {
+  encode(message: DescribeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    for (const v of message.aliases) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.listed !== false) {
+      writer.uint32(24).bool(message.listed);
+    }
+    for (const v of message.settings) {
+      Setting.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.servers) {
+      Server.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.expectedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.expectedBytes) !== message.expectedBytes) {
+        throw new globalThis.Error("value provided for field message.expectedBytes of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.expectedBytes);
+    }
+    if (message.expectedBy !== 0) {
+      writer.uint32(56).int32(message.expectedBy);
+    }
+    if (message.onDisk !== undefined) {
+      writer.uint32(64).bool(message.onDisk);
+    }
+    if (message.diskBytes !== 0n) {
+      if (BigInt.asUintN(64, message.diskBytes) !== message.diskBytes) {
+        throw new globalThis.Error("value provided for field message.diskBytes of type uint64 too large");
+      }
+      writer.uint32(72).uint64(message.diskBytes);
+    }
+    if (message.usualLoad !== undefined) {
+      Duration.encode(message.usualLoad, writer.uint32(82).fork()).join();
+    }
+    if (message.problem !== "") {
+      writer.uint32(90).string(message.problem);
+    }
+    for (const v of message.runs) {
+      Run.encode(v!, writer.uint32(98).fork()).join();
+    }
+    if (message.lastExit !== undefined) {
+      Exit.encode(message.lastExit, writer.uint32(106).fork()).join();
+    }
+    for (const v of message.holders) {
+      Holder.encode(v!, writer.uint32(114).fork()).join();
+    }
+    if (message.holds !== 0) {
+      writer.uint32(120).uint32(message.holds);
+    }
+    for (const v of message.waiting) {
+      WaitingCall.encode(v!, writer.uint32(130).fork()).join();
+    }
+    if (message.waitingCalls !== 0) {
+      writer.uint32(136).uint32(message.waitingCalls);
+    }
+    if (message.queueTime !== undefined) {
+      Timestamp.encode(message.queueTime, writer.uint32(146).fork()).join();
+    }
+    for (const v of message.nextToGo) {
+      EvictionCandidate.encode(v!, writer.uint32(154).fork()).join();
+    }
+    if (message.evictionPosition !== 0) {
+      writer.uint32(160).uint32(message.evictionPosition);
+    }
+    if (message.evictionCandidates !== 0) {
+      writer.uint32(168).uint32(message.evictionCandidates);
+    }
+    if (message.keptBecause !== "") {
+      writer.uint32(178).string(message.keptBecause);
+    }
+    for (const v of message.crashTimes) {
+      Timestamp.encode(v!, writer.uint32(186).fork()).join();
+    }
+    if (message.crashLimit !== 0) {
+      writer.uint32(192).uint32(message.crashLimit);
+    }
+    if (message.crashWindow !== undefined) {
+      Duration.encode(message.crashWindow, writer.uint32(202).fork()).join();
+    }
+    if (message.retryTime !== undefined) {
+      Timestamp.encode(message.retryTime, writer.uint32(210).fork()).join();
+    }
+    if (message.failureReason !== "") {
+      writer.uint32(218).string(message.failureReason);
+    }
+    if (message.failureMessage !== "") {
+      writer.uint32(226).string(message.failureMessage);
+    }
+    for (const v of message.decisions) {
+      Decision.encode(v!, writer.uint32(234).fork()).join();
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DescribeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDescribeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.aliases.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.listed = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.settings.push(Setting.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.servers.push(Server.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.expectedBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.expectedBy = reader.int32() as any;
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.onDisk = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.diskBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.usualLoad = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.problem = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.runs.push(Run.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.lastExit = Exit.decode(reader, reader.uint32());
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.holders.push(Holder.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.holds = reader.uint32();
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.waiting.push(WaitingCall.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.waitingCalls = reader.uint32();
+            continue;
+          }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.queueTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.nextToGo.push(EvictionCandidate.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.evictionPosition = reader.uint32();
+            continue;
+          }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.evictionCandidates = reader.uint32();
+            continue;
+          }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.keptBecause = reader.string();
+            continue;
+          }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.crashTimes.push(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.crashLimit = reader.uint32();
+            continue;
+          }
+          case 25: {
+            if (tag !== 202) {
+              break;
+            }
+
+            message.crashWindow = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 26: {
+            if (tag !== 210) {
+              break;
+            }
+
+            message.retryTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 27: {
+            if (tag !== 218) {
+              break;
+            }
+
+            message.failureReason = reader.string();
+            continue;
+          }
+          case 28: {
+            if (tag !== 226) {
+              break;
+            }
+
+            message.failureMessage = reader.string();
+            continue;
+          }
+          case 29: {
+            if (tag !== 234) {
+              break;
+            }
+
+            message.decisions.push(Decision.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DescribeResponse>): DescribeResponse {
+    return DescribeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DescribeResponse>): DescribeResponse {
+    const message = createBaseDescribeResponse();
+    message.model = object.model ?? "";
+    message.aliases = object.aliases?.map((e) => e) || [];
+    message.listed = object.listed ?? false;
+    message.settings = object.settings?.map((e) => Setting.fromPartial(e)) || [];
+    message.servers = object.servers?.map((e) => Server.fromPartial(e)) || [];
+    message.expectedBytes = (object.expectedBytes !== undefined && object.expectedBytes !== null)
+      ? BigInt(object.expectedBytes)
+      : 0n;
+    message.expectedBy = object.expectedBy ?? 0;
+    message.onDisk = object.onDisk ?? undefined;
+    message.diskBytes = (object.diskBytes !== undefined && object.diskBytes !== null) ? BigInt(object.diskBytes) : 0n;
+    message.usualLoad = (object.usualLoad !== undefined && object.usualLoad !== null)
+      ? Duration.fromPartial(object.usualLoad)
+      : undefined;
+    message.problem = object.problem ?? "";
+    message.runs = object.runs?.map((e) => Run.fromPartial(e)) || [];
+    message.lastExit = (object.lastExit !== undefined && object.lastExit !== null)
+      ? Exit.fromPartial(object.lastExit)
+      : undefined;
+    message.holders = object.holders?.map((e) => Holder.fromPartial(e)) || [];
+    message.holds = object.holds ?? 0;
+    message.waiting = object.waiting?.map((e) => WaitingCall.fromPartial(e)) || [];
+    message.waitingCalls = object.waitingCalls ?? 0;
+    message.queueTime = (object.queueTime !== undefined && object.queueTime !== null)
+      ? Timestamp.fromPartial(object.queueTime)
+      : undefined;
+    message.nextToGo = object.nextToGo?.map((e) => EvictionCandidate.fromPartial(e)) || [];
+    message.evictionPosition = object.evictionPosition ?? 0;
+    message.evictionCandidates = object.evictionCandidates ?? 0;
+    message.keptBecause = object.keptBecause ?? "";
+    message.crashTimes = object.crashTimes?.map((e) => Timestamp.fromPartial(e)) || [];
+    message.crashLimit = object.crashLimit ?? 0;
+    message.crashWindow = (object.crashWindow !== undefined && object.crashWindow !== null)
+      ? Duration.fromPartial(object.crashWindow)
+      : undefined;
+    message.retryTime = (object.retryTime !== undefined && object.retryTime !== null)
+      ? Timestamp.fromPartial(object.retryTime)
+      : undefined;
+    message.failureReason = object.failureReason ?? "";
+    message.failureMessage = object.failureMessage ?? "";
+    message.decisions = object.decisions?.map((e) => Decision.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseSetting(): Setting {
+  return { key: "", value: "", source: "", running: "", _unknownFields: {} };
+}
+
+export const Setting: MessageFns<Setting> = {
+  encode(message: Setting, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    if (message.source !== "") {
+      writer.uint32(26).string(message.source);
+    }
+    if (message.running !== "") {
+      writer.uint32(34).string(message.running);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Setting {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetting();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.running = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Setting>): Setting {
+    return Setting.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Setting>): Setting {
+    const message = createBaseSetting();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    message.source = object.source ?? "";
+    message.running = object.running ?? "";
+    return message;
+  },
+};
+
+function createBaseRun(): Run {
+  return {
+    generation: 0n,
+    origin: 0,
+    createTime: undefined,
+    admitTime: undefined,
+    startTime: undefined,
+    readyTime: undefined,
+    stopTime: undefined,
+    endTime: undefined,
+    exit: undefined,
+    peakBytes: 0n,
+    _unknownFields: {},
+  };
+}
+
+export const Run: MessageFns<Run> = {
+  encode(message: Run, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.generation !== 0n) {
+      if (BigInt.asUintN(64, message.generation) !== message.generation) {
+        throw new globalThis.Error("value provided for field message.generation of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.generation);
+    }
+    if (message.origin !== 0) {
+      writer.uint32(16).int32(message.origin);
+    }
+    if (message.createTime !== undefined) {
+      Timestamp.encode(message.createTime, writer.uint32(26).fork()).join();
+    }
+    if (message.admitTime !== undefined) {
+      Timestamp.encode(message.admitTime, writer.uint32(34).fork()).join();
+    }
+    if (message.startTime !== undefined) {
+      Timestamp.encode(message.startTime, writer.uint32(42).fork()).join();
+    }
+    if (message.readyTime !== undefined) {
+      Timestamp.encode(message.readyTime, writer.uint32(50).fork()).join();
+    }
+    if (message.stopTime !== undefined) {
+      Timestamp.encode(message.stopTime, writer.uint32(58).fork()).join();
+    }
+    if (message.endTime !== undefined) {
+      Timestamp.encode(message.endTime, writer.uint32(66).fork()).join();
+    }
+    if (message.exit !== undefined) {
+      Exit.encode(message.exit, writer.uint32(74).fork()).join();
+    }
+    if (message.peakBytes !== 0n) {
+      if (BigInt.asUintN(64, message.peakBytes) !== message.peakBytes) {
+        throw new globalThis.Error("value provided for field message.peakBytes of type uint64 too large");
+      }
+      writer.uint32(80).uint64(message.peakBytes);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Run {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRun();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.generation = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.origin = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.createTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.admitTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.startTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.readyTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.stopTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.endTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.exit = Exit.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.peakBytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Run>): Run {
+    return Run.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Run>): Run {
+    const message = createBaseRun();
+    message.generation = (object.generation !== undefined && object.generation !== null)
+      ? BigInt(object.generation)
+      : 0n;
+    message.origin = object.origin ?? 0;
+    message.createTime = (object.createTime !== undefined && object.createTime !== null)
+      ? Timestamp.fromPartial(object.createTime)
+      : undefined;
+    message.admitTime = (object.admitTime !== undefined && object.admitTime !== null)
+      ? Timestamp.fromPartial(object.admitTime)
+      : undefined;
+    message.startTime = (object.startTime !== undefined && object.startTime !== null)
+      ? Timestamp.fromPartial(object.startTime)
+      : undefined;
+    message.readyTime = (object.readyTime !== undefined && object.readyTime !== null)
+      ? Timestamp.fromPartial(object.readyTime)
+      : undefined;
+    message.stopTime = (object.stopTime !== undefined && object.stopTime !== null)
+      ? Timestamp.fromPartial(object.stopTime)
+      : undefined;
+    message.endTime = (object.endTime !== undefined && object.endTime !== null)
+      ? Timestamp.fromPartial(object.endTime)
+      : undefined;
+    message.exit = (object.exit !== undefined && object.exit !== null) ? Exit.fromPartial(object.exit) : undefined;
+    message.peakBytes = (object.peakBytes !== undefined && object.peakBytes !== null) ? BigInt(object.peakBytes) : 0n;
+    return message;
+  },
+};
+
+function createBaseHolder(): Holder {
+  return { label: "", since: undefined, _unknownFields: {} };
+}
+
+export const Holder: MessageFns<Holder> = {
+  encode(message: Holder, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.label !== "") {
+      writer.uint32(10).string(message.label);
+    }
+    if (message.since !== undefined) {
+      Timestamp.encode(message.since, writer.uint32(18).fork()).join();
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Holder {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHolder();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.label = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.since = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Holder>): Holder {
+    return Holder.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Holder>): Holder {
+    const message = createBaseHolder();
+    message.label = object.label ?? "";
+    message.since = (object.since !== undefined && object.since !== null)
+      ? Timestamp.fromPartial(object.since)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseWaitingCall(): WaitingCall {
+  return { since: undefined, hold: false, holder: "", own: false, _unknownFields: {} };
+}
+
+export const WaitingCall: MessageFns<WaitingCall> = {
+  encode(message: WaitingCall, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.since !== undefined) {
+      Timestamp.encode(message.since, writer.uint32(10).fork()).join();
+    }
+    if (message.hold !== false) {
+      writer.uint32(16).bool(message.hold);
+    }
+    if (message.holder !== "") {
+      writer.uint32(26).string(message.holder);
+    }
+    if (message.own !== false) {
+      writer.uint32(32).bool(message.own);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WaitingCall {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWaitingCall();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.since = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.hold = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.holder = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.own = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<WaitingCall>): WaitingCall {
+    return WaitingCall.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WaitingCall>): WaitingCall {
+    const message = createBaseWaitingCall();
+    message.since = (object.since !== undefined && object.since !== null)
+      ? Timestamp.fromPartial(object.since)
+      : undefined;
+    message.hold = object.hold ?? false;
+    message.holder = object.holder ?? "";
+    message.own = object.own ?? false;
+    return message;
+  },
+};
+
+function createBaseEvictionCandidate(): EvictionCandidate {
+  return {
+    model: "",
+    generation: 0n,
+    busy: false,
+    freedBytes: 0n,
+    retentionSeconds: 0,
+    resideTime: undefined,
+    _unknownFields: {},
+  };
+}
+
+export const EvictionCandidate: MessageFns<EvictionCandidate> = {
+  encode(message: EvictionCandidate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.generation !== 0n) {
+      if (BigInt.asUintN(64, message.generation) !== message.generation) {
+        throw new globalThis.Error("value provided for field message.generation of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.generation);
+    }
+    if (message.busy !== false) {
+      writer.uint32(24).bool(message.busy);
+    }
+    if (message.freedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.freedBytes) !== message.freedBytes) {
+        throw new globalThis.Error("value provided for field message.freedBytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.freedBytes);
+    }
+    if (message.retentionSeconds !== 0) {
+      writer.uint32(41).double(message.retentionSeconds);
+    }
+    if (message.resideTime !== undefined) {
+      Timestamp.encode(message.resideTime, writer.uint32(50).fork()).join();
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EvictionCandidate {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEvictionCandidate();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.generation = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.busy = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.freedBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.retentionSeconds = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.resideTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EvictionCandidate>): EvictionCandidate {
+    return EvictionCandidate.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EvictionCandidate>): EvictionCandidate {
+    const message = createBaseEvictionCandidate();
+    message.model = object.model ?? "";
+    message.generation = (object.generation !== undefined && object.generation !== null)
+      ? BigInt(object.generation)
+      : 0n;
+    message.busy = object.busy ?? false;
+    message.freedBytes = (object.freedBytes !== undefined && object.freedBytes !== null)
+      ? BigInt(object.freedBytes)
+      : 0n;
+    message.retentionSeconds = object.retentionSeconds ?? 0;
+    message.resideTime = (object.resideTime !== undefined && object.resideTime !== null)
+      ? Timestamp.fromPartial(object.resideTime)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseDecision(): Decision {
+  return {
+    time: undefined,
+    generation: 0n,
+    role: 0,
+    before: 0,
+    after: 0,
+    why: "",
+    event: "",
+    choice: undefined,
+    _unknownFields: {},
+  };
+}
+
+export const Decision: MessageFns<Decision> = {
+  encode(message: Decision, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.time !== undefined) {
+      Timestamp.encode(message.time, writer.uint32(10).fork()).join();
+    }
+    if (message.generation !== 0n) {
+      if (BigInt.asUintN(64, message.generation) !== message.generation) {
+        throw new globalThis.Error("value provided for field message.generation of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.generation);
+    }
+    if (message.role !== 0) {
+      writer.uint32(24).int32(message.role);
+    }
+    if (message.before !== 0) {
+      writer.uint32(32).int32(message.before);
+    }
+    if (message.after !== 0) {
+      writer.uint32(40).int32(message.after);
+    }
+    if (message.why !== "") {
+      writer.uint32(50).string(message.why);
+    }
+    if (message.event !== "") {
+      writer.uint32(58).string(message.event);
+    }
+    if (message.choice !== undefined) {
+      Choice.encode(message.choice, writer.uint32(66).fork()).join();
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Decision {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDecision();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.time = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.generation = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.role = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.before = reader.int32() as any;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.after = reader.int32() as any;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.event = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.choice = Choice.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Decision>): Decision {
+    return Decision.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Decision>): Decision {
+    const message = createBaseDecision();
+    message.time = (object.time !== undefined && object.time !== null) ? Timestamp.fromPartial(object.time) : undefined;
+    message.generation = (object.generation !== undefined && object.generation !== null)
+      ? BigInt(object.generation)
+      : 0n;
+    message.role = object.role ?? 0;
+    message.before = object.before ?? 0;
+    message.after = object.after ?? 0;
+    message.why = object.why ?? "";
+    message.event = object.event ?? "";
+    message.choice = (object.choice !== undefined && object.choice !== null)
+      ? Choice.fromPartial(object.choice)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseChoice(): Choice {
+  return {
+    neededBytes: 0n,
+    budgetBytes: undefined,
+    reservedBytes: 0n,
+    availableBytes: undefined,
+    chosen: [],
+    passedOver: [],
+    _unknownFields: {},
+  };
+}
+
+export const Choice: MessageFns<Choice> = {
+  encode(message: Choice, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.neededBytes !== 0n) {
+      if (BigInt.asUintN(64, message.neededBytes) !== message.neededBytes) {
+        throw new globalThis.Error("value provided for field message.neededBytes of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.neededBytes);
+    }
+    if (message.budgetBytes !== undefined) {
+      if (BigInt.asUintN(64, message.budgetBytes) !== message.budgetBytes) {
+        throw new globalThis.Error("value provided for field message.budgetBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.budgetBytes);
+    }
+    if (message.reservedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.reservedBytes) !== message.reservedBytes) {
+        throw new globalThis.Error("value provided for field message.reservedBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.reservedBytes);
+    }
+    if (message.availableBytes !== undefined) {
+      if (BigInt.asUintN(64, message.availableBytes) !== message.availableBytes) {
+        throw new globalThis.Error("value provided for field message.availableBytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.availableBytes);
+    }
+    for (const v of message.chosen) {
+      EvictionCandidate.encode(v!, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.passedOver) {
+      EvictionCandidate.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Choice {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseChoice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.neededBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.budgetBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.reservedBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.availableBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.chosen.push(EvictionCandidate.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.passedOver.push(EvictionCandidate.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Choice>): Choice {
+    return Choice.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Choice>): Choice {
+    const message = createBaseChoice();
+    message.neededBytes = (object.neededBytes !== undefined && object.neededBytes !== null)
+      ? BigInt(object.neededBytes)
+      : 0n;
+    message.budgetBytes = (object.budgetBytes !== undefined && object.budgetBytes !== null)
+      ? BigInt(object.budgetBytes)
+      : undefined;
+    message.reservedBytes = (object.reservedBytes !== undefined && object.reservedBytes !== null)
+      ? BigInt(object.reservedBytes)
+      : 0n;
+    message.availableBytes = (object.availableBytes !== undefined && object.availableBytes !== null)
+      ? BigInt(object.availableBytes)
+      : undefined;
+    message.chosen = object.chosen?.map((e) => EvictionCandidate.fromPartial(e)) || [];
+    message.passedOver = object.passedOver?.map((e) => EvictionCandidate.fromPartial(e)) || [];
+    return message;
+  },
+};
+
 /** PoolService owns the servers of one machine. */
 export type PoolServiceService = typeof PoolServiceService;
 export const PoolServiceService = {
@@ -4111,6 +5887,27 @@ export const PoolServiceService = {
     responseSerialize: (value: ReloadResponse): Buffer => Buffer.from(ReloadResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ReloadResponse => ReloadResponse.decode(value),
   },
+  /**
+   * Describe returns all that the service knows about one model: its settings and where
+   * each comes from, its servers, its last processes with the times of their stages, who
+   * holds it and who waits for it, what would be stopped next for another model, and the
+   * last decisions about it.
+   *
+   * It is a look: it does not count as a use, starts nothing and changes nothing, neither
+   * what is stopped next. A model that nobody has used yet is described by its settings.
+   * The response has at most 1 MiB: long lists are cut, and their length is told.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND).
+   */
+  describe: {
+    path: "/pool_service.v1.PoolService/Describe" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DescribeRequest): Buffer => Buffer.from(DescribeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DescribeRequest => DescribeRequest.decode(value),
+    responseSerialize: (value: DescribeResponse): Buffer => Buffer.from(DescribeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DescribeResponse => DescribeResponse.decode(value),
+  },
 } as const;
 
 export interface PoolServiceServer extends UntypedServiceImplementation {
@@ -4278,6 +6075,19 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    * Reasons: CONFIG_INVALID (FAILED_PRECONDITION).
    */
   reload: handleUnaryCall<ReloadRequest, ReloadResponse>;
+  /**
+   * Describe returns all that the service knows about one model: its settings and where
+   * each comes from, its servers, its last processes with the times of their stages, who
+   * holds it and who waits for it, what would be stopped next for another model, and the
+   * last decisions about it.
+   *
+   * It is a look: it does not count as a use, starts nothing and changes nothing, neither
+   * what is stopped next. A model that nobody has used yet is described by its settings.
+   * The response has at most 1 MiB: long lists are cut, and their length is told.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND).
+   */
+  describe: handleUnaryCall<DescribeRequest, DescribeResponse>;
 }
 
 export interface PoolServiceClient extends Client {
@@ -4543,6 +6353,33 @@ export interface PoolServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ReloadResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Describe returns all that the service knows about one model: its settings and where
+   * each comes from, its servers, its last processes with the times of their stages, who
+   * holds it and who waits for it, what would be stopped next for another model, and the
+   * last decisions about it.
+   *
+   * It is a look: it does not count as a use, starts nothing and changes nothing, neither
+   * what is stopped next. A model that nobody has used yet is described by its settings.
+   * The response has at most 1 MiB: long lists are cut, and their length is told.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND).
+   */
+  describe(
+    request: DescribeRequest,
+    callback: (error: ServiceError | null, response: DescribeResponse) => void,
+  ): ClientUnaryCall;
+  describe(
+    request: DescribeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DescribeResponse) => void,
+  ): ClientUnaryCall;
+  describe(
+    request: DescribeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DescribeResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -100,6 +100,13 @@ pub mod pool_service_server {
             tonic::Response<::pool_service_client::v1::ReloadResponse>,
             tonic::Status,
         >;
+        async fn describe(
+            &self,
+            request: tonic::Request<::pool_service_client::v1::DescribeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::pool_service_client::v1::DescribeResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct PoolServiceServer<T> {
@@ -643,6 +650,54 @@ pub mod pool_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReloadSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/pool_service.v1.PoolService/Describe" => {
+                    #[allow(non_camel_case_types)]
+                    struct DescribeSvc<T: PoolService>(pub Arc<T>);
+                    impl<
+                        T: PoolService,
+                    > tonic::server::UnaryService<
+                        ::pool_service_client::v1::DescribeRequest,
+                    > for DescribeSvc<T> {
+                        type Response = ::pool_service_client::v1::DescribeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::pool_service_client::v1::DescribeRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PoolService>::describe(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DescribeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

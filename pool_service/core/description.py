@@ -1,0 +1,209 @@
+"""Description: all that the pool knows about one model. A look: nothing is changed or used."""
+
+from dataclasses import dataclass
+
+from pool_service.core.admission import PreemptionClass, Resident
+from pool_service.core.callers import Callers
+from pool_service.core.effective_settings import EffectiveSetting, effective_settings
+from pool_service.core.errors import PoolError
+from pool_service.core.preemption_policy import worth
+from pool_service.core.runs import Run
+from pool_service.core.scheduler import Scheduler
+from pool_service.core.server import LastRun, Phase, Server, ServerId
+from pool_service.core.state import PoolState
+from pool_service.core.story import Decision
+from pool_service.core.types import Estimate, Settings
+
+_PREEMPTIBLE = (PreemptionClass.UNUSED, PreemptionClass.BUSY)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A hold: the label of its caller, and since when."""
+
+    label: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingCall:
+    """A call that waits for the model to be READY; is_own: the pool itself wants the model."""
+
+    since: float
+    holder: str
+    is_hold: bool
+    is_own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InLine:
+    """A server in the order in which servers are preempted when another model needs memory.
+
+    freed: bytes that its end frees. worth: its retention value in seconds (`preemption_policy.py`).
+    resides_until: the end of its grace period.
+    """
+
+    server_id: ServerId
+    is_busy: bool
+    freed: int
+    worth: float
+    resides_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """The crashes that count, when the model may be started again, and the error until then.
+
+    retry_at: 0: at once. limit, window: so many crashes within so many seconds are a crash loop.
+    """
+
+    crashes: tuple[float, ...]
+    limit: int
+    window: float
+    retry_at: float
+    failure: PoolError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the pool knows about a model. Times in seconds of the pool's clock.
+
+    settings: those of its next server. sources: the same as text, with where they come from.
+    servers: the current one first. last_run: None: it never ran, or it has a server.
+    queued_since: when its server was queued; None: it is not queued.
+    order: the servers that may be preempted, the next one first. protected: the reason why its own
+    server is not among them; empty if it is, or if there is none.
+    estimate, flaw: what its next server needs, or why that cannot be told.
+    """
+
+    model: str
+    aliases: tuple[str, ...]
+    is_listed: bool
+    settings: Settings
+    sources: tuple[EffectiveSetting, ...]
+    servers: tuple[Server, ...]
+    last_run: LastRun | None
+    runs: tuple[Run, ...]
+    holders: tuple[Holder, ...]
+    waiting: tuple[WaitingCall, ...]
+    queued_since: float | None
+    order: tuple[InLine, ...]
+    protected: str
+    restarts: Restarts
+    decisions: tuple[Decision, ...]
+    estimate: Estimate | None = None
+    flaw: str = ""
+
+
+_PROTECTION = {
+    PreemptionClass.LEAVING: "it is on its way out",
+    PreemptionClass.PROTECTED: "it is held or pinned",
+    PreemptionClass.STARTING: "it is starting",
+}
+
+
+class Describer:
+    """Describe models."""
+
+    def __init__(self, state: PoolState, callers: Callers, scheduler: Scheduler) -> None:
+        self._state = state
+        self._callers = callers
+        self._scheduler = scheduler
+
+    def describe(self, name: str, now: float) -> Description:
+        """Return all that is known about the model that a name or alias stands for.
+
+        Raises ModelUnknown if nothing is known of it, and the catalogue does not allow it.
+        """
+        state = self._state
+        model = state.catalogue.resolve(name)
+        current = state.table.current(model)
+        server = current.server if current is not None else None
+        beside = tuple(row.server for row in state.table.beside(model))
+        servers = (server, *beside) if server is not None else beside
+        past = state.pasts.get(model)
+        if not (servers or past or state.catalogue.serves(model)):
+            raise self._callers.not_served(model)
+        settings = state.catalogue.settings_for(model, self._callers.named_before(model))
+        residents = self._scheduler.capacity(now).residents()
+        aliases = (alias for alias, meant in state.catalogue.aliases.items() if meant == model)
+        return Description(
+            model=model,
+            aliases=tuple(sorted(aliases)),
+            is_listed=model in state.catalogue.models,
+            settings=settings,
+            sources=effective_settings(state.catalogue, model, settings, server),
+            servers=servers,
+            last_run=None if servers else past,
+            runs=state.runs.of(model),
+            holders=tuple(
+                Holder(hold.holder, state.holds.since(hold.request_id))
+                for hold in state.holds.of(model)
+            ),
+            waiting=self._waiting(model),
+            queued_since=state.queue.get(server.id) if server is not None else None,
+            order=preemption_order(residents, now),
+            protected=_protection(residents, server),
+            restarts=self._restarts(server, settings, model, now),
+            decisions=state.stories.of(model),
+        )
+
+    def _waiting(self, model: str) -> tuple[WaitingCall, ...]:
+        labels = {hold.request_id: hold.holder for hold in self._state.holds.of(model)}
+        return tuple(
+            WaitingCall(
+                one.since,
+                labels.get(one.request_id, "") if one.request_id is not None else "",
+                is_hold=one.request_id in labels,
+                is_own=one.request_id is None,
+            )
+            for one in self._state.waiters.of(model)
+        )
+
+    def _restarts(
+        self, server: Server | None, settings: Settings, model: str, now: float
+    ) -> Restarts:
+        limits = self._state.limits
+        crashes: tuple[float, ...] = ()
+        retry_at, failure = 0.0, None
+        if server is not None:
+            crashes = tuple(at for at in server.crashes if now - at < limits.crash_window)
+            if server.phase in (Phase.FAILED, Phase.BACKING_OFF) and server.retry_at > now:
+                retry_at, failure = server.retry_at, server.failure
+        else:
+            failure = self._state.failed_starts.find(model, settings.runtime_model, now)
+        return Restarts(crashes, limits.crash_limit, limits.crash_window, retry_at, failure)
+
+
+def preemption_order(residents: tuple[Resident, ...], now: float) -> tuple[InLine, ...]:
+    """Return the servers that may be preempted, in the order in which they are for little memory.
+
+    Unused ones past their grace period, other unused ones, then busy ones; among these the one of
+    the lowest retention value by the byte first.
+    How much a model needs can change the choice: see `preemption_policy.victims`.
+    """
+    going = [one for one in residents if one.preemption_class in _PREEMPTIBLE]
+
+    def key(one: Resident) -> tuple[bool, bool, float, ServerId]:
+        is_busy = one.preemption_class is PreemptionClass.BUSY
+        price = worth(one.candidate) / one.candidate.freed
+        return is_busy, one.resides_until > now, price, one.candidate.server_id
+
+    return tuple(
+        InLine(
+            one.candidate.server_id,
+            one.preemption_class is PreemptionClass.BUSY,
+            one.candidate.freed,
+            worth(one.candidate),
+            one.resides_until,
+        )
+        for one in sorted(going, key=key)
+    )
+
+
+def _protection(residents: tuple[Resident, ...], server: Server | None) -> str:
+    """Return why a server is not preempted; empty if it is, or takes no memory."""
+    for one in residents:
+        if server is not None and one.candidate.server_id == server.id:
+            return _PROTECTION.get(one.preemption_class, "")
+    return ""
