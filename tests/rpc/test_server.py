@@ -169,6 +169,7 @@ async def test_reflection_resolves_the_file_and_all_that_it_imports() -> None:
             "Forget",
             "Pin",
             "Reload",
+            "Describe",
         ]
         for name in files[0].dependency:
             request = reflection_pb2.ServerReflectionRequest(file_by_filename=name)
