@@ -12,7 +12,7 @@ from pool_service.change_history import History
 from pool_service.core.commands import Publish
 from pool_service.core.server import Server
 from pool_service.event_records import transition
-from pool_service.ports import Events, Records
+from pool_service.ports import World
 from pool_service.subscribers import Subscribers
 
 Observer = Callable[[Publish], None]
@@ -26,14 +26,12 @@ class Announcer:
 
     def __init__(
         self,
-        records: Records,
+        world: World,
         history: History,
         subscribers: Subscribers,
-        events: Events,
         observers: Sequence[Observer] = (),
     ) -> None:
-        self._records = records
-        self._events = events
+        self._records, self._events = world.records, world.events
         self._history = history
         self._subscribers = subscribers
         self._observers = observers

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from pool_service.adapters.event_log.event_writer import EventWriter
+from pool_service.adapters.logs.log_reader import LogReader
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.memory.machine_memory import machine_memory
 from pool_service.adapters.memory.memory import HostMemory
@@ -195,7 +196,9 @@ def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
     probe = HttpProbe(notifications, service.state_dir)
     events = EventWriter(service.state_dir)
     audit = Audit(events)
-    world = World(clock, runtimes, processes, standbys, probe, memory, records, events)
+    world = World(
+        clock, runtimes, processes, standbys, probe, memory, records, events, LogReader(logs)
+    )
     limits = config.limits(machine.total(), machine.default_budget())
     history = History(
         first_revision(service.state_dir, time.time_ns() // 1_000_000), service.history

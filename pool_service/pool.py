@@ -59,6 +59,7 @@ from pool_service.core.server import Phase, Server, ServerId
 from pool_service.core.types import Identity
 from pool_service.descriptions import Descriptions
 from pool_service.endpoints import Endpoints
+from pool_service.log_followers import LogFollowers
 from pool_service.models import Models
 from pool_service.ports import World
 from pool_service.subscribers import Subscribers
@@ -85,25 +86,23 @@ class Pool:
     ) -> None:
         self._world = world
         self._history = history
-        self._machine = Machine(catalogue, limits)
+        machine = self._machine = Machine(catalogue, limits)
         self._loop = asyncio.get_running_loop()
         self._answers = Answers(self.feed)
         self._subscribers = Subscribers()
-        self._announcer = Announcer(
-            world.records, history, self._subscribers, world.events, observers
-        )
+        self._announcer = Announcer(world, history, self._subscribers, observers)
         self._timer = SuspensionTimer(world.clock, lambda: self.feed(TimeReached()))
         self._uses = UseRecorder(self._machine, self._announcer)
         self._endpoints = Endpoints(self._machine, world.probe, self._subscribers, self.feed)
         self._recovery_ended = asyncio.Event()
-        self._recovered = False
-        self._ended = False
+        self._recovered = self._ended = False
         runner = CommandRunner(
             world.runtime, world.processes, world.probe, world.records, self._is_stopping, self.feed
         )
         self._tasks = CommandTasks(runner, world.memory, self.feed)
-        self.models = Models(self._machine, world.runtime, self._tasks)
-        self.descriptions = Descriptions(self._machine, world, self._check_recovered)
+        self.logs = LogFollowers(machine, world.logs, self._subscribers, self._check_recovered)
+        self.models = Models(machine, world.runtime, self._tasks)
+        self.descriptions = Descriptions(machine, world, self._check_recovered)
 
     # --- the start and the end of the service ----------------------------------------
 
@@ -161,6 +160,7 @@ class Pool:
         self._ended = True
         self._announcer.is_recording = False
         self._history.close()
+        self.logs.close()
         self._endpoints.close()
         self._timer.cancel()
         self._uses.cancel()

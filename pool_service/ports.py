@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pool_service.core.activity import Activity
 from pool_service.core.server import RecoveredState, Server, StopSignal
+from pool_service.core.server_logs import LogPart, LogPosition
 from pool_service.core.types import (
     EndpointState,
     Estimate,
@@ -193,6 +194,33 @@ class Memory(Protocol):
         """Return the machine's memory and the bytes that each server's process tree takes."""
 
 
+class Logs(Protocol):
+    """Reads what servers have written. `probed`: the URL paths whose access log lines are left out.
+
+    Logs are kept for some generations of a model, and trimmed at their beginning.
+    """
+
+    async def generations(self, model: str) -> tuple[int, ...]:
+        """Return the generations of a model whose logs are kept, in their order."""
+
+    async def seek(
+        self, model: str, generation: int, lines: int | None, probed: Collection[str]
+    ) -> LogPosition | None:
+        """Return the position from which the last `lines` lines of a log follow.
+
+        lines: None: all lines. Return None if the log is not kept any more.
+        """
+
+    async def read(
+        self, model: str, position: LogPosition, probed: Collection[str], *, ended: bool
+    ) -> LogPart | None:
+        """Return the complete lines after a position, as many as are read at once.
+
+        ended: the process has ended, so that an incomplete last line is complete. If another file
+        has the name meanwhile, return its first lines; None if the log is not kept any more.
+        """
+
+
 class Records(Protocol):
     """Keeps the pool's state on disk, so that the next service can recover it.
 
@@ -246,3 +274,4 @@ class World:
     memory: Memory
     records: Records
     events: Events
+    logs: Logs

@@ -35,6 +35,7 @@ from pool_service.core.types import (
 from pool_service.ports import FetchProgress
 from tests.fake_events import FakeEvents
 from tests.fake_records import FakeRecords
+from tests.scripted_logs import ScriptedLogs
 
 NEVER = float("inf")
 BUSY_SECONDS = 10.0
@@ -232,7 +233,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.records, self.events = FakeRecords(), FakeEvents()
+        self.records, self.logs, self.events = FakeRecords(), ScriptedLogs(), FakeEvents()
         self.calls: list[Call] = []
         self.violations: list[str] = []
         self.default = Script()

@@ -62,6 +62,10 @@ const (
 	// ErrRevisionCompacted: the service's history does not reach that revision; begin the
 	// watch without one.
 	ErrRevisionCompacted Kind = "RevisionCompacted"
+	// ErrLogNotFound: no such log is kept; start the model first, or ask for another generation.
+	ErrLogNotFound Kind = "LogNotFound"
+	// ErrTooManyFollowers: as many streams follow logs as may; retry.
+	ErrTooManyFollowers Kind = "TooManyFollowers"
 	// ErrInternal: a bug of the service; report it, with RequestID.
 	ErrInternal Kind = "InternalError"
 	// ErrPoolUnavailable: the service cannot be reached, the connection to it broke, or it dropped
@@ -99,6 +103,8 @@ var kindsByReason = map[string]Kind{
 	"SHUTTING_DOWN":          ErrShuttingDown,
 	"RECOVERING":             ErrRecovering,
 	"REVISION_COMPACTED":     ErrRevisionCompacted,
+	"LOG_NOT_FOUND":          ErrLogNotFound,
+	"TOO_MANY_FOLLOWERS":     ErrTooManyFollowers,
 	"INTERNAL":               ErrInternal,
 }
 

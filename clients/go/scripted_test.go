@@ -282,6 +282,10 @@ func (s *scripted) Pull(request *pb.PullRequest, out grpc.ServerStreamingServer[
 	return stream(s, "Pull", request, out)
 }
 
+func (s *scripted) TailLogs(request *pb.TailLogsRequest, out grpc.ServerStreamingServer[pb.TailLogsResponse]) error {
+	return stream(s, "TailLogs", request, out)
+}
+
 // refusal is a failure as the service tells it.
 func refusal(code codes.Code, reason string, details ...protoadapt.MessageV1) error {
 	info := &errdetails.ErrorInfo{

@@ -224,6 +224,22 @@ type Pinned struct {
 	Configured bool
 }
 
+// LogPart has some lines of one process, or its end.
+type LogPart struct {
+	// Generation is that of the process.
+	Generation uint64
+	// Lines are the lines, oldest first, safe to show in a terminal.
+	Lines []string
+	// MissedBytes counts what was removed before these lines, before it could be read.
+	MissedBytes uint64
+	// Ended says that the process has ended, and that its last line was read.
+	Ended bool
+	// Exit says how the process ended; nil if it has not, or if that is not known.
+	Exit *Exit
+	// Cursor resumes after this part: see WithCursor.
+	Cursor string
+}
+
 // Reloaded has the changes of a reload, as names of models that have a server.
 type Reloaded struct {
 	// Replaced are replaced when they are next unused.

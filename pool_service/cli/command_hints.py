@@ -17,15 +17,13 @@ SYNONYMS = {
     "down": "evict",
     "rm": "evict",
     "download": "pull",
-    "logs": "list --json",
-    "log": "list --json",
+    "log": "logs",
+    "tail": "logs",
 }
 """The command here for each word of Ollama, LM Studio, llama-swap and Docker."""
 
 _SYNONYM_NOTES = {
     "rm": ", which keeps the model's files; remove those yourself, or with the Hugging Face CLI",
-    "logs": ", whose log_path says where each server writes its log",
-    "log": ", whose log_path says where each server writes its log",
 }
 
 

@@ -14,6 +14,7 @@ from pool_service.cli.command_groups import configuration, runtime
 from pool_service.cli.description_command import describe
 from pool_service.cli.events_command import events
 from pool_service.cli.exit_codes import EXIT_CODES, Group, config_failure
+from pool_service.cli.insight import logs
 from pool_service.cli.options import (
     EnsureOptions,
     HoldOptions,
@@ -356,6 +357,7 @@ def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None
 
 pool_service.add_command(describe)
 pool_service.add_command(events)
+pool_service.add_command(logs)
 
 
 @pool_service.command()

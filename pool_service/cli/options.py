@@ -25,6 +25,17 @@ class HoldOptions(EnsureOptions):
     holder: str
 
 
+class LogOptions(TypedDict):
+    """The options of a read log; see `PoolClient.logs`."""
+
+    generation: int | None
+    previous: bool
+    oldest: bool
+    cursor: str
+    lines: int | None
+    follow: bool
+
+
 class Utf8Text(click.ParamType[str]):
     """Text that is valid UTF-8, as gRPC requires; arguments may be any bytes."""
 

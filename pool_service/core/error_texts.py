@@ -7,6 +7,7 @@ from dataclasses import replace
 from pool_service.core.errors import (
     CrashLoop,
     Evicted,
+    LogNotFound,
     ModelNotOnDisk,
     ModelRejected,
     ModelTooLarge,
@@ -21,6 +22,7 @@ from pool_service.core.errors import (
     ShuttingDown,
     StartFailed,
     StartTimeout,
+    TooManyFollowers,
 )
 from pool_service.core.limits import Limits
 from pool_service.core.liveness import WORKING_SHARE
@@ -29,6 +31,9 @@ from pool_service.core.server import Server
 from pool_service.core.stall import StallWatch
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Settings
 from pool_service.core.units import size
+
+FOLLOWER_RETRY_S = 5.0
+"""The time after which a caller should try again if too many streams follow logs."""
 
 RETRY_WHEN_FULL_S = 5.0
 """The time after which a caller should try again if the pool is full: about that of a load."""
@@ -151,6 +156,30 @@ def detaching() -> ShuttingDown:
 def watch_ended() -> ShuttingDown:
     """Return the error for watchers when the service ends."""
     return ShuttingDown("the service is shutting down. Watch again when it is back.")
+
+
+def logs_ended() -> ShuttingDown:
+    """Return the error for those that follow a log when the service ends."""
+    return ShuttingDown("the service is shutting down. Follow the log again when it is back.")
+
+
+def log_not_found(model: str, kept: Sequence[int]) -> LogNotFound:
+    """Return the error for a log that is not there; kept: the generations whose logs are."""
+    if kept:
+        named = ", ".join(map(str, kept))
+        which = f"this log of {model!r} is not kept, but those of its generations {named} are"
+    else:
+        which = f"no log of {model!r} is kept: it has not been started, or its logs were removed"
+    return LogNotFound(f"{which}.", model=model)
+
+
+def too_many_followers(most: int) -> TooManyFollowers:
+    """Return the error for a stream that would follow a log beside `most` others."""
+    return TooManyFollowers(
+        f"{most} streams follow logs already, and there may be no more. End one of them, or read "
+        "the log without following it.",
+        retry_after=FOLLOWER_RETRY_S,
+    )
 
 
 def evicted(model: str) -> Evicted:

@@ -216,3 +216,18 @@ class RevisionCompacted(PoolError):
     oldest: int = field(kw_only=True)
     newest: int = field(kw_only=True)
     REASON = "REVISION_COMPACTED"
+
+
+@dataclass(eq=False)
+class LogNotFound(PoolError):
+    """No log of the model, or of the generation that was asked for, is kept."""
+
+    REASON = "LOG_NOT_FOUND"
+
+
+@dataclass(eq=False)
+class TooManyFollowers(PoolError):
+    """As many streams follow logs as may; retry_after: seconds."""
+
+    retry_after: float = field(kw_only=True)
+    REASON = "TOO_MANY_FOLLOWERS"

@@ -47,7 +47,7 @@ from pool_service.core.requests import Requests
 from pool_service.core.results import Totals
 from pool_service.core.sampler import Sampler
 from pool_service.core.scheduler import Scheduler
-from pool_service.core.server import Phase, Role, Server, ServerId
+from pool_service.core.server import LastRun, Phase, Role, Server, ServerId
 from pool_service.core.service_recovery import Recovery
 from pool_service.core.standby_policy import StandbyPolicy
 from pool_service.core.state import PoolState
@@ -282,6 +282,10 @@ class Machine:
     def describe(self, name: str, now: float) -> Description:
         """Return all that is known about a model. Raises ModelUnknown."""
         return self._describer.describe(name, now)
+
+    def known(self, model: str) -> Server | LastRun | None:
+        """Return the newest server of `model`, or its last run, or None."""
+        return self._state.known(model)
 
     def story(self, model: str) -> tuple[Decision, ...]:
         """Return the last decisions about a model, the oldest first."""

@@ -252,6 +252,15 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
             if is_holding:
                 self._audit.held(call, f"the hold has ended{holder}")
 
+    @streaming
+    async def TailLogs(
+        self, request: pb.TailLogsRequest, _context: Context
+    ) -> AsyncGenerator[pb.TailLogsResponse]:
+        query = validation.log_query(request)
+        async with aclosing(self._pool.logs.read(validation.model(request.model), query)) as parts:
+            async for part in parts:
+                yield self._wire.log(part)
+
     @unary
     async def ListModels(
         self, request: pb.ListModelsRequest, _context: Context

@@ -51,6 +51,8 @@ CODES: dict[type[errors.PoolError], int] = {
     errors.ShuttingDown: code_pb2.UNAVAILABLE,
     errors.Recovering: code_pb2.UNAVAILABLE,
     errors.RevisionCompacted: code_pb2.OUT_OF_RANGE,
+    errors.LogNotFound: code_pb2.NOT_FOUND,
+    errors.TooManyFollowers: code_pb2.RESOURCE_EXHAUSTED,
 }
 
 
@@ -124,6 +126,7 @@ def _(
 @_details.register(errors.ModelNotOnDisk)
 @_details.register(errors.ConfigInvalid)
 @_details.register(errors.Evicted)
+@_details.register(errors.LogNotFound)
 def _(error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Message]:
     return [_resource(error)] if error.model else []
 
@@ -154,6 +157,11 @@ def _(error: errors.PoolFull, _info: error_details_pb2.ErrorInfo) -> list[Messag
 @_details.register
 def _(error: errors.QueueFull, _info: error_details_pb2.ErrorInfo) -> list[Message]:
     return [_retry(error.retry_after), _quota("queue", error.message)]
+
+
+@_details.register
+def _(error: errors.TooManyFollowers, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_retry(error.retry_after), _quota("followers", error.message)]
 
 
 @_details.register(errors.ShuttingDown)

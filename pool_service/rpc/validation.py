@@ -4,16 +4,22 @@ Each function returns the field's value as the pool uses it, or raises InvalidFi
 """
 
 import base64
+import re
+from dataclasses import astuple
 
 from pool_service.core.errors import InvalidField
 from pool_service.core.names import holder_flaw, model_flaw, runtime_model_flaw
 from pool_service.core.results import Every
 from pool_service.core.server import ServerId
+from pool_service.core.server_logs import LogPosition, LogQuery, Whence
 from pool_service.core.types import FOREVER, MAX_DURATION_S
 from pool_service.v1 import pool_service_pb2 as pb
 
 DEFAULT_PAGE_SIZE = 100
 LARGEST_PAGE_SIZE = 1000
+DEFAULT_LOG_LINES = 100
+MAX_CURSOR_NUMBER = 2**64 - 1
+_CURSOR = re.compile(r"(?:(?:0|[1-9][0-9]{0,19})\.){3}[01]\.[01]")
 
 
 def model(value: str, field_name: str = "model") -> str:
@@ -121,6 +127,46 @@ def after_revision(request: pb.WatchRequest) -> int | None:
 def pinned(request: pb.PinRequest) -> bool | None:
     """Return whether the model is to be pinned; None: as the configuration says."""
     return request.pinned if request.HasField("pinned") else None
+
+
+def log_query(request: pb.TailLogsRequest) -> LogQuery:
+    """Return what a caller wants to read of the logs of a model."""
+    which = request.WhichOneof("begin")
+    begin: int | Whence | LogPosition
+    match which:
+        case None:
+            begin = Whence.NEWEST
+        case "generation":
+            begin = request.generation
+        case "previous" if request.previous:
+            begin = Whence.PREVIOUS
+        case "oldest" if request.oldest:
+            begin = Whence.OLDEST
+        case "cursor":
+            begin = log_position(request.cursor)
+        case _:
+            raise _invalid("begin", f"cannot be {which} = false: leave it out")
+    if which in {"oldest", "cursor"}:
+        if request.HasField("lines"):
+            raise _invalid("lines", f"cannot go with {which}, with which all lines are sent")
+        return LogQuery(begin, None, request.follow)
+    lines = request.lines if request.HasField("lines") else DEFAULT_LOG_LINES
+    return LogQuery(begin, lines, request.follow)
+
+
+def log_position(cursor: str) -> LogPosition:
+    """Return the position that a cursor stands for."""
+    if not _CURSOR.fullmatch(cursor):
+        raise _invalid("cursor", "is not one that this call returned")
+    generation, file_id, offset, is_ended, is_alone = map(int, cursor.split("."))
+    if max(generation, file_id, offset) > MAX_CURSOR_NUMBER:
+        raise _invalid("cursor", "is not one that this call returned")
+    return LogPosition(generation, file_id, offset, bool(is_ended), bool(is_alone))
+
+
+def log_cursor(position: LogPosition) -> str:
+    """Return the cursor that stands for a position."""
+    return ".".join(str(int(number)) for number in astuple(position))
 
 
 def _invalid(field_name: str, what: str) -> InvalidField:

@@ -8,8 +8,10 @@ from pool_service.change_history import Change
 from pool_service.core.catalogue import Entry
 from pool_service.core.results import Ensured, Reloaded, Removed, Totals
 from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
+from pool_service.core.server_logs import LogEnd, LogPart
 from pool_service.core.types import FOREVER, EstimateSource
 from pool_service.ports import Clock
+from pool_service.rpc.validation import log_cursor
 from pool_service.v1 import pool_service_pb2 as pb
 
 K = TypeVar("K")
@@ -132,6 +134,19 @@ class Wire:
         if change.removed:
             return pb.WatchResponse(revision=change.revision, removed=server)
         return pb.WatchResponse(revision=change.revision, server=server)
+
+    def log(self, part: LogPart | LogEnd) -> pb.TailLogsResponse:
+        """Return some lines of a log, or the end of its process."""
+        generation, cursor = part.position.generation, log_cursor(part.position)
+        if isinstance(part, LogPart):
+            return pb.TailLogsResponse(
+                generation=generation,
+                lines=map(sendable, part.lines),
+                missed_bytes=part.missed_bytes,
+                cursor=cursor,
+            )
+        end = None if part.exit is None else self.exit(part.exit)
+        return pb.TailLogsResponse(generation=generation, ended=True, exit=end, cursor=cursor)
 
     def removed(self, removed: Removed) -> pb.EvictedServer:
         """Return the message of a server that an eviction removed."""

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.adapters.logs.logs import ONLY_PROBES, TAIL_BYTES, last_lines, without_probes
+from pool_service.adapters.logs.log_text import ONLY_PROBES, without_probes
+from pool_service.adapters.logs.logs import TAIL_BYTES, last_lines
 
 PATHS = ("/health", "/metrics", "")
 POLL = 'INFO:     127.0.0.1:40000 - "GET /health HTTP/1.1" 200 OK'

@@ -173,7 +173,7 @@ def test_the_global_address_goes_before_the_environments(run: Run, service: Scri
     [
         ("ps", "Here it is `pool-service list`."),
         ("stop", "Here it is `pool-service evict`."),
-        ("logs", "Here it is `pool-service list --json`, whose log_path says where"),
+        ("log", "Here it is `pool-service logs`."),
         ("rm", "Here it is `pool-service evict`, which keeps the model's files"),
         ("ensrue", "Did you mean `pool-service ensure`?"),
     ],

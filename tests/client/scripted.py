@@ -171,6 +171,11 @@ class Script(PoolServiceServicer):
     ) -> Iterator[pb.HoldResponse]:
         yield from self._stream("Hold", pb.HoldResponse, request, context)
 
+    def TailLogs(  # noqa: N802
+        self, request: pb.TailLogsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.TailLogsResponse]:
+        yield from self._stream("TailLogs", pb.TailLogsResponse, request, context)
+
     def ListModels(  # noqa: N802
         self, request: pb.ListModelsRequest, context: grpc.ServicerContext
     ) -> pb.ListModelsResponse:

@@ -34,6 +34,8 @@ VOLATILE: tuple[tuple[str, str], ...] = (
     (r'[^\s"]*/logs/', "STATE/logs/"),
     # The service begins to count at the time of day.
     (r'("revision": "|\brevision )\d+', r"\1REVISION"),
+    # A cursor has the inode of a log.
+    (r'("cursor": )"[\d.]+"', r"\1CURSOR"),
     # What a server took of memory; on the wire only once it was looked at.
     (r',\n *"(footprint|peak)_bytes": "\d+"', ""),
     (r'("(footprint|peak)_bytes": )\d+', r"\1BYTES"),

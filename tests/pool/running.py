@@ -121,6 +121,7 @@ def ports(world: World) -> Ports:
         memory=world,
         records=world.records,
         events=world.events,
+        logs=world.logs,
     )
 
 

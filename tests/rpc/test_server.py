@@ -164,6 +164,7 @@ async def test_reflection_resolves_the_file_and_all_that_it_imports() -> None:
             "List",
             "Watch",
             "Hold",
+            "TailLogs",
             "ListModels",
             "Pull",
             "Forget",

@@ -40,6 +40,7 @@ const (
 	PoolService_List_FullMethodName       = "/pool_service.v1.PoolService/List"
 	PoolService_Watch_FullMethodName      = "/pool_service.v1.PoolService/Watch"
 	PoolService_Hold_FullMethodName       = "/pool_service.v1.PoolService/Hold"
+	PoolService_TailLogs_FullMethodName   = "/pool_service.v1.PoolService/TailLogs"
 	PoolService_ListModels_FullMethodName = "/pool_service.v1.PoolService/ListModels"
 	PoolService_Pull_FullMethodName       = "/pool_service.v1.PoolService/Pull"
 	PoolService_Forget_FullMethodName     = "/pool_service.v1.PoolService/Forget"
@@ -139,6 +140,30 @@ type PoolServiceClient interface {
 	// after an eviction by force, SHUTTING_DOWN, and INVALID_HOLDER
 	// (INVALID_ARGUMENT).
 	Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HoldResponse], error)
+	// TailLogs streams the lines that the servers of a model have written, oldest first.
+	//
+	// Without follow the stream ends when all lines are sent. With follow it goes on
+	// with new lines, and with the next process of the model, until the caller ends it.
+	// The end of each process is sent after its last line. The service keeps nothing for
+	// a slow reader: it falls behind, and is sent how many bytes it missed if they are
+	// removed meanwhile. A call with the cursor of the last response goes on where a
+	// broken stream ended, also at the next service, without a line lost or sent twice.
+	//
+	// Lines are safe to show in a terminal: escape sequences are left out, and other
+	// control characters and bytes that are no UTF-8 are replaced. Of a line that was
+	// overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
+	// sent as several. The answers to the health checks of the service are left out. An
+	// incomplete last line is sent at the end of a stream without follow, and again, as
+	// a whole, after the cursor. Lines may contain prompts.
+	//
+	// TailLogs does not count as a use of a server, and starts none. With follow, a model
+	// that has a server but no log yet is waited for.
+	//
+	// Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
+	// (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
+	// the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
+	// already); SHUTTING_DOWN (UNAVAILABLE).
+	TailLogs(ctx context.Context, in *TailLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailLogsResponse], error)
 	// ListModels returns the models of the catalogue in their order, a page at a time,
 	// each with the memory that it is expected to need and whether its weights are on
 	// this machine. With found, it also returns models that are not listed.
@@ -287,6 +312,25 @@ func (c *poolServiceClient) Hold(ctx context.Context, in *HoldRequest, opts ...g
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PoolService_HoldClient = grpc.ServerStreamingClient[HoldResponse]
 
+func (c *poolServiceClient) TailLogs(ctx context.Context, in *TailLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailLogsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PoolService_ServiceDesc.Streams[2], PoolService_TailLogs_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TailLogsRequest, TailLogsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PoolService_TailLogsClient = grpc.ServerStreamingClient[TailLogsResponse]
+
 func (c *poolServiceClient) ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListModelsResponse)
@@ -299,7 +343,7 @@ func (c *poolServiceClient) ListModels(ctx context.Context, in *ListModelsReques
 
 func (c *poolServiceClient) Pull(ctx context.Context, in *PullRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PullResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &PoolService_ServiceDesc.Streams[2], PoolService_Pull_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &PoolService_ServiceDesc.Streams[3], PoolService_Pull_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -447,6 +491,30 @@ type PoolServiceServer interface {
 	// after an eviction by force, SHUTTING_DOWN, and INVALID_HOLDER
 	// (INVALID_ARGUMENT).
 	Hold(*HoldRequest, grpc.ServerStreamingServer[HoldResponse]) error
+	// TailLogs streams the lines that the servers of a model have written, oldest first.
+	//
+	// Without follow the stream ends when all lines are sent. With follow it goes on
+	// with new lines, and with the next process of the model, until the caller ends it.
+	// The end of each process is sent after its last line. The service keeps nothing for
+	// a slow reader: it falls behind, and is sent how many bytes it missed if they are
+	// removed meanwhile. A call with the cursor of the last response goes on where a
+	// broken stream ended, also at the next service, without a line lost or sent twice.
+	//
+	// Lines are safe to show in a terminal: escape sequences are left out, and other
+	// control characters and bytes that are no UTF-8 are replaced. Of a line that was
+	// overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
+	// sent as several. The answers to the health checks of the service are left out. An
+	// incomplete last line is sent at the end of a stream without follow, and again, as
+	// a whole, after the cursor. Lines may contain prompts.
+	//
+	// TailLogs does not count as a use of a server, and starts none. With follow, a model
+	// that has a server but no log yet is waited for.
+	//
+	// Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
+	// (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
+	// the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
+	// already); SHUTTING_DOWN (UNAVAILABLE).
+	TailLogs(*TailLogsRequest, grpc.ServerStreamingServer[TailLogsResponse]) error
 	// ListModels returns the models of the catalogue in their order, a page at a time,
 	// each with the memory that it is expected to need and whether its weights are on
 	// this machine. With found, it also returns models that are not listed.
@@ -541,6 +609,9 @@ func (UnimplementedPoolServiceServer) Watch(*WatchRequest, grpc.ServerStreamingS
 }
 func (UnimplementedPoolServiceServer) Hold(*HoldRequest, grpc.ServerStreamingServer[HoldResponse]) error {
 	return status.Error(codes.Unimplemented, "method Hold not implemented")
+}
+func (UnimplementedPoolServiceServer) TailLogs(*TailLogsRequest, grpc.ServerStreamingServer[TailLogsResponse]) error {
+	return status.Error(codes.Unimplemented, "method TailLogs not implemented")
 }
 func (UnimplementedPoolServiceServer) ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
@@ -656,6 +727,17 @@ func _PoolService_Hold_Handler(srv interface{}, stream grpc.ServerStream) error 
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PoolService_HoldServer = grpc.ServerStreamingServer[HoldResponse]
+
+func _PoolService_TailLogs_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TailLogsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PoolServiceServer).TailLogs(m, &grpc.GenericServerStream[TailLogsRequest, TailLogsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PoolService_TailLogsServer = grpc.ServerStreamingServer[TailLogsResponse]
 
 func _PoolService_ListModels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListModelsRequest)
@@ -807,6 +889,11 @@ var PoolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Hold",
 			Handler:       _PoolService_Hold_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "TailLogs",
+			Handler:       _PoolService_TailLogs_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -21,6 +21,7 @@ T = TypeVar("T")
 Tell = Callable[[Json], None]
 
 MODEL = ("runtime_model", "keep_alive", "download")
+LOG = ("generation", "previous", "oldest", "cursor", "lines", "follow")
 MANY_CALLERS = 256
 """Threads, of which most wait."""
 
@@ -141,6 +142,13 @@ class Runner:
         watch = self._client(command).stream("watch", command.get("after_revision"))
         async for event in self._until_given_up(command, watch):
             tell(said.event(event))
+        return {}
+
+    async def _op_logs(self, command: Json, tell: Tell) -> Json:
+        options = told(command, *LOG)
+        logs = self._client(command).stream("logs", command["model"], **options)
+        async for part in self._until_given_up(command, logs):
+            tell(said.log_part(part))
         return {}
 
     async def _op_pull(self, command: Json, tell: Tell) -> Json:

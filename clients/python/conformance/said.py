@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 from pool_service_client import (
     Event,
     InternalError,
+    LogEnd,
+    LogLines,
     PoolError,
     ServerChanged,
     ServerRemoved,
@@ -46,6 +48,11 @@ def event(one: Event) -> Json:
     """Of a watch."""
     kind = _EVENTS.get(type(one), "synced")
     return {"kind": kind, "revision": one.revision, "server": value(getattr(one, "server", None))}
+
+
+def log_part(one: LogLines | LogEnd) -> Json:
+    """Of a log that is read."""
+    return {"kind": "lines" if isinstance(one, LogLines) else "ended", **value(one)}
 
 
 def error(failure: PoolError) -> Json:

@@ -13,7 +13,7 @@ from pool_service_client.aio_streams import AsyncHold, AsyncStream, AsyncWatch, 
 from pool_service_client.convert import KeepAlive
 from pool_service_client.convert_description import description
 from pool_service_client.description import Description
-from pool_service_client.following import Following
+from pool_service_client.following import Following, Reading
 from pool_service_client.holding import Holding, Pulling
 from pool_service_client.paging import Paging
 from pool_service_client.retry import Attempts, RetryPolicy
@@ -21,6 +21,8 @@ from pool_service_client.status import Peer, error_of
 from pool_service_client.types import (
     EnsureResult,
     EvictedServer,
+    LogEnd,
+    LogLines,
     Model,
     Page,
     Pinned,
@@ -176,6 +178,29 @@ class AsyncPoolClient:
     def watch(self, after_revision: int | None = None) -> "AsyncWatch":
         """See PoolClient.watch."""
         return AsyncWatch(self._stub.Watch, Following(self._retry, after_revision), self._peer)
+
+    def logs(
+        self,
+        model: str,
+        *,
+        generation: int | None = None,
+        previous: bool = False,
+        oldest: bool = False,
+        cursor: str = "",
+        lines: int | None = None,
+        follow: bool = False,
+    ) -> "AsyncStream[pb.TailLogsRequest, pb.TailLogsResponse, LogLines | LogEnd]":
+        """See PoolClient.logs."""
+        request = convert.log_request(
+            model,
+            generation,
+            previous=previous,
+            oldest=oldest,
+            cursor=cursor,
+            lines=lines,
+            follow=follow,
+        )
+        return AsyncStream(self._stub.TailLogs, Reading(request, self._retry), self._peer)
 
     async def models(
         self,

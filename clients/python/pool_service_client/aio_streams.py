@@ -82,7 +82,7 @@ class AsyncStream(AsyncIterator[V], Generic[Q, R, V]):
             if response is not grpc.aio.EOF:
                 self._values.extend(self._follower.receive(cast("R", response)))
                 return
-            self._closed = self._closed or self._follower.FINITE
+            self._closed = self._closed or self._follower.is_finite
             error = stream_ended_error()
         self._call = None
         if not self._closed:

@@ -15,6 +15,8 @@ from pool_service_client.types import (
     Exit,
     ExitCause,
     Expectation,
+    LogEnd,
+    LogLines,
     Model,
     Page,
     Pinned,
@@ -156,6 +158,43 @@ def progress(response: pb.PullResponse) -> Progress:
 
 def pinned(response: pb.PinResponse) -> Pinned:
     return Pinned(response.pinned, response.changed, response.configured)
+
+
+def log_request(
+    model: str,
+    generation: int | None,
+    *,
+    previous: bool,
+    oldest: bool,
+    cursor: str,
+    lines: int | None,
+    follow: bool,
+) -> pb.TailLogsRequest:
+    """Return the request. Raises ValueError if it would begin in two places, or is out of range."""
+    begins = {
+        "generation": generation,
+        "previous": previous or None,
+        "oldest": oldest or None,
+        "cursor": cursor or None,
+    }
+    given = {name: value for name, value in begins.items() if value is not None}
+    if len(given) > 1:
+        raise ValueError(f"only one of these can be given: {', '.join(given)}")
+    request = pb.TailLogsRequest(model=model, lines=lines, follow=follow)
+    for name, value in given.items():
+        setattr(request, name, value)
+    return request
+
+
+def log_part(response: pb.TailLogsResponse) -> tuple[LogLines | LogEnd, ...]:
+    """Return the lines of a message, and the end of the process if it tells that."""
+    generation, cursor = response.generation, response.cursor
+    lines = LogLines(generation, tuple(response.lines), response.missed_bytes, cursor)
+    found: list[LogLines | LogEnd] = [lines] if lines.lines or lines.missed_bytes else []
+    if response.ended:
+        end = exit_of(response.exit) if response.HasField("exit") else None
+        found.append(LogEnd(generation, end, cursor))
+    return tuple(found)
 
 
 def reloaded(response: pb.ReloadResponse) -> Reloaded:

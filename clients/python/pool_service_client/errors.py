@@ -21,6 +21,8 @@ PoolError                   the base class, and any error that this package does
 ├── ShuttingDown            try again: the service ends, and another one may start
 ├── Recovering              try again: the service has just started
 ├── RevisionCompacted       watch again without a revision
+├── LogNotFound             start the model first, or ask for another generation
+├── TooManyFollowers        try again: as many streams follow logs as may
 ├── InternalError           report the bug, with `request_id`
 ├── PoolUnavailable         start the service, or correct its address
 ├── DeadlineExceeded        allow more time: your timeout is over
@@ -152,6 +154,14 @@ class Recovering(PoolError):
 
 class RevisionCompacted(PoolError):
     """The service's history does not reach the revision asked for."""
+
+
+class LogNotFound(PoolError):
+    """No such log is kept."""
+
+
+class TooManyFollowers(PoolError):
+    """As many streams follow logs as may."""
 
 
 class InternalError(PoolError):

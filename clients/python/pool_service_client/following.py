@@ -8,7 +8,15 @@ from typing import ClassVar, Protocol, TypeVar
 from pool_service_client import convert
 from pool_service_client.errors import PoolError, RevisionCompacted
 from pool_service_client.retry import Attempts, RetryPolicy
-from pool_service_client.types import Event, Server, ServerChanged, ServerRemoved, Synced
+from pool_service_client.types import (
+    Event,
+    LogEnd,
+    LogLines,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    Synced,
+)
 from pool_service_client.v1 import pool_service_pb2 as pb
 
 Q_co = TypeVar("Q_co", covariant=True)
@@ -19,8 +27,9 @@ V_co = TypeVar("V_co", covariant=True)
 class Follower(Protocol[Q_co, R_contra, V_co]):
     """The state of a call over all its streams: each break is followed by another stream."""
 
-    FINITE: ClassVar[bool]
-    """Whether the stream may end without an error."""
+    @property
+    def is_finite(self) -> bool:
+        """Whether the stream may end without an error."""
 
     def request(self) -> Q_co:
         """Return the request that opens the next stream."""
@@ -44,7 +53,7 @@ class Following:
        RevisionCompacted.
     """
 
-    FINITE: ClassVar[bool] = False
+    is_finite: ClassVar[bool] = False
     policy: RetryPolicy
     after_revision: int | None = None
     clock: Callable[[], float] = time.monotonic
@@ -100,6 +109,44 @@ class Following:
 
     def _can_begin_again(self) -> bool:
         return self.after_revision is None and self.revision is not None
+
+
+@dataclass(slots=True)
+class Reading:
+    """The state of a read log: the request, which a cursor resumes."""
+
+    asked: pb.TailLogsRequest
+    policy: RetryPolicy
+    clock: Callable[[], float] = time.monotonic
+    _attempts: Attempts = field(init=False)
+    _opened: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self._attempts = Attempts(self.policy, clock=self.clock)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the stream may end without an error."""
+        return not self.asked.follow
+
+    def request(self) -> pb.TailLogsRequest:
+        """Return the request that opens the next stream."""
+        self._opened = self.clock()
+        return self.asked
+
+    def receive(self, response: pb.TailLogsResponse) -> tuple[LogLines | LogEnd, ...]:
+        """Return the lines of a message of the stream."""
+        self._attempts.succeeded()
+        self.asked = pb.TailLogsRequest(
+            model=self.asked.model, cursor=response.cursor, follow=self.asked.follow
+        )
+        return convert.log_part(response)
+
+    def failed(self, error: PoolError) -> float:
+        """Return the seconds until the next stream is to be opened; raise a final error."""
+        if self.asked.follow and self.clock() - self._opened > self.policy.patience:
+            self._attempts.succeeded(since=self._opened)
+        return self._attempts.failed(error)
 
 
 def _key(server: Server) -> tuple[str, int]:

@@ -32,7 +32,7 @@ class Holding:
     started again for ever.
     """
 
-    FINITE: ClassVar[bool] = False
+    is_finite: ClassVar[bool] = False
     asked: pb.HoldRequest
     policy: RetryPolicy
     clock: Callable[[], float] = time.monotonic
@@ -73,7 +73,7 @@ class Holding:
 class Pulling:
     """The state of a download. Progress resets the count of failures, as fetched bytes are kept."""
 
-    FINITE: ClassVar[bool] = True
+    is_finite: ClassVar[bool] = True
     asked: pb.PullRequest
     policy: RetryPolicy
     clock: Callable[[], float] = time.monotonic

@@ -29,6 +29,7 @@ from pool_service_client.errors import (
     FetchFailed,
     InternalError,
     InvalidRequest,
+    LogNotFound,
     ModelNotOnDisk,
     ModelRejected,
     ModelTooLarge,
@@ -45,6 +46,7 @@ from pool_service_client.errors import (
     ShuttingDown,
     StartFailed,
     StartTimeout,
+    TooManyFollowers,
     Violation,
 )
 
@@ -70,6 +72,8 @@ _BY_REASON: Mapping[str, type[PoolError]] = {
     "SHUTTING_DOWN": ShuttingDown,
     "RECOVERING": Recovering,
     "REVISION_COMPACTED": RevisionCompacted,
+    "LOG_NOT_FOUND": LogNotFound,
+    "TOO_MANY_FOLLOWERS": TooManyFollowers,
     "INTERNAL": InternalError,
 }
 

@@ -102,7 +102,7 @@ class Stream(Closeable, Iterator[V], Generic[Q, R, V]):
             return self._call
 
     def _end(self) -> float:
-        if self._follower.FINITE:
+        if self._follower.is_finite:
             self._closed.set()
             return 0.0
         return self._resume(stream_ended_error())

@@ -11,7 +11,7 @@ from pool_service_client import connect, convert
 from pool_service_client.convert import KeepAlive
 from pool_service_client.convert_description import description
 from pool_service_client.description import Description
-from pool_service_client.following import Following
+from pool_service_client.following import Following, Reading
 from pool_service_client.holding import Holding, Pulling
 from pool_service_client.paging import Paging
 from pool_service_client.retry import Attempts, RetryPolicy
@@ -20,6 +20,8 @@ from pool_service_client.streams import Hold, Stream, Watch, call_error
 from pool_service_client.types import (
     EnsureResult,
     EvictedServer,
+    LogEnd,
+    LogLines,
     Model,
     Page,
     Pinned,
@@ -201,6 +203,47 @@ class PoolClient:
             after_revision: yield only the changes after this revision.
         """
         return Watch(self._stub.Watch, Following(self._retry, after_revision), self._peer)
+
+    def logs(
+        self,
+        model: str,
+        *,
+        generation: int | None = None,
+        previous: bool = False,
+        oldest: bool = False,
+        cursor: str = "",
+        lines: int | None = None,
+        follow: bool = False,
+    ) -> "Stream[pb.TailLogsRequest, pb.TailLogsResponse, LogLines | LogEnd]":
+        """Return an iterator over what the model's servers have written, and the ends of processes.
+
+        It begins with the newest process, unless you say otherwise, and survives restarts of the
+        service. Reading a log is no use of a server. `close`, from any thread, ends the iteration.
+
+        Args:
+            model: a model or an alias.
+            generation: begin with the process of this generation.
+            previous: begin with the process before the newest one.
+            oldest: begin with the oldest process whose log is kept, and go on to the newest.
+            cursor: go on after the value that had this cursor.
+            lines: how many of the last lines of the first process; None: 100. With `oldest` and
+                `cursor` every line comes, and this is not valid.
+            follow: go on with new lines and new processes, without end.
+
+        Raises:
+            LogNotFound: no such log is kept (when you iterate).
+            ValueError: the iteration would begin in two places.
+        """
+        request = convert.log_request(
+            model,
+            generation,
+            previous=previous,
+            oldest=oldest,
+            cursor=cursor,
+            lines=lines,
+            follow=follow,
+        )
+        return Stream(self._stub.TailLogs, Reading(request, self._retry), self._peer)
 
     def models(self, *, found: bool = False, timeout: float | None = None) -> Iterator[Model]:
         """Yield the models of the service's configuration, ordered by name.

@@ -87,6 +87,35 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLines:
+    """Lines that the process of one generation has written, oldest first, safe to show.
+
+    Attributes:
+        missed_bytes: bytes before these lines that were removed before they could be read.
+        cursor: reads on after these lines.
+    """
+
+    generation: int
+    lines: tuple[str, ...]
+    missed_bytes: int
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """The end of the process of one generation, after its last line.
+
+    Attributes:
+        exit: how it ended; None: not known.
+        cursor: reads on with the next generation.
+    """
+
+    generation: int
+    exit: Exit | None
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
 class PromptCache:
     """The computed prompts that a server keeps for the next server of its model.
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 use crate::client::{BoxFuture, Client};
 use crate::error::Error;
 use crate::hold::Hold;
+use crate::logs::Logs;
 use crate::pages::{Pages, Paging};
 use crate::pull::Pull;
 use crate::types::{Ensured, EvictedServer, KeepAlive, Model, Pinned, Reloaded, Server};
 use crate::v1;
+use crate::v1::tail_logs_request::Begin;
 
 /// A call that starts a model's server if there is none; see [`Client::ensure`].
 #[derive(Clone, Debug)]
@@ -347,6 +349,64 @@ impl PullCall {
     /// The progress of the download, until all files are there. It begins when it is first polled.
     pub fn stream(self) -> Pull {
         Pull::new(self.client, self.request)
+    }
+}
+
+/// The options of a read log; see [`Client::logs`]. Of those that say where to begin, the last one
+/// counts.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is asked before its stream is polled"]
+pub struct LogsCall {
+    client: Client,
+    request: v1::TailLogsRequest,
+}
+
+impl LogsCall {
+    pub(crate) fn new(client: Client, model: String) -> Self {
+        Self { client, request: v1::TailLogsRequest { model, ..Default::default() } }
+    }
+
+    /// Begin with the process of this generation.
+    pub fn generation(mut self, generation: u64) -> Self {
+        self.request.begin = Some(Begin::Generation(generation));
+        self
+    }
+
+    /// Begin with the process before the newest one.
+    pub fn previous(mut self) -> Self {
+        self.request.begin = Some(Begin::Previous(true));
+        self
+    }
+
+    /// Begin with the oldest process whose log is kept, and go on to the newest, with every line.
+    /// It is not valid together with `lines`.
+    pub fn oldest(mut self) -> Self {
+        self.request.begin = Some(Begin::Oldest(true));
+        self
+    }
+
+    /// Go on after the part that had this cursor, with every line. It is not valid together with
+    /// `lines`.
+    pub fn cursor(mut self, cursor: impl Into<String>) -> Self {
+        self.request.begin = Some(Begin::Cursor(cursor.into()));
+        self
+    }
+
+    /// How many of the last lines of the first process are read; 100 unless you say.
+    pub fn lines(mut self, lines: u32) -> Self {
+        self.request.lines = Some(lines);
+        self
+    }
+
+    /// Go on with new lines and new processes, without end.
+    pub fn follow(mut self) -> Self {
+        self.request.follow = true;
+        self
+    }
+
+    /// The lines and the ends of processes. It begins when it is first polled.
+    pub fn stream(self) -> Logs {
+        Logs::new(self.client, self.request)
     }
 }
 

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::address::{self, ADDRESS_VARIABLE};
 use crate::calls::{
-    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PinCall, PullCall,
+    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, LogsCall, ModelsCall, PinCall, PullCall,
     ReloadCall,
 };
 use crate::error::Error;
@@ -109,6 +109,12 @@ impl Client {
     /// Every change after a revision, such as that of a page or of another watch.
     pub fn watch_after(&self, revision: u64) -> Watch {
         Watch::new(self.clone(), Some(revision))
+    }
+
+    /// What the servers of the model have written, from the newest process on unless you say
+    /// otherwise. Reading a log is no use of a server.
+    pub fn logs(&self, model: impl Into<String>) -> LogsCall {
+        LogsCall::new(self.clone(), model.into())
     }
 
     /// The models that the service's configuration lists, ordered by model.

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use prost_types::Timestamp;
 
 use crate::types::{
-    Ensured, Event, EvictedServer, Exit, KeepAlive, Model, Page, Pinned, Progress, PromptCache,
+    Ensured, Event, EvictedServer, Exit, KeepAlive, LogPart, Model, Page, Pinned, Progress,
+    PromptCache,
     Reloaded, Server, Totals,
 };
 use crate::v1;
@@ -181,6 +182,19 @@ impl From<v1::PinResponse> for Pinned {
     fn from(response: v1::PinResponse) -> Self {
         Self { pinned: response.pinned, changed: response.changed, configured: response.configured }
     }
+}
+
+/// The lines of a message, and the end of the process if it tells that.
+pub(crate) fn log_parts(response: v1::TailLogsResponse) -> Vec<LogPart> {
+    let v1::TailLogsResponse { generation, lines, missed_bytes, ended, exit, cursor } = response;
+    let mut parts = Vec::new();
+    if !lines.is_empty() || missed_bytes > 0 {
+        parts.push(LogPart::Lines { generation, lines, missed_bytes, cursor: cursor.clone() });
+    }
+    if ended {
+        parts.push(LogPart::Ended { generation, exit: exit.map(Exit::from), cursor });
+    }
+    parts
 }
 
 impl From<v1::ReloadResponse> for Reloaded {

@@ -55,6 +55,10 @@ pub enum Reason {
     Recovering,
     /// Begin the watch again, without a revision: the history does not reach back to this one.
     RevisionCompacted,
+    /// Start the model first, or ask for another generation: no such log is kept.
+    LogNotFound,
+    /// Retry: as many streams follow logs as may.
+    TooManyFollowers,
     /// Report it, with [`Error::request_id`]: it is a bug of the service.
     Internal,
     /// The service cannot be reached, the connection to it broke, or it dropped the call.
@@ -90,6 +94,8 @@ impl Reason {
             "SHUTTING_DOWN" => Self::ShuttingDown,
             "RECOVERING" => Self::Recovering,
             "REVISION_COMPACTED" => Self::RevisionCompacted,
+            "LOG_NOT_FOUND" => Self::LogNotFound,
+            "TOO_MANY_FOLLOWERS" => Self::TooManyFollowers,
             "INTERNAL" => Self::Internal,
             invalid if invalid.starts_with("INVALID_") => Self::InvalidRequest,
             _ => Self::Other,

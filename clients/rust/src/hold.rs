@@ -251,7 +251,10 @@ impl Follower for Holding {
     type Request = v1::HoldRequest;
     type Response = v1::HoldResponse;
     type Value = Server;
-    const FINITE: bool = false;
+
+    fn finite(&self) -> bool {
+        false
+    }
 
     fn request(&mut self) -> v1::HoldRequest {
         self.alive = None;

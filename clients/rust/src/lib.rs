@@ -7,6 +7,7 @@ mod client;
 mod convert;
 mod error;
 mod hold;
+mod logs;
 mod open_enum;
 mod pages;
 mod pull;
@@ -18,18 +19,20 @@ mod watch;
 
 pub use address::{ADDRESS_VARIABLE, DEFAULT_ADDRESS};
 pub use calls::{
-    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, ModelsCall, PinCall, PullCall,
+    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, LogsCall, ModelsCall, PinCall, PullCall,
     ReloadCall,
 };
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, Reason, Violation};
 pub use hold::{Hold, Ready, States};
+pub use logs::Logs;
 pub use pages::Pages;
 pub use pull::Pull;
 pub use retry::RetryPolicy;
 pub use tonic::Code;
 pub use types::{
-    Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, KeepAlive, Model, Page, Pinned,
+    Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, KeepAlive, LogPart, Model, Page,
+    Pinned,
     Progress, PromptCache, Reloaded, Server, ServerRole, ServerState, Totals,
 };
 pub use watch::Watch;

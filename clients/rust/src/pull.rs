@@ -50,7 +50,10 @@ impl Follower for Pulling {
     type Request = v1::PullRequest;
     type Response = v1::PullResponse;
     type Value = Progress;
-    const FINITE: bool = true;
+
+    fn finite(&self) -> bool {
+        true
+    }
 
     fn request(&mut self) -> v1::PullRequest {
         self.asked.clone()

@@ -22,7 +22,7 @@ pub(crate) trait Follower: Unpin {
     type Response: Send + 'static;
     type Value: Unpin;
     /// Whether its stream may end without an error.
-    const FINITE: bool;
+    fn finite(&self) -> bool;
 
     /// The request of the next stream.
     fn request(&mut self) -> Self::Request;
@@ -77,7 +77,7 @@ impl<F: Follower> Resuming<F> {
             }),
             State::Open(stream) => match ready!(Pin::new(stream).poll_next(context)) {
                 Some(message) => message.map(|it| self.values.extend(self.follower.receive(it))),
-                None if F::FINITE => {
+                None if self.follower.finite() => {
                     self.state = State::Over;
                     Ok(())
                 }

@@ -329,6 +329,34 @@ pub struct Pinned {
     pub configured: bool,
 }
 
+/// Some lines of one process, or its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogPart {
+    /// Lines that the process has written.
+    #[non_exhaustive]
+    Lines {
+        /// The generation of the process.
+        generation: u64,
+        /// The lines, oldest first, safe to show in a terminal.
+        lines: Vec<String>,
+        /// Bytes before these lines that were removed before they could be read.
+        missed_bytes: u64,
+        /// Resumes after these lines.
+        cursor: String,
+    },
+    /// The process has ended, and its last line was read.
+    #[non_exhaustive]
+    Ended {
+        /// The generation of the process.
+        generation: u64,
+        /// How it ended, if that is known.
+        exit: Option<Exit>,
+        /// Resumes with the next generation.
+        cursor: String,
+    },
+}
+
 /// The changes of a reload, as names of models that have a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

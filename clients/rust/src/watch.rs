@@ -102,7 +102,10 @@ impl Follower for Following {
     type Request = v1::WatchRequest;
     type Response = v1::WatchResponse;
     type Value = Event;
-    const FINITE: bool = false;
+
+    fn finite(&self) -> bool {
+        false
+    }
 
     fn request(&mut self) -> v1::WatchRequest {
         self.opened = Instant::now();

@@ -31,6 +31,12 @@ interface Command {
   readonly parallel?: number | null;
   readonly after?: number | null;
   readonly after_revision?: number | null;
+  readonly generation?: number | null;
+  readonly previous?: boolean | null;
+  readonly oldest?: boolean | null;
+  readonly cursor?: string | null;
+  readonly lines?: number | null;
+  readonly follow?: boolean | null;
 }
 
 /** What an operation gets: its command, its signal, and where its events go. */
@@ -127,6 +133,7 @@ export class Commands {
         await all(this.#pool(command).models({ found: command.found ?? false, signal })),
       ),
     }),
+    logs: (running) => this.#logs(running),
     pull: (running) => this.#pull(running),
     forget: async ({ command, signal }) => ({
       runtime_model: await this.#pool(command).forget(command.model, { signal }),
@@ -187,6 +194,20 @@ export class Commands {
     const hold = this.#pool(command).hold(command.model, options);
     this.#holds.set(command.id, hold);
     for await (const server of hold) event({ server: wire(server) });
+    return {};
+  }
+
+  async #logs({ command, signal, event }: Running): Promise<unknown> {
+    const options = {
+      generation: command.generation ?? undefined,
+      previous: command.previous ?? undefined,
+      oldest: command.oldest ?? undefined,
+      cursor: command.cursor ?? undefined,
+      lines: command.lines ?? undefined,
+      follow: command.follow ?? undefined,
+      signal,
+    };
+    for await (const part of this.#pool(command).logs(command.model, options)) event(wire(part));
     return {};
   }
 

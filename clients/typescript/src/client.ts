@@ -3,9 +3,9 @@
 import type { ClientOptions, MethodDefinition } from "@grpc/grpc-js";
 import { target } from "./address.js";
 import * as convert from "./convert.js";
-import type { ModelOptions } from "./convert.js";
+import type { LogRange, ModelOptions } from "./convert.js";
 import type { PoolError } from "./errors.js";
-import { Following, Holding, Pulling, type Follower } from "./following.js";
+import { Following, Holding, Pulling, Reading, type Follower } from "./following.js";
 import { PoolServiceService as methods } from "./generated/pool_service/v1/pool_service.js";
 import { Hold } from "./hold.js";
 import { Paging } from "./paging.js";
@@ -16,6 +16,7 @@ import type {
   EnsureResult,
   Event,
   EvictedServer,
+  LogPart,
   Model,
   Page,
   Progress,
@@ -80,6 +81,12 @@ export interface WatchOptions {
   /** Each change after it, instead of the present state and what follows. */
   readonly afterRevision?: bigint | undefined;
   /** Ends the watch, with Cancelled. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What is read of a model's logs. */
+export interface LogOptions extends LogRange {
+  /** Gives it up. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -199,6 +206,21 @@ export class PoolClient implements AsyncDisposable {
   watch(options: WatchOptions = {}): Watch {
     const following = new Following(this.#retry, REAL_CLOCK, options.afterRevision);
     return new Watch(this.#transport, following, options.signal);
+  }
+
+  /**
+   * What the servers of the model have written, oldest first, and the end of each process; from the
+   * newest process on unless you say otherwise.
+   *
+   * After a break, also by a restart of the service, it goes on with the next line; with `follow`
+   * it rejects with PoolUnavailable only if the service is unreachable for
+   * `RetryPolicy.patienceMs`. Reading a log is no use of a server. Throws RangeError if it would
+   * begin in two places.
+   */
+  logs(model: string, options: LogOptions = {}): PoolStream<LogPart> {
+    const request = convert.logRequest(model, options);
+    const reading = new Reading(request, this.#retry, REAL_CLOCK);
+    return this.#stream(methods.tailLogs, reading, options.signal);
   }
 
   /**

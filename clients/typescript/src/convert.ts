@@ -13,6 +13,7 @@ import {
   type Event,
   type EvictedServer,
   type Exit,
+  type LogPart,
   type Model,
   type Page,
   type Progress,
@@ -60,6 +61,39 @@ export function holdRequest(model: string, options: ModelOptions, holder = ""): 
 
 export function evictRequest(target: pb.EvictRequest["target"], force = false): pb.EvictRequest {
   return { target, force };
+}
+
+/** What is read of a model's logs. */
+export interface LogRange {
+  /** Begin with the process of this generation. */
+  readonly generation?: number | undefined;
+  /** Begin with the process before the newest one. */
+  readonly previous?: boolean | undefined;
+  /** Begin with the oldest process whose log is kept, and go on to the newest, with every line. */
+  readonly oldest?: boolean | undefined;
+  /** Go on after the part that had this cursor, with every line. */
+  readonly cursor?: string | undefined;
+  /**
+   * How many of the last lines of the first process; by default 100. Not valid with `oldest` or
+   * `cursor`.
+   */
+  readonly lines?: number | undefined;
+  /** Go on with new lines and new processes, without end. */
+  readonly follow?: boolean | undefined;
+}
+
+/** Throws RangeError if it would begin in two places. */
+export function logRequest(model: string, range: LogRange): pb.TailLogsRequest {
+  const { generation, previous, oldest, cursor, lines, follow } = range;
+  const begins: NonNullable<pb.TailLogsRequest["begin"]>[] = [];
+  if (generation !== undefined) begins.push({ $case: "generation", value: BigInt(generation) });
+  if (previous) begins.push({ $case: "previous", value: true });
+  if (oldest) begins.push({ $case: "oldest", value: true });
+  if (cursor !== undefined) begins.push({ $case: "cursor", value: cursor });
+  if (begins.length > 1) {
+    throw new RangeError(`give one of these: ${begins.map((begin) => begin.$case).join(", ")}`);
+  }
+  return { model, begin: begins[0], lines, follow: follow ?? false };
 }
 
 /** Throws RangeError for a revision that no service can have given. */
@@ -131,6 +165,21 @@ export function progress(response: pb.PullResponse): Progress {
 export function pinned(response: pb.PinResponse): Pinned {
   const { pinned, changed, configured } = response;
   return { pinned, changed, configured };
+}
+
+/** The lines of a message, and the end of the process if it tells that. */
+export function logParts(response: pb.TailLogsResponse): readonly LogPart[] {
+  const { lines, ended, cursor } = response;
+  const generation = Number(response.generation);
+  const missedBytes = Number(response.missedBytes);
+  const parts: LogPart[] = [];
+  if (lines.length > 0 || missedBytes > 0) {
+    parts.push({ kind: "lines", generation, lines, missedBytes, cursor });
+  }
+  if (ended) {
+    parts.push({ kind: "ended", generation, exit: response.exit && exit(response.exit), cursor });
+  }
+  return parts;
 }
 
 export function reloaded(response: pb.ReloadResponse): Reloaded {

@@ -128,6 +128,12 @@ export class Recovering extends PoolError {}
 /** The service's history does not reach back to the revision: watch without a revision. */
 export class RevisionCompacted extends PoolError {}
 
+/** No such log is kept: start the model first, or ask for another generation. */
+export class LogNotFound extends PoolError {}
+
+/** As many streams follow logs as may: retry. */
+export class TooManyFollowers extends PoolError {}
+
 /** A bug of the service: report it with `requestId`. */
 export class InternalError extends PoolError {}
 

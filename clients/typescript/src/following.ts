@@ -1,6 +1,6 @@
 /** The state between two streams of one call; without I/O. */
 
-import { checkedRevision, event, progress, server } from "./convert.js";
+import { checkedRevision, event, logParts, progress, server } from "./convert.js";
 import {
   PoolUnavailable,
   Recovering,
@@ -13,11 +13,13 @@ import type {
   HoldResponse,
   PullRequest,
   PullResponse,
+  TailLogsRequest,
+  TailLogsResponse,
   WatchRequest,
   WatchResponse,
 } from "./generated/pool_service/v1/pool_service.js";
 import { Attempts, type Clock, type RetryPolicy } from "./retry.js";
-import type { Event, Progress, Server } from "./types.js";
+import type { Event, LogPart, Progress, Server } from "./types.js";
 
 /** How to go on when a call's stream breaks. */
 export interface Follower<Q, R, V> {
@@ -195,6 +197,42 @@ export class Pulling implements Follower<PullRequest, PullResponse, Progress> {
   }
 
   failed(error: PoolError): number {
+    return this.#attempts.failed(error);
+  }
+}
+
+/** The state of a read log: the request, which a cursor resumes. */
+export class Reading implements Follower<TailLogsRequest, TailLogsResponse, LogPart> {
+  readonly finite: boolean;
+  readonly #policy: RetryPolicy;
+  readonly #clock: Clock;
+  readonly #attempts: Attempts;
+  #asked: TailLogsRequest;
+  #opened = 0;
+
+  constructor(asked: TailLogsRequest, policy: RetryPolicy, clock: Clock) {
+    this.finite = !asked.follow;
+    this.#asked = asked;
+    this.#policy = policy;
+    this.#clock = clock;
+    this.#attempts = new Attempts(policy, clock);
+  }
+
+  request(): TailLogsRequest {
+    this.#opened = this.#clock.now();
+    return this.#asked;
+  }
+
+  receive(response: TailLogsResponse): readonly LogPart[] {
+    this.#attempts.succeeded();
+    const begin = { $case: "cursor", value: response.cursor } as const;
+    this.#asked = { ...this.#asked, begin, lines: undefined };
+    return logParts(response);
+  }
+
+  failed(error: PoolError): number {
+    const isLong = this.#clock.now() - this.#opened > this.#policy.patienceMs;
+    if (!this.finite && isLong) this.#attempts.succeeded(this.#opened);
     return this.#attempts.failed(error);
   }
 }

@@ -13,11 +13,12 @@ export {
   type EvictOptions,
   type ModelsOptions,
   type HoldOptions,
+  type LogOptions,
   type PageOptions,
   type PullOptions,
   type WatchOptions,
 } from "./client.js";
-export type { ModelOptions } from "./convert.js";
+export type { LogRange, ModelOptions } from "./convert.js";
 export * from "./errors.js";
 export type { Process } from "./held.js";
 export { Hold, type ReadyOptions } from "./hold.js";
@@ -34,6 +35,7 @@ export {
   type Exit,
   type ExitCause,
   type Expectation,
+  type LogPart,
   type Model,
   type ModelMessage,
   type Page,

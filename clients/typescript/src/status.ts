@@ -39,6 +39,8 @@ const BY_REASON: ReadonlyMap<string, ErrorClass> = new Map<string, ErrorClass>([
   ["SHUTTING_DOWN", errors.ShuttingDown],
   ["RECOVERING", errors.Recovering],
   ["REVISION_COMPACTED", errors.RevisionCompacted],
+  ["LOG_NOT_FOUND", errors.LogNotFound],
+  ["TOO_MANY_FOLLOWERS", errors.TooManyFollowers],
   ["INTERNAL", errors.InternalError],
 ]);
 

@@ -258,6 +258,29 @@ export interface Pinned {
   readonly configured: boolean;
 }
 
+/** Some lines of one process, or its end. */
+export type LogPart =
+  | {
+      readonly kind: "lines";
+      /** The generation of the process. */
+      readonly generation: number;
+      /** The lines, oldest first, safe to show in a terminal. */
+      readonly lines: readonly string[];
+      /** Bytes before these lines that were removed before they could be read. */
+      readonly missedBytes: number;
+      /** Resumes after these lines. */
+      readonly cursor: string;
+    }
+  | {
+      readonly kind: "ended";
+      /** The generation of the process, whose last line was read. */
+      readonly generation: number;
+      /** How it ended, if that is known. */
+      readonly exit: Exit | undefined;
+      /** Resumes with the next generation. */
+      readonly cursor: string;
+    };
+
 /** The changes of a reload, as names of models that have a server. */
 export interface Reloaded {
   /** Models whose server is replaced when it is next unused. */

@@ -1,12 +1,18 @@
 import assert from "node:assert/strict";
+import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { Cancellation, type Stop } from "../src/cancellation.js";
 import { Following } from "../src/following.js";
-import { PoolServiceService } from "../src/generated/pool_service/v1/pool_service.js";
+import {
+  PoolServiceService,
+  type TailLogsRequest,
+} from "../src/generated/pool_service/v1/pool_service.js";
 import {
   Cancelled,
   FetchFailed,
+  LogNotFound,
   ModelUnknown,
+  PoolClient,
   RevisionCompacted,
   type Event,
   type Watch,
@@ -159,3 +165,43 @@ withService(
   },
   { retry: { attempts: 1 } },
 );
+
+const LINE = { generation: 1n, lines: ["a"], missedBytes: 0n, ended: false, cursor: "after a" };
+
+withService("a log that breaks goes on after its last cursor", async (pool, service) => {
+  service.answer("tailLogs", LINE, new Refusal(status.UNAVAILABLE, "it ends", "SHUTTING_DOWN"));
+  const end = { ...LINE, lines: [], ended: true, cursor: "end" };
+  service.answer("tailLogs", { ...LINE, lines: ["b"], cursor: "after b" }, end);
+  const parts = [];
+  for await (const part of pool.logs("m", { previous: true, lines: 7 })) parts.push(part);
+  assert.deepEqual(
+    parts.map((part) => [part.kind, part.cursor]),
+    [
+      ["lines", "after a"],
+      ["lines", "after b"],
+      ["ended", "end"],
+    ],
+  );
+  const asked = (service.asked.tailLogs ?? []) as TailLogsRequest[];
+  assert.deepEqual(
+    asked.map(({ begin, lines, follow }) => [begin, lines, follow]),
+    [
+      [{ $case: "previous", value: true }, 7, false],
+      [{ $case: "cursor", value: "after a" }, undefined, false],
+    ],
+  );
+});
+
+withService("a log that is followed has no end but an error", async (pool, service) => {
+  service.answer("tailLogs", LINE);
+  service.answer("tailLogs", new Refusal(status.NOT_FOUND, "gone", "LOG_NOT_FOUND"));
+  await using logs = pool.logs("m", { follow: true });
+  assert.equal((await logs.next()).value?.cursor, "after a");
+  assert.ok((await failure(logs.next())) instanceof LogNotFound);
+});
+
+test("a log is begun in one place", () => {
+  const pool = PoolClient.connect("127.0.0.1:1");
+  assert.throws(() => pool.logs("m", { oldest: true, cursor: "c" }), RangeError);
+  pool.close();
+});

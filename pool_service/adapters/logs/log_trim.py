@@ -43,14 +43,23 @@ def trim_file(path: Path, max_bytes: int) -> bool:
     return True
 
 
-def _extent(descriptor: int) -> tuple[int, int]:
-    """Return the offsets at which a file's data begins, after its hole, and ends."""
-    status = os.fstat(descriptor)
+def data_begin(descriptor: int) -> int:
+    """Return the offset at which a file's data begins, after its hole.
+
+    It is a multiple of the block size: the first block may begin with NUL bytes, or with the rest
+    of a line.
+    """
     try:
-        begin = os.lseek(descriptor, 0, os.SEEK_DATA)
+        return os.lseek(descriptor, 0, os.SEEK_DATA)
     except OSError as error:
-        # ENXIO: the file is one hole; other errors: the file system knows no holes.
-        begin = status.st_size if error.errno == errno.ENXIO else 0
+        # ENXIO: the file is one hole, or empty; other errors: the file system knows no holes.
+        return os.fstat(descriptor).st_size if error.errno == errno.ENXIO else 0
+
+
+def _extent(descriptor: int) -> tuple[int, int]:
+    """Return the offsets at which a file's data begins, at the latest, and ends."""
+    status = os.fstat(descriptor)
+    begin = data_begin(descriptor)
     # A part of the first block may belong to the hole.
     return (begin + status.st_blksize if begin else 0), status.st_size
 

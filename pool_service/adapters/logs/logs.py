@@ -8,18 +8,17 @@ import asyncio
 import contextlib
 import math
 import os
-import re
 import shutil
 import threading
 import time
-import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Never
 
 import structlog
 
+from pool_service.adapters.logs.log_text import ONLY_PROBES, safe_line, short, without_probes
 from pool_service.adapters.logs.log_trim import trim_file
 from pool_service.adapters.logs.log_writes import Growth, Writes
 from pool_service.adapters.system.own_files import SAFE_FLAGS
@@ -33,9 +32,6 @@ TAIL_BYTES = 64 * 1024
 WIDE_TAIL_BYTES = 512 * 1024
 LAST_LINES = 20
 REPEAT_WARNING_S = 60.0
-_MAX_LINE_CHARS = 500  # a longer line is cut
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 class LogStore:
@@ -98,6 +94,11 @@ class LogStore:
     def path_of(self, model: str, generation: int) -> Path:
         """Return the log of one generation."""
         return self._root / slug(model) / f"{generation}.log"
+
+    def generations(self, model: str) -> tuple[int, ...]:
+        """Return the generations of a model whose logs are kept, in their order."""
+        logs = (self._root / slug(model)).glob("*.log")
+        return tuple(sorted(int(log.stem) for log in logs if log.stem.isdecimal()))
 
     def is_log_path(self, path: Path) -> bool:
         """Return whether a path has the form of a log of this store; the file may not exist."""
@@ -223,7 +224,7 @@ def last_lines(
         if len(lines) < min(count, len(written)) and size > TAIL_BYTES:
             written = _tail(file, size, WIDE_TAIL_BYTES)
             lines = without_probes(written, probed)
-        return tuple(lines[-count:]) if lines or not written else (ONLY_PROBES,)
+        return tuple(map(short, lines[-count:])) if lines or not written else (ONLY_PROBES,)
     return ()
 
 
@@ -235,7 +236,7 @@ def _tail(file: BinaryIO, size: int, max_bytes: int) -> list[str]:
     lines = tail.decode(errors="replace").split("\n")
     if size > max_bytes and len(lines) > 1:
         del lines[0]  # most likely not a complete one
-    return [safe for line in lines if (safe := _safe(line))]
+    return [safe for line in lines if (safe := safe_line(line))]
 
 
 def _age_key(log: Path) -> tuple[int, int]:
@@ -271,36 +272,3 @@ def _claim_block(path: Path) -> None:
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
-
-
-def _safe(line: str) -> str:
-    """Return a line without escape sequences and control characters, cut to _MAX_LINE_CHARS."""
-    shown = _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs(4).rstrip()
-    safe = "".join("\ufffd" if unicodedata.category(c) in _UNSAFE else c for c in shown)
-    return safe if len(safe) <= _MAX_LINE_CHARS else safe[: _MAX_LINE_CHARS - 1] + "…"
-
-
-ONLY_PROBES = "(nothing but answers to the pool's own health checks)"
-"""The one line returned for a log that has nothing but answers to probes."""
-
-_CLIENT = re.compile(r"HTTP/[\d.]+|\b127\.0\.0\.1\b|::1\b|\blocalhost\b")
-_FAILURE = re.compile(r"error|exception|traceback|fatal|panic", re.IGNORECASE)
-
-
-def without_probes(lines: Sequence[str], paths: Collection[str]) -> list[str]:
-    """Return the lines that are no access log lines of the pool's probes.
-
-    A line is one of theirs if it has `GET` or `POST` with one of the paths, and a loopback address
-    or the HTTP version. A line that mentions an error is kept.
-
-    lines: those of a server's log. paths: the URL paths of the pool's probes.
-    """
-    known = sorted(path for path in set(paths) if path)
-    if not known:
-        return list(lines)
-    asked = re.compile(rf"\b(?:GET|POST)\s+(?:{'|'.join(map(re.escape, known))})(?=[?\s\"']|$)")
-    return [line for line in lines if not _is_probe(line, asked)]
-
-
-def _is_probe(line: str, asked: re.Pattern[str]) -> bool:
-    return bool(asked.search(line) and _CLIENT.search(line)) and not _FAILURE.search(line)

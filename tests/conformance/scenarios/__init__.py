@@ -9,6 +9,7 @@ from tests.conformance.scenarios import (
     deaths,
     holds,
     hostile,
+    logs,
     newer,
     refusals,
     retries,
@@ -20,6 +21,7 @@ AREAS: Mapping[str, Sequence[Scenario]] = {
     "each reason": (*refusals.SCENARIOS, *starts.SCENARIOS),
     "retries, limits and giving up": retries.SCENARIOS,
     "holds": holds.SCENARIOS,
+    "logs": logs.SCENARIOS,
     "deaths": deaths.SCENARIOS,
     "services that are newer, odd or elsewhere": (
         *newer.SCENARIOS,

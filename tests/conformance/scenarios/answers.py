@@ -33,7 +33,7 @@ def _invalid(field: str) -> Refusal:
     return Refusal(StatusCode.INVALID_ARGUMENT, "no", f"INVALID_{field.upper()}", details)
 
 
-INVALID = tuple(map(_invalid, ("target", "force", "page_token")))
+INVALID = tuple(map(_invalid, ("target", "force", "page_token", "begin")))
 
 EVERYTHING = Refusal(
     StatusCode.FAILED_PRECONDITION,

@@ -62,14 +62,15 @@ SCENARIOS = (
         leaves={},
     ),
     Scenario(
-        "INVALID_TARGET, INVALID_FORCE, INVALID_PAGE_TOKEN are InvalidRequest",
+        "INVALID_TARGET, INVALID_FORCE, INVALID_PAGE_TOKEN, INVALID_BEGIN are InvalidRequest",
         invalid_fields,
         [
             call("evict", model="m", fails=invalid("target")),
             call("evict", model="m", fails=invalid("force")),
             call("evict", model="m", fails=invalid("page_token")),
+            call("evict", model="m", fails=invalid("begin")),
         ],
-        calls={"Evict": 3},
+        calls={"Evict": 4},
     ),
     Scenario(
         "MODEL_UNKNOWN",

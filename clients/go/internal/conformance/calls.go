@@ -64,6 +64,7 @@ func (c *client) operation(said *command) (operation, error) {
 		"list":   c.list,
 		"watch":  c.watch,
 		"models": c.models,
+		"logs":   c.logs,
 		"pull":   c.pull,
 		"forget": c.forget,
 		"pin":    c.pin,
@@ -181,6 +182,19 @@ func (c *client) pull(ctx context.Context, said *command) (object, error) {
 	})
 }
 
+func (c *client) logs(ctx context.Context, said *command) (object, error) {
+	parts := c.Logs(ctx, said.Model, said.logOptions()...)
+	return object{}, tellEach(said, parts, func(part poolservice.LogPart) object {
+		if part.Ended {
+			return object{
+				"kind": "ended", "generation": part.Generation, "exit": exitObject(part.Exit), "cursor": part.Cursor}
+		}
+		return object{
+			"kind": "lines", "generation": part.Generation, "lines": list(part.Lines),
+			"missed_bytes": part.MissedBytes, "cursor": part.Cursor}
+	})
+}
+
 func (c *client) forget(ctx context.Context, said *command) (object, error) {
 	forgotten, err := c.Forget(ctx, said.Model)
 	return object{"runtime_model": forgotten}, err
@@ -251,6 +265,29 @@ func (c *command) holdOptions() []poolservice.HoldOption {
 	}
 	if c.Holder != nil {
 		options = append(options, poolservice.WithHolder(*c.Holder))
+	}
+	return options
+}
+
+func (c *command) logOptions() []poolservice.LogOption {
+	var options []poolservice.LogOption
+	if c.Generation != nil {
+		options = append(options, poolservice.WithGeneration(*c.Generation))
+	}
+	if c.Previous {
+		options = append(options, poolservice.WithPrevious())
+	}
+	if c.Oldest {
+		options = append(options, poolservice.WithOldest())
+	}
+	if c.Cursor != nil {
+		options = append(options, poolservice.WithCursor(*c.Cursor))
+	}
+	if c.Lines != nil {
+		options = append(options, poolservice.WithLines(*c.Lines))
+	}
+	if c.Follow {
+		options = append(options, poolservice.WithFollow())
 	}
 	return options
 }

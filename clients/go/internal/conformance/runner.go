@@ -48,6 +48,12 @@ type command struct {
 	Pinned       *bool        `json:"pinned"`
 	PageSize     int          `json:"page_size"`
 	Revision     *uint64      `json:"after_revision"`
+	Generation   *uint64      `json:"generation"`
+	Previous     bool         `json:"previous"`
+	Oldest       bool         `json:"oldest"`
+	Cursor       *string      `json:"cursor"`
+	Lines        *uint32      `json:"lines"`
+	Follow       bool         `json:"follow"`
 	Hold         id           `json:"hold"`
 	After        *uint64      `json:"after"`
 	Count        int          `json:"count"`

@@ -973,6 +973,113 @@ class HoldResponse(_message.Message):
 Global___HoldResponse: _TypeAlias = HoldResponse  # noqa: Y015
 
 @_typing.final
+class TailLogsRequest(_message.Message):
+    """The request of TailLogs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    OLDEST_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in EnsureRequest."""
+    generation: _builtins.int
+    """With the process of this generation. Without follow the stream ends with it."""
+    previous: _builtins.bool
+    """With the process before the newest one, with which the stream ends without
+    follow. Only true is valid.
+    """
+    oldest: _builtins.bool
+    """With the oldest process whose log is kept; then the later ones. Only true is
+    valid.
+    """
+    cursor: _builtins.str
+    """After the response with this cursor, in its process; then the later ones, as the
+    stream of that response would have gone on.
+    """
+    lines: _builtins.int
+    """How many of the last lines of the first process are sent: those in its last 16 MiB
+    at most. Absent: 100. Not valid with oldest or a cursor, with which all are sent.
+    """
+    follow: _builtins.bool
+    """Go on with new lines and new processes."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        previous: _builtins.bool = ...,
+        oldest: _builtins.bool = ...,
+        cursor: _builtins.str = ...,
+        lines: _builtins.int | None = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lines", b"_lines", "begin", b"begin", "cursor", b"cursor", "generation", b"generation", "lines", b"lines", "oldest", b"oldest", "previous", b"previous"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lines", b"_lines", "begin", b"begin", "cursor", b"cursor", "follow", b"follow", "generation", b"generation", "lines", b"lines", "model", b"model", "oldest", b"oldest", "previous", b"previous"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lines: _TypeAlias = _typing.Literal["lines"]  # noqa: Y015
+    _WhichOneofArgType__lines: _TypeAlias = _typing.Literal["_lines", b"_lines"]  # noqa: Y015
+    _WhichOneofReturnType_begin: _TypeAlias = _typing.Literal["generation", "previous", "oldest", "cursor"]  # noqa: Y015
+    _WhichOneofArgType_begin: _TypeAlias = _typing.Literal["begin", b"begin"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lines) -> _WhichOneofReturnType__lines | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_begin) -> _WhichOneofReturnType_begin | None: ...
+
+Global___TailLogsRequest: _TypeAlias = TailLogsRequest  # noqa: Y015
+
+@_typing.final
+class TailLogsResponse(_message.Message):
+    """Some lines of one process, or its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    MISSED_BYTES_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    EXIT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The generation of the process."""
+    missed_bytes: _builtins.int
+    """Bytes before these lines that were removed before they could be sent."""
+    ended: _builtins.bool
+    """The process has ended, and its last line was sent."""
+    cursor: _builtins.str
+    """Resumes after this response; a text that has a meaning for the service only."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The lines, oldest first; made from at most 64 KiB of the log."""
+
+    @_builtins.property
+    def exit(self) -> Global___Exit:
+        """How it ended; absent if that is not known."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        lines: _abc.Iterable[_builtins.str] | None = ...,
+        missed_bytes: _builtins.int = ...,
+        ended: _builtins.bool = ...,
+        exit: Global___Exit | None = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exit", b"exit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "ended", b"ended", "exit", b"exit", "generation", b"generation", "lines", b"lines", "missed_bytes", b"missed_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TailLogsResponse: _TypeAlias = TailLogsResponse  # noqa: Y015
+
+@_typing.final
 class ListModelsRequest(_message.Message):
     """The request of ListModels."""
 

@@ -60,6 +60,11 @@ class PoolServiceStub:
                 request_serializer=pool__service_dot_v1_dot_pool__service__pb2.HoldRequest.SerializeToString,
                 response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.HoldResponse.FromString,
                 _registered_method=True)
+        self.TailLogs = channel.unary_stream(
+                '/pool_service.v1.PoolService/TailLogs',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.TailLogsRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.TailLogsResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/pool_service.v1.PoolService/ListModels',
                 request_serializer=pool__service_dot_v1_dot_pool__service__pb2.ListModelsRequest.SerializeToString,
@@ -206,6 +211,35 @@ class PoolServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TailLogs(self, request, context):
+        """TailLogs streams the lines that the servers of a model have written, oldest first.
+
+        Without follow the stream ends when all lines are sent. With follow it goes on
+        with new lines, and with the next process of the model, until the caller ends it.
+        The end of each process is sent after its last line. The service keeps nothing for
+        a slow reader: it falls behind, and is sent how many bytes it missed if they are
+        removed meanwhile. A call with the cursor of the last response goes on where a
+        broken stream ended, also at the next service, without a line lost or sent twice.
+
+        Lines are safe to show in a terminal: escape sequences are left out, and other
+        control characters and bytes that are no UTF-8 are replaced. Of a line that was
+        overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
+        sent as several. The answers to the health checks of the service are left out. An
+        incomplete last line is sent at the end of a stream without follow, and again, as
+        a whole, after the cursor. Lines may contain prompts.
+
+        TailLogs does not count as a use of a server, and starts none. With follow, a model
+        that has a server but no log yet is waited for.
+
+        Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
+        (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
+        the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
+        already); SHUTTING_DOWN (UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """ListModels returns the models of the catalogue in their order, a page at a time,
         each with the memory that it is expected to need and whether its weights are on
@@ -333,6 +367,11 @@ def add_PoolServiceServicer_to_server(servicer, server):
                     servicer.Hold,
                     request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.HoldRequest.FromString,
                     response_serializer=pool__service_dot_v1_dot_pool__service__pb2.HoldResponse.SerializeToString,
+            ),
+            'TailLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.TailLogs,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.TailLogsRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.TailLogsResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -501,6 +540,33 @@ class PoolService:
             '/pool_service.v1.PoolService/Hold',
             pool__service_dot_v1_dot_pool__service__pb2.HoldRequest.SerializeToString,
             pool__service_dot_v1_dot_pool__service__pb2.HoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TailLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pool_service.v1.PoolService/TailLogs',
+            pool__service_dot_v1_dot_pool__service__pb2.TailLogsRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.TailLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

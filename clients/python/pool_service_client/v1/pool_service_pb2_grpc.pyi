@@ -138,6 +138,31 @@ class PoolServiceStub:
     after an eviction by force, SHUTTING_DOWN, and INVALID_HOLDER
     (INVALID_ARGUMENT).
     """
+    TailLogs: _grpc.UnaryStreamMultiCallable[_pool_service_pb2.TailLogsRequest, _pool_service_pb2.TailLogsResponse]
+    """TailLogs streams the lines that the servers of a model have written, oldest first.
+
+    Without follow the stream ends when all lines are sent. With follow it goes on
+    with new lines, and with the next process of the model, until the caller ends it.
+    The end of each process is sent after its last line. The service keeps nothing for
+    a slow reader: it falls behind, and is sent how many bytes it missed if they are
+    removed meanwhile. A call with the cursor of the last response goes on where a
+    broken stream ended, also at the next service, without a line lost or sent twice.
+
+    Lines are safe to show in a terminal: escape sequences are left out, and other
+    control characters and bytes that are no UTF-8 are replaced. Of a line that was
+    overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
+    sent as several. The answers to the health checks of the service are left out. An
+    incomplete last line is sent at the end of a stream without follow, and again, as
+    a whole, after the cursor. Lines may contain prompts.
+
+    TailLogs does not count as a use of a server, and starts none. With follow, a model
+    that has a server but no log yet is waited for.
+
+    Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
+    (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
+    the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
+    already); SHUTTING_DOWN (UNAVAILABLE).
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ListModelsRequest, _pool_service_pb2.ListModelsResponse]
     """ListModels returns the models of the catalogue in their order, a page at a time,
     each with the memory that it is expected to need and whether its weights are on
@@ -309,6 +334,31 @@ class PoolServiceAsyncStub(PoolServiceStub):
     The stream ends by itself only with an error: the reasons of Ensure, EVICTED
     after an eviction by force, SHUTTING_DOWN, and INVALID_HOLDER
     (INVALID_ARGUMENT).
+    """
+    TailLogs: _aio.UnaryStreamMultiCallable[_pool_service_pb2.TailLogsRequest, _pool_service_pb2.TailLogsResponse]  # type: ignore[assignment]
+    """TailLogs streams the lines that the servers of a model have written, oldest first.
+
+    Without follow the stream ends when all lines are sent. With follow it goes on
+    with new lines, and with the next process of the model, until the caller ends it.
+    The end of each process is sent after its last line. The service keeps nothing for
+    a slow reader: it falls behind, and is sent how many bytes it missed if they are
+    removed meanwhile. A call with the cursor of the last response goes on where a
+    broken stream ended, also at the next service, without a line lost or sent twice.
+
+    Lines are safe to show in a terminal: escape sequences are left out, and other
+    control characters and bytes that are no UTF-8 are replaced. Of a line that was
+    overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
+    sent as several. The answers to the health checks of the service are left out. An
+    incomplete last line is sent at the end of a stream without follow, and again, as
+    a whole, after the cursor. Lines may contain prompts.
+
+    TailLogs does not count as a use of a server, and starts none. With follow, a model
+    that has a server but no log yet is waited for.
+
+    Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
+    (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
+    the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
+    already); SHUTTING_DOWN (UNAVAILABLE).
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ListModelsRequest, _pool_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """ListModels returns the models of the catalogue in their order, a page at a time,
@@ -508,6 +558,37 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         The stream ends by itself only with an error: the reasons of Ensure, EVICTED
         after an eviction by force, SHUTTING_DOWN, and INVALID_HOLDER
         (INVALID_ARGUMENT).
+        """
+
+    @_abc_1.abstractmethod
+    def TailLogs(
+        self,
+        request: _pool_service_pb2.TailLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_pool_service_pb2.TailLogsResponse], _abc.AsyncIterator[_pool_service_pb2.TailLogsResponse]]:
+        """TailLogs streams the lines that the servers of a model have written, oldest first.
+
+        Without follow the stream ends when all lines are sent. With follow it goes on
+        with new lines, and with the next process of the model, until the caller ends it.
+        The end of each process is sent after its last line. The service keeps nothing for
+        a slow reader: it falls behind, and is sent how many bytes it missed if they are
+        removed meanwhile. A call with the cursor of the last response goes on where a
+        broken stream ended, also at the next service, without a line lost or sent twice.
+
+        Lines are safe to show in a terminal: escape sequences are left out, and other
+        control characters and bytes that are no UTF-8 are replaced. Of a line that was
+        overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
+        sent as several. The answers to the health checks of the service are left out. An
+        incomplete last line is sent at the end of a stream without follow, and again, as
+        a whole, after the cursor. Lines may contain prompts.
+
+        TailLogs does not count as a use of a server, and starts none. With follow, a model
+        that has a server but no log yet is waited for.
+
+        Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
+        (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
+        the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
+        already); SHUTTING_DOWN (UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod

@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use pool_service_client::{
-    Code, Error, Event, EvictedServer, Exit, ExitCause, Expectation, Model, Pinned, PromptCache,
+    Code, Error, Event, EvictedServer, Exit, ExitCause, Expectation, LogPart, Model, Pinned,
+    PromptCache,
     Reason, Reloaded, Server, ServerRole, ServerState, Totals, Violation,
 };
 use serde_json::{Value, json};
@@ -119,6 +120,25 @@ pub(crate) fn reloaded(reloaded: &Reloaded) -> Value {
         "restart_needed": reloaded.restart_needed,
         "problems": reloaded.problems,
     })
+}
+
+pub(crate) fn log_part(part: &LogPart) -> Value {
+    match part {
+        LogPart::Lines { generation, lines, missed_bytes, cursor, .. } => json!({
+            "kind": "lines",
+            "generation": generation,
+            "lines": lines,
+            "missed_bytes": missed_bytes,
+            "cursor": cursor,
+        }),
+        LogPart::Ended { generation, exit: end, cursor, .. } => json!({
+            "kind": "ended",
+            "generation": generation,
+            "exit": end.as_ref().map(exit),
+            "cursor": cursor,
+        }),
+        unknown => json!({"kind": format!("{unknown:?}")}),
+    }
 }
 
 pub(crate) fn event(event: &Event) -> Value {

@@ -38,6 +38,7 @@ pub(crate) fn run(session: Arc<Session>, op: Op, answers: Answers) -> Operation 
                 let models = asked.await?;
                 Ok(json!({"models": models.iter().map(json::model).collect::<Vec<_>>()}))
             }
+            Op::Logs(asked) => logs(&session, asked, &answers).await,
             Op::Pull { client, model, runtime_model } => {
                 pull(&session, &client, model, runtime_model, &answers).await
             }
@@ -58,6 +59,7 @@ fn client_of(op: &Op) -> Option<&Value> {
     match op {
         Op::Ensure(protocol::Ensure { client, .. })
         | Op::Evict(protocol::Evict { client, .. })
+        | Op::Logs(protocol::Logs { client, .. })
         | Op::List { client, .. }
         | Op::Watch { client, .. }
         | Op::Models { client, .. }
@@ -167,6 +169,33 @@ async fn ready(session: &Session, id: &Value, timeout: Option<f64>, after: Optio
     let server = wait.await?;
     held.remember(&server);
     Ok(json!({"server": json::server(&server)}))
+}
+
+async fn logs(session: &Session, asked: protocol::Logs, answers: &Answers) -> Outcome {
+    let mut call = session.client(&asked.client)?.logs(asked.model);
+    if let Some(generation) = asked.generation {
+        call = call.generation(generation);
+    }
+    if asked.previous == Some(true) {
+        call = call.previous();
+    }
+    if asked.oldest == Some(true) {
+        call = call.oldest();
+    }
+    if let Some(cursor) = asked.cursor {
+        call = call.cursor(cursor);
+    }
+    if let Some(lines) = asked.lines {
+        call = call.lines(lines);
+    }
+    if asked.follow == Some(true) {
+        call = call.follow();
+    }
+    let mut parts = call.stream();
+    while let Some(part) = parts.next().await {
+        answers.event(&json::log_part(&part?));
+    }
+    Ok(json!({}))
 }
 
 async fn pull(

@@ -29,6 +29,7 @@ pub(crate) enum Op {
     Release { hold: Value },
     Infer(Infer),
     Models { client: Value, found: Option<bool> },
+    Logs(Logs),
     Pull { client: Value, model: String, runtime_model: Option<String> },
     Forget { client: Value, model: String },
     Pin { client: Value, model: String, pinned: Option<bool> },
@@ -44,6 +45,18 @@ pub(crate) struct Ensure {
     pub(crate) keep_alive: Option<f64>,
     pub(crate) download: Option<bool>,
     pub(crate) timeout: Option<f64>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Logs {
+    pub(crate) client: Value,
+    pub(crate) model: String,
+    pub(crate) generation: Option<u64>,
+    pub(crate) previous: Option<bool>,
+    pub(crate) oldest: Option<bool>,
+    pub(crate) cursor: Option<String>,
+    pub(crate) lines: Option<u32>,
+    pub(crate) follow: Option<bool>,
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,7 @@
 mod calls;
 mod documents;
 mod holds;
+mod logs;
 mod pulls;
 mod scripted;
 mod watches;

@@ -136,6 +136,7 @@ service! {
     once reload: ReloadRequest => ReloadResponse,
     stream watch: WatchRequest => WatchResponse, WatchStream,
     stream hold: HoldRequest => HoldResponse, HoldStream,
+    stream tail_logs: TailLogsRequest => TailLogsResponse, TailLogsStream,
     stream pull: PullRequest => PullResponse, PullStream,
 }
 

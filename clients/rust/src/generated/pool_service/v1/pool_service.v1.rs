@@ -359,6 +359,67 @@ pub struct HoldResponse {
     #[prost(message, optional, tag="1")]
     pub server: ::core::option::Option<Server>,
 }
+/// The request of TailLogs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TailLogsRequest {
+    /// As in EnsureRequest.
+    #[prost(string, tag="1")]
+    pub model: ::prost::alloc::string::String,
+    /// How many of the last lines of the first process are sent: those in its last 16 MiB
+    /// at most. Absent: 100. Not valid with oldest or a cursor, with which all are sent.
+    #[prost(uint32, optional, tag="6")]
+    pub lines: ::core::option::Option<u32>,
+    /// Go on with new lines and new processes.
+    #[prost(bool, tag="7")]
+    pub follow: bool,
+    /// Where the stream begins. Absent: with the newest process of the model.
+    #[prost(oneof="tail_logs_request::Begin", tags="2, 3, 4, 5")]
+    pub begin: ::core::option::Option<tail_logs_request::Begin>,
+}
+/// Nested message and enum types in `TailLogsRequest`.
+pub mod tail_logs_request {
+    /// Where the stream begins. Absent: with the newest process of the model.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Begin {
+        /// With the process of this generation. Without follow the stream ends with it.
+        #[prost(uint64, tag="2")]
+        Generation(u64),
+        /// With the process before the newest one, with which the stream ends without
+        /// follow. Only true is valid.
+        #[prost(bool, tag="3")]
+        Previous(bool),
+        /// With the oldest process whose log is kept; then the later ones. Only true is
+        /// valid.
+        #[prost(bool, tag="4")]
+        Oldest(bool),
+        /// After the response with this cursor, in its process; then the later ones, as the
+        /// stream of that response would have gone on.
+        #[prost(string, tag="5")]
+        Cursor(::prost::alloc::string::String),
+    }
+}
+/// Some lines of one process, or its end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TailLogsResponse {
+    /// The generation of the process.
+    #[prost(uint64, tag="1")]
+    pub generation: u64,
+    /// The lines, oldest first; made from at most 64 KiB of the log.
+    #[prost(string, repeated, tag="2")]
+    pub lines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Bytes before these lines that were removed before they could be sent.
+    #[prost(uint64, tag="3")]
+    pub missed_bytes: u64,
+    /// The process has ended, and its last line was sent.
+    #[prost(bool, tag="4")]
+    pub ended: bool,
+    /// How it ended; absent if that is not known.
+    #[prost(message, optional, tag="5")]
+    pub exit: ::core::option::Option<Exit>,
+    /// Resumes after this response; a text that has a meaning for the service only.
+    #[prost(string, tag="6")]
+    pub cursor: ::prost::alloc::string::String,
+}
 /// The request of ListModels.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListModelsRequest {

@@ -201,6 +201,30 @@ pub mod pool_service_client {
                 .insert(GrpcMethod::new("pool_service.v1.PoolService", "Hold"));
             self.inner.server_streaming(req, path, codec).await
         }
+        pub async fn tail_logs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TailLogsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::TailLogsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/pool_service.v1.PoolService/TailLogs",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("pool_service.v1.PoolService", "TailLogs"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn list_models(
             &mut self,
             request: impl tonic::IntoRequest<super::ListModelsRequest>,

@@ -499,6 +499,65 @@ export interface HoldResponse {
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
+/** The request of TailLogs. */
+export interface TailLogsRequest {
+  /** As in EnsureRequest. */
+  model: string;
+  /** Where the stream begins. Absent: with the newest process of the model. */
+  begin:
+    | //
+    /** With the process of this generation. Without follow the stream ends with it. */
+    { $case: "generation"; value: bigint }
+    | //
+    /**
+     * With the process before the newest one, with which the stream ends without
+     * follow. Only true is valid.
+     */
+    { $case: "previous"; value: boolean }
+    | //
+    /**
+     * With the oldest process whose log is kept; then the later ones. Only true is
+     * valid.
+     */
+    { $case: "oldest"; value: boolean }
+    | //
+    /**
+     * After the response with this cursor, in its process; then the later ones, as the
+     * stream of that response would have gone on.
+     */
+    { $case: "cursor"; value: string }
+    | undefined;
+  /**
+   * How many of the last lines of the first process are sent: those in its last 16 MiB
+   * at most. Absent: 100. Not valid with oldest or a cursor, with which all are sent.
+   */
+  lines?:
+    | number
+    | undefined;
+  /** Go on with new lines and new processes. */
+  follow: boolean;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** Some lines of one process, or its end. */
+export interface TailLogsResponse {
+  /** The generation of the process. */
+  generation: bigint;
+  /** The lines, oldest first; made from at most 64 KiB of the log. */
+  lines: string[];
+  /** Bytes before these lines that were removed before they could be sent. */
+  missedBytes: bigint;
+  /** The process has ended, and its last line was sent. */
+  ended: boolean;
+  /** How it ended; absent if that is not known. */
+  exit:
+    | Exit
+    | undefined;
+  /** Resumes after this response; a text that has a meaning for the service only. */
+  cursor: string;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
 /** The request of ListModels. */
 export interface ListModelsRequest {
   /** The maximum number of models; 0 means 100, more than 1000 means 1000. */
@@ -3014,6 +3073,317 @@ export const HoldResponse: MessageFns<HoldResponse> = {
     message.server = (object.server !== undefined && object.server !== null)
       ? Server.fromPartial(object.server)
       : undefined;
+    return message;
+  },
+};
+
+function createBaseTailLogsRequest(): TailLogsRequest {
+  return { model: "", begin: undefined, lines: undefined, follow: false, _unknownFields: {} };
+}
+
+export const TailLogsRequest: MessageFns<TailLogsRequest> = {
+  encode(message: TailLogsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    switch (message.begin?.$case) {
+      case "generation":
+        if (BigInt.asUintN(64, message.begin.value) !== message.begin.value) {
+          throw new globalThis.Error("value provided for field message.begin.value of type uint64 too large");
+        }
+        writer.uint32(16).uint64(message.begin.value);
+        break;
+      case "previous":
+        writer.uint32(24).bool(message.begin.value);
+        break;
+      case "oldest":
+        writer.uint32(32).bool(message.begin.value);
+        break;
+      case "cursor":
+        writer.uint32(42).string(message.begin.value);
+        break;
+    }
+    if (message.lines !== undefined) {
+      writer.uint32(48).uint32(message.lines);
+    }
+    if (message.follow !== false) {
+      writer.uint32(56).bool(message.follow);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TailLogsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTailLogsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.begin = { $case: "generation", value: reader.uint64() as bigint };
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.begin = { $case: "previous", value: reader.bool() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.begin = { $case: "oldest", value: reader.bool() };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.begin = { $case: "cursor", value: reader.string() };
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.lines = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.follow = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TailLogsRequest>): TailLogsRequest {
+    return TailLogsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TailLogsRequest>): TailLogsRequest {
+    const message = createBaseTailLogsRequest();
+    message.model = object.model ?? "";
+    switch (object.begin?.$case) {
+      case "generation": {
+        if (object.begin?.value !== undefined && object.begin?.value !== null) {
+          message.begin = { $case: "generation", value: BigInt(object.begin.value) };
+        }
+        break;
+      }
+      case "previous": {
+        if (object.begin?.value !== undefined && object.begin?.value !== null) {
+          message.begin = { $case: "previous", value: object.begin.value };
+        }
+        break;
+      }
+      case "oldest": {
+        if (object.begin?.value !== undefined && object.begin?.value !== null) {
+          message.begin = { $case: "oldest", value: object.begin.value };
+        }
+        break;
+      }
+      case "cursor": {
+        if (object.begin?.value !== undefined && object.begin?.value !== null) {
+          message.begin = { $case: "cursor", value: object.begin.value };
+        }
+        break;
+      }
+    }
+    message.lines = object.lines ?? undefined;
+    message.follow = object.follow ?? false;
+    return message;
+  },
+};
+
+function createBaseTailLogsResponse(): TailLogsResponse {
+  return { generation: 0n, lines: [], missedBytes: 0n, ended: false, exit: undefined, cursor: "", _unknownFields: {} };
+}
+
+export const TailLogsResponse: MessageFns<TailLogsResponse> = {
+  encode(message: TailLogsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.generation !== 0n) {
+      if (BigInt.asUintN(64, message.generation) !== message.generation) {
+        throw new globalThis.Error("value provided for field message.generation of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.generation);
+    }
+    for (const v of message.lines) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.missedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.missedBytes) !== message.missedBytes) {
+        throw new globalThis.Error("value provided for field message.missedBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.missedBytes);
+    }
+    if (message.ended !== false) {
+      writer.uint32(32).bool(message.ended);
+    }
+    if (message.exit !== undefined) {
+      Exit.encode(message.exit, writer.uint32(42).fork()).join();
+    }
+    if (message.cursor !== "") {
+      writer.uint32(50).string(message.cursor);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TailLogsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTailLogsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.generation = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.lines.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.missedBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.ended = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.exit = Exit.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.cursor = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TailLogsResponse>): TailLogsResponse {
+    return TailLogsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TailLogsResponse>): TailLogsResponse {
+    const message = createBaseTailLogsResponse();
+    message.generation = (object.generation !== undefined && object.generation !== null)
+      ? BigInt(object.generation)
+      : 0n;
+    message.lines = object.lines?.map((e) => e) || [];
+    message.missedBytes = (object.missedBytes !== undefined && object.missedBytes !== null)
+      ? BigInt(object.missedBytes)
+      : 0n;
+    message.ended = object.ended ?? false;
+    message.exit = (object.exit !== undefined && object.exit !== null) ? Exit.fromPartial(object.exit) : undefined;
+    message.cursor = object.cursor ?? "";
     return message;
   },
 };
@@ -5779,6 +6149,40 @@ export const PoolServiceService = {
     responseDeserialize: (value: Buffer): HoldResponse => HoldResponse.decode(value),
   },
   /**
+   * TailLogs streams the lines that the servers of a model have written, oldest first.
+   *
+   * Without follow the stream ends when all lines are sent. With follow it goes on
+   * with new lines, and with the next process of the model, until the caller ends it.
+   * The end of each process is sent after its last line. The service keeps nothing for
+   * a slow reader: it falls behind, and is sent how many bytes it missed if they are
+   * removed meanwhile. A call with the cursor of the last response goes on where a
+   * broken stream ended, also at the next service, without a line lost or sent twice.
+   *
+   * Lines are safe to show in a terminal: escape sequences are left out, and other
+   * control characters and bytes that are no UTF-8 are replaced. Of a line that was
+   * overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
+   * sent as several. The answers to the health checks of the service are left out. An
+   * incomplete last line is sent at the end of a stream without follow, and again, as
+   * a whole, after the cursor. Lines may contain prompts.
+   *
+   * TailLogs does not count as a use of a server, and starts none. With follow, a model
+   * that has a server but no log yet is waited for.
+   *
+   * Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
+   * (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
+   * the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
+   * already); SHUTTING_DOWN (UNAVAILABLE).
+   */
+  tailLogs: {
+    path: "/pool_service.v1.PoolService/TailLogs" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: TailLogsRequest): Buffer => Buffer.from(TailLogsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): TailLogsRequest => TailLogsRequest.decode(value),
+    responseSerialize: (value: TailLogsResponse): Buffer => Buffer.from(TailLogsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): TailLogsResponse => TailLogsResponse.decode(value),
+  },
+  /**
    * ListModels returns the models of the catalogue in their order, a page at a time,
    * each with the memory that it is expected to need and whether its weights are on
    * this machine. With found, it also returns models that are not listed.
@@ -6007,6 +6411,32 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    */
   hold: handleServerStreamingCall<HoldRequest, HoldResponse>;
   /**
+   * TailLogs streams the lines that the servers of a model have written, oldest first.
+   *
+   * Without follow the stream ends when all lines are sent. With follow it goes on
+   * with new lines, and with the next process of the model, until the caller ends it.
+   * The end of each process is sent after its last line. The service keeps nothing for
+   * a slow reader: it falls behind, and is sent how many bytes it missed if they are
+   * removed meanwhile. A call with the cursor of the last response goes on where a
+   * broken stream ended, also at the next service, without a line lost or sent twice.
+   *
+   * Lines are safe to show in a terminal: escape sequences are left out, and other
+   * control characters and bytes that are no UTF-8 are replaced. Of a line that was
+   * overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
+   * sent as several. The answers to the health checks of the service are left out. An
+   * incomplete last line is sent at the end of a stream without follow, and again, as
+   * a whole, after the cursor. Lines may contain prompts.
+   *
+   * TailLogs does not count as a use of a server, and starts none. With follow, a model
+   * that has a server but no log yet is waited for.
+   *
+   * Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
+   * (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
+   * the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
+   * already); SHUTTING_DOWN (UNAVAILABLE).
+   */
+  tailLogs: handleServerStreamingCall<TailLogsRequest, TailLogsResponse>;
+  /**
    * ListModels returns the models of the catalogue in their order, a page at a time,
    * each with the memory that it is expected to need and whether its weights are on
    * this machine. With found, it also returns models that are not listed.
@@ -6231,6 +6661,37 @@ export interface PoolServiceClient extends Client {
    */
   hold(request: HoldRequest, options?: Partial<CallOptions>): ClientReadableStream<HoldResponse>;
   hold(request: HoldRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<HoldResponse>;
+  /**
+   * TailLogs streams the lines that the servers of a model have written, oldest first.
+   *
+   * Without follow the stream ends when all lines are sent. With follow it goes on
+   * with new lines, and with the next process of the model, until the caller ends it.
+   * The end of each process is sent after its last line. The service keeps nothing for
+   * a slow reader: it falls behind, and is sent how many bytes it missed if they are
+   * removed meanwhile. A call with the cursor of the last response goes on where a
+   * broken stream ended, also at the next service, without a line lost or sent twice.
+   *
+   * Lines are safe to show in a terminal: escape sequences are left out, and other
+   * control characters and bytes that are no UTF-8 are replaced. Of a line that was
+   * overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
+   * sent as several. The answers to the health checks of the service are left out. An
+   * incomplete last line is sent at the end of a stream without follow, and again, as
+   * a whole, after the cursor. Lines may contain prompts.
+   *
+   * TailLogs does not count as a use of a server, and starts none. With follow, a model
+   * that has a server but no log yet is waited for.
+   *
+   * Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
+   * (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
+   * the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
+   * already); SHUTTING_DOWN (UNAVAILABLE).
+   */
+  tailLogs(request: TailLogsRequest, options?: Partial<CallOptions>): ClientReadableStream<TailLogsResponse>;
+  tailLogs(
+    request: TailLogsRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<TailLogsResponse>;
   /**
    * ListModels returns the models of the catalogue in their order, a page at a time,
    * each with the memory that it is expected to need and whether its weights are on

@@ -59,6 +59,19 @@ pub mod pool_service_server {
             &self,
             request: tonic::Request<::pool_service_client::v1::HoldRequest>,
         ) -> std::result::Result<tonic::Response<Self::HoldStream>, tonic::Status>;
+        /// Server streaming response type for the TailLogs method.
+        type TailLogsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<
+                    ::pool_service_client::v1::TailLogsResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn tail_logs(
+            &self,
+            request: tonic::Request<::pool_service_client::v1::TailLogsRequest>,
+        ) -> std::result::Result<tonic::Response<Self::TailLogsStream>, tonic::Status>;
         async fn list_models(
             &self,
             request: tonic::Request<::pool_service_client::v1::ListModelsRequest>,
@@ -410,6 +423,55 @@ pub mod pool_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HoldSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/pool_service.v1.PoolService/TailLogs" => {
+                    #[allow(non_camel_case_types)]
+                    struct TailLogsSvc<T: PoolService>(pub Arc<T>);
+                    impl<
+                        T: PoolService,
+                    > tonic::server::ServerStreamingService<
+                        ::pool_service_client::v1::TailLogsRequest,
+                    > for TailLogsSvc<T> {
+                        type Response = ::pool_service_client::v1::TailLogsResponse;
+                        type ResponseStream = T::TailLogsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::pool_service_client::v1::TailLogsRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PoolService>::tail_logs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TailLogsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,0 +1,171 @@
+"""Reading logs in parts, also while they are written to and trimmed (`log_trim.py`)."""
+
+import asyncio
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from pool_service.adapters.logs.log_text import ProbeFilter, safe_line
+from pool_service.adapters.logs.log_trim import data_begin
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.system.own_files import SAFE_FLAGS
+from pool_service.core.server_logs import LogPart, LogPosition
+
+PART_BYTES = 64 * 1024
+"""The most that a part is read from; a longer line is split."""
+
+MAX_SEARCH_BYTES = 16 * 1024 * 1024
+"""How far back the last lines are looked for, if most of a log are answers to probes."""
+
+MAX_CHARACTER_BYTES = 4
+"""The most bytes of a character in UTF-8."""
+
+CONTINUATION_BYTES = range(0x80, 0xC0)
+"""The bytes of a character in UTF-8 after its first one."""
+
+
+class LogReader:
+    """Implements the port `Logs` for the logs of a store."""
+
+    def __init__(self, store: LogStore) -> None:
+        self._store = store
+
+    async def generations(self, model: str) -> tuple[int, ...]:
+        return await asyncio.to_thread(self._store.generations, model)
+
+    async def seek(
+        self, model: str, generation: int, lines: int | None, probed: Collection[str]
+    ) -> LogPosition | None:
+        path = self._store.path_of(model, generation)
+        return await asyncio.to_thread(seek, path, generation, lines, ProbeFilter(probed))
+
+    async def read(
+        self, model: str, position: LogPosition, probed: Collection[str], *, ended: bool
+    ) -> LogPart | None:
+        path = self._store.path_of(model, position.generation)
+        return await asyncio.to_thread(read, path, position, ProbeFilter(probed), ended=ended)
+
+
+def seek(path: Path, generation: int, lines: int | None, probes: ProbeFilter) -> LogPosition | None:
+    """Return the position of the last `lines` lines of a log; see the port `Logs`."""
+    with suppress(OSError), _opened(path) as descriptor:
+        offset = 0 if lines is None else _offset_of_last(descriptor, lines, probes)
+        return LogPosition(generation, os.fstat(descriptor).st_ino, offset)
+    return None
+
+
+def read(path: Path, position: LogPosition, probes: ProbeFilter, *, ended: bool) -> LogPart | None:
+    """Return the lines after a position in a log; see the port `Logs`."""
+    with suppress(OSError), _opened(path) as descriptor:
+        status = os.fstat(descriptor)
+        is_same = status.st_ino == position.file_id and status.st_size >= position.offset
+        wanted = position.offset if is_same else 0
+        offset, data, at_end = _data_from(descriptor, wanted)
+        length = len(data) if ended and at_end else _length_of_lines(data)
+        shown = (text for text in map(_text, _lines(data[:length])) if not probes.has(text))
+        return LogPart(
+            tuple(shown),
+            replace(position, file_id=status.st_ino, offset=offset + length),
+            missed_bytes=offset - wanted,
+            rest=_text(data[length:]) if at_end else "",
+            at_end=at_end,
+        )
+    return None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | SAFE_FLAGS)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _data_from(descriptor: int, offset: int) -> tuple[int, bytes, bool]:
+    """Read up to PART_BYTES from `offset`, or after the hole.
+
+    Return the offset of what was read, the bytes, and whether it reaches the end of the log.
+    """
+    while True:
+        begin = data_begin(descriptor)
+        data = os.pread(descriptor, PART_BYTES, max(offset, begin))
+        # Otherwise the log was trimmed meanwhile, and what was read may be the hole.
+        if begin == data_begin(descriptor):
+            break
+    at_end = len(data) < PART_BYTES
+    skipped = _length_of_hole(data, after_hole=offset < begin)
+    return max(offset, begin) + skipped, data[skipped:], at_end
+
+
+def _length_of_hole(data: bytes, *, after_hole: bool) -> int:
+    """Return how many bytes are before the first line.
+
+    after_hole: the data are what follows a hole of whole blocks.
+    """
+    nuls = len(data) - len(data.lstrip(b"\0"))
+    # Where a hole cannot end within a block, the block begins within a line.
+    return data.find(b"\n") + 1 if after_hole and not nuls else nuls
+
+
+def _length_of_lines(data: bytes) -> int:
+    """Return the length of the complete lines, or of the part to send of a long line."""
+    length = data.rfind(b"\n") + 1
+    if length or len(data) < PART_BYTES:
+        return length
+    # Not within a character.
+    for length in range(len(data) - 1, len(data) - MAX_CHARACTER_BYTES - 1, -1):
+        if data[length] not in CONTINUATION_BYTES:
+            return length
+    return len(data)
+
+
+def _offset_of_last(descriptor: int, count: int, probes: ProbeFilter) -> int:
+    """Return the offset of the last `count` lines that are shown; 0 if there are fewer.
+
+    An incomplete last line is one of them.
+    """
+    end, begin = os.fstat(descriptor).st_size, data_begin(descriptor)
+    least = max(end - MAX_SEARCH_BYTES, begin)
+    offset, found = end, 0
+    for offset, line in _lines_backwards(descriptor, least, end):
+        is_line = line or offset < end
+        found += bool(is_line and not probes.has(_text(line)))
+        if found >= count:
+            return offset
+    return offset if least > begin else 0
+
+
+def _lines_backwards(descriptor: int, least: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines between two offsets, the last first, each with its offset.
+
+    The first one is what follows the last newline, and may be empty. Unless `least` is 0, the last
+    one is left out, as it may be incomplete.
+    """
+    rest = b""
+    while end > least:
+        first = max(end - PART_BYTES, least)
+        data = os.pread(descriptor, end - first, first) + rest
+        rest, *lines = data.split(b"\n")
+        offset = first + len(data)
+        for line in reversed(lines):
+            offset -= len(line)
+            yield offset, line
+            offset -= 1
+        if len(rest) >= PART_BYTES:
+            yield first, rest
+            rest = b""
+        end = first
+    if least == 0:
+        yield 0, rest
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Return the lines of some data, without their newlines."""
+    return data.removesuffix(b"\n").split(b"\n") if data else []
+
+
+def _text(line: bytes) -> str:
+    return safe_line(line.decode(errors="replace"))

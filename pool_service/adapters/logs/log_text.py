@@ -1,0 +1,61 @@
+"""The lines of a log as text that is safe to show, and which of them the pool itself caused."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+
+MAX_LINE_CHARS = 500
+"""A longer line is cut where only some lines are shown, as in an error."""
+
+ONLY_PROBES = "(nothing but answers to the pool's own health checks)"
+"""The one line returned for a log that has nothing but answers to probes."""
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_CLIENT = re.compile(r"HTTP/[\d.]+|\b127\.0\.0\.1\b|::1\b|\blocalhost\b")
+_FAILURE = re.compile(r"error|exception|traceback|fatal|panic", re.IGNORECASE)
+
+
+def safe_line(line: str) -> str:
+    """Return a line without escape sequences; control characters are replaced.
+
+    Of a line that was overwritten (a progress bar), the last state is kept.
+    """
+    # The frequent case; with many lines to read, the other one would hold up the event loop.
+    if line.isprintable():
+        return line.rstrip()
+    shown = _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs(4).rstrip()
+    if shown.isprintable():
+        return shown
+    return "".join("\ufffd" if unicodedata.category(c) in _UNSAFE else c for c in shown)
+
+
+def short(line: str) -> str:
+    """Return a line cut to MAX_LINE_CHARS."""
+    return line if len(line) <= MAX_LINE_CHARS else line[: MAX_LINE_CHARS - 1] + "…"
+
+
+class ProbeFilter:
+    """Recognizes the access log lines of the pool's own probes.
+
+    A line is one of theirs if it has `GET` or `POST` with one of the paths, and a loopback address
+    or the HTTP version. A line that mentions an error is none.
+
+    paths: the URL paths of the pool's probes.
+    """
+
+    def __init__(self, paths: Collection[str]) -> None:
+        known = "|".join(re.escape(path) for path in sorted(set(paths)) if path)
+        self._asked = re.compile(rf"\b(?:GET|POST)\s+(?:{known})(?=[?\s\"']|$)") if known else None
+
+    def has(self, line: str) -> bool:
+        """Return whether a line of a server's log is the answer to a probe."""
+        if self._asked is None or not self._asked.search(line):
+            return False
+        return bool(_CLIENT.search(line)) and not _FAILURE.search(line)
+
+
+def without_probes(lines: Sequence[str], paths: Collection[str]) -> list[str]:
+    """Return the lines that are no access log lines of the pool's probes at these paths."""
+    probes = ProbeFilter(paths)
+    return [line for line in lines if not probes.has(line)]

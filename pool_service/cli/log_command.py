@@ -1,0 +1,71 @@
+"""The command `logs`: what the servers of a model have written, and write."""
+
+import sys
+from collections.abc import Iterable
+
+import click
+
+from pool_service.cli.appearance import Mark, print_line, with_symbol
+from pool_service.cli.connection import check_reachable, valid_address
+from pool_service.cli.format import json_line, safe
+from pool_service.cli.options import LogOptions
+from pool_service.core.units import size
+from pool_service_client import Exit, LogEnd, LogLines, PoolClient
+
+
+def logs(address: str | None, model: str, *, as_json: bool, options: LogOptions) -> None:
+    """Print the lines of a model's servers on stdout, and notes on the processes on stderr."""
+    check_reachable(address)
+    with (
+        PoolClient.connect(valid_address(address)) as pool,
+        pool.logs(model, **options) as parts,
+    ):
+        if as_json:
+            for part in parts:
+                click.echo(_json(part))
+        else:
+            _print_all(parts)
+
+
+def _print_all(parts: Iterable[LogLines | LogEnd]) -> None:
+    """Print lines, and a note wherever another process begins."""
+    generation: int | None = None
+    for part in parts:
+        if generation is not None and part.generation != generation:
+            _note(f"generation {part.generation}")
+        generation = part.generation
+        _print(part)
+
+
+def _print(part: LogLines | LogEnd) -> None:
+    if isinstance(part, LogEnd):
+        _note(f"generation {part.generation} has ended{_reason(part.exit)}")
+        return
+    if part.missed_bytes:
+        _note(f"{size(part.missed_bytes)} before this are no longer kept")
+    # In one piece, as a write for each line is slow.
+    if part.lines:
+        click.echo("\n".join(map(safe, part.lines)))
+
+
+def _note(text: str) -> None:
+    sys.stdout.flush()
+    print_line(with_symbol(text, Mark.NOTE, sys.stderr), err=True)
+
+
+def _reason(end: Exit | None) -> str:
+    return f": {end.message}" if end is not None and end.message else ""
+
+
+def _json(part: LogLines | LogEnd) -> str:
+    if isinstance(part, LogEnd):
+        return json_line(
+            event="ended", generation=part.generation, exit=part.exit, cursor=part.cursor
+        )
+    return json_line(
+        event="lines",
+        generation=part.generation,
+        lines=part.lines,
+        missed_bytes=part.missed_bytes,
+        cursor=part.cursor,
+    )

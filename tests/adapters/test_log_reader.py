@@ -1,0 +1,260 @@
+"""Reading logs that are written to and trimmed meanwhile."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool_service.adapters.logs import log_reader, log_trim
+from pool_service.adapters.logs.log_reader import PART_BYTES, LogReader, read, seek
+from pool_service.adapters.logs.log_text import ProbeFilter
+from pool_service.adapters.logs.log_trim import trim_file
+from pool_service.adapters.logs.logs import LogStore, open_for_append
+from pool_service.core.server_logs import LogPart, LogPosition
+
+NO_PROBES = ProbeFilter(())
+PROBES = ProbeFilter(("/health",))
+PROBE = 'INFO:     127.0.0.1:1 - "GET /health HTTP/1.1" 200 OK'
+
+
+def written(path: Path, *lines: str) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def read_on(path: Path, position: LogPosition, *, ended: bool = False) -> LogPart:
+    part = read(path, position, NO_PROBES, ended=ended)
+    assert part is not None
+    return part
+
+
+def last(path: Path, lines: int | None, probes: ProbeFilter = NO_PROBES) -> list[str]:
+    """Return the lines from the position of the last `lines` on."""
+    position = seek(path, 1, lines, probes)
+    assert position is not None
+    found = list[str]()
+    while True:
+        part = read(path, position, probes, ended=True)
+        assert part is not None
+        found += part.lines
+        position = part.position
+        if part.at_end:
+            return found
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 10, 11, 5000])
+def test_the_last_lines_are_found(tmp_path: Path, count: int) -> None:
+    lines = [f"line {number}" for number in range(10)]
+    assert last(written(tmp_path / "1.log", *lines), count) == lines[max(0, 10 - count) :]
+
+
+def test_lines_far_back_are_found_among_answers_to_probes(tmp_path: Path) -> None:
+    lines = ["first", "second", *[PROBE] * 20_000, "third", *[PROBE] * 20_000]
+    path = written(tmp_path / "1.log", *lines)
+    assert last(path, 2, PROBES) == ["second", "third"]
+    assert last(path, 3, PROBES) == ["first", "second", "third"]
+
+
+def test_lines_are_looked_for_only_so_far_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_reader, "MAX_SEARCH_BYTES", 128 * 1024)
+    path = written(tmp_path / "1.log", "first", *[PROBE] * 20_000, "last")
+    assert last(path, 2, PROBES) == ["last"]
+
+
+def test_an_incomplete_line_comes_when_it_is_complete_or_its_process_has_ended(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "1.log"
+    path.write_text("a\nb")
+    position = seek(path, 1, None, NO_PROBES)
+    assert position is not None
+    part = read_on(path, position)
+    assert (part.lines, part.rest, part.at_end) == (("a",), "b", True)
+    assert read_on(path, part.position, ended=True).lines == ("b",)
+    with path.open("a") as file:
+        file.write("c\n")
+    assert read_on(path, part.position).lines == ("bc",)
+
+
+def test_an_empty_line_is_a_line(tmp_path: Path) -> None:
+    path = written(tmp_path / "1.log", "Traceback", "", "  File")
+    assert last(path, None) == ["Traceback", "", "  File"]
+    assert last(written(tmp_path / "2.log"), None) == []
+
+
+def test_of_an_overwritten_line_the_last_state_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(b"10%\r50%\r100%\nmore\r\n\x1b[31mred\x1b[0m \xff\x07\n")
+    assert last(path, None) == ["100%", "more", "red \ufffd\ufffd"]
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "€", "𝄞"])
+def test_a_line_without_an_end_is_split_between_characters(tmp_path: Path, letter: str) -> None:
+    path = tmp_path / "1.log"
+    line = "." + letter * PART_BYTES
+    path.write_text(line)
+    assert "".join(last(path, None)) == line
+    assert all(len(piece.encode()) <= PART_BYTES for piece in last(path, None))
+
+
+def test_of_bytes_that_are_no_text_a_part_is_split_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(b"\x80" * (PART_BYTES + 1))
+    assert [len(line) for line in last(path, None)] == [PART_BYTES, 1]
+
+
+def test_the_last_piece_of_a_line_without_an_end_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(b"first\n" + b"x" * (40 * PART_BYTES) + b"end")
+    assert "".join(last(path, 1)).endswith("xend")
+    assert len(last(path, 1)) <= 2
+
+
+def test_where_holes_are_not_told_the_nuls_of_one_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_reader, "data_begin", lambda _descriptor: 0)
+    path = tmp_path / "1.log"
+    path.write_bytes(bytes(3 * PART_BYTES + 7) + b"line\n")
+    assert last(path, None) == ["line"]
+    assert last(path, 1) == ["line"]
+
+
+def test_a_long_log_is_read_in_parts(tmp_path: Path) -> None:
+    lines = [f"line {number}" for number in range(50_000)]
+    path = written(tmp_path / "1.log", *lines)
+    position = seek(path, 1, None, NO_PROBES)
+    assert position is not None
+    part = read_on(path, position)
+    assert not part.at_end
+    assert sum(map(len, part.lines)) <= PART_BYTES
+    assert last(path, None) == lines
+
+
+@pytest.mark.parametrize("whole_blocks", [False, True], ids=["linux", "whole blocks"])
+def test_a_trimmed_log_is_read_from_its_first_whole_line_on_and_the_rest_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_blocks: bool
+) -> None:
+    """macOS makes holes of whole blocks only."""
+    if whole_blocks:
+        punch = log_trim._punch
+        monkeypatch.setattr(
+            log_trim, "_punch", lambda file, begin, end: punch(file, begin, end // 4096 * 4096)
+        )
+    lines = [f"line {number:06d}" for number in range(10_000)]
+    path = written(tmp_path / "1.log", *lines)
+    assert trim_file(path, 50_000)
+    part = read_on(path, LogPosition(1, path.stat().st_ino, 12 * 100))
+    first = int(part.lines[0].split()[1])
+    assert part.missed_bytes == 12 * (first - 100)
+    assert last(path, None)[0] == part.lines[0]
+    assert last(path, 3) == lines[-3:]
+
+
+def test_a_position_after_what_was_trimmed_stays_true(tmp_path: Path) -> None:
+    lines = [f"line {number:06d}" for number in range(10_000)]
+    path = written(tmp_path / "1.log", *lines)
+    position = LogPosition(1, path.stat().st_ino, 12 * 9000)
+    assert trim_file(path, 50_000)
+    assert read_on(path, position).lines == tuple(lines[9000:])
+
+
+def test_another_file_of_the_same_name_is_read_from_its_beginning(tmp_path: Path) -> None:
+    path = written(tmp_path / "1.log", "old", "old")
+    position = LogPosition(1, path.stat().st_ino, 8)
+    written(tmp_path / "new", "new").rename(path)
+    part = read_on(path, position)
+    assert part.lines == ("new",)
+    assert part.position.file_id == path.stat().st_ino
+
+
+def test_a_file_that_was_made_shorter_is_read_from_its_beginning(tmp_path: Path) -> None:
+    path = written(tmp_path / "1.log", "one", "two")
+    position = LogPosition(1, path.stat().st_ino, 8)
+    os.truncate(path, 4)
+    assert read_on(path, position).lines == ("one",)
+
+
+@pytest.mark.parametrize("offset", [2**64 - 1, 10**19])
+def test_a_position_beyond_all_files_is_none(tmp_path: Path, offset: int) -> None:
+    path = written(tmp_path / "1.log", "one")
+    assert read_on(path, LogPosition(1, path.stat().st_ino, offset)).lines == ("one",)
+
+
+def test_neither_a_missing_log_nor_a_link_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    assert seek(path, 1, 10, NO_PROBES) is None
+    assert read(path, LogPosition(1, 1, 0), NO_PROBES, ended=False) is None
+    path.symlink_to(written(tmp_path / "secret", "secret"))
+    assert seek(path, 1, 10, NO_PROBES) is None
+    assert read(path, LogPosition(1, 1, 0), NO_PROBES, ended=False) is None
+
+
+def test_what_a_position_says_besides_is_kept(tmp_path: Path) -> None:
+    path = written(tmp_path / "1.log", "one")
+    position = LogPosition(1, path.stat().st_ino, 0, is_alone=True)
+    assert read_on(path, position).position == LogPosition(1, path.stat().st_ino, 4, is_alone=True)
+
+
+@given(
+    st.lists(st.text(st.sampled_from("ab\r\x1b[m"), max_size=20), max_size=40),
+    st.integers(0, 50),
+)
+def test_the_last_lines_are_those_of_all_lines(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], count: int
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "1.log"
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
+    everything = last(path, None)
+    assert len(everything) == len(lines)
+    assert last(path, count) == everything[max(0, len(lines) - count) :]
+
+
+def test_while_a_log_is_written_and_trimmed_no_line_comes_twice_or_in_another_order(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "1.log"
+    path.touch()
+    total, max_bytes = 60_000, 200_000
+    done = threading.Event()
+
+    def write() -> None:
+        descriptor = open_for_append(path)
+        for first in range(0, total, 20):
+            block = "".join(f"line {number:06d}\n" for number in range(first, first + 20))
+            os.write(descriptor, block.encode())
+            trim_file(path, max_bytes)
+        os.close(descriptor)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    position, numbers, missed = LogPosition(1, path.stat().st_ino, 0), list[int](), 0
+    while True:
+        ended = done.is_set()
+        part = read_on(path, position, ended=ended)
+        numbers += [int(line.removeprefix("line ")) for line in part.lines]
+        missed += part.missed_bytes
+        position = part.position
+        if ended and part.at_end:
+            break
+    writer.join()
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == total - 1
+    assert len(numbers) + missed // 12 == total
+
+
+async def test_the_generations_of_a_model_are_listed_in_their_order(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    reader = LogReader(store)
+    assert await reader.generations("m") == ()
+    for generation in (9, 10, 1):
+        store.create("m", generation)
+    (store.path_of("m", 1).parent / "notes.log").touch()
+    store.create("other", 3)
+    assert await reader.generations("m") == (1, 9, 10)

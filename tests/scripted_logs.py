@@ -1,0 +1,54 @@
+"""The port `Logs` over texts in memory, which a test writes."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+from pool_service.core.server_logs import LogPart, LogPosition
+
+LINES_OF_PART = 3
+"""So few that a log of some lines is read in several parts."""
+
+
+@dataclass
+class ScriptedLogs:
+    """Logs of any model and generation. A position's offset is a number of lines."""
+
+    lines: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    trimmed: dict[tuple[str, int], int] = field(default_factory=dict)
+    rest: dict[tuple[str, int], str] = field(default_factory=dict)
+    probed: set[frozenset[str]] = field(default_factory=set)
+    reads: int = 0
+
+    def write(self, model: str, generation: int, *lines: str) -> None:
+        self.lines.setdefault((model, generation), []).extend(lines)
+
+    async def generations(self, model: str) -> tuple[int, ...]:
+        return tuple(sorted(generation for name, generation in self.lines if name == model))
+
+    async def seek(
+        self, model: str, generation: int, lines: int | None, probed: Collection[str]
+    ) -> LogPosition | None:
+        written = self.lines.get((model, generation))
+        if written is None:
+            return None
+        offset = 0 if lines is None else max(0, len(written) - lines)
+        return LogPosition(generation, generation, offset)
+
+    async def read(
+        self, model: str, position: LogPosition, probed: Collection[str], *, ended: bool
+    ) -> LogPart | None:
+        self.reads += 1
+        self.probed.add(frozenset(probed))
+        written = self.lines.get((model, position.generation))
+        if written is None:
+            return None
+        begin = max(position.offset, self.trimmed.get((model, position.generation), 0))
+        lines = tuple(written[begin : begin + LINES_OF_PART])
+        end = begin + len(lines)
+        return LogPart(
+            lines,
+            replace(position, offset=end),
+            missed_bytes=begin - position.offset,
+            rest=self.rest.get((model, position.generation), ""),
+            at_end=end == len(written),
+        )
