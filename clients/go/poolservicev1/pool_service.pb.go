@@ -321,6 +321,63 @@ func (ExitCause) EnumDescriptor() ([]byte, []int) {
 	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{3}
 }
 
+// How a process came to be.
+type RunOrigin int32
+
+const (
+	// There is no process yet.
+	RunOrigin_RUN_ORIGIN_UNSPECIFIED RunOrigin = 0
+	// It is a new process.
+	RunOrigin_RUN_ORIGIN_COLD RunOrigin = 1
+	// It was a standby, which had imported everything.
+	RunOrigin_RUN_ORIGIN_STANDBY RunOrigin = 2
+	// An earlier service started it.
+	RunOrigin_RUN_ORIGIN_ADOPTED RunOrigin = 3
+)
+
+// Enum value maps for RunOrigin.
+var (
+	RunOrigin_name = map[int32]string{
+		0: "RUN_ORIGIN_UNSPECIFIED",
+		1: "RUN_ORIGIN_COLD",
+		2: "RUN_ORIGIN_STANDBY",
+		3: "RUN_ORIGIN_ADOPTED",
+	}
+	RunOrigin_value = map[string]int32{
+		"RUN_ORIGIN_UNSPECIFIED": 0,
+		"RUN_ORIGIN_COLD":        1,
+		"RUN_ORIGIN_STANDBY":     2,
+		"RUN_ORIGIN_ADOPTED":     3,
+	}
+)
+
+func (x RunOrigin) Enum() *RunOrigin {
+	p := new(RunOrigin)
+	*p = x
+	return p
+}
+
+func (x RunOrigin) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RunOrigin) Descriptor() protoreflect.EnumDescriptor {
+	return file_pool_service_v1_pool_service_proto_enumTypes[4].Descriptor()
+}
+
+func (RunOrigin) Type() protoreflect.EnumType {
+	return &file_pool_service_v1_pool_service_proto_enumTypes[4]
+}
+
+func (x RunOrigin) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RunOrigin.Descriptor instead.
+func (RunOrigin) EnumDescriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{4}
+}
+
 // One supervised server. Its model and its generation together are its key: a model
 // may have a second server while one replaces another (see role).
 type Server struct {
@@ -374,7 +431,8 @@ type Server struct {
 	PeakBytes uint64 `protobuf:"varint,21,opt,name=peak_bytes,json=peakBytes,proto3" json:"peak_bytes,omitempty"`
 	// How many streams of Hold are open for it.
 	Holds uint32 `protobuf:"varint,22,opt,name=holds,proto3" json:"holds,omitempty"`
-	// By the configuration it is stopped neither for being unused nor for other models.
+	// It is stopped neither for being unused nor for other models, by the configuration or
+	// by Pin.
 	Pinned bool `protobuf:"varint,23,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	// Its settings are no longer those of the configuration; it is stopped when it is
 	// next unused.
@@ -2016,8 +2074,9 @@ type ListModelsRequest struct {
 	// The next_page_token of the page before; empty for the first.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Also return models that the configuration does not list: models that have a
-	// server, whose runtime_model is remembered (see Forget), or that are in the
-	// service's Hugging Face cache, whole or in part (at most 1000 of these).
+	// server, whose runtime_model is remembered (see Forget), that are pinned (see Pin),
+	// or that are in the service's Hugging Face cache, whole or in part (at most 1000 of
+	// these).
 	Found         bool `protobuf:"varint,3,opt,name=found,proto3" json:"found,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2143,7 +2202,8 @@ type Model struct {
 	Runtime string `protobuf:"bytes,4,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	// The groups that it belongs to.
 	Groups []string `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
-	// It is stopped neither for being unused nor for other models.
+	// It is stopped neither for being unused nor for other models, by the configuration or
+	// by Pin.
 	Pinned bool `protobuf:"varint,6,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	// It is started with the service.
 	Preload bool `protobuf:"varint,7,opt,name=preload,proto3" json:"preload,omitempty"`
@@ -2496,6 +2556,126 @@ func (x *ForgetResponse) GetRuntimeModel() string {
 	return ""
 }
 
+// The request of Pin.
+type PinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in EnsureRequest.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Whether the model is to be pinned. Absent: as the configuration says, now and after
+	// each Reload.
+	Pinned        *bool `protobuf:"varint,2,opt,name=pinned,proto3,oneof" json:"pinned,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinRequest) Reset() {
+	*x = PinRequest{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinRequest) ProtoMessage() {}
+
+func (x *PinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinRequest.ProtoReflect.Descriptor instead.
+func (*PinRequest) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PinRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *PinRequest) GetPinned() bool {
+	if x != nil && x.Pinned != nil {
+		return *x.Pinned
+	}
+	return false
+}
+
+// The answer of Pin.
+type PinResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the model is pinned now.
+	Pinned bool `protobuf:"varint,1,opt,name=pinned,proto3" json:"pinned,omitempty"`
+	// Whether that was otherwise before this call.
+	Changed bool `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	// Whether the configuration pins the model, which counts where no call says otherwise.
+	Configured    bool `protobuf:"varint,3,opt,name=configured,proto3" json:"configured,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinResponse) Reset() {
+	*x = PinResponse{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinResponse) ProtoMessage() {}
+
+func (x *PinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinResponse.ProtoReflect.Descriptor instead.
+func (*PinResponse) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PinResponse) GetPinned() bool {
+	if x != nil {
+		return x.Pinned
+	}
+	return false
+}
+
+func (x *PinResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+func (x *PinResponse) GetConfigured() bool {
+	if x != nil {
+		return x.Configured
+	}
+	return false
+}
+
 // The request of Reload.
 type ReloadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2505,7 +2685,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[25]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2517,7 +2697,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[25]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +2710,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{25}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{27}
 }
 
 // The changes of a reload, as names of models that have a server.
@@ -2554,7 +2734,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[26]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2746,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[26]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2579,7 +2759,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{26}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReloadResponse) GetReplaced() []string {
@@ -2613,6 +2793,977 @@ func (x *ReloadResponse) GetRestartNeeded() []string {
 func (x *ReloadResponse) GetProblems() []string {
 	if x != nil {
 		return x.Problems
+	}
+	return nil
+}
+
+// The request of Describe.
+type DescribeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in EnsureRequest, or an alias.
+	Model         string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeRequest) Reset() {
+	*x = DescribeRequest{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeRequest) ProtoMessage() {}
+
+func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
+func (*DescribeRequest) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DescribeRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+// The answer of Describe.
+type DescribeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the model, also if the request has an alias.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Its other names, at most 100.
+	Aliases []string `protobuf:"bytes,2,rep,name=aliases,proto3" json:"aliases,omitempty"`
+	// The configuration lists it.
+	Listed bool `protobuf:"varint,3,opt,name=listed,proto3" json:"listed,omitempty"`
+	// The settings that its next server gets.
+	Settings []*Setting `protobuf:"bytes,4,rep,name=settings,proto3" json:"settings,omitempty"`
+	// Its servers, the one that callers get first.
+	Servers []*Server `protobuf:"bytes,5,rep,name=servers,proto3" json:"servers,omitempty"`
+	// Bytes of memory that its next server is expected to need at most; 0 if unknown.
+	ExpectedBytes uint64 `protobuf:"varint,6,opt,name=expected_bytes,json=expectedBytes,proto3" json:"expected_bytes,omitempty"`
+	// The source of expected_bytes.
+	ExpectedBy Expectation `protobuf:"varint,7,opt,name=expected_by,json=expectedBy,proto3,enum=pool_service.v1.Expectation" json:"expected_by,omitempty"`
+	// Whether all files that it needs are on this machine; absent if unknown.
+	OnDisk *bool `protobuf:"varint,8,opt,name=on_disk,json=onDisk,proto3,oneof" json:"on_disk,omitempty"`
+	// Bytes that its weights take on this machine.
+	DiskBytes uint64 `protobuf:"varint,9,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// How long earlier loads took; absent if unknown.
+	UsualLoad *durationpb.Duration `protobuf:"bytes,10,opt,name=usual_load,json=usualLoad,proto3" json:"usual_load,omitempty"`
+	// Why it could not be started, in words; empty if nothing is known to be wrong.
+	Problem string `protobuf:"bytes,11,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Its last processes, the oldest first, at most 16, of this service.
+	Runs []*Run `protobuf:"bytes,12,rep,name=runs,proto3" json:"runs,omitempty"`
+	// How its last process ended, if it has no server.
+	LastExit *Exit `protobuf:"bytes,13,opt,name=last_exit,json=lastExit,proto3" json:"last_exit,omitempty"`
+	// Who holds it, the oldest first, at most 500.
+	Holders []*Holder `protobuf:"bytes,14,rep,name=holders,proto3" json:"holders,omitempty"`
+	// How many hold it.
+	Holds uint32 `protobuf:"varint,15,opt,name=holds,proto3" json:"holds,omitempty"`
+	// The calls that wait for it, the oldest first, at most 500.
+	Waiting []*WaitingCall `protobuf:"bytes,16,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	// How many calls wait for it.
+	WaitingCalls uint32 `protobuf:"varint,17,opt,name=waiting_calls,json=waitingCalls,proto3" json:"waiting_calls,omitempty"`
+	// When its server was queued, if it is; servers has why it waits, and its place.
+	QueueTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=queue_time,json=queueTime,proto3" json:"queue_time,omitempty"`
+	// The servers of all models that would be stopped for another model, the next one
+	// first, at most 32. How much a model needs can change the choice.
+	NextToGo []*EvictionCandidate `protobuf:"bytes,19,rep,name=next_to_go,json=nextToGo,proto3" json:"next_to_go,omitempty"`
+	// The place of its own server among these, from 1, also beyond the 32; 0: it is not
+	// among them.
+	EvictionPosition uint32 `protobuf:"varint,20,opt,name=eviction_position,json=evictionPosition,proto3" json:"eviction_position,omitempty"`
+	// How many servers could be stopped.
+	EvictionCandidates uint32 `protobuf:"varint,21,opt,name=eviction_candidates,json=evictionCandidates,proto3" json:"eviction_candidates,omitempty"`
+	// Why its own server is not among them, in words; empty if it is, or if there is none.
+	KeptBecause string `protobuf:"bytes,22,opt,name=kept_because,json=keptBecause,proto3" json:"kept_because,omitempty"`
+	// When its last processes died, if that was within the crash window.
+	CrashTimes []*timestamppb.Timestamp `protobuf:"bytes,23,rep,name=crash_times,json=crashTimes,proto3" json:"crash_times,omitempty"`
+	// So many crashes within the crash window are a crash loop.
+	CrashLimit uint32 `protobuf:"varint,24,opt,name=crash_limit,json=crashLimit,proto3" json:"crash_limit,omitempty"`
+	// The crash window.
+	CrashWindow *durationpb.Duration `protobuf:"bytes,25,opt,name=crash_window,json=crashWindow,proto3" json:"crash_window,omitempty"`
+	// When it may be started again, if not yet.
+	RetryTime *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
+	// The reason with which calls fail until then; empty if they wait.
+	FailureReason string `protobuf:"bytes,27,opt,name=failure_reason,json=failureReason,proto3" json:"failure_reason,omitempty"`
+	// The message of that error.
+	FailureMessage string `protobuf:"bytes,28,opt,name=failure_message,json=failureMessage,proto3" json:"failure_message,omitempty"`
+	// The last decisions about it, the oldest first, at most 32.
+	Decisions     []*Decision `protobuf:"bytes,29,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeResponse) Reset() {
+	*x = DescribeResponse{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeResponse) ProtoMessage() {}
+
+func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
+func (*DescribeResponse) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *DescribeResponse) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetAliases() []string {
+	if x != nil {
+		return x.Aliases
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetListed() bool {
+	if x != nil {
+		return x.Listed
+	}
+	return false
+}
+
+func (x *DescribeResponse) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetServers() []*Server {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetExpectedBytes() uint64 {
+	if x != nil {
+		return x.ExpectedBytes
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetExpectedBy() Expectation {
+	if x != nil {
+		return x.ExpectedBy
+	}
+	return Expectation_EXPECTATION_UNSPECIFIED
+}
+
+func (x *DescribeResponse) GetOnDisk() bool {
+	if x != nil && x.OnDisk != nil {
+		return *x.OnDisk
+	}
+	return false
+}
+
+func (x *DescribeResponse) GetDiskBytes() uint64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetUsualLoad() *durationpb.Duration {
+	if x != nil {
+		return x.UsualLoad
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetRuns() []*Run {
+	if x != nil {
+		return x.Runs
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetLastExit() *Exit {
+	if x != nil {
+		return x.LastExit
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetHolders() []*Holder {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetHolds() uint32 {
+	if x != nil {
+		return x.Holds
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetWaiting() []*WaitingCall {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetWaitingCalls() uint32 {
+	if x != nil {
+		return x.WaitingCalls
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetQueueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.QueueTime
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetNextToGo() []*EvictionCandidate {
+	if x != nil {
+		return x.NextToGo
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetEvictionPosition() uint32 {
+	if x != nil {
+		return x.EvictionPosition
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetEvictionCandidates() uint32 {
+	if x != nil {
+		return x.EvictionCandidates
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetKeptBecause() string {
+	if x != nil {
+		return x.KeptBecause
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetCrashTimes() []*timestamppb.Timestamp {
+	if x != nil {
+		return x.CrashTimes
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetCrashLimit() uint32 {
+	if x != nil {
+		return x.CrashLimit
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetCrashWindow() *durationpb.Duration {
+	if x != nil {
+		return x.CrashWindow
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetRetryTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetryTime
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetFailureReason() string {
+	if x != nil {
+		return x.FailureReason
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetFailureMessage() string {
+	if x != nil {
+		return x.FailureMessage
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetDecisions() []*Decision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+// One setting of a model.
+type Setting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its key in the configuration.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Its value as text, cut if it is long. The values of variables, and of arguments that
+	// are secret by their name, are left out, and the text of prompts.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// Where it comes from, in words: the default, a section of the configuration, a
+	// variable or a flag, or a caller.
+	Source string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	// The value that the present server has, if it is another one.
+	Running       string `protobuf:"bytes,4,opt,name=running,proto3" json:"running,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Setting) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Setting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Setting) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Setting) GetRunning() string {
+	if x != nil {
+		return x.Running
+	}
+	return ""
+}
+
+// One generation of a model, with the times of its stages. A time is absent if it has
+// not come, or if it is not known.
+type Run struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The generation.
+	Generation uint64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// How its process came to be.
+	Origin RunOrigin `protobuf:"varint,2,opt,name=origin,proto3,enum=pool_service.v1.RunOrigin" json:"origin,omitempty"`
+	// When it was requested.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When its turn in the queue came.
+	AdmitTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=admit_time,json=admitTime,proto3" json:"admit_time,omitempty"`
+	// When its process was started.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// When it became READY.
+	ReadyTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=ready_time,json=readyTime,proto3" json:"ready_time,omitempty"`
+	// When a stop of it began.
+	StopTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=stop_time,json=stopTime,proto3" json:"stop_time,omitempty"`
+	// When its process had ended.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// How its process ended, without its last lines.
+	Exit *Exit `protobuf:"bytes,9,opt,name=exit,proto3" json:"exit,omitempty"`
+	// The most bytes that it took.
+	PeakBytes     uint64 `protobuf:"varint,10,opt,name=peak_bytes,json=peakBytes,proto3" json:"peak_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Run) Reset() {
+	*x = Run{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Run) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Run) ProtoMessage() {}
+
+func (x *Run) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Run.ProtoReflect.Descriptor instead.
+func (*Run) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Run) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Run) GetOrigin() RunOrigin {
+	if x != nil {
+		return x.Origin
+	}
+	return RunOrigin_RUN_ORIGIN_UNSPECIFIED
+}
+
+func (x *Run) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Run) GetAdmitTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AdmitTime
+	}
+	return nil
+}
+
+func (x *Run) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Run) GetReadyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReadyTime
+	}
+	return nil
+}
+
+func (x *Run) GetStopTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StopTime
+	}
+	return nil
+}
+
+func (x *Run) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Run) GetExit() *Exit {
+	if x != nil {
+		return x.Exit
+	}
+	return nil
+}
+
+func (x *Run) GetPeakBytes() uint64 {
+	if x != nil {
+		return x.PeakBytes
+	}
+	return 0
+}
+
+// A stream of Hold.
+type Holder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The label that the caller gave; may be empty.
+	Label string `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
+	// When the hold began.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holder) Reset() {
+	*x = Holder{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holder) ProtoMessage() {}
+
+func (x *Holder) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holder.ProtoReflect.Descriptor instead.
+func (*Holder) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Holder) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Holder) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// A call that waits for a model to be READY.
+type WaitingCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it came.
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// It is a Hold.
+	Hold bool `protobuf:"varint,2,opt,name=hold,proto3" json:"hold,omitempty"`
+	// Its label.
+	Holder string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
+	// It is no call: the service itself wants the model, as it is pinned or preloaded.
+	Own           bool `protobuf:"varint,4,opt,name=own,proto3" json:"own,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitingCall) Reset() {
+	*x = WaitingCall{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitingCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitingCall) ProtoMessage() {}
+
+func (x *WaitingCall) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitingCall.ProtoReflect.Descriptor instead.
+func (*WaitingCall) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *WaitingCall) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *WaitingCall) GetHold() bool {
+	if x != nil {
+		return x.Hold
+	}
+	return false
+}
+
+func (x *WaitingCall) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *WaitingCall) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
+// A server that may be stopped for another model.
+type EvictionCandidate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its model.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Its generation.
+	Generation uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// It was busy when last checked: stopped only for a model that waits for long, and
+	// once it is unused.
+	Busy bool `protobuf:"varint,3,opt,name=busy,proto3" json:"busy,omitempty"`
+	// Bytes that its end frees.
+	FreedBytes uint64 `protobuf:"varint,4,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`
+	// Its retention value in seconds: the time that its next load would take, times the
+	// weighed number of its recent uses.
+	RetentionSeconds float64 `protobuf:"fixed64,5,opt,name=retention_seconds,json=retentionSeconds,proto3" json:"retention_seconds,omitempty"`
+	// The end of its grace period, before which others go.
+	ResideTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reside_time,json=resideTime,proto3" json:"reside_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvictionCandidate) Reset() {
+	*x = EvictionCandidate{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvictionCandidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvictionCandidate) ProtoMessage() {}
+
+func (x *EvictionCandidate) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvictionCandidate.ProtoReflect.Descriptor instead.
+func (*EvictionCandidate) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *EvictionCandidate) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *EvictionCandidate) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *EvictionCandidate) GetBusy() bool {
+	if x != nil {
+		return x.Busy
+	}
+	return false
+}
+
+func (x *EvictionCandidate) GetFreedBytes() uint64 {
+	if x != nil {
+		return x.FreedBytes
+	}
+	return 0
+}
+
+func (x *EvictionCandidate) GetRetentionSeconds() float64 {
+	if x != nil {
+		return x.RetentionSeconds
+	}
+	return 0
+}
+
+func (x *EvictionCandidate) GetResideTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ResideTime
+	}
+	return nil
+}
+
+// A decision of the service about a server.
+type Decision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// The generation of the server.
+	Generation uint64 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Its role.
+	Role ServerRole `protobuf:"varint,3,opt,name=role,proto3,enum=pool_service.v1.ServerRole" json:"role,omitempty"`
+	// Its state before; unspecified: it was not in the pool.
+	Before ServerState `protobuf:"varint,4,opt,name=before,proto3,enum=pool_service.v1.ServerState" json:"before,omitempty"`
+	// Its state after; unspecified: it is not in the pool. Equal to before if only what it
+	// waits for has changed.
+	After ServerState `protobuf:"varint,5,opt,name=after,proto3,enum=pool_service.v1.ServerState" json:"after,omitempty"`
+	// Why, in words.
+	Why string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
+	// The event that led to it, by the name that it has in the service.
+	Event string `protobuf:"bytes,7,opt,name=event,proto3" json:"event,omitempty"`
+	// The figures, if it is a start that fits or a choice of servers to stop.
+	Choice        *Choice `protobuf:"bytes,8,opt,name=choice,proto3" json:"choice,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decision) Reset() {
+	*x = Decision{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decision) ProtoMessage() {}
+
+func (x *Decision) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decision.ProtoReflect.Descriptor instead.
+func (*Decision) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Decision) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Decision) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Decision) GetRole() ServerRole {
+	if x != nil {
+		return x.Role
+	}
+	return ServerRole_SERVER_ROLE_UNSPECIFIED
+}
+
+func (x *Decision) GetBefore() ServerState {
+	if x != nil {
+		return x.Before
+	}
+	return ServerState_SERVER_STATE_UNSPECIFIED
+}
+
+func (x *Decision) GetAfter() ServerState {
+	if x != nil {
+		return x.After
+	}
+	return ServerState_SERVER_STATE_UNSPECIFIED
+}
+
+func (x *Decision) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Decision) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *Decision) GetChoice() *Choice {
+	if x != nil {
+		return x.Choice
+	}
+	return nil
+}
+
+// The figures of a decision.
+type Choice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes that the model needs.
+	NeededBytes uint64 `protobuf:"varint,1,opt,name=needed_bytes,json=neededBytes,proto3" json:"needed_bytes,omitempty"`
+	// The memory budget; absent: no limit.
+	BudgetBytes *uint64 `protobuf:"varint,2,opt,name=budget_bytes,json=budgetBytes,proto3,oneof" json:"budget_bytes,omitempty"`
+	// Bytes that the servers with a process are expected to need.
+	ReservedBytes uint64 `protobuf:"varint,3,opt,name=reserved_bytes,json=reservedBytes,proto3" json:"reserved_bytes,omitempty"`
+	// Bytes that were available on the machine; absent: not known.
+	AvailableBytes *uint64 `protobuf:"varint,4,opt,name=available_bytes,json=availableBytes,proto3,oneof" json:"available_bytes,omitempty"`
+	// The servers that are stopped for it, at most 8.
+	Chosen []*EvictionCandidate `protobuf:"bytes,5,rep,name=chosen,proto3" json:"chosen,omitempty"`
+	// Servers that stay, those with the lowest retention value first, at most 8.
+	PassedOver    []*EvictionCandidate `protobuf:"bytes,6,rep,name=passed_over,json=passedOver,proto3" json:"passed_over,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Choice) Reset() {
+	*x = Choice{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Choice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Choice) ProtoMessage() {}
+
+func (x *Choice) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Choice.ProtoReflect.Descriptor instead.
+func (*Choice) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Choice) GetNeededBytes() uint64 {
+	if x != nil {
+		return x.NeededBytes
+	}
+	return 0
+}
+
+func (x *Choice) GetBudgetBytes() uint64 {
+	if x != nil && x.BudgetBytes != nil {
+		return *x.BudgetBytes
+	}
+	return 0
+}
+
+func (x *Choice) GetReservedBytes() uint64 {
+	if x != nil {
+		return x.ReservedBytes
+	}
+	return 0
+}
+
+func (x *Choice) GetAvailableBytes() uint64 {
+	if x != nil && x.AvailableBytes != nil {
+		return *x.AvailableBytes
+	}
+	return 0
+}
+
+func (x *Choice) GetChosen() []*EvictionCandidate {
+	if x != nil {
+		return x.Chosen
+	}
+	return nil
+}
+
+func (x *Choice) GetPassedOver() []*EvictionCandidate {
+	if x != nil {
+		return x.PassedOver
 	}
 	return nil
 }
@@ -2809,14 +3960,133 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\rForgetRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\"5\n" +
 	"\x0eForgetResponse\x12#\n" +
-	"\rruntime_model\x18\x01 \x01(\tR\fruntimeModel\"\x0f\n" +
+	"\rruntime_model\x18\x01 \x01(\tR\fruntimeModel\"J\n" +
+	"\n" +
+	"PinRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x1b\n" +
+	"\x06pinned\x18\x02 \x01(\bH\x00R\x06pinned\x88\x01\x01B\t\n" +
+	"\a_pinned\"_\n" +
+	"\vPinResponse\x12\x16\n" +
+	"\x06pinned\x18\x01 \x01(\bR\x06pinned\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x03 \x01(\bR\n" +
+	"configured\"\x0f\n" +
 	"\rReloadRequest\"\xa3\x01\n" +
 	"\x0eReloadResponse\x12\x1a\n" +
 	"\breplaced\x18\x01 \x03(\tR\breplaced\x12\x18\n" +
 	"\aupdated\x18\x02 \x03(\tR\aupdated\x12\x18\n" +
 	"\aremoved\x18\x03 \x03(\tR\aremoved\x12%\n" +
 	"\x0erestart_needed\x18\x04 \x03(\tR\rrestartNeeded\x12\x1a\n" +
-	"\bproblems\x18\x05 \x03(\tR\bproblems*\xc9\x01\n" +
+	"\bproblems\x18\x05 \x03(\tR\bproblems\"'\n" +
+	"\x0fDescribeRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\"\xa8\n" +
+	"\n" +
+	"\x10DescribeResponse\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
+	"\aaliases\x18\x02 \x03(\tR\aaliases\x12\x16\n" +
+	"\x06listed\x18\x03 \x01(\bR\x06listed\x124\n" +
+	"\bsettings\x18\x04 \x03(\v2\x18.pool_service.v1.SettingR\bsettings\x121\n" +
+	"\aservers\x18\x05 \x03(\v2\x17.pool_service.v1.ServerR\aservers\x12%\n" +
+	"\x0eexpected_bytes\x18\x06 \x01(\x04R\rexpectedBytes\x12=\n" +
+	"\vexpected_by\x18\a \x01(\x0e2\x1c.pool_service.v1.ExpectationR\n" +
+	"expectedBy\x12\x1c\n" +
+	"\aon_disk\x18\b \x01(\bH\x00R\x06onDisk\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\t \x01(\x04R\tdiskBytes\x128\n" +
+	"\n" +
+	"usual_load\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\tusualLoad\x12\x18\n" +
+	"\aproblem\x18\v \x01(\tR\aproblem\x12(\n" +
+	"\x04runs\x18\f \x03(\v2\x14.pool_service.v1.RunR\x04runs\x122\n" +
+	"\tlast_exit\x18\r \x01(\v2\x15.pool_service.v1.ExitR\blastExit\x121\n" +
+	"\aholders\x18\x0e \x03(\v2\x17.pool_service.v1.HolderR\aholders\x12\x14\n" +
+	"\x05holds\x18\x0f \x01(\rR\x05holds\x126\n" +
+	"\awaiting\x18\x10 \x03(\v2\x1c.pool_service.v1.WaitingCallR\awaiting\x12#\n" +
+	"\rwaiting_calls\x18\x11 \x01(\rR\fwaitingCalls\x129\n" +
+	"\n" +
+	"queue_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tqueueTime\x12@\n" +
+	"\n" +
+	"next_to_go\x18\x13 \x03(\v2\".pool_service.v1.EvictionCandidateR\bnextToGo\x12+\n" +
+	"\x11eviction_position\x18\x14 \x01(\rR\x10evictionPosition\x12/\n" +
+	"\x13eviction_candidates\x18\x15 \x01(\rR\x12evictionCandidates\x12!\n" +
+	"\fkept_because\x18\x16 \x01(\tR\vkeptBecause\x12;\n" +
+	"\vcrash_times\x18\x17 \x03(\v2\x1a.google.protobuf.TimestampR\n" +
+	"crashTimes\x12\x1f\n" +
+	"\vcrash_limit\x18\x18 \x01(\rR\n" +
+	"crashLimit\x12<\n" +
+	"\fcrash_window\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\vcrashWindow\x129\n" +
+	"\n" +
+	"retry_time\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\x12%\n" +
+	"\x0efailure_reason\x18\x1b \x01(\tR\rfailureReason\x12'\n" +
+	"\x0ffailure_message\x18\x1c \x01(\tR\x0efailureMessage\x127\n" +
+	"\tdecisions\x18\x1d \x03(\v2\x19.pool_service.v1.DecisionR\tdecisionsB\n" +
+	"\n" +
+	"\b_on_disk\"c\n" +
+	"\aSetting\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\x12\x18\n" +
+	"\arunning\x18\x04 \x01(\tR\arunning\"\x81\x04\n" +
+	"\x03Run\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x122\n" +
+	"\x06origin\x18\x02 \x01(\x0e2\x1a.pool_service.v1.RunOriginR\x06origin\x12;\n" +
+	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x129\n" +
+	"\n" +
+	"admit_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tadmitTime\x129\n" +
+	"\n" +
+	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x129\n" +
+	"\n" +
+	"ready_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\treadyTime\x127\n" +
+	"\tstop_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bstopTime\x125\n" +
+	"\bend_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12)\n" +
+	"\x04exit\x18\t \x01(\v2\x15.pool_service.v1.ExitR\x04exit\x12\x1d\n" +
+	"\n" +
+	"peak_bytes\x18\n" +
+	" \x01(\x04R\tpeakBytes\"P\n" +
+	"\x06Holder\x12\x14\n" +
+	"\x05label\x18\x01 \x01(\tR\x05label\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"}\n" +
+	"\vWaitingCall\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x12\n" +
+	"\x04hold\x18\x02 \x01(\bR\x04hold\x12\x16\n" +
+	"\x06holder\x18\x03 \x01(\tR\x06holder\x12\x10\n" +
+	"\x03own\x18\x04 \x01(\bR\x03own\"\xe8\x01\n" +
+	"\x11EvictionCandidate\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12\x12\n" +
+	"\x04busy\x18\x03 \x01(\bR\x04busy\x12\x1f\n" +
+	"\vfreed_bytes\x18\x04 \x01(\x04R\n" +
+	"freedBytes\x12+\n" +
+	"\x11retention_seconds\x18\x05 \x01(\x01R\x10retentionSeconds\x12;\n" +
+	"\vreside_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"resideTime\"\xce\x02\n" +
+	"\bDecision\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12/\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x1b.pool_service.v1.ServerRoleR\x04role\x124\n" +
+	"\x06before\x18\x04 \x01(\x0e2\x1c.pool_service.v1.ServerStateR\x06before\x122\n" +
+	"\x05after\x18\x05 \x01(\x0e2\x1c.pool_service.v1.ServerStateR\x05after\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12\x14\n" +
+	"\x05event\x18\a \x01(\tR\x05event\x12/\n" +
+	"\x06choice\x18\b \x01(\v2\x17.pool_service.v1.ChoiceR\x06choice\"\xce\x02\n" +
+	"\x06Choice\x12!\n" +
+	"\fneeded_bytes\x18\x01 \x01(\x04R\vneededBytes\x12&\n" +
+	"\fbudget_bytes\x18\x02 \x01(\x04H\x00R\vbudgetBytes\x88\x01\x01\x12%\n" +
+	"\x0ereserved_bytes\x18\x03 \x01(\x04R\rreservedBytes\x12,\n" +
+	"\x0favailable_bytes\x18\x04 \x01(\x04H\x01R\x0eavailableBytes\x88\x01\x01\x12:\n" +
+	"\x06chosen\x18\x05 \x03(\v2\".pool_service.v1.EvictionCandidateR\x06chosen\x12C\n" +
+	"\vpassed_over\x18\x06 \x03(\v2\".pool_service.v1.EvictionCandidateR\n" +
+	"passedOverB\x0f\n" +
+	"\r_budget_bytesB\x12\n" +
+	"\x10_available_bytes*\xc9\x01\n" +
 	"\vServerState\x12\x1c\n" +
 	"\x18SERVER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SERVER_STATE_QUEUED\x10\x01\x12\x19\n" +
@@ -2850,7 +4120,12 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x14EXIT_CAUSE_PREEMPTED\x10\b\x12\x17\n" +
 	"\x13EXIT_CAUSE_RELOADED\x10\t\x12\x1b\n" +
 	"\x17EXIT_CAUSE_MEMORY_LIMIT\x10\n" +
-	"2\xfd\x05\n" +
+	"*l\n" +
+	"\tRunOrigin\x12\x1a\n" +
+	"\x16RUN_ORIGIN_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fRUN_ORIGIN_COLD\x10\x01\x12\x16\n" +
+	"\x12RUN_ORIGIN_STANDBY\x10\x02\x12\x16\n" +
+	"\x12RUN_ORIGIN_ADOPTED\x10\x032\x90\a\n" +
 	"\vPoolService\x12I\n" +
 	"\x06Ensure\x12\x1e.pool_service.v1.EnsureRequest\x1a\x1f.pool_service.v1.EnsureResponse\x12F\n" +
 	"\x05Evict\x12\x1d.pool_service.v1.EvictRequest\x1a\x1e.pool_service.v1.EvictResponse\x12C\n" +
@@ -2861,8 +4136,10 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
 	"ListModels\x12\".pool_service.v1.ListModelsRequest\x1a#.pool_service.v1.ListModelsResponse\x12E\n" +
 	"\x04Pull\x12\x1c.pool_service.v1.PullRequest\x1a\x1d.pool_service.v1.PullResponse0\x01\x12I\n" +
-	"\x06Forget\x12\x1e.pool_service.v1.ForgetRequest\x1a\x1f.pool_service.v1.ForgetResponse\x12I\n" +
-	"\x06Reload\x12\x1e.pool_service.v1.ReloadRequest\x1a\x1f.pool_service.v1.ReloadResponseB\x12\n" +
+	"\x06Forget\x12\x1e.pool_service.v1.ForgetRequest\x1a\x1f.pool_service.v1.ForgetResponse\x12@\n" +
+	"\x03Pin\x12\x1b.pool_service.v1.PinRequest\x1a\x1c.pool_service.v1.PinResponse\x12I\n" +
+	"\x06Reload\x12\x1e.pool_service.v1.ReloadRequest\x1a\x1f.pool_service.v1.ReloadResponse\x12O\n" +
+	"\bDescribe\x12 .pool_service.v1.DescribeRequest\x1a!.pool_service.v1.DescribeResponseB\x12\n" +
 	"\x0epoolservice.v1P\x01b\x06proto3"
 
 var (
@@ -2877,97 +4154,145 @@ func file_pool_service_v1_pool_service_proto_rawDescGZIP() []byte {
 	return file_pool_service_v1_pool_service_proto_rawDescData
 }
 
-var file_pool_service_v1_pool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_pool_service_v1_pool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_pool_service_v1_pool_service_proto_goTypes = []any{
 	(ServerState)(0),              // 0: pool_service.v1.ServerState
 	(ServerRole)(0),               // 1: pool_service.v1.ServerRole
 	(Expectation)(0),              // 2: pool_service.v1.Expectation
 	(ExitCause)(0),                // 3: pool_service.v1.ExitCause
-	(*Server)(nil),                // 4: pool_service.v1.Server
-	(*PromptCache)(nil),           // 5: pool_service.v1.PromptCache
-	(*Exit)(nil),                  // 6: pool_service.v1.Exit
-	(*EnsureRequest)(nil),         // 7: pool_service.v1.EnsureRequest
-	(*EnsureResponse)(nil),        // 8: pool_service.v1.EnsureResponse
-	(*EvictRequest)(nil),          // 9: pool_service.v1.EvictRequest
-	(*EvictResponse)(nil),         // 10: pool_service.v1.EvictResponse
-	(*EvictedServer)(nil),         // 11: pool_service.v1.EvictedServer
-	(*ListRequest)(nil),           // 12: pool_service.v1.ListRequest
-	(*ListResponse)(nil),          // 13: pool_service.v1.ListResponse
-	(*PoolTotals)(nil),            // 14: pool_service.v1.PoolTotals
-	(*WatchRequest)(nil),          // 15: pool_service.v1.WatchRequest
-	(*WatchResponse)(nil),         // 16: pool_service.v1.WatchResponse
-	(*Synced)(nil),                // 17: pool_service.v1.Synced
-	(*HoldRequest)(nil),           // 18: pool_service.v1.HoldRequest
-	(*HoldResponse)(nil),          // 19: pool_service.v1.HoldResponse
-	(*TailLogsRequest)(nil),       // 20: pool_service.v1.TailLogsRequest
-	(*TailLogsResponse)(nil),      // 21: pool_service.v1.TailLogsResponse
-	(*ListModelsRequest)(nil),     // 22: pool_service.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),    // 23: pool_service.v1.ListModelsResponse
-	(*Model)(nil),                 // 24: pool_service.v1.Model
-	(*PullRequest)(nil),           // 25: pool_service.v1.PullRequest
-	(*PullResponse)(nil),          // 26: pool_service.v1.PullResponse
-	(*ForgetRequest)(nil),         // 27: pool_service.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 28: pool_service.v1.ForgetResponse
-	(*ReloadRequest)(nil),         // 29: pool_service.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 30: pool_service.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(RunOrigin)(0),                // 4: pool_service.v1.RunOrigin
+	(*Server)(nil),                // 5: pool_service.v1.Server
+	(*PromptCache)(nil),           // 6: pool_service.v1.PromptCache
+	(*Exit)(nil),                  // 7: pool_service.v1.Exit
+	(*EnsureRequest)(nil),         // 8: pool_service.v1.EnsureRequest
+	(*EnsureResponse)(nil),        // 9: pool_service.v1.EnsureResponse
+	(*EvictRequest)(nil),          // 10: pool_service.v1.EvictRequest
+	(*EvictResponse)(nil),         // 11: pool_service.v1.EvictResponse
+	(*EvictedServer)(nil),         // 12: pool_service.v1.EvictedServer
+	(*ListRequest)(nil),           // 13: pool_service.v1.ListRequest
+	(*ListResponse)(nil),          // 14: pool_service.v1.ListResponse
+	(*PoolTotals)(nil),            // 15: pool_service.v1.PoolTotals
+	(*WatchRequest)(nil),          // 16: pool_service.v1.WatchRequest
+	(*WatchResponse)(nil),         // 17: pool_service.v1.WatchResponse
+	(*Synced)(nil),                // 18: pool_service.v1.Synced
+	(*HoldRequest)(nil),           // 19: pool_service.v1.HoldRequest
+	(*HoldResponse)(nil),          // 20: pool_service.v1.HoldResponse
+	(*TailLogsRequest)(nil),       // 21: pool_service.v1.TailLogsRequest
+	(*TailLogsResponse)(nil),      // 22: pool_service.v1.TailLogsResponse
+	(*ListModelsRequest)(nil),     // 23: pool_service.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),    // 24: pool_service.v1.ListModelsResponse
+	(*Model)(nil),                 // 25: pool_service.v1.Model
+	(*PullRequest)(nil),           // 26: pool_service.v1.PullRequest
+	(*PullResponse)(nil),          // 27: pool_service.v1.PullResponse
+	(*ForgetRequest)(nil),         // 28: pool_service.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 29: pool_service.v1.ForgetResponse
+	(*PinRequest)(nil),            // 30: pool_service.v1.PinRequest
+	(*PinResponse)(nil),           // 31: pool_service.v1.PinResponse
+	(*ReloadRequest)(nil),         // 32: pool_service.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 33: pool_service.v1.ReloadResponse
+	(*DescribeRequest)(nil),       // 34: pool_service.v1.DescribeRequest
+	(*DescribeResponse)(nil),      // 35: pool_service.v1.DescribeResponse
+	(*Setting)(nil),               // 36: pool_service.v1.Setting
+	(*Run)(nil),                   // 37: pool_service.v1.Run
+	(*Holder)(nil),                // 38: pool_service.v1.Holder
+	(*WaitingCall)(nil),           // 39: pool_service.v1.WaitingCall
+	(*EvictionCandidate)(nil),     // 40: pool_service.v1.EvictionCandidate
+	(*Decision)(nil),              // 41: pool_service.v1.Decision
+	(*Choice)(nil),                // 42: pool_service.v1.Choice
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
 }
 var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	0,  // 0: pool_service.v1.Server.state:type_name -> pool_service.v1.ServerState
-	31, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
-	31, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
-	31, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
-	31, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
-	31, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
-	6,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
+	43, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
+	43, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
+	43, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
+	43, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
+	43, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
+	7,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
 	2,  // 7: pool_service.v1.Server.expected_by:type_name -> pool_service.v1.Expectation
 	1,  // 8: pool_service.v1.Server.role:type_name -> pool_service.v1.ServerRole
-	31, // 9: pool_service.v1.Server.expected_ready_time:type_name -> google.protobuf.Timestamp
-	5,  // 10: pool_service.v1.Server.prompt_cache:type_name -> pool_service.v1.PromptCache
+	43, // 9: pool_service.v1.Server.expected_ready_time:type_name -> google.protobuf.Timestamp
+	6,  // 10: pool_service.v1.Server.prompt_cache:type_name -> pool_service.v1.PromptCache
 	3,  // 11: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
-	31, // 12: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
-	32, // 13: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
-	4,  // 14: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
-	11, // 15: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
-	4,  // 16: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
-	4,  // 17: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
-	14, // 18: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
-	4,  // 19: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
-	4,  // 20: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
-	17, // 21: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
-	32, // 22: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
-	4,  // 23: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
-	6,  // 24: pool_service.v1.TailLogsResponse.exit:type_name -> pool_service.v1.Exit
-	24, // 25: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
+	43, // 12: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
+	44, // 13: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
+	5,  // 14: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
+	12, // 15: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
+	5,  // 16: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
+	5,  // 17: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
+	15, // 18: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
+	5,  // 19: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
+	5,  // 20: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
+	18, // 21: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
+	44, // 22: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
+	5,  // 23: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
+	7,  // 24: pool_service.v1.TailLogsResponse.exit:type_name -> pool_service.v1.Exit
+	25, // 25: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
 	2,  // 26: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
 	0,  // 27: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
-	7,  // 28: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
-	9,  // 29: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
-	12, // 30: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
-	15, // 31: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
-	18, // 32: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
-	20, // 33: pool_service.v1.PoolService.TailLogs:input_type -> pool_service.v1.TailLogsRequest
-	22, // 34: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
-	25, // 35: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
-	27, // 36: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
-	29, // 37: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
-	8,  // 38: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
-	10, // 39: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
-	13, // 40: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
-	16, // 41: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
-	19, // 42: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
-	21, // 43: pool_service.v1.PoolService.TailLogs:output_type -> pool_service.v1.TailLogsResponse
-	23, // 44: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
-	26, // 45: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
-	28, // 46: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
-	30, // 47: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
-	38, // [38:48] is the sub-list for method output_type
-	28, // [28:38] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	36, // 28: pool_service.v1.DescribeResponse.settings:type_name -> pool_service.v1.Setting
+	5,  // 29: pool_service.v1.DescribeResponse.servers:type_name -> pool_service.v1.Server
+	2,  // 30: pool_service.v1.DescribeResponse.expected_by:type_name -> pool_service.v1.Expectation
+	44, // 31: pool_service.v1.DescribeResponse.usual_load:type_name -> google.protobuf.Duration
+	37, // 32: pool_service.v1.DescribeResponse.runs:type_name -> pool_service.v1.Run
+	7,  // 33: pool_service.v1.DescribeResponse.last_exit:type_name -> pool_service.v1.Exit
+	38, // 34: pool_service.v1.DescribeResponse.holders:type_name -> pool_service.v1.Holder
+	39, // 35: pool_service.v1.DescribeResponse.waiting:type_name -> pool_service.v1.WaitingCall
+	43, // 36: pool_service.v1.DescribeResponse.queue_time:type_name -> google.protobuf.Timestamp
+	40, // 37: pool_service.v1.DescribeResponse.next_to_go:type_name -> pool_service.v1.EvictionCandidate
+	43, // 38: pool_service.v1.DescribeResponse.crash_times:type_name -> google.protobuf.Timestamp
+	44, // 39: pool_service.v1.DescribeResponse.crash_window:type_name -> google.protobuf.Duration
+	43, // 40: pool_service.v1.DescribeResponse.retry_time:type_name -> google.protobuf.Timestamp
+	41, // 41: pool_service.v1.DescribeResponse.decisions:type_name -> pool_service.v1.Decision
+	4,  // 42: pool_service.v1.Run.origin:type_name -> pool_service.v1.RunOrigin
+	43, // 43: pool_service.v1.Run.create_time:type_name -> google.protobuf.Timestamp
+	43, // 44: pool_service.v1.Run.admit_time:type_name -> google.protobuf.Timestamp
+	43, // 45: pool_service.v1.Run.start_time:type_name -> google.protobuf.Timestamp
+	43, // 46: pool_service.v1.Run.ready_time:type_name -> google.protobuf.Timestamp
+	43, // 47: pool_service.v1.Run.stop_time:type_name -> google.protobuf.Timestamp
+	43, // 48: pool_service.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	7,  // 49: pool_service.v1.Run.exit:type_name -> pool_service.v1.Exit
+	43, // 50: pool_service.v1.Holder.since:type_name -> google.protobuf.Timestamp
+	43, // 51: pool_service.v1.WaitingCall.since:type_name -> google.protobuf.Timestamp
+	43, // 52: pool_service.v1.EvictionCandidate.reside_time:type_name -> google.protobuf.Timestamp
+	43, // 53: pool_service.v1.Decision.time:type_name -> google.protobuf.Timestamp
+	1,  // 54: pool_service.v1.Decision.role:type_name -> pool_service.v1.ServerRole
+	0,  // 55: pool_service.v1.Decision.before:type_name -> pool_service.v1.ServerState
+	0,  // 56: pool_service.v1.Decision.after:type_name -> pool_service.v1.ServerState
+	42, // 57: pool_service.v1.Decision.choice:type_name -> pool_service.v1.Choice
+	40, // 58: pool_service.v1.Choice.chosen:type_name -> pool_service.v1.EvictionCandidate
+	40, // 59: pool_service.v1.Choice.passed_over:type_name -> pool_service.v1.EvictionCandidate
+	8,  // 60: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
+	10, // 61: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
+	13, // 62: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
+	16, // 63: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
+	19, // 64: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
+	21, // 65: pool_service.v1.PoolService.TailLogs:input_type -> pool_service.v1.TailLogsRequest
+	23, // 66: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
+	26, // 67: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
+	28, // 68: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
+	30, // 69: pool_service.v1.PoolService.Pin:input_type -> pool_service.v1.PinRequest
+	32, // 70: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
+	34, // 71: pool_service.v1.PoolService.Describe:input_type -> pool_service.v1.DescribeRequest
+	9,  // 72: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
+	11, // 73: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
+	14, // 74: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
+	17, // 75: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
+	20, // 76: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
+	22, // 77: pool_service.v1.PoolService.TailLogs:output_type -> pool_service.v1.TailLogsResponse
+	24, // 78: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
+	27, // 79: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
+	29, // 80: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
+	31, // 81: pool_service.v1.PoolService.Pin:output_type -> pool_service.v1.PinResponse
+	33, // 82: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
+	35, // 83: pool_service.v1.PoolService.Describe:output_type -> pool_service.v1.DescribeResponse
+	72, // [72:84] is the sub-list for method output_type
+	60, // [60:72] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_pool_service_v1_pool_service_proto_init() }
@@ -2998,13 +4323,16 @@ func file_pool_service_v1_pool_service_proto_init() {
 		(*TailLogsRequest_Cursor)(nil),
 	}
 	file_pool_service_v1_pool_service_proto_msgTypes[20].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[25].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[30].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[37].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pool_service_v1_pool_service_proto_rawDesc), len(file_pool_service_v1_pool_service_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   27,
+			NumEnums:      5,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
