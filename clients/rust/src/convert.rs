@@ -7,8 +7,7 @@ use prost_types::Timestamp;
 
 use crate::types::{
     Ensured, Event, EvictedServer, Exit, KeepAlive, LogPart, Model, Page, Pinned, Progress,
-    PromptCache,
-    Reloaded, Server, Totals,
+    PromptCache, Reloaded, Server, Totals,
 };
 use crate::v1;
 

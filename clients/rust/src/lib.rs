@@ -32,8 +32,7 @@ pub use retry::RetryPolicy;
 pub use tonic::Code;
 pub use types::{
     Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, KeepAlive, LogPart, Model, Page,
-    Pinned,
-    Progress, PromptCache, Reloaded, Server, ServerRole, ServerState, Totals,
+    Pinned, Progress, PromptCache, Reloaded, Server, ServerRole, ServerState, Totals,
 };
 pub use watch::Watch;
 

@@ -4,8 +4,7 @@ use std::time::SystemTime;
 
 use pool_service_client::{
     Code, Error, Event, EvictedServer, Exit, ExitCause, Expectation, LogPart, Model, Pinned,
-    PromptCache,
-    Reason, Reloaded, Server, ServerRole, ServerState, Totals, Violation,
+    PromptCache, Reason, Reloaded, Server, ServerRole, ServerState, Totals, Violation,
 };
 use serde_json::{Value, json};
 
