@@ -78,7 +78,7 @@ class Pinning:
         if settings == server.settings:
             return
         row = self._state.put(replace(server, settings=settings))
-        why = "is pinned" if settings.pinned else "is no longer pinned"
+        why = "it was pinned" if settings.pinned else "its pin was taken back"
         self._state.note(row.server, server.phase, server.phase, why)
         if settings.pinned:
             self._scheduler.release(row, now)

@@ -118,8 +118,8 @@ def test_a_server_is_pinned_at_once_and_goes_on_as_it_is() -> None:
     assert parts.shown() == before
     assert parts.shown().expires_at == LOADED_AT + DEFAULTS.keep_alive
     assert [one.why for one in parts.state.stories.of("m")[-2:]] == [
-        "is pinned",
-        "is no longer pinned",
+        "it was pinned",
+        "its pin was taken back",
     ]
 
 
