@@ -16,9 +16,9 @@ from pool_service.cli.shell_completion import ModelName
 @click.option(
     "-n",
     "--lines",
-    type=click.IntRange(min=0, max=2**32 - 1),
+    type=click.IntRange(min=0, max=10_000),
     metavar="N",
-    help="Show the last N lines. Default: 100.",
+    help="Show the last N lines, at most 10000. Default: 100.",
 )
 @click.option("--previous", is_flag=True, help="Show the process before the newest one.")
 @click.option(

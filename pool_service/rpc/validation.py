@@ -18,6 +18,7 @@ from pool_service.v1 import pool_service_pb2 as pb
 DEFAULT_PAGE_SIZE = 100
 LARGEST_PAGE_SIZE = 1000
 DEFAULT_LOG_LINES = 100
+MAX_LOG_LINES = 10_000
 MAX_CURSOR_NUMBER = 2**64 - 1
 _CURSOR = re.compile(r"(?:(?:0|[1-9][0-9]{0,19})\.){3}[01]\.[01]")
 
@@ -150,8 +151,15 @@ def log_query(request: pb.TailLogsRequest) -> LogQuery:
         if request.HasField("lines"):
             raise _invalid("lines", f"cannot go with {which}, with which all lines are sent")
         return LogQuery(begin, None, request.follow)
+    return LogQuery(begin, _log_lines(request), request.follow)
+
+
+def _log_lines(request: pb.TailLogsRequest) -> int:
+    """Return how many of the last lines to begin with."""
     lines = request.lines if request.HasField("lines") else DEFAULT_LOG_LINES
-    return LogQuery(begin, lines, request.follow)
+    if lines > MAX_LOG_LINES:
+        raise _invalid("lines", f"cannot be over {MAX_LOG_LINES}; begin with oldest to read all")
+    return lines
 
 
 def log_position(cursor: str) -> LogPosition:

@@ -1,7 +1,9 @@
 """Reading logs that are written to and trimmed meanwhile."""
 
+import asyncio
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -258,3 +260,69 @@ async def test_the_generations_of_a_model_are_listed_in_their_order(tmp_path: Pa
     (store.path_of("m", 1).parent / "notes.log").touch()
     store.create("other", 3)
     assert await reader.generations("m") == (1, 9, 10)
+
+
+@pytest.mark.parametrize(
+    "lines", [b"\n", f"{PROBE}\n".encode()], ids=["empty", "answers to probes"]
+)
+def test_the_last_lines_are_looked_for_faster_than_line_by_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: bytes
+) -> None:
+    looked_at = list[bytes]()
+
+    def text(line: bytes) -> str:
+        looked_at.append(line)
+        return line.decode()
+
+    monkeypatch.setattr(log_reader, "_text", text)
+    path = tmp_path / "1.log"
+    path.write_bytes(b"first\n" + lines * 200_000)
+    position = seek(path, 1, 200_001, PROBES)
+    assert position is not None
+    assert position.offset == 0
+    assert len(looked_at) <= PART_BYTES, "lines of the last block only"
+
+
+def test_a_search_that_is_given_up_ends(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(b"first\n" + f"{PROBE}\n".encode() * 20_000)
+    given_up = threading.Event()
+    given_up.set()
+    position = seek(path, 1, 1, PROBES, given_up)
+    assert position is not None
+    assert position.offset > path.stat().st_size - PART_BYTES
+
+
+async def test_readers_use_none_of_the_threads_that_others_need(tmp_path: Path) -> None:
+    """The threads of the event loop start processes and measure memory."""
+    store = LogStore(tmp_path)
+    written(store.create("m", 1), "line")
+    reader = LogReader(store)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(threads := ThreadPoolExecutor(1))
+    blocked = threading.Event()
+    threads.submit(blocked.wait)
+    try:
+        async with asyncio.timeout(30):
+            assert await reader.generations("m") == (1,)
+            position = await reader.seek("m", 1, 1, ())
+            assert position is not None
+            part = await reader.read("m", position, (), ended=False)
+        assert part is not None
+        assert part.lines == ("line",)
+    finally:
+        blocked.set()
+
+
+def test_a_line_of_many_bytes_is_one_of_the_last_lines_once(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(b"first\n" + b"x" * 100_000 + b"\n")
+    assert len(last(path, 1)) == 1
+
+
+def test_an_incomplete_line_is_not_among_no_lines_but_comes_whole_later(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    path.write_bytes(b"first\nsecond")
+    position = seek(path, 1, 0, NO_PROBES)
+    assert position is not None
+    assert position.offset == len(b"first\n")

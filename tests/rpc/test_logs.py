@@ -112,6 +112,7 @@ async def test_a_reader_that_reads_nothing_holds_up_nobody_and_nothing_is_kept_f
         ({"oldest": False}, "INVALID_BEGIN"),
         ({"oldest": True, "lines": 3}, "INVALID_LINES"),
         ({"cursor": "1.2.3.0.0", "lines": 3}, "INVALID_LINES"),
+        ({"lines": 10_001}, "INVALID_LINES"),
         ({"cursor": ""}, "INVALID_CURSOR"),
         ({"cursor": "1"}, "INVALID_CURSOR"),
         ({"cursor": "1.2.3.0"}, "INVALID_CURSOR"),

@@ -2,10 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from pool_service.adapters.logs.log_text import ProbeFilter, safe_line
 from pool_service.adapters.logs.log_trim import data_begin
@@ -19,11 +23,19 @@ PART_BYTES = 64 * 1024
 MAX_SEARCH_BYTES = 16 * 1024 * 1024
 """How far back the last lines are looked for, if most of a log are answers to probes."""
 
+SEARCH_BYTES = PART_BYTES // 2
+"""The most that is read at once to look for the last lines; with the rest of a line, a part."""
+
 MAX_CHARACTER_BYTES = 4
 """The most bytes of a character in UTF-8."""
 
 CONTINUATION_BYTES = range(0x80, 0xC0)
 """The bytes of a character in UTF-8 after its first one."""
+
+READER_THREADS = 2
+"""Threads of their own, so that readers hold up one another only."""
+
+T = TypeVar("T")
 
 
 class LogReader:
@@ -31,27 +43,45 @@ class LogReader:
 
     def __init__(self, store: LogStore) -> None:
         self._store = store
+        self._threads = ThreadPoolExecutor(READER_THREADS, "log-reader")
 
     async def generations(self, model: str) -> tuple[int, ...]:
-        return await asyncio.to_thread(self._store.generations, model)
+        return await self._run(self._store.generations, model)
 
     async def seek(
         self, model: str, generation: int, lines: int | None, probed: Collection[str]
     ) -> LogPosition | None:
         path = self._store.path_of(model, generation)
-        return await asyncio.to_thread(seek, path, generation, lines, ProbeFilter(probed))
+        given_up = threading.Event()
+        try:
+            return await self._run(seek, path, generation, lines, ProbeFilter(probed), given_up)
+        finally:
+            given_up.set()
 
     async def read(
         self, model: str, position: LogPosition, probed: Collection[str], *, ended: bool
     ) -> LogPart | None:
         path = self._store.path_of(model, position.generation)
-        return await asyncio.to_thread(read, path, position, ProbeFilter(probed), ended=ended)
+        return await self._run(partial(read, path, position, ProbeFilter(probed), ended=ended))
+
+    async def _run(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
-def seek(path: Path, generation: int, lines: int | None, probes: ProbeFilter) -> LogPosition | None:
-    """Return the position of the last `lines` lines of a log; see the port `Logs`."""
+def seek(
+    path: Path,
+    generation: int,
+    lines: int | None,
+    probes: ProbeFilter,
+    given_up: threading.Event | None = None,
+) -> LogPosition | None:
+    """Return the position of the last `lines` lines of a log; see the port `Logs`.
+
+    given_up: once set, the search ends where it is.
+    """
+    given_up = given_up or threading.Event()
     with suppress(OSError), _opened(path) as descriptor:
-        offset = 0 if lines is None else _offset_of_last(descriptor, lines, probes)
+        offset = 0 if lines is None else _offset_of_last(descriptor, lines, probes, given_up)
         return LogPosition(generation, os.fstat(descriptor).st_ino, offset)
     return None
 
@@ -122,44 +152,69 @@ def _length_of_lines(data: bytes) -> int:
     return len(data)
 
 
-def _offset_of_last(descriptor: int, count: int, probes: ProbeFilter) -> int:
+def _offset_of_last(
+    descriptor: int, count: int, probes: ProbeFilter, given_up: threading.Event
+) -> int:
     """Return the offset of the last `count` lines that are shown; 0 if there are fewer.
 
     An incomplete last line is one of them.
     """
     end, begin = os.fstat(descriptor).st_size, data_begin(descriptor)
     least = max(end - MAX_SEARCH_BYTES, begin)
-    offset, found = end, 0
-    for offset, line in _lines_backwards(descriptor, least, end):
-        is_line = line or offset < end
-        found += bool(is_line and not probes.has(_text(line)))
-        if found >= count:
+    offset = end
+    for offset, lines in _lines_backwards(descriptor, least, end):
+        shown = _count_shown(lines, probes)
+        if shown >= count:
+            return offset + _offset_of_shown(lines, count, probes)
+        count -= shown
+        if given_up.is_set():
             return offset
     return offset if least > begin else 0
 
 
 def _lines_backwards(descriptor: int, least: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines between two offsets, the last first, each with its offset.
+    """Yield blocks of whole lines between two offsets, the last first, each with its offset.
 
-    The first one is what follows the last newline, and may be empty. Unless `least` is 0, the last
-    one is left out, as it may be incomplete.
+    Only the last line of the log may be incomplete. Unless `least` is 0, the line there is left
+    out, as it may be incomplete. A line of more than SEARCH_BYTES comes in pieces, each of which
+    `read` returns as one line.
     """
     rest = b""
     while end > least:
-        first = max(end - PART_BYTES, least)
+        first = max(end - SEARCH_BYTES, least)
         data = os.pread(descriptor, end - first, first) + rest
-        rest, *lines = data.split(b"\n")
-        offset = first + len(data)
-        for line in reversed(lines):
-            offset -= len(line)
-            yield offset, line
-            offset -= 1
-        if len(rest) >= PART_BYTES:
-            yield first, rest
-            rest = b""
+        # The last byte may be the newline of the line that begins before the data.
+        begin = data.find(b"\n", 0, len(data) - 1) + 1 if first else 0
+        if begin or not first or len(data) >= SEARCH_BYTES:
+            yield first + begin, data[begin:]
+            rest = data[:begin]
+        else:
+            rest = data
         end = first
-    if least == 0:
-        yield 0, rest
+
+
+def _count_shown(lines: bytes, probes: ProbeFilter) -> int:
+    """Return how many lines of a block are shown."""
+    others = probes.without_typical(lines)
+    count = others.count(b"\n") + (others != b"" and not others.endswith(b"\n"))
+    if b"GET" not in others and b"POST" not in others:
+        return count
+    asked = (line for line in others.split(b"\n") if b"GET" in line or b"POST" in line)
+    return count - sum(probes.has(_text(line)) for line in asked)
+
+
+def _offset_of_shown(lines: bytes, count: int, probes: ProbeFilter) -> int:
+    """Return where in a block the last `count` lines begin that are shown; it has so many."""
+    offset = len(lines)
+    end = offset - lines.endswith(b"\n")
+    if count == 0:
+        # An incomplete line comes when it is complete.
+        return lines.rfind(b"\n") + 1
+    while count:
+        offset = lines.rfind(b"\n", 0, end) + 1
+        count -= not probes.has(_text(lines[offset:end]))
+        end = offset - 1
+    return offset
 
 
 def _lines(data: bytes) -> list[bytes]:
