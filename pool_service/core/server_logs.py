@@ -18,9 +18,9 @@ class Whence(Enum):
 class LogPosition:
     """A place in the logs of a model.
 
-    file_id: the inode of the file; another file can get the same name.
+    file_id: the identity of the file; another file can get the same name.
     offset: in bytes.
-    is_ended: the end of the generation was handed out, too.
+    is_ended: the end of this file's process was handed out, too.
     is_alone: unless the reader follows, reading ends with this generation.
     """
 

@@ -1,6 +1,7 @@
 """Reading logs that are written to and trimmed meanwhile."""
 
 import asyncio
+import itertools
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_service.adapters.logs import log_reader, log_trim
+from pool_service.adapters.logs.log_identity import file_id
 from pool_service.adapters.logs.log_reader import PART_BYTES, LogReader, read, seek
 from pool_service.adapters.logs.log_text import ProbeFilter
 from pool_service.adapters.logs.log_trim import trim_file
@@ -25,6 +27,11 @@ PROBE = 'INFO:     127.0.0.1:1 - "GET /health HTTP/1.1" 200 OK'
 def written(path: Path, *lines: str) -> Path:
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
+
+
+def id_of(path: Path) -> int:
+    with path.open("rb") as file:
+        return file_id(file.fileno())
 
 
 def read_on(path: Path, position: LogPosition, *, ended: bool = False) -> LogPart:
@@ -151,7 +158,7 @@ def test_a_trimmed_log_is_read_from_its_first_whole_line_on_and_the_rest_is_coun
     lines = [f"line {number:06d}" for number in range(10_000)]
     path = written(tmp_path / "1.log", *lines)
     assert trim_file(path, 50_000)
-    part = read_on(path, LogPosition(1, path.stat().st_ino, 12 * 100))
+    part = read_on(path, LogPosition(1, id_of(path), 12 * 100))
     first = int(part.lines[0].split()[1])
     assert part.missed_bytes == 12 * (first - 100)
     assert last(path, None)[0] == part.lines[0]
@@ -161,23 +168,23 @@ def test_a_trimmed_log_is_read_from_its_first_whole_line_on_and_the_rest_is_coun
 def test_a_position_after_what_was_trimmed_stays_true(tmp_path: Path) -> None:
     lines = [f"line {number:06d}" for number in range(10_000)]
     path = written(tmp_path / "1.log", *lines)
-    position = LogPosition(1, path.stat().st_ino, 12 * 9000)
+    position = LogPosition(1, id_of(path), 12 * 9000)
     assert trim_file(path, 50_000)
     assert read_on(path, position).lines == tuple(lines[9000:])
 
 
 def test_another_file_of_the_same_name_is_read_from_its_beginning(tmp_path: Path) -> None:
     path = written(tmp_path / "1.log", "old", "old")
-    position = LogPosition(1, path.stat().st_ino, 8)
+    position = LogPosition(1, id_of(path), 8)
     written(tmp_path / "new", "new").rename(path)
     part = read_on(path, position)
     assert part.lines == ("new",)
-    assert part.position.file_id == path.stat().st_ino
+    assert part.position.file_id == id_of(path)
 
 
 def test_a_file_that_was_made_shorter_is_read_from_its_beginning(tmp_path: Path) -> None:
     path = written(tmp_path / "1.log", "one", "two")
-    position = LogPosition(1, path.stat().st_ino, 8)
+    position = LogPosition(1, id_of(path), 8)
     os.truncate(path, 4)
     assert read_on(path, position).lines == ("one",)
 
@@ -185,7 +192,7 @@ def test_a_file_that_was_made_shorter_is_read_from_its_beginning(tmp_path: Path)
 @pytest.mark.parametrize("offset", [2**64 - 1, 10**19])
 def test_a_position_beyond_all_files_is_none(tmp_path: Path, offset: int) -> None:
     path = written(tmp_path / "1.log", "one")
-    assert read_on(path, LogPosition(1, path.stat().st_ino, offset)).lines == ("one",)
+    assert read_on(path, LogPosition(1, id_of(path), offset)).lines == ("one",)
 
 
 def test_neither_a_missing_log_nor_a_link_is_read(tmp_path: Path) -> None:
@@ -199,8 +206,8 @@ def test_neither_a_missing_log_nor_a_link_is_read(tmp_path: Path) -> None:
 
 def test_what_a_position_says_besides_is_kept(tmp_path: Path) -> None:
     path = written(tmp_path / "1.log", "one")
-    position = LogPosition(1, path.stat().st_ino, 0, is_alone=True)
-    assert read_on(path, position).position == LogPosition(1, path.stat().st_ino, 4, is_alone=True)
+    position = LogPosition(1, id_of(path), 0, is_alone=True)
+    assert read_on(path, position).position == LogPosition(1, id_of(path), 4, is_alone=True)
 
 
 @given(
@@ -236,7 +243,7 @@ def test_while_a_log_is_written_and_trimmed_no_line_comes_twice_or_in_another_or
 
     writer = threading.Thread(target=write)
     writer.start()
-    position, numbers, missed = LogPosition(1, path.stat().st_ino, 0), list[int](), 0
+    position, numbers, missed = LogPosition(1, id_of(path), 0), list[int](), 0
     while True:
         ended = done.is_set()
         part = read_on(path, position, ended=ended)
@@ -326,3 +333,44 @@ def test_an_incomplete_line_is_not_among_no_lines_but_comes_whole_later(tmp_path
     position = seek(path, 1, 0, NO_PROBES)
     assert position is not None
     assert position.offset == len(b"first\n")
+
+
+def test_a_log_that_is_made_again_is_another_one_at_once(tmp_path: Path) -> None:
+    """File systems give the inode of a removed file to the next one."""
+    store = LogStore(tmp_path)
+    made = [id_of(store.create("m", 1)) for _ in range(40)]
+    assert all(before != after for before, after in itertools.pairwise(made))
+    path = written(store.create("m", 1), "old")
+    position = LogPosition(1, id_of(path), 4, is_ended=True)
+    path = written(store.create("m", 1), "new", "new")
+    part = read_on(path, position)
+    assert part.lines == ("new", "new")
+    assert not part.position.is_ended, "the end of the new one is still to come"
+
+
+def test_an_inode_that_is_used_again_later_is_another_log(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    seen = set[int]()
+    for _ in range(10):
+        path.touch()
+        seen.add(id_of(path))
+        born = path.stat().st_ctime_ns
+        path.unlink()
+        while not_later(tmp_path / "clock", born):
+            pass
+    assert len(seen) == 10
+
+
+def not_later(clock: Path, than_ns: int) -> bool:
+    """Return whether the clock of the file system still has the same time."""
+    clock.touch()
+    return clock.stat().st_mtime_ns <= than_ns
+
+
+def test_an_identity_stays_while_a_log_is_written_and_trimmed(tmp_path: Path) -> None:
+    path = written(tmp_path / "1.log", "a")
+    before = id_of(path)
+    with path.open("a") as file:
+        file.write("line\n" * 50_000)
+    trim_file(path, 50_000)
+    assert id_of(path) == before

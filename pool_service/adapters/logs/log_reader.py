@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from pool_service.adapters.logs.log_identity import file_id
 from pool_service.adapters.logs.log_text import ProbeFilter, safe_line
 from pool_service.adapters.logs.log_trim import data_begin
 from pool_service.adapters.logs.logs import LogStore
@@ -82,22 +83,29 @@ def seek(
     given_up = given_up or threading.Event()
     with suppress(OSError), _opened(path) as descriptor:
         offset = 0 if lines is None else _offset_of_last(descriptor, lines, probes, given_up)
-        return LogPosition(generation, os.fstat(descriptor).st_ino, offset)
+        return LogPosition(generation, file_id(descriptor), offset)
     return None
 
 
 def read(path: Path, position: LogPosition, probes: ProbeFilter, *, ended: bool) -> LogPart | None:
     """Return the lines after a position in a log; see the port `Logs`."""
     with suppress(OSError), _opened(path) as descriptor:
-        status = os.fstat(descriptor)
-        is_same = status.st_ino == position.file_id and status.st_size >= position.offset
-        wanted = position.offset if is_same else 0
+        found = file_id(descriptor)
+        is_same = found == position.file_id
+        is_there = is_same and os.fstat(descriptor).st_size >= position.offset
+        wanted = position.offset if is_there else 0
         offset, data, at_end = _data_from(descriptor, wanted)
         length = len(data) if ended and at_end else _length_of_lines(data)
         shown = (text for text in map(_text, _lines(data[:length])) if not probes.has(text))
         return LogPart(
             tuple(shown),
-            replace(position, file_id=status.st_ino, offset=offset + length),
+            replace(
+                position,
+                file_id=found,
+                offset=offset + length,
+                # The end that was handed out was that of another process.
+                is_ended=position.is_ended and is_same,
+            ),
             missed_bytes=offset - wanted,
             rest=_text(data[length:]) if at_end else "",
             at_end=at_end,

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Never
@@ -77,8 +77,9 @@ class LogStore:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             # An earlier service has counted generations from 1 as well.
-            path.unlink(missing_ok=True)
-            _claim_block(path)
+            with _inode_kept(path):
+                path.unlink(missing_ok=True)
+                _claim_block(path)
         except OSError:
             self._live.discard(path)
             with contextlib.suppress(OSError):
@@ -195,6 +196,20 @@ class LogStore:
         others = sorted((one for one in directories if one not in live), key=_written_at)
         for directory in others[:excess]:
             _remove_logs(directory)
+
+
+@contextlib.contextmanager
+def _inode_kept(path: Path) -> Iterator[None]:
+    """Keep a file's inode from being given to a file that replaces it.
+
+    Two files may be born at the same moment of the file system's clock, which is coarse, so their
+    births do not tell them apart (`log_identity.py`).
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            # Most often there is none; that it cannot be opened is no reason to make no log.
+            stack.callback(os.close, os.open(path, os.O_RDONLY | SAFE_FLAGS))
+        yield
 
 
 def open_for_append(path: Path) -> int:
