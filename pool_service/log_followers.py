@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from pool_service.core.error_texts import log_not_found, logs_ended, too_many_followers
+from pool_service.core.lifecycle import WITHOUT_PROCESS
 from pool_service.core.machine import Machine
-from pool_service.core.server import NOT_BEGUN, Exit, Phase, ServerId
+from pool_service.core.server import Exit, Phase, ServerId
 from pool_service.core.server_logs import LogEnd, LogPart, LogPosition, LogQuery, Whence
 from pool_service.ports import Logs
 from pool_service.subscribers import Subscriber, Subscribers
@@ -25,6 +26,9 @@ POLL_S = 0.25
 
 DEFAULT_PROBED = ("/health", "/metrics")
 """The paths of vllm-mlx that are probed: for the logs of a model without a server."""
+
+_TO_COME = (WITHOUT_PROCESS - {Phase.FAILED}) | {Phase.SPAWNING}
+"""Phases in which a server has no process yet."""
 
 
 class LogFollowers:
@@ -49,23 +53,29 @@ class LogFollowers:
     async def read(self, model: str, query: LogQuery) -> AsyncGenerator[LogPart | LogEnd]:
         """Yield the lines that `query` describes, and the end of each process, in order.
 
-        Raises the PoolErrors of `TailLogs`.
+        The first part of a query that follows, but after no position, is empty: it has the position
+        only. Raises the PoolErrors of `TailLogs`.
         """
         self._check_recovered()
         name = self._machine.resolve(model)
         with self._counted(query), self._subscribers.subscribe(name) as subscriber:
             generations = _Generations(name, self._machine, self._logs, subscriber)
             position = await self._first(generations, query)
+            if query.follow and position != query.begin:
+                # So that nothing is lost if the stream breaks before the first line.
+                yield LogPart((), position)
             while True:
                 # Before the read, so that it finds all that an ended process has written.
                 ended = generations.has_ended(position.generation)
                 part = await generations.read(position, ended=ended)
+                is_another = part.position.file_id != position.file_id
                 position = part.position
-                if part.at_end and not (ended or query.follow):
-                    part = _with_rest(part)
+                if not (ended or query.follow):
+                    part = _with_rest(part, query)
                 if part.lines or part.missed_bytes:
                     yield part
-                if not part.at_end:
+                # Another log than before may be that of a process which has not ended.
+                if is_another or not part.at_end:
                     continue
                 if ended and not position.is_ended:
                     position = replace(position, is_ended=True)
@@ -111,9 +121,14 @@ class LogFollowers:
                 await subscriber.woken()
 
 
-def _with_rest(part: LogPart) -> LogPart:
-    """Return a part with the incomplete line, which comes again, whole, after its position."""
-    return replace(part, lines=(*part.lines, part.rest)) if part.rest else part
+def _with_rest(part: LogPart, query: LogQuery) -> LogPart:
+    """Return the last part with the incomplete line, which comes again, whole, after its position.
+
+    A query for no lines gets none.
+    """
+    if not part.at_end or not part.rest or query.lines == 0:
+        return part
+    return replace(part, lines=(*part.lines, part.rest))
 
 
 class _Generations:
@@ -138,7 +153,11 @@ class _Generations:
         given out since is older than all others.
         """
         known = self._machine.known(self.model)
-        return known is not None and generation <= known.last_generation, generation
+        is_given_out = known is not None and generation <= known.last_generation
+        server = self._machine.server(ServerId(self.model, generation))
+        # A log that is there before its process is one of those.
+        is_to_come = server is not None and server.phase in _TO_COME
+        return is_given_out and not is_to_come, generation
 
     async def find(self, query: LogQuery) -> LogPosition | None:
         """Return the position at which a query begins; None if there is no such log."""
@@ -162,7 +181,7 @@ class _Generations:
         """Return whether the process of a generation writes no more."""
         self._update()
         server = self._machine.server(ServerId(self.model, generation))
-        return server is None or server.phase in NOT_BEGUN or server.phase is Phase.FAILED
+        return server is None or server.phase in WITHOUT_PROCESS
 
     def exit_of(self, generation: int) -> Exit | None:
         """Return how the process of a generation ended, if that is known."""

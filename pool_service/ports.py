@@ -217,7 +217,8 @@ class Logs(Protocol):
         """Return the complete lines after a position, as many as are read at once.
 
         ended: the process has ended, so that an incomplete last line is complete. If another file
-        has the name meanwhile, return its first lines; None if the log is not kept any more.
+        has the name meanwhile, return its first complete lines, after which neither its incomplete
+        line nor its end was handed out; None if the log is not kept any more.
         """
 
 

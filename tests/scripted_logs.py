@@ -1,5 +1,6 @@
 """The port `Logs` over texts in memory, which a test writes."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +18,16 @@ class ScriptedLogs:
     trimmed: dict[tuple[str, int], int] = field(default_factory=dict)
     rest: dict[tuple[str, int], str] = field(default_factory=dict)
     probed: set[frozenset[str]] = field(default_factory=set)
+    files: Counter[tuple[str, int]] = field(default_factory=Counter)
     reads: int = 0
+
+    def replace(self, model: str, generation: int, *lines: str) -> None:
+        """Let another file have the name of a log."""
+        self.files[model, generation] += 1
+        self.lines[model, generation] = list(lines)
+
+    def _file_id(self, model: str, generation: int) -> int:
+        return 1000 * generation + self.files[model, generation]
 
     def write(self, model: str, generation: int, *lines: str) -> None:
         self.lines.setdefault((model, generation), []).extend(lines)
@@ -32,7 +42,7 @@ class ScriptedLogs:
         if written is None:
             return None
         offset = 0 if lines is None else max(0, len(written) - lines)
-        return LogPosition(generation, generation, offset)
+        return LogPosition(generation, self._file_id(model, generation), offset)
 
     async def read(
         self, model: str, position: LogPosition, probed: Collection[str], *, ended: bool
@@ -42,13 +52,21 @@ class ScriptedLogs:
         written = self.lines.get((model, position.generation))
         if written is None:
             return None
-        begin = max(position.offset, self.trimmed.get((model, position.generation), 0))
+        file_id = self._file_id(model, position.generation)
+        is_same = file_id == position.file_id
+        wanted = position.offset if is_same and position.offset <= len(written) else 0
+        begin = max(wanted, self.trimmed.get((model, position.generation), 0))
         lines = tuple(written[begin : begin + LINES_OF_PART])
         end = begin + len(lines)
         return LogPart(
             lines,
-            replace(position, offset=end),
-            missed_bytes=begin - position.offset,
+            replace(
+                position,
+                file_id=file_id,
+                offset=end,
+                is_ended=position.is_ended and is_same,
+            ),
+            missed_bytes=begin - wanted,
             rest=self.rest.get((model, position.generation), ""),
             at_end=end == len(written),
         )

@@ -358,6 +358,7 @@ async def test_the_incomplete_last_line_is_shown_and_comes_again_as_a_whole() ->
         run.world.logs.rest["m", 1] = "Loading: 50%"
         found = await read(run)
         assert found.told == ["a", "Loading: 50%"]
+        assert (await read(run, LogQuery(lines=0))).told == []
         async with following(run) as follower:
             await asyncio.sleep(1)
             assert follower.told == ["a"]
@@ -413,3 +414,48 @@ async def test_one_that_fails_makes_place_for_another() -> None:
             with pytest.raises(LogNotFound):
                 await read(run, FOLLOWED)
         assert run.pool.logs.follower_count == 0
+
+
+async def test_a_log_that_is_there_before_its_process_is_not_the_newest() -> None:
+    """The service lost its records: it is of an earlier process with the same generation."""
+    async with running() as run:
+        run.world.logs.write("m", 1, "stale 1")
+        run.world.logs.write("m", 2, "stale 2")
+        run.world.script("m", Script(spawn=100.0))
+        call = run.ensure()
+        await asyncio.sleep(1)
+        assert run.phase("m") is Phase.SPAWNING
+        assert (await read(run)).told == ["stale 2", "end 2"]
+        async with following(run) as follower:
+            await asyncio.sleep(1)
+            run.world.logs.replace("m", 1)
+            await call
+            run.world.logs.write("m", 1, "new")
+            await asyncio.sleep(1)
+            await run.pool.evict("m")
+            await asyncio.sleep(1)
+            assert follower.told == ["stale 2", "end 2", "new", "end 1"]
+
+
+async def test_the_end_of_a_log_that_replaces_another_is_told() -> None:
+    async with running() as run:
+        run.world.logs.write("m", 1, "stale")
+        cursor = (await read(run)).parts[-1].position
+        assert cursor.is_ended
+        await run.ensure()
+        run.world.logs.replace("m", 1, "new")
+        await run.pool.evict("m")
+        assert (await read(run, LogQuery(cursor, None))).told == ["new", "end 1"]
+
+
+@pytest.mark.parametrize("lines", [0, 100])
+async def test_a_stream_that_breaks_before_its_first_line_loses_none(lines: int) -> None:
+    async with running() as run:
+        await run.ensure()
+        run.world.logs.write("m", 1, *(["old"] if lines == 0 else []))
+        async with following(run, LogQuery(lines=lines, follow=True)) as broken:
+            await asyncio.sleep(1)
+        run.world.logs.write("m", 1, *map(str, range(200)))
+        (part,) = broken.parts
+        again = await read(run, LogQuery(part.position, None))
+        assert again.told == [*map(str, range(200))]

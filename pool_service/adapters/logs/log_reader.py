@@ -95,7 +95,7 @@ def read(path: Path, position: LogPosition, probes: ProbeFilter, *, ended: bool)
         is_there = is_same and os.fstat(descriptor).st_size >= position.offset
         wanted = position.offset if is_there else 0
         offset, data, at_end = _data_from(descriptor, wanted)
-        length = len(data) if ended and at_end else _length_of_lines(data)
+        length = len(data) if ended and is_same and at_end else _length_of_lines(data)
         shown = (text for text in map(_text, _lines(data[:length])) if not probes.has(text))
         return LogPart(
             tuple(shown),

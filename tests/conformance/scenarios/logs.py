@@ -67,6 +67,12 @@ def followed(script: Script) -> None:
     script.answer("TailLogs", REMOVED)
 
 
+def broken_before_its_first_line(script: Script) -> None:
+    script.answer("TailLogs", pb.TailLogsResponse(generation=1, cursor="the end"), BROKEN)
+    script.answer("TailLogs", line(1))
+    script.answer("TailLogs", REMOVED)
+
+
 def quiet(script: Script) -> None:
     script.answer("TailLogs", line(1), Stay())
 
@@ -178,6 +184,24 @@ SCENARIOS = (
                     {"model": "m", "follow": True},
                     {"model": "m", "follow": True, "cursor": "after 1"},
                     {"model": "m", "follow": True, "cursor": "after 2"},
+                ],
+            ),
+        ],
+        calls={"TailLogs": 3},
+    ),
+    Scenario(
+        "a followed log that breaks before its first line loses none",
+        broken_before_its_first_line,
+        [
+            begin("logs", "log", model="m", lines=0, follow=True),
+            FirstEvent("log", told(1)),
+            End("log", fails=refused("LOG_NOT_FOUND", "NOT_FOUND", metadata=("model",))),
+            Asked(
+                "TailLogs",
+                [
+                    {"model": "m", "lines": 0, "follow": True},
+                    {"model": "m", "follow": True, "cursor": "the end"},
+                    {"model": "m", "follow": True, "cursor": "after 1"},
                 ],
             ),
         ],
