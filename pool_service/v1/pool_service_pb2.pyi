@@ -1002,8 +1002,9 @@ class TailLogsRequest(_message.Message):
     stream of that response would have gone on.
     """
     lines: _builtins.int
-    """How many of the last lines of the first process are sent: those in its last 16 MiB
-    at most. Absent: 100. Not valid with oldest or a cursor, with which all are sent.
+    """How many of the last lines of the first process are sent, at most 10,000: those in
+    its last 16 MiB at most. Absent: 100. Not valid with oldest or a cursor, with which
+    all are sent.
     """
     follow: _builtins.bool
     """Go on with new lines and new processes."""
@@ -1048,7 +1049,11 @@ class TailLogsResponse(_message.Message):
     generation: _builtins.int
     """The generation of the process."""
     missed_bytes: _builtins.int
-    """Bytes before these lines that were removed before they could be sent."""
+    """Bytes before these lines that were removed from this log before they could be sent. A
+    log that was removed as a whole is not counted. Where the file system knows no holes,
+    logs are shortened instead: what comes then may be incomplete, or repeat lines,
+    without being counted.
+    """
     ended: _builtins.bool
     """The process has ended, and its last line was sent."""
     cursor: _builtins.str

@@ -1837,8 +1837,9 @@ type TailLogsRequest struct {
 	//	*TailLogsRequest_Oldest
 	//	*TailLogsRequest_Cursor
 	Begin isTailLogsRequest_Begin `protobuf_oneof:"begin"`
-	// How many of the last lines of the first process are sent: those in its last 16 MiB
-	// at most. Absent: 100. Not valid with oldest or a cursor, with which all are sent.
+	// How many of the last lines of the first process are sent, at most 10,000: those in
+	// its last 16 MiB at most. Absent: 100. Not valid with oldest or a cursor, with which
+	// all are sent.
 	Lines *uint32 `protobuf:"varint,6,opt,name=lines,proto3,oneof" json:"lines,omitempty"`
 	// Go on with new lines and new processes.
 	Follow        bool `protobuf:"varint,7,opt,name=follow,proto3" json:"follow,omitempty"`
@@ -1982,7 +1983,10 @@ type TailLogsResponse struct {
 	Generation uint64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
 	// The lines, oldest first; made from at most 64 KiB of the log.
 	Lines []string `protobuf:"bytes,2,rep,name=lines,proto3" json:"lines,omitempty"`
-	// Bytes before these lines that were removed before they could be sent.
+	// Bytes before these lines that were removed from this log before they could be sent. A
+	// log that was removed as a whole is not counted. Where the file system knows no holes,
+	// logs are shortened instead: what comes then may be incomplete, or repeat lines,
+	// without being counted.
 	MissedBytes uint64 `protobuf:"varint,3,opt,name=missed_bytes,json=missedBytes,proto3" json:"missed_bytes,omitempty"`
 	// The process has ended, and its last line was sent.
 	Ended bool `protobuf:"varint,4,opt,name=ended,proto3" json:"ended,omitempty"`

@@ -148,13 +148,15 @@ type PoolServiceClient interface {
 	// a slow reader: it falls behind, and is sent how many bytes it missed if they are
 	// removed meanwhile. A call with the cursor of the last response goes on where a
 	// broken stream ended, also at the next service, without a line lost or sent twice.
+	// With follow, a response without lines has the cursor if there is none to send yet.
 	//
 	// Lines are safe to show in a terminal: escape sequences are left out, and other
 	// control characters and bytes that are no UTF-8 are replaced. Of a line that was
 	// overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
 	// sent as several. The answers to the health checks of the service are left out. An
 	// incomplete last line is sent at the end of a stream without follow, and again, as
-	// a whole, after the cursor. Lines may contain prompts.
+	// a whole, after the cursor; with follow it is sent only as a whole. Lines may contain
+	// prompts.
 	//
 	// TailLogs does not count as a use of a server, and starts none. With follow, a model
 	// that has a server but no log yet is waited for.
@@ -499,13 +501,15 @@ type PoolServiceServer interface {
 	// a slow reader: it falls behind, and is sent how many bytes it missed if they are
 	// removed meanwhile. A call with the cursor of the last response goes on where a
 	// broken stream ended, also at the next service, without a line lost or sent twice.
+	// With follow, a response without lines has the cursor if there is none to send yet.
 	//
 	// Lines are safe to show in a terminal: escape sequences are left out, and other
 	// control characters and bytes that are no UTF-8 are replaced. Of a line that was
 	// overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
 	// sent as several. The answers to the health checks of the service are left out. An
 	// incomplete last line is sent at the end of a stream without follow, and again, as
-	// a whole, after the cursor. Lines may contain prompts.
+	// a whole, after the cursor; with follow it is sent only as a whole. Lines may contain
+	// prompts.
 	//
 	// TailLogs does not count as a use of a server, and starts none. With follow, a model
 	// that has a server but no log yet is waited for.

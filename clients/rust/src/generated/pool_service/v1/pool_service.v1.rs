@@ -365,8 +365,9 @@ pub struct TailLogsRequest {
     /// As in EnsureRequest.
     #[prost(string, tag="1")]
     pub model: ::prost::alloc::string::String,
-    /// How many of the last lines of the first process are sent: those in its last 16 MiB
-    /// at most. Absent: 100. Not valid with oldest or a cursor, with which all are sent.
+    /// How many of the last lines of the first process are sent, at most 10,000: those in
+    /// its last 16 MiB at most. Absent: 100. Not valid with oldest or a cursor, with which
+    /// all are sent.
     #[prost(uint32, optional, tag="6")]
     pub lines: ::core::option::Option<u32>,
     /// Go on with new lines and new processes.
@@ -407,7 +408,10 @@ pub struct TailLogsResponse {
     /// The lines, oldest first; made from at most 64 KiB of the log.
     #[prost(string, repeated, tag="2")]
     pub lines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Bytes before these lines that were removed before they could be sent.
+    /// Bytes before these lines that were removed from this log before they could be sent. A
+    /// log that was removed as a whole is not counted. Where the file system knows no holes,
+    /// logs are shortened instead: what comes then may be incomplete, or repeat lines,
+    /// without being counted.
     #[prost(uint64, tag="3")]
     pub missed_bytes: u64,
     /// The process has ended, and its last line was sent.

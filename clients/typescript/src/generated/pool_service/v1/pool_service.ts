@@ -528,8 +528,9 @@ export interface TailLogsRequest {
     { $case: "cursor"; value: string }
     | undefined;
   /**
-   * How many of the last lines of the first process are sent: those in its last 16 MiB
-   * at most. Absent: 100. Not valid with oldest or a cursor, with which all are sent.
+   * How many of the last lines of the first process are sent, at most 10,000: those in
+   * its last 16 MiB at most. Absent: 100. Not valid with oldest or a cursor, with which
+   * all are sent.
    */
   lines?:
     | number
@@ -545,7 +546,12 @@ export interface TailLogsResponse {
   generation: bigint;
   /** The lines, oldest first; made from at most 64 KiB of the log. */
   lines: string[];
-  /** Bytes before these lines that were removed before they could be sent. */
+  /**
+   * Bytes before these lines that were removed from this log before they could be sent. A
+   * log that was removed as a whole is not counted. Where the file system knows no holes,
+   * logs are shortened instead: what comes then may be incomplete, or repeat lines,
+   * without being counted.
+   */
   missedBytes: bigint;
   /** The process has ended, and its last line was sent. */
   ended: boolean;
@@ -6157,13 +6163,15 @@ export const PoolServiceService = {
    * a slow reader: it falls behind, and is sent how many bytes it missed if they are
    * removed meanwhile. A call with the cursor of the last response goes on where a
    * broken stream ended, also at the next service, without a line lost or sent twice.
+   * With follow, a response without lines has the cursor if there is none to send yet.
    *
    * Lines are safe to show in a terminal: escape sequences are left out, and other
    * control characters and bytes that are no UTF-8 are replaced. Of a line that was
    * overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
    * sent as several. The answers to the health checks of the service are left out. An
    * incomplete last line is sent at the end of a stream without follow, and again, as
-   * a whole, after the cursor. Lines may contain prompts.
+   * a whole, after the cursor; with follow it is sent only as a whole. Lines may contain
+   * prompts.
    *
    * TailLogs does not count as a use of a server, and starts none. With follow, a model
    * that has a server but no log yet is waited for.
@@ -6419,13 +6427,15 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    * a slow reader: it falls behind, and is sent how many bytes it missed if they are
    * removed meanwhile. A call with the cursor of the last response goes on where a
    * broken stream ended, also at the next service, without a line lost or sent twice.
+   * With follow, a response without lines has the cursor if there is none to send yet.
    *
    * Lines are safe to show in a terminal: escape sequences are left out, and other
    * control characters and bytes that are no UTF-8 are replaced. Of a line that was
    * overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
    * sent as several. The answers to the health checks of the service are left out. An
    * incomplete last line is sent at the end of a stream without follow, and again, as
-   * a whole, after the cursor. Lines may contain prompts.
+   * a whole, after the cursor; with follow it is sent only as a whole. Lines may contain
+   * prompts.
    *
    * TailLogs does not count as a use of a server, and starts none. With follow, a model
    * that has a server but no log yet is waited for.
@@ -6670,13 +6680,15 @@ export interface PoolServiceClient extends Client {
    * a slow reader: it falls behind, and is sent how many bytes it missed if they are
    * removed meanwhile. A call with the cursor of the last response goes on where a
    * broken stream ended, also at the next service, without a line lost or sent twice.
+   * With follow, a response without lines has the cursor if there is none to send yet.
    *
    * Lines are safe to show in a terminal: escape sequences are left out, and other
    * control characters and bytes that are no UTF-8 are replaced. Of a line that was
    * overwritten (a progress bar), the last state is sent. A line of more than 64 KiB is
    * sent as several. The answers to the health checks of the service are left out. An
    * incomplete last line is sent at the end of a stream without follow, and again, as
-   * a whole, after the cursor. Lines may contain prompts.
+   * a whole, after the cursor; with follow it is sent only as a whole. Lines may contain
+   * prompts.
    *
    * TailLogs does not count as a use of a server, and starts none. With follow, a model
    * that has a server but no log yet is waited for.
