@@ -1,5 +1,6 @@
 """The command `logs`: what the servers of a model have written, and write."""
 
+import io
 import sys
 from collections.abc import Iterable
 
@@ -16,6 +17,9 @@ from pool_service_client import Exit, LogEnd, LogLines, PoolClient
 def logs(address: str | None, model: str, *, as_json: bool, options: LogOptions) -> None:
     """Print the lines of a model's servers on stdout, and notes on the processes on stderr."""
     check_reachable(address)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Lines may have any character, also where the output has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with (
         PoolClient.connect(valid_address(address)) as pool,
         pool.logs(model, **options) as parts,

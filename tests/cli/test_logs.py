@@ -148,3 +148,13 @@ def test_a_lost_stream_goes_on_at_its_cursor(run: Run, service: Script) -> None:
     first, second = service.asked["TailLogs"]
     assert first == pb.TailLogsRequest(model="m", lines=1)
     assert second == pb.TailLogsRequest(model="m", cursor="1.1")
+
+
+def test_an_output_that_lacks_a_character_gets_it_escaped(
+    monkeypatch: pytest.MonkeyPatch, service: Script
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1:strict")
+    service.answer("TailLogs", lines("cafe \ufffd"))
+    with running(started(service, "logs", "m")) as process:
+        shown, _ = process.communicate(timeout=60)
+    assert (process.returncode, shown) == (0, "cafe \\ufffd\n")
