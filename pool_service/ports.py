@@ -197,7 +197,8 @@ class Memory(Protocol):
 class Logs(Protocol):
     """Reads what servers have written. `probed`: the URL paths whose access log lines are left out.
 
-    Logs are kept for some generations of a model, and trimmed at their beginning.
+    Logs are kept for some generations of a model, and trimmed at their beginning. Methods raise
+    OSError if a log that is kept cannot be read.
     """
 
     async def generations(self, model: str) -> tuple[int, ...]:

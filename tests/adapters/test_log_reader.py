@@ -1,6 +1,7 @@
 """Reading logs that are written to and trimmed meanwhile."""
 
 import asyncio
+import errno
 import itertools
 import os
 import threading
@@ -374,3 +375,19 @@ def test_an_identity_stays_while_a_log_is_written_and_trimmed(tmp_path: Path) ->
         file.write("line\n" * 50_000)
     trim_file(path, 50_000)
     assert id_of(path) == before
+
+
+def test_a_log_that_cannot_be_read_at_present_is_not_taken_for_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "1.log", "line")
+    position = LogPosition(1, id_of(path), 0)
+
+    def fail(*_arguments: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        seek(path, 1, 1, NO_PROBES)
+    with pytest.raises(OSError, match="Too many open files"):
+        read(path, position, NO_PROBES, ended=False)

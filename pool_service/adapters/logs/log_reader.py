@@ -1,6 +1,7 @@
 """Reading logs in parts, also while they are written to and trimmed (`log_trim.py`)."""
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -81,7 +82,7 @@ def seek(
     given_up: once set, the search ends where it is.
     """
     given_up = given_up or threading.Event()
-    with suppress(OSError), _opened(path) as descriptor:
+    with suppress(FileNotFoundError), _opened(path) as descriptor:
         offset = 0 if lines is None else _offset_of_last(descriptor, lines, probes, given_up)
         return LogPosition(generation, file_id(descriptor), offset)
     return None
@@ -89,7 +90,7 @@ def seek(
 
 def read(path: Path, position: LogPosition, probes: ProbeFilter, *, ended: bool) -> LogPart | None:
     """Return the lines after a position in a log; see the port `Logs`."""
-    with suppress(OSError), _opened(path) as descriptor:
+    with suppress(FileNotFoundError), _opened(path) as descriptor:
         found = file_id(descriptor)
         is_same = found == position.file_id
         is_there = is_same and os.fstat(descriptor).st_size >= position.offset
@@ -115,7 +116,13 @@ def read(path: Path, position: LogPosition, probes: ProbeFilter, *, ended: bool)
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | SAFE_FLAGS)
+    """Open a log. Raises OSError; FileNotFoundError for a link too, which is no log."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | SAFE_FLAGS)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError(errno.ENOENT, "it is a link", str(path)) from error
+        raise
     try:
         yield descriptor
     finally:
