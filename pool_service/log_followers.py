@@ -80,13 +80,10 @@ class LogFollowers:
                 if ended and not position.is_ended:
                     position = replace(position, is_ended=True)
                     yield LogEnd(position, generations.exit_of(position.generation))
-                following = await generations.after(position) if ended else None
-                if following is not None and (query.follow or not position.is_alone):
-                    position = following
-                elif query.follow:
-                    await self._wait(subscriber)
-                else:
+                following = await generations.after(position, query) if ended else None
+                if following is None and not await self._waited(subscriber, query):
                     return
+                position = following or position
 
     def close(self) -> None:
         """End all that follow, with an error: the service ends."""
@@ -111,6 +108,12 @@ class LogFollowers:
             if not (query.follow and generations.may_begin(query)):
                 raise log_not_found(generations.model, await generations.kept())
             await self._wait(generations.subscriber)
+
+    async def _waited(self, subscriber: Subscriber, query: LogQuery) -> bool:
+        """Wait for more if the query follows; return whether it does. Raises ShuttingDown."""
+        if query.follow:
+            await self._wait(subscriber)
+        return query.follow
 
     async def _wait(self, subscriber: Subscriber) -> None:
         """Wait for a change of the server, at most POLL_S. Raises ShuttingDown."""
@@ -192,8 +195,10 @@ class _Generations:
         part = await self._logs.read(self.model, position, self._probed, ended=ended)
         return part or LogPart((), position, at_end=True)
 
-    async def after(self, position: LogPosition) -> LogPosition | None:
-        """Return the beginning of the log after that of a position; None if there is none."""
+    async def after(self, position: LogPosition, query: LogQuery) -> LogPosition | None:
+        """Return the beginning of the log with which a query goes on; None if there is none."""
+        if position.is_alone and not query.follow:
+            return None
         age = self._age(position.generation)
         later = [each for each in await self.kept() if self._age(each) > age]
         return await self._logs.seek(self.model, later[0], None, ()) if later else None
