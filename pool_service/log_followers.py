@@ -67,7 +67,7 @@ class LogFollowers:
             while True:
                 # Before the read, so that it finds all that an ended process has written.
                 ended = generations.has_ended(position.generation)
-                part = await generations.read(position, ended=ended)
+                part = await generations.read(position, query, ended=ended)
                 is_another = part.position.file_id != position.file_id
                 position = part.position
                 if not (ended or query.follow):
@@ -144,6 +144,7 @@ class _Generations:
         self._logs = logs
         self._probed: Collection[str] = DEFAULT_PROBED
         self._exits: dict[int, Exit] = {}
+        self._ends: dict[int, int | None] = {}
 
     async def kept(self) -> list[int]:
         """Return the generations whose logs are kept, the oldest first."""
@@ -190,10 +191,23 @@ class _Generations:
         """Return how the process of a generation ended, if that is known."""
         return self._exits.get(generation)
 
-    async def read(self, position: LogPosition, *, ended: bool) -> LogPart:
-        """Return the next lines; none, at the end, if the log is not kept any more."""
+    async def read(self, position: LogPosition, query: LogQuery, *, ended: bool) -> LogPart:
+        """Return the next lines; none, at the end, if the log is not kept any more.
+
+        Unless the query follows, a log that is written to ends where it ended at its first read.
+        """
+        end = None if query.follow or ended else await self._end_of(position.generation)
         part = await self._logs.read(self.model, position, self._probed, ended=ended)
-        return part or LogPart((), position, at_end=True)
+        part = part or LogPart((), position, at_end=True)
+        is_end = end is not None and part.position.offset >= end
+        return replace(part, at_end=part.at_end or is_end)
+
+    async def _end_of(self, generation: int) -> int | None:
+        """Return the offset of the end of a log, as it was at the first call."""
+        if generation not in self._ends:
+            found = await self._logs.seek(self.model, generation, 0, ())
+            self._ends[generation] = found.offset if found is not None else None
+        return self._ends[generation]
 
     async def after(self, position: LogPosition, query: LogQuery) -> LogPosition | None:
         """Return the beginning of the log with which a query goes on; None if there is none."""

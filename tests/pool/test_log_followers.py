@@ -459,3 +459,17 @@ async def test_a_stream_that_breaks_before_its_first_line_loses_none(lines: int)
         (part,) = broken.parts
         again = await read(run, LogQuery(part.position, None))
         assert again.told == [*map(str, range(200))]
+
+
+async def test_without_following_reading_ends_though_lines_come_faster_than_they_are_read() -> None:
+    async with running() as run:
+        await run.ensure()
+        run.world.logs.write("m", 1, *map(str, range(10)))
+        told = list[str]()
+        async with aclosing(run.pool.logs.read("m", LogQuery(Whence.OLDEST, None))) as parts:
+            async for part in parts:
+                assert isinstance(part, LogPart)
+                told += part.lines
+                run.world.logs.write("m", 1, *["later"] * 10)
+                assert len(told) < 100
+        assert told[:10] == [*map(str, range(10))]
