@@ -11,7 +11,10 @@ from pool_service.cli.shell_completion import ModelName
 @click.command()
 @click.argument("model", type=ModelName())
 @click.option(
-    "-f", "--follow", is_flag=True, help="Go on with new lines and new processes, until Ctrl-C."
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Go on with new lines, once they are complete, and new processes, until Ctrl-C.",
 )
 @click.option(
     "-n",
