@@ -40,6 +40,36 @@ class Address:
         """Whether only programs on this machine reach it: on loopback, or a unix socket."""
         return self.path is not None or is_loopback(self.text.rpartition(":")[0])
 
+    def overlaps(self, other: "Address") -> bool:
+        """Return whether both cannot be listened on: one host and port, or one socket.
+
+        Names other than localhost are compared as they are written. Port 0 is any free one.
+        """
+        if self.path is not None or other.path is not None:
+            return self.path == other.path
+        (host, _, port), (other_host, _, other_port) = (
+            one.text.rpartition(":") for one in (self, other)
+        )
+        if int(port) != int(other_port) or int(port) == 0:
+            return False
+        ours, theirs = _hosts(host), _hosts(other_host)
+        return bool(ours & theirs) or not _WILDCARDS.isdisjoint(ours | theirs)
+
+
+_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not listened on
+"""All addresses of the machine; gRPC listens on those of both families for either."""
+
+
+def _hosts(host: str) -> frozenset[str]:
+    """Return the addresses that a host stands for, in one spelling each; or its name."""
+    bare = host.strip("[]").lower()
+    if bare == "localhost":
+        return frozenset({"127.0.0.1", "::1"})
+    try:
+        return frozenset({str(ip_address(bare))})
+    except ValueError:
+        return frozenset({bare})
+
 
 def is_loopback(host: str) -> bool:
     """Return whether a host, without a port, is localhost or a loopback address."""

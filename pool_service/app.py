@@ -5,42 +5,25 @@ import gc
 import os
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
-from pool_service.adapters.event_log.event_writer import EventWriter
-from pool_service.adapters.logs.log_reader import LogReader
-from pool_service.adapters.logs.logs import LogStore
-from pool_service.adapters.memory.machine_memory import machine_memory
-from pool_service.adapters.memory.memory import HostMemory
 from pool_service.adapters.memory.spare_memory import give_back_spare_memory
-from pool_service.adapters.probe.probe import HttpProbe
-from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.identity import visibility_flaw
-from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.records.records import FileRecords
-from pool_service.adapters.records.revision_file import first_revision
-from pool_service.adapters.runtime.diagnosis import Diagnose
-from pool_service.adapters.runtime.oom import OomWatch, oom_aware
-from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
-from pool_service.adapters.standby.standbys import Standbys
 from pool_service.adapters.state_dir.directory_lock import StateDir, StateDirError
 from pool_service.adapters.state_dir.guard_keeper import GuardKeeper
 from pool_service.adapters.state_dir.takeover import (
     LEAVE_SIGNAL,
-    is_claimed,
     make_claimable,
     take,
     take_back,
     take_over,
 )
-from pool_service.adapters.system.clock import SystemClock
 from pool_service.adapters.system.event_loop import running_workers
 from pool_service.adapters.system.os_errors import reason
 from pool_service.adapters.system.process_settings import (
@@ -51,27 +34,17 @@ from pool_service.adapters.system.process_settings import (
 )
 from pool_service.adapters.system.writers import first_flaw
 from pool_service.address import Address, AddressError
-from pool_service.audit import Audit
-from pool_service.change_history import History
+from pool_service.composition import Parts, compose
 from pool_service.config import Config, ConfigSource
-from pool_service.core.limits import Limits
 from pool_service.core.types import Identity
 from pool_service.event_records import service as service_event
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool
-from pool_service.ports import World
 from pool_service.reloader import Reloader
 from pool_service.rpc.server import GrpcServer
-from pool_service.rpc.servicer import PoolServicer
-from pool_service.rpc.wire import Wire
 from pool_service.shutdown import Shutdown
 from pool_service.startup_log import log_pool, log_runtime
-from pool_service.tracing_setup import traces_of
-
-if TYPE_CHECKING:
-    from pool_service.metering import Metering
-    from pool_service.tracing.traces import Traces
 
 STOP_GRACE_S = 5.0
 """Time to finish the calls in progress when the last server has ended."""
@@ -150,104 +123,6 @@ def _serve_repeatedly(
             addresses = [Address.parse(text) for text in bound]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """The parts of one service that its start, its end and its background tasks need."""
-
-    pool: Pool
-    server: GrpcServer
-    metering: "Metering | None"
-    traces: "Traces | None"
-    shutdown: Shutdown
-    reloader: Reloader
-    runtimes: Runtimes
-    standbys: Standbys
-    prompts: PromptStore
-    working_sets: asyncio.Queue[int]
-    records: FileRecords
-    events: EventWriter
-    audit: Audit
-    logs: LogStore
-    limits: Limits
-
-
-def _compose(source: ConfigSource, config: Config, state: StateDir) -> _Parts:
-    """Build all parts from the configuration; nothing is started yet. Needs a running loop."""
-    service = config.service
-    clock, machine, notifications = SystemClock(), machine_memory(), ReadyNotifications()
-    logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
-    records = FileRecords(service.state_dir, clock=clock)
-    prompts = PromptStore(service.state_dir, service.prompt_cache_total)
-    runtimes = Runtimes(
-        config.all_runtime_options, service.state_dir, progress=_log_progress, prompts=prompts
-    )
-    working_sets = asyncio.Queue[int]()
-    standbys = Standbys(
-        runtimes.standby_spec, service.state_dir, logs, notifications, working_sets.put_nowait
-    )
-    processes = LocalProcesses(
-        service.state_dir,
-        logs,
-        diagnose_of=_diagnose_by_kind(OomWatch()),
-        standbys=standbys,
-        prompts=prompts,
-    )
-    memory = HostMemory(machine, standbys=lambda: standbys.identities)
-    probe = HttpProbe(notifications, service.state_dir)
-    events = EventWriter(service.state_dir)
-    audit = Audit(events)
-    world = World(
-        clock, runtimes, processes, standbys, probe, memory, records, events, LogReader(logs)
-    )
-    limits = config.limits(machine.total(), machine.default_budget())
-    history = History(
-        first_revision(service.state_dir, time.time_ns() // 1_000_000), service.history
-    )
-    # The pool comes after its observers, and is asked only once it runs.
-    metering = _metering(config, clock, lambda model: pool.models.is_listed(model))  # noqa: PLW0108
-    traces = traces_of(config.trace.endpoint, lambda: pool.models)
-    observing = [part for part in (metering, traces) if part is not None]
-    pool = Pool(world, history, config.catalogue, limits, [part.observe for part in observing])
-    reloader = Reloader(source, config, machine, runtimes, pool)
-    servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit)
-    server = GrpcServer(servicer, [part.wrap for part in observing])
-    shutdown = Shutdown(
-        pool,
-        reloader,
-        keep_servers=service.keep_servers,
-        is_claimed=lambda: is_claimed(state.path),
-        audit=audit,
-    )
-    return _Parts(
-        pool=pool,
-        server=server,
-        metering=metering,
-        traces=traces,
-        shutdown=shutdown,
-        reloader=reloader,
-        runtimes=runtimes,
-        standbys=standbys,
-        prompts=prompts,
-        working_sets=working_sets,
-        records=records,
-        events=events,
-        audit=audit,
-        logs=logs,
-        limits=limits,
-    )
-
-
-def _metering(
-    config: Config, clock: SystemClock, is_listed: Callable[[str], bool]
-) -> "Metering | None":
-    """Return what counts and serves the counts, if the configuration names an address for that."""
-    if not config.http.listen:
-        return None
-    from pool_service.metering import Metering  # noqa: PLC0415  # no other service needs it
-
-    return Metering(Address.parse(config.http.listen), clock, is_listed)
-
-
 async def _serve(
     source: ConfigSource,
     config: Config,
@@ -261,11 +136,10 @@ async def _serve(
     guards: guards that earlier calls have left, which this one reaps; it adds its own.
     stream: of the service's own log.
     """
-    parts = _compose(source, config, state)
+    parts = compose(source, config, state)
     service, pool, server = config.service, parts.pool, parts.server
     keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
-    bound = await _listening(server, addresses, state)
-    await _serve_metrics(parts, keeping, stream)
+    bound = await _listening(parts, addresses, state, keeping, stream)
     upkeep = [
         parts.logs.run_janitor(),
         give_back_spare_memory(),
@@ -298,19 +172,8 @@ async def _serve(
     return bound if parts.shutdown.leaving.is_set() else []
 
 
-async def _serve_metrics(parts: _Parts, keeping: GuardKeeper, stream: LogStream) -> None:
-    """Begin to serve metrics if the configuration asks for that. Raises AddressError."""
-    if parts.metering:
-        await parts.metering.start(
-            pool=parts.pool,
-            guard_alive=lambda: keeping.is_alive,
-            log_lines_dropped=lambda: stream.dropped_in_total,
-            is_ending=parts.shutdown.requested.is_set,
-        )
-
-
 @asynccontextmanager
-async def _story(parts: _Parts, bound: list[str]) -> AsyncIterator[None]:
+async def _story(parts: Parts, bound: list[str]) -> AsyncIterator[None]:
     """Keep events within the block, the start and the end of the service first and last."""
     with parts.events:
         parts.events.write(service_event("started", os.getpid(), ", ".join(bound)))
@@ -373,9 +236,32 @@ def _log_failure(task: "asyncio.Task[None]") -> None:
         log.error("a background task has failed", task=work, exc_info=error)
 
 
-async def _listening(server: GrpcServer, addresses: list[Address], state: StateDir) -> list[str]:
-    """Listen, note the bound addresses in the state directory and return them."""
-    bound = await server.start(addresses)
+async def _listening(
+    parts: Parts,
+    addresses: list[Address],
+    state: StateDir,
+    keeping: GuardKeeper,
+    stream: LogStream,
+) -> list[str]:
+    """Listen, note the bound addresses of the calls in the state directory and return them.
+
+    Raises AddressError if one address of the service cannot be used; then it listens on none.
+    """
+    metering = parts.metering
+    # Metrics first: nobody may see the calls served, or an address noted, and then no service.
+    if metering:
+        await metering.start(
+            pool=parts.pool,
+            guard_alive=lambda: keeping.is_alive,
+            log_lines_dropped=lambda: stream.dropped_in_total,
+            is_ending=parts.shutdown.requested.is_set,
+        )
+    try:
+        bound = await parts.server.start(addresses)
+    except AddressError:
+        if metering:
+            await metering.stop()
+        raise
     state.announce(bound)
     if state.degraded_reason:
         log.warning("the state directory is degraded", why=state.degraded_reason)
@@ -412,12 +298,3 @@ def _finish_start(bound: list[str]) -> None:
     except OSError:
         # The reader of stdout has gone: serve all the same, and print nothing more.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
-
-
-def _diagnose_by_kind(watch: OomWatch) -> Callable[[str], Diagnose]:
-    """Return the function that returns, for a kind of runtime, what explains its exits."""
-    return lambda kind: oom_aware(diagnose_of(kind), watch)
-
-
-def _log_progress(done: int, total: int, text: str) -> None:
-    log.info("installing the runtime", done=done, total=total, step=text)

@@ -5,7 +5,7 @@ Imported only if `[http]` names an address: without one nothing is counted, and 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
@@ -92,7 +92,8 @@ class Metering:
         await self._listener.stop()
 
     async def _metrics(self, _request: Request) -> Response:
-        return Response(body=_in_turns(self._view()), content_type=CONTENT_TYPE)
+        body = _in_turns(self._view())
+        return Response(body=body, content_type=CONTENT_TYPE, is_finite=True)
 
     async def _health(self, _request: Request) -> Response:
         sources = self._sources
@@ -132,7 +133,7 @@ def _servers(pool: Pool, count: int) -> list[Server]:
         return []
 
 
-async def _in_turns(view: View) -> AsyncIterator[bytes]:
+async def _in_turns(view: View) -> AsyncGenerator[bytes]:
     """Yield the text of the metrics; between two pieces the event loop does what waits for it."""
     for piece in pieces(view):
         if piece:

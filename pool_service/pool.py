@@ -296,16 +296,14 @@ class Pool:
         return result
 
     def page(self, after: ServerId | None, size: int) -> list[Server]:
-        """Return at most `size` servers in the order of their ids, those after `after`.
-
-        after: None: from the first.
-        """
+        """Return at most `size` servers in the order of their ids, after `after` if it is one."""
         self._check_recovered()
         return self._machine.page(after, size)
 
     def totals(self) -> Totals:
         """Return the counts and the memory of the whole pool."""
-        return replace(self._machine.totals(), standbys=self._world.standbys.count)
+        now, standbys = self._world.clock.now(), self._world.standbys.count
+        return replace(self._machine.totals(now), standbys=standbys)
 
     @property
     def history(self) -> History:

@@ -53,6 +53,7 @@ class UnixSocket:
         self._made: os.stat_result | None = None
         self._added: list[SocketServer] = []
         self._logged = ""
+        self._is_over = False
 
     def bind(self, server: SocketServer) -> None:
         """Bind a server that is not started yet to the path.
@@ -70,8 +71,11 @@ class UnixSocket:
             self._log_once(str(error))
 
     async def restore(self) -> None:
-        """Make the socket again if it was removed and no other program has taken the path."""
-        if self._is_there():
+        """Make the socket again if it was removed and no other program has taken the path.
+
+        Not after `remove`: a check of the socket may be under way while its service stops.
+        """
+        if self._is_over or self._is_there():
             return
         was_made, self._made = self._made is not None, None
         try:
@@ -81,8 +85,8 @@ class UnixSocket:
         except AddressError as error:
             self._log_once(str(error))
             return
-        await server.start()
         self._added.append(server)
+        await server.start()
         self._logged = ""
         what = "it was removed" if was_made else "there was no place for it"
         log.warning("the socket is made again", path=str(self._path), why=what)
@@ -92,7 +96,8 @@ class UnixSocket:
         await asyncio.gather(*(server.stop(grace) for server in self._added))
 
     def remove(self) -> None:
-        """Remove the socket, unless the path is another program's by now."""
+        """Remove the socket for good, unless the path is another program's by now."""
+        self._is_over = True
         if self._is_there():
             self._path.unlink(missing_ok=True)
         self._made = None

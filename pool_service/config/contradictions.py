@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.launch_plan import Kind, option_names, option_value
+from pool_service.address import Address
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
@@ -54,9 +55,14 @@ def _service_problems(config: Config) -> Problems:
 
 def _http_problems(config: Config) -> Problems:
     listen = config.http.listen
-    is_any_port = not listen.startswith("unix:") and listen.endswith(":0")
-    if listen in config.service.listen and not is_any_port:
-        yield "listen", f"{listen} is in service.listen already; choose another port or path"
+    if not listen:
+        return
+    for taken in config.service.listen:
+        if Address.parse(listen).overlaps(Address.parse(taken)):
+            meant = "" if listen == taken else f" as {taken}"
+            what = f"{listen} is in service.listen already{meant}; choose another port or path"
+            yield "listen", what
+            return
 
 
 def _runtime_problems(section: RuntimeSection, kind: Kind) -> Problems:

@@ -291,7 +291,7 @@ class Machine:
         """Return the last decisions about a model, the oldest first."""
         return self._state.stories.of(model)
 
-    def totals(self) -> Totals:
+    def totals(self, now: float) -> Totals:
         """Return the numbers of servers and waiting calls, and the memory of pool and machine."""
         table, last = self._state.table, self._sampler.last
         return Totals(
@@ -303,6 +303,7 @@ class Machine:
             memory_available=last.available if last else 0,
             memory_total=last.total if last else 0,
             memory_pressured=self._sampler.is_pressed,
+            memory_current=self._sampler.is_current(now),
             waiting_by_model=self._state.waiters.counts(),
         )
 

@@ -81,7 +81,9 @@ class Totals:
     memory_budget: FOREVER: no limit.
     memory_reserved: the reservations of all servers together.
     memory_available, memory_total: of the machine; 0 before the first sample.
-    memory_pressured: the machine is short of memory.
+    memory_pressured: the machine was short of memory in the last samples.
+    memory_current: the last sample still says how the machine is; else memory_available and
+    memory_pressured are of the past.
     standbys: standby processes that are ready to become servers.
     waiting_by_model: the calls that wait for each model; a model without any is left out.
     """
@@ -94,5 +96,6 @@ class Totals:
     memory_available: int = 0
     memory_total: int = 0
     memory_pressured: bool = False
+    memory_current: bool = False
     standbys: int = 0
     waiting_by_model: Mapping[str, int] = field(default_factory=dict)

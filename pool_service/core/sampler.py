@@ -57,6 +57,7 @@ class Sampler:
         self.is_critical = False
         self.again_at: float | None = None
         self._sampled_at = -FOREVER
+        self._last_at = -FOREVER
         self._began_at = -FOREVER
         self._is_sampling = False
         self._servers: tuple[Server, ...] = ()
@@ -88,7 +89,7 @@ class Sampler:
         if event.sample is None:
             self.skip_measuring()
             return []
-        self.last = event.sample
+        self.last, self._last_at = event.sample, now
         if event.sample.pressured:
             self._pressed_until = now + CALM_S
         if event.sample.critical:
@@ -166,12 +167,25 @@ class Sampler:
         self.take(now)
         return False
 
+    def is_current(self, now: float) -> bool:
+        """Return whether the last sample still says how the machine is.
+
+        Without servers no sample is taken, and while the memory cannot be read none succeeds.
+        """
+        pause = self._pause()
+        return now - self._last_at <= (CALM_S if pause == FOREVER else max(CALM_S, 2 * pause))
+
     def next_at(self) -> float:
         """Return when the next sample is due; FOREVER while one is under way."""
         if self.again_at is not None:
             return self.again_at
         if self._is_sampling:
             return FOREVER
+        # 0 before the first sample: -FOREVER and a pause of FOREVER have no sum.
+        return max(self._sampled_at, 0.0) + self._pause()
+
+    def _pause(self) -> float:
+        """Return the time between two samples at present; FOREVER if none are taken."""
         state, table = self._state, self._state.table
         if self._is_awaited():
             pause, share = FAST_PAUSE_S, COST_SHARE
@@ -181,8 +195,7 @@ class Sampler:
             pause = state.limits.sample_interval / portions if living else FOREVER
             share = CALM_COST_SHARE
         cost = self.last.cost if self.last else 0.0
-        # 0 before the first sample: -FOREVER and a pause of FOREVER have no sum.
-        return max(self._sampled_at, 0.0) + max(pause, cost / share)
+        return max(pause, cost / share)
 
     def postpone(self, until: float) -> None:
         """Give up the present sample, and take the next at `until`, after an internal error."""

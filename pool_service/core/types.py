@@ -239,7 +239,7 @@ class SpawnedProcess:
     """A process that was just started, and the path of its log.
 
     nonce: that of a standby process that became the server; empty: the nonce of the plan.
-    from_standby: it was a standby that had imported everything.
+    from_standby: the process was a standby that had imported everything.
     """
 
     identity: Identity

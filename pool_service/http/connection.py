@@ -1,8 +1,8 @@
 """One connection to the HTTP listener: reads requests within limits, and writes the responses."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -37,7 +37,10 @@ class Connection:
     """One connection.
 
     checks_host: refuse requests whose Host is not a name of loopback.
-    is_idle: no request is under way; has_served: there was one.
+    is_idle: no request is under way; idle_since: since when, by the loop's clock, in seconds.
+    has_served: there was a request.
+    is_streaming: pieces are sent that do not end by themselves.
+    is_ending: set it to end the connection behind the response under way.
     """
 
     def __init__(
@@ -55,28 +58,28 @@ class Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.MAX_HEAD_BYTES)
         self._method = ""
         self.is_idle = True
+        self.idle_since = asyncio.get_running_loop().time()
         self.has_served = False
+        self.is_streaming = False
+        self.is_ending = False
         # So that `drain` waits until the client has taken everything: nothing is left at the end.
         writer.transport.set_write_buffer_limits(high=0)
 
     async def serve(self) -> None:
-        """Answer requests until the client or a limit ends the connection; close it."""
-        try:
+        """Answer requests until the client or a limit ends the connection."""
+        # The client may be gone, too slow, or speak no HTTP any more.
+        with suppress(OSError, TimeoutError, h11.RemoteProtocolError):
             # The first request has to come soon: nobody connects to wait.
             wait_s = limits.REQUEST_TIMEOUT_S
-            while await self._serve_one(wait_s):
+            while await self._serve_one(wait_s) and not self.is_ending:
                 self.has_served = True
                 wait_s = limits.IDLE_TIMEOUT_S
-        except (OSError, TimeoutError, h11.ProtocolError):
-            pass  # the client is gone, too slow, or speaks no HTTP any more
-        finally:
-            self.close()
 
     async def refuse(self, response: Response) -> None:
-        """Answer with this response whatever is asked, and close the connection."""
-        with suppress(OSError, TimeoutError, h11.ProtocolError):
+        """Answer with this response whatever is asked."""
+        with suppress(OSError, TimeoutError):
             await self._respond(response)
-        self.close()
+            await self._linger()
 
     def close(self) -> None:
         """Close the connection; what the client has not taken yet is lost."""
@@ -107,7 +110,8 @@ class Connection:
 
     async def _read(self, wait_s: float) -> Request | None:
         """Return the next request, or None if the client has ended the connection."""
-        self.is_idle = True
+        self._method = ""
+        self._set_idle()
         async with asyncio.timeout(wait_s):
             # A pipelined request may be there already.
             has_bytes = bool(self._http.trailing_data[0]) or await self._receive()
@@ -123,6 +127,9 @@ class Connection:
             if self._http.they_are_waiting_for_100_continue:
                 await self._send(h11.InformationalResponse(status_code=100, headers=[]))
             return await self._with_body(request)
+
+    def _set_idle(self) -> None:
+        self.is_idle, self.idle_since = True, asyncio.get_running_loop().time()
 
     async def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
@@ -192,18 +199,50 @@ class Connection:
         if self._http.their_state is not h11.DONE:
             # The rest of the request is not read.
             headers.append(("Connection", "close"))
-        await self._send(h11.Response(status_code=status, reason=status.phrase, headers=headers))
-        if self._method != "HEAD":
-            async for piece in _pieces_of(response):
-                await self._send(h11.Data(data=piece))
+        async with aclosing(_pieces_of(response)) as pieces:
+            await self._send(
+                h11.Response(status_code=status, reason=status.phrase, headers=headers)
+            )
+            if self._method != "HEAD":
+                ends = response.is_finite or isinstance(response.body, bytes)
+                await (self._send_all(pieces) if ends else self._stream(pieces))
         await self._send(h11.EndOfMessage())
+
+    async def _send_all(self, pieces: AsyncGenerator[bytes]) -> None:
+        async for piece in pieces:
+            await self._send(h11.Data(data=piece))
+
+    async def _stream(self, pieces: AsyncGenerator[bytes]) -> None:
+        """Send pieces as long as there is a client. Raises ConnectionResetError if it goes first.
+
+        Between two pieces hours may pass, and no write would tell.
+        """
+        sending = asyncio.create_task(self._send_all(pieces))
+        watching = asyncio.create_task(self._read_ahead())
+        self.is_streaming = True
+        try:
+            await asyncio.wait((sending, watching), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.is_streaming = False
+            for task in (sending, watching):
+                task.cancel()
+            await asyncio.gather(sending, watching, return_exceptions=True)
+        if sending.cancelled():
+            raise ConnectionResetError("the client has gone during a stream")
+        sending.result()
+
+    async def _read_ahead(self) -> None:
+        """Take what a client sends during a stream, until its end or until that is too much."""
+        while await self._receive():
+            if len(self._http.trailing_data[0]) > limits.MAX_HEAD_BYTES:
+                return
 
     async def _linger(self) -> None:
         """Say that nothing more comes, and take what the client still sends for a moment.
 
         Closing a socket with unread bytes resets it, and the client would lose the response.
         """
-        self.is_idle = True
+        self._set_idle()
         if self._writer.can_write_eof():
             self._writer.write_eof()
         with suppress(TimeoutError):
@@ -237,12 +276,12 @@ async def _result_of(handler: Handler, request: Request) -> Response:
         )
 
 
-async def _pieces_of(response: Response) -> AsyncIterator[bytes]:
-    if isinstance(response.body, bytes):
-        yield response.body
-        return
-    async for piece in response.body:
-        yield piece
+async def _single(body: bytes) -> AsyncGenerator[bytes]:
+    yield body
+
+
+def _pieces_of(response: Response) -> AsyncGenerator[bytes]:
+    return _single(response.body) if isinstance(response.body, bytes) else response.body
 
 
 def _too_large() -> Response:

@@ -1,6 +1,6 @@
 """Requests and responses as values, and the routes that lead from one to the other."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -20,12 +20,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One response. body: bytes, or pieces that are sent as they come."""
+    """One response.
+
+    body: bytes, or pieces that are sent as they come. The generator is closed in any case.
+    is_finite: the pieces end by themselves, so a client that has ended its own side gets them all.
+    Otherwise its end closes the generator at once, whether a piece is under way or waited for.
+    """
 
     status: HTTPStatus = HTTPStatus.OK
-    body: bytes | AsyncIterator[bytes] = b""
+    body: bytes | AsyncGenerator[bytes] = b""
     content_type: str = TEXT
     headers: tuple[tuple[str, str], ...] = ()
+    is_finite: bool = False
 
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -1,7 +1,13 @@
 """The limits of the HTTP listener, which its clients cannot exceed."""
 
 MAX_CONNECTIONS = 64
-"""Connections at a time. Another one takes the place of an idle one, or gets 503."""
+"""Connections at a time. Another one takes the place of an idle or silent one, or gets 503."""
+
+MAX_REFUSED = 64
+"""Connections at a time that get 503; a further one is closed without an answer."""
+
+MAX_SILENT_S = 1.0
+"""Time after which a connection that has sent nothing yet loses its place to another one."""
 
 MAX_HEAD_BYTES = 16 * 1024
 """The largest request line with headers, give or take one read; a larger one gets 431."""

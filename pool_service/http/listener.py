@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -32,12 +34,20 @@ class HttpListener:
         self._unix_socket: UnixSocket | None = None
         self._first: _UnixServer | None = None
         self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._refused: set[asyncio.Task[None]] = set()
 
     async def start(self) -> str:
         """Listen, and return the address with its actual port.
 
-        Raises AddressError if it is taken or unusable.
+        Raises AddressError if it is taken or unusable; then nothing is served.
         """
+        try:
+            return await self._bind()
+        except AddressError:
+            await self.stop()
+            raise
+
+    async def _bind(self) -> str:
         if self._address.path is not None:
             self._unix_socket = UnixSocket(self._address.path, self._unix_server)
             self._first = self._unix_server()
@@ -51,23 +61,27 @@ class HttpListener:
         return f"{host}:{port}"
 
     async def keep_socket(self) -> None:
-        """Make the unix socket again if it is removed, until cancelled."""
-        while self._unix_socket is not None:
+        """Make the unix socket again if it is removed, until the listener stops."""
+        while (unix_socket := self._unix_socket) is not None:
             await asyncio.sleep(CHECK_INTERVAL_S)
-            await self._unix_socket.restore()
+            await unix_socket.restore()
 
     async def stop(self) -> None:
-        """Close the address and all connections; responses under way have a moment to end."""
+        """Close the address and all connections; responses that end have a moment for that."""
         for server in self._servers:
             server.close()
-        if self._unix_socket is not None and self._first is not None:
-            self._unix_socket.remove()
+        unix_socket, self._unix_socket = self._unix_socket, None
+        if unix_socket is not None and self._first is not None:
+            unix_socket.remove()
             await self._first.stop(0)
-            await self._unix_socket.stop(0)
+            await unix_socket.stop(0)
+        for task in self._refused:
+            task.cancel()
         for task, connection in self._connections.items():
-            if connection.is_idle:
+            connection.is_ending = True
+            if connection.is_idle or connection.is_streaming:
                 task.cancel()
-        tasks = set(self._connections)
+        tasks = {*self._connections, *self._refused}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=limits.STOP_GRACE_S)
             for task in late:
@@ -96,23 +110,38 @@ class HttpListener:
         # A browser reaches no unix socket, and a proxy in front of one has names of its own.
         checks_host = self._address.path is None
         connection = Connection(reader, writer, self._routes, checks_host=checks_host)
-        is_full = len(self._connections) >= limits.MAX_CONNECTIONS and not self._end_idle_one()
-        work = connection.refuse(_busy()) if is_full else connection.serve()
+        if len(self._connections) < limits.MAX_CONNECTIONS or self._end_idle_one():
+            self._connections[self._begin(connection, connection.serve())] = connection
+        elif len(self._refused) < limits.MAX_REFUSED:
+            self._refused.add(self._begin(connection, connection.refuse(_busy())))
+        else:
+            connection.close()
+
+    def _begin(
+        self, connection: Connection, work: Coroutine[Any, Any, None]
+    ) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work, name="http connection")
-        self._connections[task] = connection
-        task.add_done_callback(self._forget)
+        task.add_done_callback(partial(self._forget, connection))
+        return task
 
     def _end_idle_one(self) -> bool:
-        """End the oldest connection that is idle between requests; return False if none is."""
-        for task, connection in self._connections.items():
-            if connection.is_idle and connection.has_served:
+        """End the oldest connection that has no request; return False if none can be ended.
+
+        One that has served none yet may just be about to send the first.
+        """
+        silent_since = asyncio.get_running_loop().time() - limits.MAX_SILENT_S
+        for task, one in self._connections.items():
+            if one.is_idle and (one.has_served or one.idle_since <= silent_since):
                 task.cancel()
                 del self._connections[task]
                 return True
         return False
 
-    def _forget(self, task: "asyncio.Task[None]") -> None:
+    def _forget(self, connection: Connection, task: "asyncio.Task[None]") -> None:
+        # Here, since a task that is cancelled before its first step can close nothing.
+        connection.close()
         self._connections.pop(task, None)
+        self._refused.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("internal error in a connection", exc_info=error)
 
@@ -124,6 +153,7 @@ class _UnixServer:
         self._accept = accept
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
+        self._is_over = False
 
     def add_insecure_port(self, address: str, /) -> int:
         """Bind a socket to `unix:PATH`. Raises OSError."""
@@ -141,9 +171,15 @@ class _UnixServer:
         """Begin to accept connections, if there was a place for the socket."""
         if self._socket is not None:
             self._server = await asyncio.start_unix_server(self._accept, sock=self._socket)
+        if self._is_over:
+            await self.stop(0)
 
     async def stop(self, _grace: float | None, /) -> None:
-        """Stop accepting connections; the listener ends those that there are."""
+        """Stop accepting connections, even if `start` is still under way.
+
+        The listener ends the connections that there are.
+        """
+        self._is_over = True
         if self._server is not None:
             self._server.close()
 

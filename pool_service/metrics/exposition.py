@@ -153,9 +153,9 @@ def _of_pool(view: View) -> Iterator[str]:
     counts = view.pool
     yield from _counter(f.STARTS, counts.starts)
     yield from _head(f.START_SECONDS)
-    for model, count in list(counts.loads.items()):
+    for model, (count, seconds) in list(counts.loads.items()):
         labels = _labels(f.START_SECONDS, (model,))
-        yield f"{f.START_SECONDS.full_name}_sum{labels} {_number(counts.load_s[model])}\n"
+        yield f"{f.START_SECONDS.full_name}_sum{labels} {_number(seconds)}\n"
         yield f"{f.START_SECONDS.full_name}_count{labels} {count}\n"
     yield from _histograms(
         f.START_DURATION, {(origin,): one for origin, one in counts.start_s.items()}
@@ -182,18 +182,23 @@ def _of_service(view: View) -> Iterator[str]:
     single = {
         f.MEMORY_BUDGET: totals.memory_budget,
         f.MEMORY_RESERVED: totals.memory_reserved,
-        f.MEMORY_AVAILABLE: totals.memory_available,
-        f.MEMORY_TOTAL: totals.memory_total,
-        f.MEMORY_PRESSURED: int(totals.memory_pressured),
         f.STANDBYS: totals.standbys,
         f.QUEUED_MODELS: totals.by_phase[Phase.QUEUED],
         f.RECORDS_FAILING: int(view.records_failing),
         f.LOG_LINES_DROPPED: view.log_lines_dropped,
     }
-    if view.guard_alive is not None:
-        single[f.GUARD_ALIVE] = int(view.guard_alive)
     for family, value in single.items():
         yield from _family(family, [("", value)])
+    # Unknown is no sample: neither 0 nor what was true an hour ago.
+    unsure = {
+        f.MEMORY_TOTAL: totals.memory_total or None,
+        f.MEMORY_AVAILABLE: totals.memory_available if totals.memory_current else None,
+        f.MEMORY_PRESSURED: int(totals.memory_pressured) if totals.memory_current else None,
+        f.GUARD_ALIVE: None if view.guard_alive is None else int(view.guard_alive),
+    }
+    for family, known in unsure.items():
+        if known is not None:
+            yield from _family(family, [("", known)])
     yield from _histograms(f.LOOP_LAG, {(): view.loop_lag})
 
 

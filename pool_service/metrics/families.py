@@ -59,7 +59,7 @@ SERVER_WAITING = _gauge(
 )
 SERVER_GENERATION = _gauge(
     "server_generation",
-    "The newest generation of the model; rises by one with each start.",
+    "The newest generation of the model; it rises with each start.",
     "model",
 )
 SERVER_PINNED = _gauge("server_pinned", "1 if the server is pinned, else 0.", "model")
@@ -86,7 +86,8 @@ START_DURATION = _histogram(
     "origin",
 )
 QUEUE_WAIT = _histogram(
-    "queue_wait_seconds", "The time for which admitted starts had waited in the queue."
+    "queue_wait_seconds",
+    "The time for which starts waited in the queue, admitted in the end or not.",
 )
 EXITS = _counter("exits_total", "Processes of servers that have ended.", "model", "cause")
 KILLS = _counter(
@@ -107,9 +108,18 @@ MEMORY_BUDGET = _gauge(
     "memory_budget_bytes", "The memory that all servers together may need; +Inf: no limit."
 )
 MEMORY_RESERVED = _gauge("memory_reserved_bytes", "The part of the budget that is taken.")
-MEMORY_AVAILABLE = _gauge("memory_available_bytes", "The memory that the machine has available.")
-MEMORY_TOTAL = _gauge("memory_total_bytes", "The memory of the machine, or of the container.")
-MEMORY_PRESSURED = _gauge("memory_pressured", "1 if the machine is short of memory, else 0.")
+MEMORY_AVAILABLE = _gauge(
+    "memory_available_bytes",
+    "The memory that the machine has available; absent without a recent sample.",
+)
+MEMORY_TOTAL = _gauge(
+    "memory_total_bytes",
+    "The memory of the machine, or of the container; absent before the first sample.",
+)
+MEMORY_PRESSURED = _gauge(
+    "memory_pressured",
+    "1 if the machine is short of memory, else 0; absent without a recent sample.",
+)
 STANDBYS = _gauge("standbys", "The standbys that are ready to become servers.")
 QUEUED_MODELS = _gauge("queued_models", "The models that wait in the queue.")
 RECORDS_FAILING = _gauge("records_failing", "1 if changes are not written to disk, else 0.")

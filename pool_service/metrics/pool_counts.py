@@ -3,9 +3,11 @@
 What counts
 - a start: from its admission, when its turn has come, until its server is READY or leaves;
 - an exit: when a process that this service watched has ended;
-- a queue wait: from the estimate of its memory (after any download) to the admission;
+- a queue wait: from the estimate of its memory (after any download) until it leaves the queue,
+  admitted or not: the longest waits are those that nobody is admitted after;
 - a stop: of a server that had been READY, from the decision to stop it to the exit.
 Starts, waits and stops that an earlier service began are not counted: their beginning is not known.
+Orphans are no servers of this pool, and count nowhere.
 """
 
 from collections.abc import Callable
@@ -29,16 +31,13 @@ STOP_BOUNDS_S = (0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 _RESULTS = {Cause.CRASHED: FAILED, Cause.WEDGED: FAILED, Cause.START_TIMEOUT: TIMEOUT}
 """The results of starts whose process ends before it is READY; STOPPED of other causes."""
 
-_QUIET = frozenset({Phase.STARTING, Phase.READY})
-"""Phases in which changes without a change of phase are frequent, and of no interest here."""
-
 
 class PoolCounts:
     """Counts by the changes of servers; `observe` receives each of them.
 
     now: returns the seconds of the pool's clock.
     starts: by model, origin and result; exits: by model and cause; kills: by model.
-    load_s, loads: the seconds and the number of successful starts, by the label of the model.
+    loads: the number and the seconds of successful starts, by the label of the model.
     """
 
     def __init__(self, labels: ModelLabels, now: Callable[[], float]) -> None:
@@ -50,8 +49,7 @@ class PoolCounts:
         self.starts = Counter()
         self.exits = Counter()
         self.kills = Counter()
-        self.load_s: dict[str, float] = {}
-        self.loads: dict[str, int] = {}
+        self.loads: dict[str, tuple[int, float]] = {}
         self.start_s = {origin: Histogram(START_BOUNDS_S) for origin in (STANDBY, COLD)}
         self.queue_wait_s = Histogram(WAIT_BOUNDS_S)
         self.stop_s = Histogram(STOP_BOUNDS_S)
@@ -63,13 +61,15 @@ class PoolCounts:
 
     def observe(self, change: Publish) -> None:
         """Count what one change of a server means."""
-        server = change.server
-        if change.before is server.phase and server.phase in _QUIET and not change.removed:
+        server, before = change.server, change.before
+        if server.role is Role.ORPHAN:
             return
         after = None if change.removed else server.phase
         self._count_wait(server, after)
-        self._count_start(server, after)
-        self._count_exit(server, change.before, after)
+        # Most changes, as of holds or progress, are within a phase: nothing begins or ends there.
+        if before is not after:
+            self._count_start(server, before, after)
+            self._count_exit(server, before, after)
 
     def _count_wait(self, server: Server, after: Phase | None) -> None:
         if after is Phase.QUEUED:
@@ -78,12 +78,13 @@ class PoolCounts:
                 self._waiting.setdefault(server.id, self._now())
             return
         began = self._waiting.pop(server.id, None)
-        if began is not None and after is Phase.PREPARING:
+        if began is not None:
             self.queue_wait_s.observe(self._now() - began)
 
-    def _count_start(self, server: Server, after: Phase | None) -> None:
+    def _count_start(self, server: Server, before: Phase | None, after: Phase | None) -> None:
         if after is Phase.PREPARING:
-            self._starting[server.id] = self._now()
+            if before is Phase.QUEUED:
+                self._starting[server.id] = self._now()
             return
         if after in (Phase.SPAWNING, Phase.STARTING):
             return
@@ -96,21 +97,19 @@ class PoolCounts:
         if after is Phase.READY:
             seconds = self._now() - began
             self.start_s[origin].observe(seconds)
-            self.load_s[label] = self.load_s.get(label, 0.0) + seconds
-            self.loads[label] = self.loads.get(label, 0) + 1
+            count, total = self.loads.get(label, (0, 0.0))
+            self.loads[label] = count + 1, total + seconds
 
     def _count_exit(self, server: Server, before: Phase | None, after: Phase | None) -> None:
         if after is Phase.STOPPING:
-            if server.was_ready:
-                self._stopping.setdefault(server.id, self._now())
+            if server.was_ready and before is not None:
+                self._stopping[server.id] = self._now()
             return
         began = self._stopping.pop(server.id, None)
-        if after is not Phase.CLEANING_UP or before in (None, after):
+        if after is not Phase.CLEANING_UP or before is None:
             return
         if began is not None:
             self.stop_s.observe(self._now() - began)
-        if server.role is Role.ORPHAN:
-            return
         label = self._labels.of(server.model)
         self.exits.add(label, (server.stop_cause or Cause.CRASHED).name)
         if server.stop_signal is StopSignal.KILL:

@@ -204,7 +204,7 @@ def totals(counts: Totals) -> pb.PoolTotals:
         memory_reserved_bytes=counts.memory_reserved,
         memory_available_bytes=counts.memory_available,
         memory_total_bytes=counts.memory_total,
-        memory_pressured=counts.memory_pressured,
+        memory_pressured=counts.memory_pressured and counts.memory_current,
         standbys=counts.standbys,
     )
 

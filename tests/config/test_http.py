@@ -48,6 +48,41 @@ def test_the_address_of_the_calls_cannot_be_its_own(refusal: Refusal, address: s
     assert refusal(text) == told
 
 
+@pytest.mark.parametrize(
+    ("taken", "address"),
+    [
+        ("localhost:50051", "127.0.0.1:50051"),
+        ("127.0.0.1:50051", "localhost:50051"),
+        ("LOCALHOST:50051", "[::1]:50051"),
+        ("[::1]:50051", "[0:0:0:0:0:0:0:1]:50051"),
+        ("0.0.0.0:50051", "127.0.0.1:50051"),
+        ("[::]:50051", "localhost:50051"),
+        ("unix:/run/pool.sock", "unix:///run/pool.sock"),
+    ],
+)
+def test_nor_can_it_be_the_same_in_other_words(refusal: Refusal, taken: str, address: str) -> None:
+    text = f'[service]\nlisten = ["{taken}"]\n[http]\nlisten = "{address}"'
+    assert refusal(text).startswith("http.listen: ")
+    assert "is in service.listen already" in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("taken", "address"),
+    [
+        ("localhost:50051", "localhost:9464"),
+        ("127.0.0.1:50051", "127.0.0.2:50051"),
+        ("127.0.0.1:50051", "[::1]:50051"),
+        ("pool.example:50051", "localhost:50051"),
+        ("unix:/run/pool.sock", "unix:/run/http.sock"),
+        ("unix:/run/pool.sock", "localhost:50051"),
+        ("0.0.0.0:0", "localhost:0"),
+    ],
+)
+def test_both_are_accepted_if_neither_takes_the_other(read: Read, taken: str, address: str) -> None:
+    text = f'[service]\nlisten = ["{taken}"]\n[http]\nlisten = "{address}"'
+    assert read(text).http.listen == address
+
+
 def test_both_can_have_any_free_port(read: Read) -> None:
     text = '[service]\nlisten = ["127.0.0.1:0"]\n[http]\nlisten = "127.0.0.1:0"'
     assert read(text).http.listen == "127.0.0.1:0"

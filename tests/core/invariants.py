@@ -454,7 +454,7 @@ class Ledger:
         begun = [s for s in starting if s.id not in self.adopted]
         queued = [s for s in self.servers if s.phase is Phase.QUEUED]
         assert len(begun) <= self.limits.max_starts
-        totals = self.machine.totals()
+        totals = self.machine.totals(self.now)
         estimated = {
             s.model for s in queued if not any(_is(c, ESTIMATES, s.id) for c in self.outstanding)
         }
@@ -500,7 +500,7 @@ class Ledger:
             told = self.shown[server.id]
             assert as_published(server) == as_published(told), (server, told)
             assert server.settings.pinned is self.pins.get(server.model, server.settings.pinned)
-        totals = self.machine.totals()
+        totals = self.machine.totals(self.now)
         assert totals.servers == len(page)
         assert 0 <= totals.waiting_calls - len(self.waiting) <= len(self.holding)
         for phase in Phase:
@@ -625,7 +625,7 @@ class Ledger:
         asked = {ensure.model for ensure in self.waiting.values()} | self.pinned
         asked |= {hold.model for hold in self.holding.values()}
         asked |= {server.model for server in self.servers if _was_recycled(server)}
-        is_short = self._is_overrun() or self.machine.totals().memory_pressured
+        is_short = self._is_overrun() or self.machine.totals(self.now).memory_pressured
         is_preempted = stopped.stop_cause is Cause.PREEMPTED and not is_short
         return is_preempted and queued == {self.home} - asked
 

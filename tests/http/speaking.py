@@ -1,13 +1,15 @@
 """A listener with some routes, and raw connections to it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from pool_service.address import Address
 from pool_service.http.exchange import Request, Response, Routes
 from pool_service.http.listener import HttpListener
+from tests.world import settled
 
 LIMIT_S = 20.0
 """However loaded the machine is."""
@@ -22,6 +24,9 @@ class Site:
     asked: list[Request]
     waits: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    news: "asyncio.Queue[bytes]" = field(default_factory=asyncio.Queue)
+    streaming: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
     peers: "list[Peer]" = field(default_factory=list)
 
     async def connect(self) -> "Peer":
@@ -102,7 +107,7 @@ class _Handlers:
         return Response(body=request.body)
 
     async def pieces(self, _request: Request) -> Response:
-        return Response(body=_three())
+        return Response(body=_three(), is_finite=True)
 
     async def wait(self, _request: Request) -> Response:
         self._found.waits.set()
@@ -111,30 +116,50 @@ class _Handlers:
 
     async def large(self, _request: Request) -> Response:
         self._found.waits.set()
-        return Response(body=_much())
+        return Response(body=_much(), is_finite=True)
+
+    async def live(self, _request: Request) -> Response:
+        return Response(body=self._live())
+
+    async def _live(self) -> AsyncGenerator[bytes]:
+        self._found.streaming.set()
+        try:
+            while news := await self._found.news.get():
+                yield news
+        finally:
+            self._found.closed.set()
+
+    async def invalid(self, _request: Request) -> Response:
+        return Response(headers=(("A", "two\nlines"),))
 
     async def fails(self, _request: Request) -> Response:
         raise LookupError("a bug")
 
 
-async def _three() -> AsyncIterator[bytes]:
+async def _three() -> AsyncGenerator[bytes]:
     for number in range(3):
         yield b"%d," % number
+        # What the client sends meanwhile is noticed.
+        for _ in range(100):
+            await asyncio.sleep(0)
 
 
-async def _much() -> AsyncIterator[bytes]:
+async def _much() -> AsyncGenerator[bytes]:
     while True:
         yield bytes(1_000_000)
 
 
 @asynccontextmanager
 async def site(address: str = "127.0.0.1:0") -> AsyncIterator[Site]:
-    """A site of the paths in `_Handlers`; /wait waits until released, and /echo is for POST."""
+    """A site of the paths in `_Handlers`; /echo is for POST.
+
+    /wait waits until released; /live sends news until they are empty.
+    """
     routes = Routes()
     listener = HttpListener(Address.parse(address), routes)
     found = Site(listener, await listener.start(), [])
     handlers = _Handlers(found)
-    for name in ("hello", "pieces", "wait", "large", "fails"):
+    for name in ("hello", "pieces", "wait", "large", "live", "fails", "invalid"):
         routes.add("GET", f"/{name}", getattr(handlers, name))
     routes.add("POST", "/echo", handlers.echo)
     try:
@@ -145,3 +170,21 @@ async def site(address: str = "127.0.0.1:0") -> AsyncIterator[Site]:
             peer.close()
             with suppress(OSError):
                 await peer.writer.wait_closed()
+
+
+def connected(address: str) -> socket.socket:
+    """A raw connection, for `sock_recv` and its like."""
+    host, _, port = address.rpartition(":")
+    connected = socket.create_connection((host, int(port)))
+    connected.setblocking(False)
+    return connected
+
+
+def connections() -> list["asyncio.Task[None]"]:
+    """The tasks of all connections."""
+    return [task for task in asyncio.all_tasks() if task.get_name() == "http connection"]
+
+
+async def accepted(count: int) -> None:
+    """So many connections are served or refused."""
+    await settled(lambda: len(connections()) == count)

@@ -12,7 +12,8 @@ from pool_service.address import Address, AddressError
 from pool_service.http import limits
 from pool_service.http.exchange import Routes
 from pool_service.http.listener import HttpListener
-from tests.http.speaking import LIMIT_S, site
+from pool_service.listening import Resolved
+from tests.http.speaking import LIMIT_S, accepted, connected, connections, site
 
 
 async def test_a_request_is_answered_and_the_connection_stays() -> None:
@@ -132,13 +133,38 @@ async def test_what_is_wrong_or_too_large_is_refused_and_ends_the_connection(
         assert served.asked == []
 
 
-async def test_a_client_that_goes_away_in_the_middle_is_forgotten() -> None:
+@pytest.mark.parametrize("sent", [b"", b"GET /hel", b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"])
+async def test_a_client_that_goes_away_in_the_middle_is_forgotten_without_a_word(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "REQUEST_TIMEOUT_S", 10 * LIMIT_S)
     async with site() as served:
-        for sent in (b"", b"GET /hel", b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"):
+        with capture_logs() as logs:
             peer = await served.connect()
             peer.send(sent)
+            await accepted(1)
             peer.close()
-        assert (await (await served.connect()).ask()).status == 200
+            await asyncio.wait_for(_until_none_is_connected(), LIMIT_S)
+        assert logs == []
+
+
+async def test_junk_behind_head_is_refused_with_a_body() -> None:
+    async with site() as served:
+        peer = await served.connect()
+        assert (await peer.ask("HEAD /hello HTTP/1.1")).status == 200
+        peer.send(b"nonsense\r\n\r\n")
+        answer = await peer.answer()
+        assert answer.status == 400
+        assert b"this is no HTTP" in answer.body
+
+
+async def test_an_answer_that_breaks_http_is_a_bug_and_is_logged() -> None:
+    async with site() as served:
+        with capture_logs() as logs:
+            peer = await served.connect()
+            peer.send(b"GET /invalid HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert await peer.ended() == b""
+        assert [line["log_level"] for line in logs] == ["error"]
 
 
 async def test_a_bug_of_a_handler_is_logged_and_told_without_its_text() -> None:
@@ -174,9 +200,7 @@ async def test_a_client_that_reads_nothing_is_disconnected(
 ) -> None:
     monkeypatch.setattr(limits, "WRITE_TIMEOUT_S", 0.05)
     async with site() as served:
-        host, _, port = served.address.rpartition(":")
-        with socket.create_connection((host, int(port))) as deaf:
-            deaf.setblocking(False)
+        with connected(served.address) as deaf:
             loop = asyncio.get_running_loop()
             await loop.sock_sendall(deaf, b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
             # Its own buffers fill, and the listener gives up. Only then it begins to read.
@@ -188,29 +212,27 @@ async def test_a_client_that_reads_nothing_is_disconnected(
 
 
 async def _until_none_is_connected() -> None:
-    ours = [task for task in asyncio.all_tasks() if task.get_name() == "http connection"]
-    await asyncio.wait(ours)
+    await asyncio.wait(connections())
 
 
-async def test_a_connection_too_many_takes_the_place_of_an_idle_one_or_is_refused(
+async def test_one_that_is_ended_before_its_first_step_is_closed() -> None:
+    async with site() as served:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader = asyncio.StreamReader()
+            protocol = asyncio.StreamReaderProtocol(reader, served.listener._accept)
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, ours)
+            (task,) = connections()
+            task.cancel()
+            await asyncio.wait([task])
+            assert transport.is_closing()
+
+
+async def test_the_end_waits_for_an_answer_under_way_and_for_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 2)
-    async with site() as served:
-        idle, waiting = [await served.connect() for _ in range(2)]
-        assert (await idle.ask()).status == 200
-        asked = asyncio.create_task(waiting.ask("GET /wait HTTP/1.1"))
-        third = await served.connect()
-        third_asked = asyncio.create_task(third.ask("GET /wait HTTP/1.1"))
-        assert await idle.ended() == b""
-        fourth = await served.connect()
-        answer = await fourth.answer()
-        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-        served.release.set()
-        assert [(await one).body for one in (asked, third_asked)] == [b"released"] * 2
-
-
-async def test_the_end_waits_for_an_answer_under_way_and_for_nobody_else() -> None:
+    monkeypatch.setattr(limits, "STOP_GRACE_S", 10 * LIMIT_S)
     async with site() as served:
         idle, silent, asking = [await served.connect() for _ in range(3)]
         assert (await idle.ask()).status == 200
@@ -221,7 +243,7 @@ async def test_the_end_waits_for_an_answer_under_way_and_for_nobody_else() -> No
         assert not stopping.done()
         served.release.set()
         assert (await asked).body == b"released"
-        await stopping
+        await asyncio.wait_for(stopping, LIMIT_S)
         with pytest.raises(ConnectionRefusedError):
             await served.connect()
 
@@ -230,6 +252,22 @@ async def test_a_port_that_is_taken_is_refused_with_the_reason() -> None:
     async with site() as served:
         with pytest.raises(AddressError, match="taken by another program"):
             await HttpListener(Address.parse(served.address), Routes()).start()
+
+
+async def test_a_second_address_that_is_taken_leaves_the_first_one_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def twice(_text: str) -> list[Resolved]:
+        return [Resolved(socket.AF_INET, "127.0.0.1")] * 2
+
+    monkeypatch.setattr("pool_service.http.listener.resolve", twice)
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    listener = HttpListener(Address.parse(f"127.0.0.1:{port}"), Routes())
+    with pytest.raises(AddressError):
+        await listener.start()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
 
 
 async def test_localhost_is_both_addresses_of_loopback_on_one_port() -> None:
@@ -280,6 +318,9 @@ async def test_a_removed_unix_socket_is_made_again(
             writer.write(b"GET / HTTP/1.0\r\n\r\n")
             assert b"404" in await reader.readline()
             writer.close()
+        # The socket stays away although it is still looked after.
+        await listener.stop()
+        await asyncio.wait_for(keeping, LIMIT_S)
     finally:
         keeping.cancel()
         await listener.stop()

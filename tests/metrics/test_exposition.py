@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from prometheus_client.metrics_core import Metric
@@ -163,13 +164,42 @@ def test_no_budget_is_infinite_and_no_guard_is_no_sample() -> None:
     assert "guard_alive" not in text(shown)
 
 
+def test_memory_that_is_not_known_is_no_sample() -> None:
+    past = totals(memory_total=64, memory_available=3, memory_pressured=True)
+    assert value(view(totals=past), "memory_total_bytes") == 64
+    for name in ("memory_available_bytes", "memory_pressured"):
+        assert f"\npool_service_{name} " not in text(view(totals=past))
+        assert value(view(totals=replace(past, memory_current=True)), name) in (3, 1)
+    assert "\npool_service_memory_total_bytes " not in text(view(totals=totals()))
+
+
 def test_counts_that_are_added_while_it_is_written_do_no_harm() -> None:
     shown = view([server("m")])
     for number, _ in enumerate(pieces(shown)):
         shown.calls.end(f"Method{number}", "OK", 1.0)
         shown.pool.starts.add(f"model{number}", "cold", "ready")
-        shown.pool.loads[f"m{number}"] = 1
-        shown.pool.load_s[f"m{number}"] = 1.0
+        shown.pool.loads[f"m{number}"] = 1, 1.0
+
+
+def test_the_mean_of_a_summary_is_of_one_moment() -> None:
+    counts = view().pool
+    models = [f"m{number}" for number in range(LINES_A_PIECE)]
+    counts.loads.update((model, (1, 2.0)) for model in models)
+    shown = view(pool=counts)
+    made = []
+    for piece in pieces(shown):
+        made.append(piece)
+        for model in models:
+            count, seconds = counts.loads[model]
+            counts.loads[model] = count + 1, seconds + 2.0
+    samples = [line for line in "".join(made).splitlines() if "server_start_seconds_" in line]
+    found = {line.split(" ")[0]: float(line.split(" ")[1]) for line in samples}
+    for model in models:
+        both = [
+            found[f'pool_service_server_start_seconds_{one}{{model="{model}"}}']
+            for one in ("sum", "count")
+        ]
+        assert both[0] == 2.0 * both[1]
 
 
 def test_a_piece_is_never_long() -> None:

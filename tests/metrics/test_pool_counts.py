@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pool_service.core.commands import Publish
-from pool_service.core.errors import PoolError
+from pool_service.core.errors import PoolError, PoolFull
 from pool_service.core.server import Phase, StopSignal
 from pool_service.core.types import Settings
 from pool_service.metrics.pool_counts import PoolCounts
 from pool_service.metrics.values import ModelLabels
 from tests.pool.capacity import limits, sized
+from tests.pool.holds import holding
 from tests.pool.running import Running, now, running
 from tests.world import NEVER, REJECTED, Script, outcomes
 
@@ -37,20 +38,21 @@ async def test_a_start_is_counted_by_its_origin_with_its_time() -> None:
             ("cold", "cold", "ready"): 1,
             ("warm", "standby", "ready"): 1,
         }
-        assert counts.load_s["cold"] == counts.start_s["cold"].total == pytest.approx(4.0)
-        assert counts.load_s["warm"] == counts.start_s["standby"].total == pytest.approx(0.2)
-        assert counts.loads == {"cold": 1, "warm": 1}
+        assert counts.loads["cold"] == pytest.approx((1, 4.0))
+        assert counts.loads["warm"] == pytest.approx((1, 0.2))
+        assert counts.start_s["cold"].total == pytest.approx(4.0)
+        assert counts.start_s["standby"].total == pytest.approx(0.2)
         assert counts.exits.counts == {}
 
 
 async def test_looking_and_using_count_nothing() -> None:
     async with counted() as (run, counts):
         await run.pool.ensure("m")
-        before = dict(counts.starts.counts)
+        before = dict(counts.starts.counts), dict(counts.loads)
         for _ in range(3):
             await run.pool.ensure("m")
             run.pool.page(None, 10)
-        assert (counts.starts.counts, counts.loads) == (before, {"m": 1})
+        assert (counts.starts.counts, counts.loads) == before
 
 
 async def test_a_start_whose_process_dies_has_failed_and_so_has_one_without_a_process() -> None:
@@ -133,7 +135,18 @@ async def test_the_wait_in_the_queue_is_timed_without_the_download_before() -> N
         assert sum(counts.queue_wait_s.counts) == 2
 
 
-async def test_one_that_leaves_the_queue_unstarted_is_not_counted() -> None:
+async def test_what_changes_during_a_start_does_not_begin_it_anew() -> None:
+    async with counted() as (run, counts):
+        run.world.script("m", Script(prepare=5.0, spawn=0.5, load=0.5))
+        ensured = run.ensure("m")
+        await asyncio.sleep(4.0)
+        assert run.phase("m") is Phase.PREPARING
+        async with holding(run):
+            await outcomes(ensured)
+        assert counts.start_s["cold"].total == pytest.approx(6.0)
+
+
+async def test_a_wait_that_ends_without_a_start_is_timed_and_no_start_is_counted() -> None:
     async with counted(limits=limits(max_starts=1)) as (run, counts):
         run.world.script("first", sized(2, load=7.0))
         first = run.ensure("first")
@@ -142,8 +155,20 @@ async def test_one_that_leaves_the_queue_unstarted_is_not_counted() -> None:
         assert run.phase("second") is Phase.QUEUED
         second.cancel()
         await outcomes(first, second)
-        assert sum(counts.queue_wait_s.counts) == 1
+        assert counts.queue_wait_s.total == pytest.approx(1.0)
+        assert sum(counts.queue_wait_s.counts) == 2
         assert counts.starts.counts == {("first", "cold", "ready"): 1}
+
+
+async def test_the_longest_waits_are_timed_those_that_end_in_pool_full() -> None:
+    async with counted(limits=limits(max_starts=1, queue_timeout=100.0)) as (run, counts):
+        run.world.script("first", sized(2, load=500.0))
+        first = run.ensure("first")
+        (refused,) = await outcomes(run.ensure("second"))
+        assert isinstance(refused, PoolFull)
+        assert counts.queue_wait_s.total == pytest.approx(100.0)
+        await run.pool.evict("first", force=True)
+        await outcomes(first)
 
 
 async def test_what_an_earlier_service_began_is_not_counted_but_an_exit_is() -> None:
@@ -154,17 +179,29 @@ async def test_what_an_earlier_service_began_is_not_counted_but_an_exit_is() -> 
 
     async with running(observers=[observe]) as run:
         run.world.script("starting", Script(load=9.0))
+        run.world.script("preparing", Script(prepare=NEVER))
+        run.world.script("stopping", Script(ends_on={StopSignal.TERMINATE: 9.0}))
+        run.world.script("orphan", Script(ends_on={StopSignal.TERMINATE: 9.0}))
         await run.pool.ensure("ready")
+        await run.pool.ensure("stopping")
         run.ask("starting")
+        run.ask("preparing")
         await asyncio.sleep(1.0)
-        await run.kill()
+        stopping = asyncio.create_task(run.pool.evict("stopping"))
+        await asyncio.sleep(1.0)
+        run.world.records.write()
+        await run.pool.ensure("orphan")
+        await run.kill(written=False)
+        stopping.cancel()
         lives.append(PoolCounts(ModelLabels(lambda _model: True), now))
         await run.start()
         await asyncio.sleep(20.0)
         assert run.phase("starting") is Phase.READY
         await run.pool.evict("ready")
         assert lives[-1].starts.counts == {}
-        assert lives[-1].exits.counts == {("ready", "EVICTED"): 1}
+        # The orphan is no server of the pool.
+        assert lives[-1].exits.counts == {("stopping", "EVICTED"): 1, ("ready", "EVICTED"): 1}
+        assert sum(lives[-1].stop_s.counts) == 1, "that of ready, which this service decided"
     assert lives[-1].is_idle
 
 

@@ -38,7 +38,7 @@ def view(servers: Sequence[Server] = (), **more: object) -> View:
     counts.starts.add("m", "cold", "ready")
     counts.exits.add("m", "IDLE")
     counts.kills.add("m")
-    counts.load_s["m"], counts.loads["m"] = 1.5, 1
+    counts.loads["m"] = 1, 1.5
     calls = CallCounts()
     calls.end("Ensure", "OK", 0.002)
     calls.open_stream("Watch")
@@ -46,7 +46,7 @@ def view(servers: Sequence[Server] = (), **more: object) -> View:
         "version": "1.2.3",
         "started_at": 1000.5,
         "servers": servers,
-        "totals": totals(),
+        "totals": totals(memory_total=64, memory_current=True),
         "labels": labels,
         "wall": lambda at: 1000.0 + at,
         "pool": counts,

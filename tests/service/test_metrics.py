@@ -18,7 +18,7 @@ from tests.promtool import needs_promtool, promtool
 from tests.service.conftest import FAKE_RUNTIME, Start
 from tests.service.metrics import LIMIT_S, get, http_address, prometheus, until
 from tests.test_monitoring import expressions
-from tools.demo.service import ServiceFailedError, command
+from tools.demo.service import command
 
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None and not os.environ.get("CI"),
@@ -94,13 +94,24 @@ def test_it_is_served_over_a_unix_socket_of_the_users_own(start: Start, socket_d
 
 
 def test_an_address_that_is_taken_keeps_the_service_from_starting_and_says_why(
-    start: Start,
+    tmp_path: Path, socket_dir: Path
 ) -> None:
+    calls, file = socket_dir / "pool.sock", tmp_path / "pool.toml"
+    state = tmp_path / "state"
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        with pytest.raises(ServiceFailedError) as failed:
-            start(f'{FAKE_RUNTIME}[http]\nlisten = "{address}"\n')
-    assert f"cannot listen on {address}: it is taken by another program" in str(failed.value)
+        file.write_text(
+            f'{FAKE_RUNTIME}[service]\nlisten = ["unix:{calls}"]\n[http]\nlisten = "{address}"\n'
+        )
+        serve = command("serve", "--config", str(file), "--state-dir", str(state))
+        done = subprocess.run(serve, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    assert done.returncode == 1
+    assert f"pool-service: cannot listen on {address}: it is taken by another" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not calls.exists(), "nobody could call"
+    assert [
+        path for path in state.rglob("*") if path.is_file() and str(calls) in path.read_text()
+    ] == []
 
 
 def test_config_check_refuses_an_address_that_other_machines_reach(tmp_path: Path) -> None:

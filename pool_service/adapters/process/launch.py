@@ -55,7 +55,7 @@ _NOT_A_PROGRAM = {
 class Child:
     """A child process of the service, with its log file and its nonce.
 
-    from_standby: it was a standby that had imported everything.
+    from_standby: the process was a standby that had imported everything.
     """
 
     popen: "subprocess.Popen[bytes]"

@@ -90,7 +90,9 @@ class GuardKeeper:
     @property
     def is_alive(self) -> bool | None:
         """Whether the guard runs; None if there is to be none."""
-        return is_alive(self._guard.identity) if self._guard else False if self._grace > 0 else None
+        if self._guard is not None:
+            return is_alive(self._guard.identity)
+        return False if self._grace > 0 else None
 
     async def __aenter__(self) -> Self:
         self._reaping = asyncio.create_task(self._reap_left(), name="reap earlier guards")

@@ -1,0 +1,156 @@
+"""Composition: builds the parts of one service from its configuration, and connects them."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pool_service.adapters.event_log.event_writer import EventWriter
+from pool_service.adapters.logs.log_reader import LogReader
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.memory.machine_memory import machine_memory
+from pool_service.adapters.memory.memory import HostMemory
+from pool_service.adapters.probe.probe import HttpProbe
+from pool_service.adapters.probe.ready_notify import ReadyNotifications
+from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.prompts.prompt_store import PromptStore
+from pool_service.adapters.records.records import FileRecords
+from pool_service.adapters.records.revision_file import first_revision
+from pool_service.adapters.runtime.diagnosis import Diagnose
+from pool_service.adapters.runtime.oom import OomWatch, oom_aware
+from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
+from pool_service.adapters.standby.standbys import Standbys
+from pool_service.adapters.state_dir.directory_lock import StateDir
+from pool_service.adapters.state_dir.takeover import (
+    is_claimed,
+)
+from pool_service.adapters.system.clock import SystemClock
+from pool_service.address import Address
+from pool_service.audit import Audit
+from pool_service.change_history import History
+from pool_service.config import Config, ConfigSource
+from pool_service.core.limits import Limits
+from pool_service.pool import Pool
+from pool_service.ports import World
+from pool_service.reloader import Reloader
+from pool_service.rpc.server import GrpcServer
+from pool_service.rpc.servicer import PoolServicer
+from pool_service.rpc.wire import Wire
+from pool_service.shutdown import Shutdown
+from pool_service.tracing_setup import traces_of
+
+if TYPE_CHECKING:
+    from pool_service.metering import Metering
+    from pool_service.tracing.traces import Traces
+
+log = structlog.get_logger("pool_service.app")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one service that its start, its end and its background tasks need."""
+
+    pool: Pool
+    server: GrpcServer
+    metering: "Metering | None"
+    traces: "Traces | None"
+    shutdown: Shutdown
+    reloader: Reloader
+    runtimes: Runtimes
+    standbys: Standbys
+    prompts: PromptStore
+    working_sets: asyncio.Queue[int]
+    records: FileRecords
+    events: EventWriter
+    audit: Audit
+    logs: LogStore
+    limits: Limits
+
+
+def compose(source: ConfigSource, config: Config, state: StateDir) -> Parts:
+    """Build all parts from the configuration; nothing is started yet. Needs a running loop."""
+    service = config.service
+    clock, machine, notifications = SystemClock(), machine_memory(), ReadyNotifications()
+    logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
+    records = FileRecords(service.state_dir, clock=clock)
+    prompts = PromptStore(service.state_dir, service.prompt_cache_total)
+    runtimes = Runtimes(
+        config.all_runtime_options, service.state_dir, progress=_log_progress, prompts=prompts
+    )
+    working_sets = asyncio.Queue[int]()
+    standbys = Standbys(
+        runtimes.standby_spec, service.state_dir, logs, notifications, working_sets.put_nowait
+    )
+    processes = LocalProcesses(
+        service.state_dir,
+        logs,
+        diagnose_of=_diagnose_by_kind(OomWatch()),
+        standbys=standbys,
+        prompts=prompts,
+    )
+    memory = HostMemory(machine, standbys=lambda: standbys.identities)
+    probe = HttpProbe(notifications, service.state_dir)
+    events = EventWriter(service.state_dir)
+    audit = Audit(events)
+    world = World(
+        clock, runtimes, processes, standbys, probe, memory, records, events, LogReader(logs)
+    )
+    limits = config.limits(machine.total(), machine.default_budget())
+    history = History(
+        first_revision(service.state_dir, time.time_ns() // 1_000_000), service.history
+    )
+    # The pool comes after its observers, and is asked only once it runs.
+    metering = _metering(config, clock, lambda model: pool.models.is_listed(model))  # noqa: PLW0108
+    traces = traces_of(config.trace.endpoint, lambda: pool.models)
+    observing = [part for part in (metering, traces) if part is not None]
+    pool = Pool(world, history, config.catalogue, limits, [part.observe for part in observing])
+    reloader = Reloader(source, config, machine, runtimes, pool)
+    servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit)
+    server = GrpcServer(servicer, [part.wrap for part in observing])
+    shutdown = Shutdown(
+        pool,
+        reloader,
+        keep_servers=service.keep_servers,
+        is_claimed=lambda: is_claimed(state.path),
+        audit=audit,
+    )
+    return Parts(
+        pool=pool,
+        server=server,
+        metering=metering,
+        traces=traces,
+        shutdown=shutdown,
+        reloader=reloader,
+        runtimes=runtimes,
+        standbys=standbys,
+        prompts=prompts,
+        working_sets=working_sets,
+        records=records,
+        events=events,
+        audit=audit,
+        logs=logs,
+        limits=limits,
+    )
+
+
+def _metering(
+    config: Config, clock: SystemClock, is_listed: Callable[[str], bool]
+) -> "Metering | None":
+    """Return what counts and serves the counts, if the configuration names an address for that."""
+    if not config.http.listen:
+        return None
+    from pool_service.metering import Metering  # noqa: PLC0415  # no other service needs it
+
+    return Metering(Address.parse(config.http.listen), clock, is_listed)
+
+
+def _diagnose_by_kind(watch: OomWatch) -> Callable[[str], Diagnose]:
+    """Return the function that returns, for a kind of runtime, what explains its exits."""
+    return lambda kind: oom_aware(diagnose_of(kind), watch)
+
+
+def _log_progress(done: int, total: int, text: str) -> None:
+    log.info("installing the runtime", done=done, total=total, step=text)
