@@ -104,7 +104,7 @@ def compose(source: ConfigSource, config: Config, state: StateDir) -> Parts:
     )
     # The pool comes after its observers, and is asked only once it runs.
     metering = _metering(config, clock, lambda model: pool.models.is_listed(model))  # noqa: PLW0108
-    traces = traces_of(config.trace.endpoint, lambda: pool.models)
+    traces = traces_of(config.trace.endpoint, lambda name: pool.models.resolve(name))  # noqa: PLW0108
     observing = [part for part in (metering, traces) if part is not None]
     pool = Pool(world, history, config.catalogue, limits, [part.observe for part in observing])
     reloader = Reloader(source, config, machine, runtimes, pool)

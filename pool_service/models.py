@@ -9,7 +9,6 @@ from pool_service.core.catalogue import Entry
 from pool_service.core.error_texts import shutting_down
 from pool_service.core.errors import PoolError
 from pool_service.core.machine import Machine
-from pool_service.core.server import ServerId
 from pool_service.ports import Runtime
 
 
@@ -28,11 +27,6 @@ class Models:
     def resolve(self, name: str) -> str:
         """Return the model that a caller's name means."""
         return self._machine.resolve(name)
-
-    def preempted_for(self, model: str) -> frozenset[ServerId]:
-        """Return the servers that were chosen to make room for a model, by its last decisions."""
-        choices = [one.choice for one in self._machine.story(model) if one.choice is not None]
-        return frozenset().union(*(choice.chosen_ids for choice in choices))
 
     async def page(self, after: str | None, size: int, *, found: bool = False) -> list[Entry]:
         """Return at most `size` models in the order of their names, each with its estimate.

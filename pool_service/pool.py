@@ -296,7 +296,7 @@ class Pool:
         return result
 
     def page(self, after: ServerId | None, size: int) -> list[Server]:
-        """Return at most `size` servers in the order of their ids, after `after` if it is one."""
+        """Return at most `size` servers in the order of their ids, only those after `after`."""
         self._check_recovered()
         return self._machine.page(after, size)
 

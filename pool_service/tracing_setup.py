@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pool_service.models import Models
-
 if TYPE_CHECKING:
     from pool_service.tracing.traces import Traces
 
@@ -27,11 +25,10 @@ def is_wanted(endpoint: str, variables: Mapping[str, str]) -> bool:
     return bool(endpoint) or any(variables.get(name) for name in ENDPOINT_VARIABLES)
 
 
-def traces_of(endpoint: str, models: Callable[[], Models]) -> "Traces | None":
+def traces_of(endpoint: str, resolve: Callable[[str], str]) -> "Traces | None":
     """Return the traces of a pool; None if none are wanted, or if their packages are missing.
 
-    models: returns the models of the pool, which comes to be after its observers.
-
+    resolve: returns the model that a caller's name means.
     The packages are imported only here, since they take memory and a tenth of a second.
     """
     if not is_wanted(endpoint, os.environ):
@@ -42,8 +39,4 @@ def traces_of(endpoint: str, models: Callable[[], Models]) -> "Traces | None":
     except ImportError as error:
         log.warning("traces need packages that are missing: install pool-service[otel]", why=error)
         return None
-    return Traces(
-        provider_of(endpoint, version("pool-service")),
-        resolve=lambda name: models().resolve(name),
-        preempted_for=lambda model: models().preempted_for(model),
-    )
+    return Traces(provider_of(endpoint, version("pool-service")), resolve)

@@ -5,7 +5,6 @@ a link to it. A start without a caller, as at the start of the service, is a tra
 """
 
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from opentelemetry import trace
@@ -13,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, Status, StatusCode, Tracer
 
 from pool_service.core.commands import Publish
-from pool_service.core.server import NOT_BEGUN, Cause, Phase, Role, Server, ServerId
+from pool_service.core.server import NOT_BEGUN, Phase, Role, Server, ServerId
 from pool_service.tracing.call_spans import Call, CallSpans
 
 STAGES = {
@@ -54,6 +53,7 @@ class _Start:
 class _Stop:
     """The stop of a server for another model, in nanoseconds of the wall clock."""
 
+    preemptor: str
     began_ns: int
     ended_ns: int = 0
 
@@ -64,40 +64,31 @@ class _Stops:
 
     by_id: dict[ServerId, _Stop] = field(default_factory=dict)
 
-    def observe(self, server: Server, now_ns: int, *, removed: bool) -> None:
+    def observe(self, change: Publish, now_ns: int) -> None:
         """Note that a server is stopping for another model, or has ended."""
-        is_new = server.phase is Phase.STOPPING and server.stop_cause is Cause.PREEMPTED
-        if is_new and not removed and server.id not in self.by_id:
-            self.by_id[server.id] = _Stop(now_ns)
+        server = change.server
+        if change.preemptor is not None and server.id not in self.by_id:
+            self.by_id[server.id] = _Stop(change.preemptor.model, now_ns)
             if len(self.by_id) > STOPS_KEPT:
                 del self.by_id[next(iter(self.by_id))]
         stop = self.by_id.get(server.id)
-        if stop is not None and (removed or server.phase is Phase.FAILED):
+        if stop is not None and (change.removed or server.phase is Phase.FAILED):
             stop.ended_ns = stop.ended_ns or now_ns
 
 
 class StartSpans:
-    """Make the spans of starts. `observe` gets every change that the pool publishes.
+    """Make the spans of starts. `observe` receives every change that the pool publishes."""
 
-    chosen_for: returns the servers that were stopped to make room for a model.
-    """
-
-    def __init__(
-        self,
-        tracer: Tracer,
-        calls: CallSpans,
-        chosen_for: Callable[[str], Iterable[ServerId]],
-    ) -> None:
+    def __init__(self, tracer: Tracer, calls: CallSpans) -> None:
         self._tracer = tracer
         self._calls = calls
-        self._chosen_for = chosen_for
         self._starts: dict[ServerId, _Start] = {}
         self._stops = _Stops()
 
     def observe(self, change: Publish) -> None:
         """Make, go on with or end the spans that a change concerns."""
         server, now_ns = change.server, time.time_ns()
-        self._stops.observe(server, now_ns, removed=change.removed)
+        self._stops.observe(change, now_ns)
         start = self._starts.get(server.id)
         if start is not None:
             self._go_on(start, server, now_ns, removed=change.removed)
@@ -168,9 +159,8 @@ class StartSpans:
 
     def _add_stops(self, start: _Start, model: str, now_ns: int) -> None:
         """Add a span for each server that was stopped for this start while it was queued."""
-        for server_id in self._chosen_for(model):
-            stop = self._stops.by_id.get(server_id)
-            if stop is not None and stop.began_ns >= start.began_ns:
+        for server_id, stop in self._stops.by_id.items():
+            if stop.preemptor == model and stop.began_ns >= start.began_ns:
                 child = self._child("evict", start.stage, stop.began_ns, server_id.model)
                 child.set_attribute("pool.generation", server_id.generation)
                 child.end(stop.ended_ns or now_ns)

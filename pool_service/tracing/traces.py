@@ -1,11 +1,10 @@
 """Composition of the traces of one service: spans of calls, and spans of starts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from opentelemetry.sdk.trace import TracerProvider
 
 from pool_service.core.commands import Publish
-from pool_service.core.server import ServerId
 from pool_service.tracing import exporting
 from pool_service.tracing.call_spans import CallSpans
 from pool_service.tracing.start_spans import StartSpans
@@ -17,20 +16,13 @@ class Traces:
 
     provider: of the tracer that makes the spans.
     resolve: returns the model that a caller's name means.
-    preempted_for: returns the servers that were stopped to make room for a model.
     """
 
-    def __init__(
-        self,
-        provider: TracerProvider,
-        *,
-        resolve: Callable[[str], str],
-        preempted_for: Callable[[str], Iterable[ServerId]],
-    ) -> None:
+    def __init__(self, provider: TracerProvider, resolve: Callable[[str], str]) -> None:
         self._provider = provider
         tracer = provider.get_tracer("pool_service")
         calls = CallSpans(tracer, resolve)
-        self._starts = StartSpans(tracer, calls, preempted_for)
+        self._starts = StartSpans(tracer, calls)
         self.wrap = tracing(calls)
         """For the gRPC server."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,7 +25,6 @@ from pool_service.core.limits import Limits
 from pool_service.core.results import Reloaded
 from pool_service.core.types import Settings
 from pool_service.metrics.call_counts import CallCounts
-from pool_service.models import Models
 from pool_service.pool import Pool
 from pool_service.rpc.counting import counting
 from pool_service.rpc.server import SERVICE, GrpcServer
@@ -112,7 +111,7 @@ async def serving(
     defaults = replace(DEFAULTS, **settings)  # type: ignore[arg-type]
     catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed)
     # The pool comes after what observes it.
-    traces = traced(traced_by, lambda: pool.models) if traced_by is not None else None
+    traces = Traces(traced_by, lambda name: pool.models.resolve(name)) if traced_by else None  # noqa: PLW0108
     observing = [*observers, *([traces.observe] if traces else [])]
     pool = Pool(ports(world), History(REVISION, capacity), catalogue, limits, observing)
     if recovers:
@@ -135,15 +134,6 @@ async def serving(
             await pool.shutdown()
             await server.stop(0)
     world.check()
-
-
-def traced(provider: TracerProvider, models: Callable[[], Models]) -> Traces:
-    """The traces of a pool, as `tracing_setup.py` makes them."""
-    return Traces(
-        provider,
-        resolve=lambda name: models().resolve(name),
-        preempted_for=lambda model: models().preempted_for(model),
-    )
 
 
 async def failure(call: Awaitable[object]) -> Failure:
