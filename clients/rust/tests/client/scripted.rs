@@ -133,6 +133,7 @@ service! {
     once list_models: ListModelsRequest => ListModelsResponse,
     once forget: ForgetRequest => ForgetResponse,
     once pin: PinRequest => PinResponse,
+    once describe: DescribeRequest => DescribeResponse,
     once reload: ReloadRequest => ReloadResponse,
     stream watch: WatchRequest => WatchResponse, WatchStream,
     stream hold: HoldRequest => HoldResponse, HoldStream,
