@@ -260,6 +260,16 @@ func (c *Client) pin(ctx context.Context, request *pb.PinRequest) (Pinned, error
 	}, err
 }
 
+// Describe returns all that the service knows about a model: its settings, servers and last starts,
+// who holds it and waits for it, what would be stopped for another model, and the last decisions.
+func (c *Client) Describe(ctx context.Context, model string) (Description, error) {
+	response, err := invoke(ctx, c, c.stub.Describe, &pb.DescribeRequest{Model: model})
+	if err != nil {
+		return Description{}, err
+	}
+	return descriptionOf(response), nil
+}
+
 // Reload makes the service read its configuration again and apply the differences. If it fails
 // with ErrConfigInvalid, nothing is changed.
 func (c *Client) Reload(ctx context.Context) (Reloaded, error) {

@@ -266,6 +266,10 @@ func (s *scripted) Pin(ctx context.Context, request *pb.PinRequest) (*pb.PinResp
 	return unary[*pb.PinResponse](ctx, s, "Pin", request)
 }
 
+func (s *scripted) Describe(ctx context.Context, request *pb.DescribeRequest) (*pb.DescribeResponse, error) {
+	return unary[*pb.DescribeResponse](ctx, s, "Describe", request)
+}
+
 func (s *scripted) Reload(ctx context.Context, request *pb.ReloadRequest) (*pb.ReloadResponse, error) {
 	return unary[*pb.ReloadResponse](ctx, s, "Reload", request)
 }

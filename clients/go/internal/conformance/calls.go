@@ -57,18 +57,19 @@ func (c *client) stream(
 
 func (c *client) operation(said *command) (operation, error) {
 	operations := map[string]func(context.Context, *command) (object, error){
-		"close":  c.close,
-		"calls":  c.calls,
-		"ensure": c.ensure,
-		"evict":  c.evict,
-		"list":   c.list,
-		"watch":  c.watch,
-		"models": c.models,
-		"logs":   c.logs,
-		"pull":   c.pull,
-		"forget": c.forget,
-		"pin":    c.pin,
-		"reload": c.reload,
+		"close":    c.close,
+		"calls":    c.calls,
+		"ensure":   c.ensure,
+		"evict":    c.evict,
+		"list":     c.list,
+		"watch":    c.watch,
+		"models":   c.models,
+		"logs":     c.logs,
+		"pull":     c.pull,
+		"forget":   c.forget,
+		"pin":      c.pin,
+		"describe": c.describe,
+		"reload":   c.reload,
 	}
 	do, known := operations[said.Op]
 	if !known {
