@@ -13,6 +13,7 @@ use crate::calls::{
     EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, LogsCall, ModelsCall, PinCall, PullCall,
     ReloadCall,
 };
+use crate::describe::DescribeCall;
 use crate::error::Error;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::status::{error_of, late, no_pool_service};
@@ -139,6 +140,12 @@ impl Client {
     /// restarts of the service.
     pub fn pin(&self, model: impl Into<String>, pinned: impl Into<Option<bool>>) -> PinCall {
         PinCall::new(self.clone(), model.into(), pinned.into())
+    }
+
+    /// All that the service knows about the model: its settings, servers and last starts, who holds
+    /// it and waits for it, what would be stopped for another model, and the last decisions.
+    pub fn describe(&self, model: impl Into<String>) -> DescribeCall {
+        DescribeCall::new(self.clone(), model.into())
     }
 
     /// Makes the service read its configuration again and apply the differences.

@@ -80,12 +80,12 @@ fn server(message: Option<v1::Server>) -> Server {
     message.unwrap_or_default().into()
 }
 
-fn servers(messages: Vec<v1::Server>) -> Vec<Server> {
+pub(crate) fn servers(messages: Vec<v1::Server>) -> Vec<Server> {
     messages.into_iter().map(Server::from).collect()
 }
 
 /// A time that `google.protobuf.Timestamp` does not allow counts as absent.
-fn time(message: Option<Timestamp>) -> Option<SystemTime> {
+pub(crate) fn time(message: Option<Timestamp>) -> Option<SystemTime> {
     message
         .filter(|stamp| YEARS_1_TO_9999.contains(&stamp.seconds))
         .filter(|stamp| (0..1_000_000_000).contains(&stamp.nanos))

@@ -5,6 +5,9 @@ mod address;
 mod calls;
 mod client;
 mod convert;
+mod convert_description;
+mod describe;
+mod description;
 mod error;
 mod hold;
 mod logs;
@@ -23,6 +26,10 @@ pub use calls::{
     ReloadCall,
 };
 pub use client::{Client, ClientBuilder};
+pub use describe::DescribeCall;
+pub use description::{
+    Choice, Decision, Description, EvictionCandidate, Holder, Run, RunOrigin, Setting, WaitingCall,
+};
 pub use error::{Error, Reason, Violation};
 pub use hold::{Hold, Ready, States};
 pub use logs::Logs;

@@ -49,7 +49,7 @@ fn prompt_cache(cache: &PromptCache) -> Value {
     })
 }
 
-fn exit(exit: &Exit) -> Value {
+pub(crate) fn exit(exit: &Exit) -> Value {
     json!({
         "generation": exit.generation,
         "code": exit.code,
@@ -205,14 +205,14 @@ fn code(code: Code) -> String {
     in_capitals(&format!("{code:?}"))
 }
 
-fn state(state: ServerState) -> Value {
+pub(crate) fn state(state: ServerState) -> Value {
     match state {
         ServerState::Unknown(number) => json!(number),
         known => json!(in_capitals(&format!("{known:?}"))),
     }
 }
 
-fn role(role: ServerRole) -> Value {
+pub(crate) fn role(role: ServerRole) -> Value {
     match role {
         ServerRole::Unknown(number) => json!(number),
         known => json!(in_capitals(&format!("{known:?}"))),
@@ -226,7 +226,7 @@ fn cause(cause: ExitCause) -> Value {
     }
 }
 
-fn expectation(expectation: Expectation) -> Value {
+pub(crate) fn expectation(expectation: Expectation) -> Value {
     match expectation {
         Expectation::Unknown(number) => json!(number),
         known => json!(in_capitals(&format!("{known:?}"))),
@@ -234,7 +234,7 @@ fn expectation(expectation: Expectation) -> Value {
 }
 
 /// `BackingOff` as `BACKING_OFF`.
-fn in_capitals(words: &str) -> String {
+pub(crate) fn in_capitals(words: &str) -> String {
     let mut capitals = String::new();
     for letter in words.chars() {
         if letter.is_uppercase() && !capitals.is_empty() {
@@ -245,7 +245,7 @@ fn in_capitals(words: &str) -> String {
     capitals
 }
 
-fn time(time: Option<SystemTime>) -> Value {
+pub(crate) fn time(time: Option<SystemTime>) -> Value {
     match time.map(|at| at.duration_since(SystemTime::UNIX_EPOCH)) {
         None => Value::Null,
         Some(Ok(since)) => json!(since.as_secs_f64()),

@@ -1,6 +1,7 @@
 //! The conformance runner: reads commands as lines of JSON, calls the pool service by the client
 //! as they say, and writes what came of it. The protocol is in tests/conformance/README.md.
 
+mod description;
 mod infer;
 mod json;
 mod operations;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::description;
 use crate::infer::infer;
 use crate::json;
 use crate::output::{Answers, Failure, Outcome};
@@ -48,6 +49,9 @@ pub(crate) fn run(session: Arc<Session>, op: Op, answers: Answers) -> Operation 
             Op::Pin { client, model, pinned } => {
                 Ok(json::pinned(session.client(&client)?.pin(model, pinned).await?))
             }
+            Op::Describe { client, model } => {
+                Ok(description::json(&session.client(&client)?.describe(model).await?))
+            }
             Op::Reload { client } => Ok(json::reloaded(&session.client(&client)?.reload().await?)),
             _ => Err(Failure::Command("this is over at once".to_owned())),
         }
@@ -66,6 +70,7 @@ fn client_of(op: &Op) -> Option<&Value> {
         | Op::Pull { client, .. }
         | Op::Forget { client, .. }
         | Op::Pin { client, .. }
+        | Op::Describe { client, .. }
         | Op::Reload { client } => Some(client),
         _ => None,
     }

@@ -33,6 +33,7 @@ pub(crate) enum Op {
     Pull { client: Value, model: String, runtime_model: Option<String> },
     Forget { client: Value, model: String },
     Pin { client: Value, model: String, pinned: Option<bool> },
+    Describe { client: Value, model: String },
     Reload { client: Value },
     Cancel { target: Value },
 }

@@ -2,6 +2,7 @@
 //! stands still, and jumps to the next timer when nothing else is to be done.
 
 mod calls;
+mod descriptions;
 mod documents;
 mod holds;
 mod logs;
