@@ -140,6 +140,8 @@ export class Commands {
     }),
     pin: async ({ command, signal }) =>
       wire(await this.#pool(command).pin(command.model, command.pinned ?? null, { signal })),
+    describe: async ({ command, signal }) =>
+      wire(await this.#pool(command).describe(command.model, { signal })),
     reload: async ({ command, signal }) => wire(await this.#pool(command).reload({ signal })),
     cancel: ({ command }) => {
       this.#running.get(command.target)?.abort();

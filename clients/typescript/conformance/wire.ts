@@ -10,7 +10,13 @@ export function wire(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(wire);
   if (typeof value !== "object") return value;
   const fields = Object.entries(value).filter(([name, field]) => !isRaw(name, field));
-  return Object.fromEntries(fields.map(([name, field]) => [snake(name), wire(field)]));
+  return Object.fromEntries(fields.map(([name, field]) => wireField(name, field)));
+}
+
+/** A duration of the client has its unit in its name; the protocol has seconds. */
+function wireField(name: string, field: unknown): [string, unknown] {
+  if (!name.endsWith("Ms")) return [snake(name), wire(field)];
+  return [snake(name.slice(0, -2)), typeof field === "number" ? field / 1000 : wire(field)];
 }
 
 /** Of the client's own type of error, not of its reason. */

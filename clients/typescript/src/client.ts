@@ -4,6 +4,8 @@ import type { ClientOptions, MethodDefinition } from "@grpc/grpc-js";
 import { target } from "./address.js";
 import * as convert from "./convert.js";
 import type { LogRange, ModelOptions } from "./convert.js";
+import { description } from "./convert_description.js";
+import type { Description } from "./description.js";
 import type { PoolError } from "./errors.js";
 import { Following, Holding, Pulling, Reading, type Follower } from "./following.js";
 import { PoolServiceService as methods } from "./generated/pool_service/v1/pool_service.js";
@@ -273,6 +275,14 @@ export class PoolClient implements AsyncDisposable {
   ): Promise<Pinned> {
     const request = { model, pinned: pinned ?? undefined };
     return convert.pinned(await this.#call(methods.pin, request, options));
+  }
+
+  /**
+   * All that the service knows about the model: its settings, servers and last starts, who holds it
+   * and waits for it, what would be stopped for another model, and the last decisions.
+   */
+  async describe(model: string, options: CallOptions = {}): Promise<Description> {
+    return description(await this.#call(methods.describe, { model }, options));
   }
 
   /**

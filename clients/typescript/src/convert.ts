@@ -245,7 +245,7 @@ function promptCache(message: pb.PromptCache): PromptCache {
   };
 }
 
-function exit(message: pb.Exit): Exit {
+export function exit(message: pb.Exit): Exit {
   return {
     generation: Number(message.generation),
     code: message.code,
@@ -278,7 +278,7 @@ function totals(message: pb.PoolTotals): Totals {
 }
 
 /** Undefined for a time that google.protobuf.Timestamp does not allow. */
-function date(message: Timestamp | undefined): Date | undefined {
+export function date(message: Timestamp | undefined): Date | undefined {
   if (message === undefined) return undefined;
   const { seconds, nanos } = message;
   const isValid = seconds >= FIRST_S && seconds <= LAST_S && nanos >= 0 && nanos < 1e9;
@@ -290,6 +290,6 @@ function share(value: number | undefined): number | undefined {
   return value !== undefined && value >= 0 && value <= 1 ? value : undefined;
 }
 
-function nameOf<Name extends string>(names: readonly Name[], value: number): Name | number {
+export function nameOf<Name extends string>(names: readonly Name[], value: number): Name | number {
   return names[value] ?? value;
 }

@@ -19,6 +19,19 @@ export {
   type WatchOptions,
 } from "./client.js";
 export type { LogRange, ModelOptions } from "./convert.js";
+export {
+  RUN_ORIGINS,
+  type Choice,
+  type Decision,
+  type Description,
+  type DescriptionMessage,
+  type EvictionCandidate,
+  type Holder,
+  type Run,
+  type RunOrigin,
+  type Setting,
+  type WaitingCall,
+} from "./description.js";
 export * from "./errors.js";
 export type { Process } from "./held.js";
 export { Hold, type ReadyOptions } from "./hold.js";
