@@ -134,6 +134,10 @@ class Runner:
         pinned: Json = said.value(await pinning)
         return pinned
 
+    async def _op_describe(self, command: Json, _: Tell) -> Json:
+        described: Json = said.value(await self._client(command).call("describe", command["model"]))
+        return described
+
     async def _op_reload(self, command: Json, _: Tell) -> Json:
         reloaded: Json = said.value(await self._client(command).call("reload"))
         return reloaded

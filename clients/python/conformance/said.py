@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
@@ -32,6 +32,8 @@ def value(one: object) -> Any:
             return int(one) if one.name.startswith("UNKNOWN_") else one.name
         case datetime():
             return one.timestamp()
+        case timedelta():
+            return one.total_seconds()
         case tuple() | list():
             return [value(each) for each in one]
         case _ if dataclasses.is_dataclass(one):

@@ -7,6 +7,7 @@ from tests.conformance.scenarios import (
     addresses,
     calls,
     deaths,
+    descriptions,
     holds,
     hostile,
     logs,
@@ -22,6 +23,7 @@ AREAS: Mapping[str, Sequence[Scenario]] = {
     "retries, limits and giving up": retries.SCENARIOS,
     "holds": holds.SCENARIOS,
     "logs": logs.SCENARIOS,
+    "descriptions": descriptions.SCENARIOS,
     "deaths": deaths.SCENARIOS,
     "services that are newer, odd or elsewhere": (
         *newer.SCENARIOS,
