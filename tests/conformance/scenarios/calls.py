@@ -389,7 +389,7 @@ SCENARIOS = (
     ),
     Scenario(
         "a pin counts until it is taken back, and its server shows it",
-        PLAIN,
+        ALONE,
         [
             call("pin", model="{m}", pinned=True, gives=pinned(True, True)),
             call("pin", model="{m}", pinned=True, gives=pinned(True, False)),
