@@ -1361,7 +1361,7 @@ type PoolTotals struct {
 	// Bytes that the machine (or the container) has; 0 before the first memory sample.
 	MemoryTotalBytes uint64 `protobuf:"varint,12,opt,name=memory_total_bytes,json=memoryTotalBytes,proto3" json:"memory_total_bytes,omitempty"`
 	// The machine is short of memory: unused servers are stopped first, and a start may
-	// wait.
+	// wait. False also while it is not known, as without servers.
 	MemoryPressured bool `protobuf:"varint,13,opt,name=memory_pressured,json=memoryPressured,proto3" json:"memory_pressured,omitempty"`
 	// Standbys: processes that have imported all that a server needs and wait to become
 	// one.
@@ -3585,7 +3585,7 @@ type Decision struct {
 	// Its state after; unspecified: it is not in the pool. Equal to before if only what it
 	// waits for has changed.
 	After ServerState `protobuf:"varint,5,opt,name=after,proto3,enum=pool_service.v1.ServerState" json:"after,omitempty"`
-	// Why, in words.
+	// Why, in words; empty if there is nothing to add to the states.
 	Why string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
 	// The event that led to it, by the name that it has in the service.
 	Event string `protobuf:"bytes,7,opt,name=event,proto3" json:"event,omitempty"`

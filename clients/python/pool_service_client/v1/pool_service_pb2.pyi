@@ -787,7 +787,7 @@ class PoolTotals(_message.Message):
     """Bytes that the machine (or the container) has; 0 before the first memory sample."""
     memory_pressured: _builtins.bool
     """The machine is short of memory: unused servers are stopped first, and a start may
-    wait.
+    wait. False also while it is not known, as without servers.
     """
     standbys: _builtins.int
     """Standbys: processes that have imported all that a server needs and wait to become
@@ -1895,7 +1895,7 @@ class Decision(_message.Message):
     waits for has changed.
     """
     why: _builtins.str
-    """Why, in words."""
+    """Why, in words; empty if there is nothing to add to the states."""
     event: _builtins.str
     """The event that led to it, by the name that it has in the service."""
     @_builtins.property

@@ -287,7 +287,7 @@ pub struct PoolTotals {
     #[prost(uint64, tag="12")]
     pub memory_total_bytes: u64,
     /// The machine is short of memory: unused servers are stopped first, and a start may
-    /// wait.
+    /// wait. False also while it is not known, as without servers.
     #[prost(bool, tag="13")]
     pub memory_pressured: bool,
     /// Standbys: processes that have imported all that a server needs and wait to become
@@ -804,7 +804,7 @@ pub struct Decision {
     /// waits for has changed.
     #[prost(enumeration="ServerState", tag="5")]
     pub after: i32,
-    /// Why, in words.
+    /// Why, in words; empty if there is nothing to add to the states.
     #[prost(string, tag="6")]
     pub why: ::prost::alloc::string::String,
     /// The event that led to it, by the name that it has in the service.

@@ -428,7 +428,7 @@ export interface PoolTotals {
   memoryTotalBytes: bigint;
   /**
    * The machine is short of memory: unused servers are stopped first, and a start may
-   * wait.
+   * wait. False also while it is not known, as without servers.
    */
   memoryPressured: boolean;
   /**
@@ -925,7 +925,7 @@ export interface Decision {
    * waits for has changed.
    */
   after: ServerState;
-  /** Why, in words. */
+  /** Why, in words; empty if there is nothing to add to the states. */
   why: string;
   /** The event that led to it, by the name that it has in the service. */
   event: string;
