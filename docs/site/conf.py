@@ -64,6 +64,7 @@ CONTENTS = {
     "How-to guides": [
         "docs/how-to/install",
         "docs/how-to/operations",
+        "docs/how-to/metrics",
         "docs/how-to/traces",
         "docs/how-to/many-models",
         "docs/how-to/other-runtimes",
@@ -76,6 +77,7 @@ CONTENTS = {
         "docs/reference/wire",
         "docs/reference/errors",
         "docs/reference/states",
+        "docs/reference/metrics",
         "docs/reference/clients",
         "clients/python/README",
         "docs/reference/python-api",
