@@ -20,7 +20,8 @@ def is_wanted(endpoint: str, variables: Mapping[str, str]) -> bool:
     """Return whether traces are to be sent. endpoint: the key of the configuration."""
     if variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
-    if variables.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+    exporters = variables.get("OTEL_TRACES_EXPORTER") or "otlp"
+    if "otlp" not in [name.strip() for name in exporters.split(",")]:
         return False
     return bool(endpoint) or any(variables.get(name) for name in ENDPOINT_VARIABLES)
 
@@ -39,4 +40,8 @@ def traces_of(endpoint: str, resolve: Callable[[str], str]) -> "Traces | None":
     except ImportError as error:
         log.warning("traces need packages that are missing: install pool-service[otel]", why=error)
         return None
-    return Traces(provider_of(endpoint, version("pool-service")), resolve)
+    try:
+        return Traces(provider_of(endpoint, version("pool-service")), resolve)
+    except Exception as error:  # noqa: BLE001  # a variable meant for other programs, perhaps
+        log.warning("no traces are sent: a variable OTEL_… has a bad value", why=error)
+        return None

@@ -32,7 +32,7 @@ _PINNED = {
     (False, True): "is no longer pinned",
     (False, False): "was not pinned",
 }
-"""What `pin` and `unpin` print, by whether the model is pinned and whether that has changed."""
+"""The result that `pin` and `unpin` print, by whether the model is pinned and that has changed."""
 
 
 def list_models(address: str | None, *, timeout: float | None, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from pool_service.cli.shell_completion import ModelName
     "--since",
     type=PointInTime(),
     metavar="TIME",
-    help="Show events from this time on: how long ago (90s, 1h), a time of today (18:00) or a date "
+    help="Show events from this time on: how long ago (90s, 1h), a time of day (18:00) or a date "
     "(2026-11-26, 2026-11-26T18:00).",
 )
 @click.option("--until", type=PointInTime(), metavar="TIME", help="Show events up to this time.")

@@ -66,7 +66,7 @@ class Restarts:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the pool knows about a model. Times in seconds of the pool's clock.
+    """The knowledge of the pool about a model. Times in seconds of the pool's clock.
 
     settings: those of its next server. sources: the same as text, with where they come from.
     servers: the current one first. last_run: None: it never ran, or it has a server.
@@ -124,7 +124,7 @@ class Describer:
         past = state.pasts.get(model)
         if not (servers or past or state.catalogue.serves(model)):
             raise self._callers.not_served(model)
-        settings = state.catalogue.settings_for(model, self._callers.named_before(model))
+        settings = state.settings_for(model, self._callers.named_before(model))
         residents = self._scheduler.capacity(now).residents()
         aliases = (alias for alias, meant in state.catalogue.aliases.items() if meant == model)
         return Description(
@@ -132,7 +132,9 @@ class Describer:
             aliases=tuple(sorted(aliases)),
             is_listed=model in state.catalogue.models,
             settings=settings,
-            sources=effective_settings(state.catalogue, model, settings, server),
+            sources=effective_settings(
+                state.catalogue, model, settings, server, has_pin=state.pins.get(model) is not None
+            ),
             servers=servers,
             last_run=None if servers else past,
             runs=state.runs.of(model),

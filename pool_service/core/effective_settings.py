@@ -17,6 +17,7 @@ from pool_service.core.units import size
 
 BY_DEFAULT = "default"
 BY_CALLER = "a caller"
+BY_PIN = "a caller, by Pin"
 
 LONGEST_VALUE = 2000
 """Characters of a value; a longer one is cut."""
@@ -46,7 +47,29 @@ KEYS = (
 )
 """The settings that are told, by their keys in the configuration."""
 
-_SECRET = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
+_SECRET_WORDS = frozenset(
+    {
+        "apikey",
+        "auth",
+        "authorization",
+        "bearer",
+        "credential",
+        "credentials",
+        "header",
+        "headers",
+        "key",
+        "passphrase",
+        "passwd",
+        "password",
+        "secret",
+        "token",
+    }
+)
+"""Words in the name of an argument or a variable whose value can be a secret. Not `tokens`: an
+argument has their number."""
+
+_WORD = re.compile(r"[A-Za-z]+")
+_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +87,27 @@ class EffectiveSetting:
 
 
 def effective_settings(
-    catalogue: Catalogue, model: str, settings: Settings, server: Server | None
+    catalogue: Catalogue,
+    model: str,
+    settings: Settings,
+    server: Server | None,
+    *,
+    has_pin: bool = False,
 ) -> tuple[EffectiveSetting, ...]:
-    """Return the settings that the next server of a model gets; server: the present one."""
+    """Return the settings that the next server of a model gets.
+
+    server: the present one. has_pin: a caller has pinned the model, or has taken its pin back.
+    """
     found = []
     for key in KEYS:
         value = _text(key, settings)
         running = _text(key, server.settings) if server is not None else value
-        if server is not None and key == "keep_alive":
+        if key == "keep_alive" and server is not None:
             running = _duration(server.keep_alive)
-        if running != value and key == "keep_alive":
-            running += f" (by {BY_CALLER})"
-        source = _source(catalogue, model, settings, key)
+            is_asked = server.keep_alive != server.settings.keep_alive
+            running += f" (by {BY_CALLER})" if is_asked and running != value else ""
+        is_said = has_pin and key == "pinned"
+        source = BY_PIN if is_said else _source(catalogue, model, settings, key)
         found.append(EffectiveSetting(key, value, source, running if running != value else ""))
     return tuple(found)
 
@@ -102,13 +134,24 @@ def _text(key: str, settings: Settings) -> str:
 
 
 def _without_secrets(arguments: tuple[str, ...]) -> list[str]:
+    """Return arguments with `***` in the place of values that can be secrets."""
     shown, hides = [], False
     for one in arguments:
         name, equals, _ = one.partition("=")
-        is_secret = name.startswith("-") and _SECRET.search(name) is not None
-        shown.append("***" if hides else f"{name}=***" if is_secret and equals else one)
-        hides = is_secret and not equals
+        is_option, is_secret = one.startswith("-"), _is_secret(name)
+        if is_secret and equals:
+            shown.append(f"{name}=***")
+        elif hides and not is_option:
+            shown.append("***")
+        else:
+            shown.append(_USER_IN_URL.sub("***", one))
+        hides = is_option and is_secret and not equals
     return shown
+
+
+def _is_secret(name: str) -> bool:
+    """Return whether the name of an argument or a variable says that its value is a secret."""
+    return any(word.lower() in _SECRET_WORDS for word in _WORD.findall(name))
 
 
 def _as_it_is(value: Any) -> str:  # noqa: ANN401  # of any field of Settings

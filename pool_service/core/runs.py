@@ -52,7 +52,8 @@ class Runs:
 
     def of(self, model: str) -> tuple[Run, ...]:
         """Return the last runs of a model, the oldest first."""
-        return tuple(self._by_model.get(model, {}).values())
+        runs = self._by_model.get(model, {})
+        return tuple(runs[generation] for generation in sorted(runs))
 
     def note(self, server: Server, now: float) -> None:
         """Note that a server has come into its phase."""
@@ -81,7 +82,7 @@ class Runs:
         self._by_model[server_id.model] = runs
         runs[server_id.generation] = run
         if len(runs) > RUNS_KEPT:
-            del runs[next(iter(runs))]
+            del runs[min(runs)]
         if len(self._by_model) > MODELS_KEPT:
             del self._by_model[next(iter(self._by_model))]
 
@@ -106,6 +107,12 @@ def _with_phase(run: Run, server: Server, now: float) -> Run:
         case Phase.CLEANING_UP:
             end = server.last_exit
             is_own_end = end is not None and end.generation == run.generation
-            return replace(run, ended_at=now, exit=end if is_own_end else None, peak=server.peak)
+            own_end = _without_lines(end) if end is not None and is_own_end else None
+            return replace(run, ended_at=now, exit=own_end, peak=server.peak)
         case _:
             return run
+
+
+def _without_lines(end: Exit) -> Exit:
+    """Return an exit without the last lines, which can be long and are kept with the server."""
+    return replace(end, report=replace(end.report, last_lines=()))

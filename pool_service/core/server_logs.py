@@ -58,7 +58,7 @@ class LogEnd:
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """What a caller wants to read.
+    """A request to read the logs of a model.
 
     begin: the generation, or which one; a position: go on after that place.
     lines: how many of the last lines of the first generation; None: all of them. After a position

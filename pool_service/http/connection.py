@@ -1,4 +1,4 @@
-"""One connection to the HTTP listener: reads requests within limits, and writes the responses."""
+"""Connections to the HTTP listener: requests are read within limits, and responses written."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -34,7 +34,7 @@ class Refused(Exception):
 
 
 class Connection:
-    """One connection.
+    """Serve one connection.
 
     checks_host: refuse requests whose Host is not a name of loopback.
     is_idle: no request is under way; idle_since: since when, by the loop's clock, in seconds.

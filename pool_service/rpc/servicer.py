@@ -38,6 +38,11 @@ PAGE_BYTES = 1024 * 1024
 MAX_NAMED = 10
 """Evicted servers that an event names."""
 
+CHANGING = frozenset({"Ensure", "Evict", "Forget", "Pin", "Reload"})
+"""The calls with one response that may change something."""
+
+GONE = "the caller went away before the answer; what it asked for may go on"
+
 LONGEST_TARGET = 512
 """Characters of a model's name in an event; a valid name is not longer."""
 
@@ -67,6 +72,9 @@ def unary(
     async def answered(self: Any, request: Request, context: Context) -> Response:  # noqa: ANN401
         try:
             return await method(self, request, context)
+        except asyncio.CancelledError:
+            self.abandon(called(method.__name__, request, context))
+            raise
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
             status = self.refuse(error, called(method.__name__, request, context))
         return await _abort(context, status)
@@ -168,6 +176,11 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
             reason = error.reason if isinstance(error, PoolError) else PoolError.REASON
             self._audit.refused(call, status.code.name, reason, status.details)
         return status
+
+    def abandon(self, call: Call) -> None:
+        """Keep a call whose caller went away before its answer, if it may change something."""
+        if call.method in CHANGING:
+            self._audit.refused(call, grpc.StatusCode.CANCELLED.name, "", GONE)
 
     @unary
     async def Ensure(self, request: pb.EnsureRequest, context: Context) -> pb.EnsureResponse:

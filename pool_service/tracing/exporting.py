@@ -5,7 +5,9 @@ A collector that is away costs nothing: spans are dropped, and the log says so o
 
 import asyncio
 import logging
+import os
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -19,6 +21,9 @@ CLOSE_S = 1.0
 """The time for the last spans to be sent when the service ends."""
 
 TRACES_PATH = "/v1/traces"
+
+QUIET_S = 600.0
+"""The shortest time between two log lines of a kind."""
 
 log = structlog.get_logger("pool_service.tracing")
 
@@ -53,19 +58,42 @@ class _Reporting(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
+class _Sparing(logging.Handler):
+    """Log each kind of line of the library at most once in QUIET_S; it repeats them per batch."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._logged_at: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a line, unless one of its kind was logged a short time ago."""
+        now = time.monotonic()
+        if now - self._logged_at.get(record.msg, -QUIET_S) >= QUIET_S:
+            self._logged_at[record.msg] = now
+            log.warning("from the library for traces", says=record.getMessage())
+
+
 def provider_of(endpoint: str, version: str) -> TracerProvider:
     """Return the provider of tracers whose spans are sent to a collector.
 
     endpoint: the collector's URL without TRACES_PATH; empty: as the variables OTEL_EXPORTER_OTLP_*
     say. version: of the service.
     """
-    # Its own lines would repeat with each batch; `_Reporting` logs instead.
-    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    library = logging.getLogger("opentelemetry")
+    library.propagate = False
+    library.handlers = [_Sparing()]
     url = endpoint.rstrip("/") + TRACES_PATH if endpoint else None
-    resource = Resource.create({"service.name": "pool-service", "service.version": version})
+    resource = Resource.create({"service.version": version} | _name())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_Reporting(OTLPSpanExporter(url))))
     return provider
+
+
+def _name() -> dict[str, str]:
+    """Return the service's name, unless the standard variables have another one."""
+    own = os.environ.get("OTEL_SERVICE_NAME")
+    is_set = own or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    return {} if is_set else {"service.name": "pool-service"}
 
 
 async def close(provider: TracerProvider) -> None:

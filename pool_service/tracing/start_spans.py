@@ -169,13 +169,26 @@ class StartSpans:
         is_ready = server.phase is Phase.READY and not removed
         if not is_ready:
             start.span.set_status(Status(StatusCode.ERROR, server.detail))
-        self._link_waiting(start, server.model)
+        if server.role is Role.CURRENT:
+            self._end_waits(start, server.model, is_over=is_ready)
         start.span.end(now_ns)
         del self._starts[server.id]
 
-    def _link_waiting(self, start: _Start, model: str) -> None:
-        """Link every other call that waits for this start to it."""
+    def _end_waits(self, start: _Start, model: str, *, is_over: bool) -> None:
+        """Link every other call that waits for this start to it; is_over: they wait no longer."""
         link = Link(start.span.get_span_context())
-        for call in self._calls.waiting(model):
+        for call in list(self._calls.waiting(model)):
             if call is not start.cause:
                 call.links.append(link)
+            call.waits = not is_over
+
+    def close(self) -> None:
+        """End the spans of the starts under way, which another service may go on with."""
+        now_ns = time.time_ns()
+        for start in self._starts.values():
+            if start.download is not None:
+                start.download.end(now_ns)
+            start.stage.end(now_ns)
+            start.span.set_attribute("pool.left", value=True)
+            start.span.end(now_ns)
+        self._starts.clear()

@@ -31,5 +31,6 @@ class Traces:
         self._starts.observe(change)
 
     async def close(self) -> None:
-        """Send the last spans; see `exporting.close`."""
+        """End the open spans of starts and send the last spans; see `exporting.close`."""
+        self._starts.close()
         await exporting.close(self._provider)

@@ -1,18 +1,22 @@
 """Wrapping of handlers, so that each call has a span under the span of its caller."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+import structlog
 from google.rpc import error_details_pb2, status_pb2
 
 from pool_service.rpc.malformed import Wrap
-from pool_service.tracing.call_spans import CallSpans, Outcome
+from pool_service.tracing.call_spans import Call, CallSpans, Outcome
 
 TRACED = frozenset(
     f"pool_service.v1.PoolService/{method}" for method in ("Ensure", "Hold", "Evict", "Pull")
 )
 """The methods whose calls can take long: only these have spans."""
+
+log = structlog.get_logger("pool_service.tracing")
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
@@ -42,19 +46,44 @@ def tracing(calls: CallSpans) -> Wrap:
 
 def _traced(calls: CallSpans, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Any:  # noqa: ANN401
     async def traced(request: object, context: Context) -> object:
-        call = calls.begin(method, _model_of(request), _text_in(context.invocation_metadata()))
-        outcome = Outcome(grpc.StatusCode.CANCELLED.name)
+        call = _begin(calls, method, request, context)
+        error: BaseException | None = None
         try:
-            response = await behaviour(request, context)
-            outcome = Outcome(grpc.StatusCode.OK.name)
-        except grpc.aio.AbortError:
-            outcome = _failure(context)
+            return await behaviour(request, context)
+        except BaseException as raised:
+            error = raised
             raise
         finally:
-            calls.end(call, outcome)
-        return response
+            if call is not None:
+                _end(calls, call, error, context)
 
     return traced
+
+
+def _begin(calls: CallSpans, method: str, request: object, context: Context) -> Call | None:
+    """Return the call as it begins; None if tracing fails, which is no failure of the call."""
+    try:
+        return calls.begin(method, _model_of(request), _text_in(context.invocation_metadata()))
+    except Exception:
+        log.exception("a call could not be traced", method=method)
+        return None
+
+
+def _end(calls: CallSpans, call: Call, error: BaseException | None, context: Context) -> None:
+    try:
+        calls.end(call, _outcome(error, context))
+    except Exception:
+        log.exception("a call could not be traced", method=call.method)
+
+
+def _outcome(error: BaseException | None, context: Context) -> Outcome:
+    if error is None:
+        return Outcome(grpc.StatusCode.OK.name)
+    if isinstance(error, asyncio.CancelledError):
+        return Outcome(grpc.StatusCode.CANCELLED.name)
+    if isinstance(error, grpc.aio.AbortError):
+        return _failure(context)
+    return Outcome(grpc.StatusCode.UNKNOWN.name)
 
 
 def _text_in(metadata: Any) -> dict[str, str]:  # noqa: ANN401  # gRPC's own type, or a tuple

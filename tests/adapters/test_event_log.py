@@ -12,6 +12,7 @@ from queue import Queue
 import pytest
 from structlog.testing import capture_logs
 
+from pool_service.adapters.event_log import event_reader
 from pool_service.adapters.event_log.event_file import NEWER, OLDER
 from pool_service.adapters.event_log.event_reader import Event, read_events
 from pool_service.adapters.event_log.event_writer import CHUNK_BYTES, LONGEST_TEXT, EventWriter
@@ -255,3 +256,19 @@ def test_a_follower_waits_for_a_file_that_is_not_there_yet(tmp_path: Path) -> No
     with following(tmp_path) as found:
         write(tmp_path, 1)
         assert found.get(timeout=PATIENCE_S) == 1
+
+
+def test_a_rotation_while_the_files_are_opened_loses_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1, 2)
+    opened = event_reader._Lines.open  # the moment between two openings
+
+    def open_and_rotate(lines: event_reader._Lines, path: Path) -> None:
+        opened(lines, path)
+        monkeypatch.undo()
+        (tmp_path / NEWER).replace(tmp_path / OLDER)
+        write(tmp_path, 3)
+
+    monkeypatch.setattr(event_reader._Lines, "open", open_and_rotate)
+    assert numbers(tmp_path)[:2] == [1, 2]

@@ -73,6 +73,12 @@ def test_durations_are_told_as_the_configuration_has_them(seconds: float, text: 
         (("--port", "1"), "--port 1"),
         (("--api-key", "s3cret", "x"), "--api-key *** x"),
         (("--hf-token=s3cret",), "--hf-token=***"),
+        (("--max-tokens", "8192"), "--max-tokens 8192"),
+        (("--max-tokens=8192",), "--max-tokens=8192"),
+        (("--use-key", "--port", "1"), "--use-key --port 1"),
+        (("-e", "API_KEY=s3cret"), "-e API_KEY=***"),
+        (("--header", "Authorization: Bearer s3cret"), "--header ***"),
+        (("--proxy", "https://ada:s3cret@host/"), "--proxy https://***@host/"),
         ((), "none"),
     ],
 )

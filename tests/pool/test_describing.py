@@ -196,3 +196,12 @@ async def test_a_start_that_failed_without_a_process_tells_its_error_for_a_momen
         assert (await describe(run)).restarts.failure is not None
         await asyncio.sleep(60)
         assert (await describe(run)).restarts.failure is None
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+async def test_a_pin_of_a_caller_is_a_setting_of_the_next_server(*, pinned: bool) -> None:
+    configured = replace(DEFAULTS, pinned=not pinned)
+    async with running(models={"m": configured}) as run:
+        await run.pool.pin("m", pinned=pinned)
+        (setting,) = [one for one in (await describe(run)).sources if one.key == "pinned"]
+        assert (setting.value, setting.source) == (str(pinned).lower(), "a caller, by Pin")

@@ -7,7 +7,8 @@ import grpc
 import pytest
 
 from pool_service.v1 import pool_service_pb2 as pb
-from tests.rpc.serving import Service, failure, serving, settled_hold
+from tests.rpc.serving import Service, failure, gate, serving, settled_hold
+from tests.world import Script, settled
 
 
 def calls(service: Service) -> list[dict[str, Any]]:
@@ -104,3 +105,24 @@ async def test_a_pin_is_kept_if_it_changed_something() -> None:
         for pinned in (True, True, False):
             await service.stub.Pin(pb.PinRequest(model="m", pinned=pinned))
         assert told(service) == [("Pin", "OK", "pinned"), ("Pin", "OK", "no longer pinned")]
+
+
+async def test_a_caller_that_goes_away_before_the_answer_is_kept() -> None:
+    async with serving() as service:
+        service.world.script("m", Script(load=gate()))
+        call = service.stub.Ensure(pb.EnsureRequest(model="m"))
+        await settled(lambda: service.pool.totals().waiting_calls == 1)
+        call.cancel()
+        await settled(lambda: told(service))
+        ((method, code, why),) = told(service)
+        assert (method, code) == ("Ensure", "CANCELLED")
+        assert "went away" in why
+
+
+async def test_a_look_that_is_given_up_is_not_kept() -> None:
+    async with serving() as service:
+        watch = service.stub.Watch(pb.WatchRequest())
+        await watch.read()
+        watch.cancel()
+        await service.ensure("m")
+        assert [method for method, _, _ in told(service)] == ["Ensure"]

@@ -5,15 +5,17 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
 from pool_service.core.server import Phase
+from pool_service.tracing_setup import is_wanted, traces_of
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.pool.running import DEFAULTS
-from tests.rpc.serving import LIMITS, Service, failure, gate, serving
+from tests.rpc.serving import LIMITS, Service, failure, gate, serving, settled_hold
 from tests.world import CRASH, DRAINED, Script, settled
 
 TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
@@ -246,3 +248,63 @@ async def test_a_malformed_request_and_a_malformed_traceparent_do_no_harm() -> N
         told = await failure(raw(b"\xff\xff"))
         assert told.code == "INVALID_ARGUMENT"
     assert len(recorded.named("start")) == 1
+
+
+async def test_a_start_belongs_to_the_call_that_waits_for_it_and_not_to_an_eviction() -> None:
+    recorded, drained = Recorded(), gate()
+    async with serving(traced_by=recorded.provider) as service:
+        service.world.script("m", Script(load=0.0, clean_up=drained), Script(load=0.0))
+        await ensure(service)
+        evict = asyncio.ensure_future(service.stub.Evict(pb.EvictRequest(model="m")))
+        await settled(lambda: service.pool.totals().by_phase[Phase.CLEANING_UP])
+        waits = asyncio.ensure_future(ensure(service, sampled=True))
+        await settled(lambda: service.pool.totals().waiting_calls == 1)
+        drained.set()
+        await asyncio.gather(evict, waits)
+    call = next(one for one in recorded.named(ENSURE) if one.parent is not None)
+    second = recorded.named("start")[-1]
+    assert is_child(second, call)
+    assert recorded.one("pool_service.v1.PoolService/Evict").links == ()
+
+
+async def test_the_end_of_a_hold_is_no_error() -> None:
+    recorded = Recorded()
+    async with serving(traced_by=recorded.provider) as service:
+        stream = service.stub.Hold(pb.HoldRequest(model="m"), metadata=header())
+        await settled_hold(stream)
+        stream.cancel()
+        await settled(lambda: bool(recorded.named("pool_service.v1.PoolService/Hold")))
+    hold = recorded.one("pool_service.v1.PoolService/Hold")
+    assert hold.status.status_code is StatusCode.UNSET
+
+
+async def test_what_is_no_name_of_a_model_is_not_sent() -> None:
+    recorded = Recorded()
+    async with serving(traced_by=recorded.provider) as service:
+        await failure(service.ensure("a prompt\nthat came into the wrong field"))
+    (call,) = recorded.spans
+    assert call.attributes is not None
+    assert "pool.model" not in call.attributes
+
+
+def test_a_bad_value_of_a_variable_ends_traces_and_not_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "256")
+    assert traces_of("http://127.0.0.1:9", lambda name: name) is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, True),
+        ({"OTEL_TRACES_EXPORTER": ""}, True),
+        ({"OTEL_TRACES_EXPORTER": "console, otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "none"}, False),
+        ({"OTEL_SDK_DISABLED": "true"}, False),
+    ],
+)
+def test_the_standard_variables_can_turn_traces_off(
+    variables: dict[str, str], *, wanted: bool
+) -> None:
+    assert is_wanted("http://127.0.0.1:9", variables) is wanted

@@ -26,11 +26,12 @@ def read_events(directory: Path, *, follow: bool = False) -> Generator[Event | N
     for new ones, which it yields over rotations until it is closed. Raises OSError.
     """
     older, newer = _Lines(), _Lines()
-    older.open(directory / OLDER)
+    # The newer one first: if they are rotated in between, the same file has both names, and what
+    # was written since is in a third one.
     newer.open(directory / NEWER)
+    older.open(directory / OLDER)
     if older.file_id == newer.file_id:
-        # Rotated between the two looks.
-        newer.close()
+        older.close()
     try:
         yield from older.complete()
         yield from newer.new()

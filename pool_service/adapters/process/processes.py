@@ -140,9 +140,7 @@ class LocalProcesses:
         self._owned[child.identity] = _Owned(
             child.identity, child.nonce, plan, child.log_path, child.popen
         )
-        return SpawnedProcess(
-            child.identity, str(child.log_path), child.nonce, from_standby=child.from_standby
-        )
+        return SpawnedProcess(child.identity, str(child.log_path), child.nonce, child.from_standby)
 
     async def adopt(self, server: Server) -> SpawnedProcess | None:
         """Take over the process that an earlier service started for this server; see the port."""
