@@ -300,8 +300,8 @@ SCENARIOS = (
                 gives={
                     "models": including(
                         {
-                            "model": "{who}/one",
-                            "aliases": ["{who}/eins", "{who}/uno"],
+                            "model": "{who}/described",
+                            "aliases": ["{who}/pictured", "{who}/told"],
                             "runtime_model": "x?tokens=1",
                             "runtime": "",
                             "groups": ["{who}"],

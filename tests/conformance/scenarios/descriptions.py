@@ -270,10 +270,10 @@ SCENARIOS = (
         [
             call(
                 "describe",
-                model="{who}/uno",
+                model="{who}/told",
                 gives={
-                    "model": "{who}/one",
-                    "aliases": ["{who}/eins", "{who}/uno"],
+                    "model": "{who}/described",
+                    "aliases": ["{who}/pictured", "{who}/told"],
                     "listed": True,
                     "expected_bytes": 7_000_000,
                     "expected_by": "DECLARED",
