@@ -16,8 +16,8 @@ from pool_service.cli.shell_completion import ModelName
     "--since",
     type=PointInTime(),
     metavar="TIME",
-    help="Show events from this time on: how long ago (90s, 1h), a time of day (18:00) or a date "
-    "(2026-11-26, 2026-11-26T18:00).",
+    help="Show events from this time on: how long ago (90s, 1h), a time of day (18:00, "
+    "'yesterday 18:00') or a date (2026-11-26, 2026-11-26T18:00).",
 )
 @click.option("--until", type=PointInTime(), metavar="TIME", help="Show events up to this time.")
 @click.option("--model", type=ModelName(), metavar="M", help="Show only what is about the model M.")
@@ -57,7 +57,7 @@ def events(
     Reads the state directory, so that it works while no service runs. The last 16 MB are kept,
     also over restarts of the service.
 
-    For example, the last evening of a model: pool-service events --since 18:00 --model qwen
+    For example: pool-service events --since 'yesterday 18:00' --model qwen3-4b
     """
     from pool_service.cli import event_lines
 

@@ -27,6 +27,9 @@ VOLATILE: tuple[tuple[str, str], ...] = (
     (r"^[A-Z][a-z]+day \d{4}-\d\d-\d\d$", "DAY"),
     (r"(queued|spawned in|loaded in|Usual load:) +\d[\d.hms]*( \d+s)?", r"\1 DURATION"),
     (r"at most \d[\d.]* [kMG]B", "at most BYTES"),
+    # How much a server is worth keeping, and whether it was used just now.
+    (r"worth [\d.]+ s(, in its grace period until TIME)?", "worth SECONDS"),
+    (r"\d+s ago, at TIME", "AGO"),
     (r'("ts": )"[0-9T:.-]+Z"', r"\1TIME"),
     (r"\b127\.0\.0\.1:\d+: (started|evicted)", r"CALLER: \1"),
     (r'("peer": "ipv4:127.0.0.1:)\d+', r"\1PORT"),

@@ -1,6 +1,7 @@
 """docs/how-to/operations.md is true: each of its commands prints what the page shows."""
 
 import difflib
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,13 @@ def test_the_page_calls_everything_there_is_to_call() -> None:
     wanted += ["grpc-health-probe -addr 127.0.0.1:", "grpc-health-probe -addr unix:", "ghz "]
     wanted += [f"pool-service {task}" for task in TASKS]
     assert [each for each in wanted if not any(each in line for line in lines)] == []
+
+
+def test_the_command_for_every_question_is_run() -> None:
+    rows = re.findall(r"^\| ([A-Z].*\?) \| `(pool-service \w+)", PAGE, re.MULTILINE)
+    run = " ".join(command.line for command in commands(PAGE.partition("## Find an answer")[2]))
+    assert len(rows) == 7
+    assert [question for question, command in rows if command not in run] == []
 
 
 SESSION = """
