@@ -186,7 +186,6 @@ def test_every_method_is_known_as_a_use_or_as_a_look() -> None:
 def test_a_look_keeps_starts_and_changes_nothing(pool: Pool, look: Callable[[Pool], None]) -> None:
     before = pool.seen()
     look(pool)
-    look(pool)
     assert pool.seen() == before
 
 
