@@ -24,12 +24,13 @@ from tools.bench import (
     original,
     others,
     replacement,
-    scrape,
     size,
     warm,
+    watched,
 )
 from tools.bench.publish import Run, draw, load, publish, save
 from tools.bench.report import Figure, Result, table
+from tools.bench.watched import HTTP
 from tools.demo.checkpoints import write_tiny_llama
 from tools.demo.smollm2 import prepare_smollm2
 
@@ -53,7 +54,9 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
         return 2 if quick else count
 
     return {
-        "warm": lambda directory: warm.measure(directory, _fake_config(directory), rounds(15)),
+        "warm": lambda directory: warm.measure(
+            directory, _fake_config(directory, HTTP), rounds(15)
+        ),
         "cold": lambda directory: cold.measure(directory, _models(directory), rounds(20)),
         "first-token": lambda directory: first_token.measure(
             directory, _smollm2(), _tiny(directory), rounds(3), 200 if quick else 1000
@@ -77,7 +80,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
         "size": lambda directory: size.measure(directory, rounds(5)),
         "ghz": lambda directory: ghz.measure(directory, _fake_config(directory), rounds(9)),
         "replacement": replacement.measure,
-        "scrape": lambda directory: scrape.measure(directory, rounds(9), 50 if quick else 500),
+        "watched": lambda directory: watched.measure(directory, rounds(9), 50 if quick else 500),
     }
 
 
@@ -158,10 +161,10 @@ def _tiny(directory: Path) -> Path:
     return tiny
 
 
-def _fake_config(directory: Path) -> Path:
+def _fake_config(directory: Path, more: str = "") -> Path:
     path = directory / "fake.toml"
     fake = str(Path("tests/fake_server.py").absolute())
-    path.write_text(FAKE_CONFIG.format(python=sys.executable, fake=fake))
+    path.write_text(FAKE_CONFIG.format(python=sys.executable, fake=fake) + more)
     return path
 
 

@@ -135,11 +135,11 @@ def _pool(directory: Path, config: Path, servers: int) -> Iterator[Pool]:
         asyncio.run(fill(service.address, servers))
         time.sleep(SETTLING)
         pool = Pool(service, servers)
-        yield replace(pool, upkeep=_idle_share(pool))
+        yield replace(pool, upkeep=idle_share(pool))
 
 
-def _idle_share(pool: Pool) -> float:
-    """Nobody calls; what is done is to look after the servers."""
+def idle_share(pool: Pool) -> float:
+    """The share of a processor that a service uses while nobody calls, over IDLE_SECONDS."""
     before, began = pool.cpu, time.monotonic()
     time.sleep(IDLE_SECONDS)
     return (pool.cpu - before) / 1e3 / (time.monotonic() - began)
