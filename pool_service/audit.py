@@ -1,14 +1,18 @@
 """The audit: keeps each call that changed something or was refused, as an event on disk.
 
-A caller that repeats a refused call, or holds a model for each of its requests, must not push the
-rest of the story out of the bounded files. Of calls that are alike only the first is written at
-once; their number follows at the end of the minute.
+A caller that repeats a refused call or one with nothing to do, or holds a model for each of its
+requests, must not push the rest of the story out of the bounded files. Of calls that are alike only
+the first is written at once; the last follows at the end of the minute, with their number.
 """
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pool_service import event_records
+from pool_service.core.results import Reloaded
+from pool_service.core.server import Server
+from pool_service.core.units import size
 from pool_service.event_records import Call, EventRecord
 from pool_service.ports import Events
 
@@ -18,10 +22,13 @@ REPEAT_WINDOW_S = 60.0
 MAX_KINDS = 1000
 """Kinds of calls that are counted at a time; beyond it the oldest are written early."""
 
+MAX_NAMED = 10
+"""Evicted servers that the text of an event names."""
+
 
 @dataclass(slots=True)
 class _Repeated:
-    """The calls like one that was written at `first_at`, and the newest of them."""
+    """The calls like one that was written at `first_at`, without it, and the newest of them."""
 
     first_at: float
     count: int
@@ -37,17 +44,55 @@ class Audit:
         self._kinds: dict[tuple[Call, str], _Repeated] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def changed(self, called: Call, why: str = "") -> None:
-        """Keep a call that changed something; why: what, in words."""
-        self._events.write(event_records.call(called, why=why))
+    def changed(self, called: Call, why: str, models: Iterable[str] = ()) -> None:
+        """Keep a call that changed something.
 
-    def held(self, called: Call, why: str) -> None:
-        """Keep the beginning or the end of a hold; those that are alike are counted. why: which."""
+        why: the change, in words. models: those whose servers it affected.
+        """
+        self._events.write(event_records.call(called, why=why, models=models))
+
+    def unchanged(self, called: Call, why: str) -> None:
+        """Keep a call that found nothing to do; those that are alike are counted."""
         self._count(called, why, event_records.call(called, why=why))
+
+    def evicted(self, called: Call, servers: Sequence[Server], *, is_forced: bool) -> None:
+        """Keep an eviction with the servers that it evicted; those of none are counted."""
+        if not servers:
+            self.unchanged(called, "nothing to evict")
+            return
+        names = [f"{server.model} ({server.generation})" for server in servers[:MAX_NAMED]]
+        more = f" and {len(servers) - MAX_NAMED} more" if len(servers) > MAX_NAMED else ""
+        force = ", by force" if is_forced else ""
+        why = f"evicted {', '.join(names)}{more}{force}"
+        self.changed(called, why, [server.model for server in servers])
+
+    def pulled(self, called: Call, downloaded: int) -> None:
+        """Keep a Pull that downloaded so many bytes; those of none are counted."""
+        if downloaded:
+            self.changed(called, f"downloaded {size(downloaded)}")
+        else:
+            self.unchanged(called, "all files were on disk")
+
+    def reloaded(self, called: Call, result: Reloaded) -> None:
+        """Keep a reload; those that affected no server and are alike are counted."""
+        affected = (*result.replaced, *result.updated, *result.removed)
+        if affected:
+            self.changed(called, result.in_words, affected)
+        else:
+            self.unchanged(called, result.in_words)
+
+    def held(self, called: Call, change: str, holder: str) -> None:
+        """Keep the beginning or the end of a hold; those that are alike are counted.
+
+        change: which of the two, in words. holder: the caller's label of this hold. Callers may
+        give each hold another one, so that it tells no hold from others like it.
+        """
+        why = f"{change} ({holder})" if holder else change
+        self._count(called, change, event_records.call(called, why=why))
 
     def refused(self, called: Call, code: str, reason: str, why: str) -> None:
         """Keep a call that failed; those that are alike are counted."""
-        self._count(called, reason, event_records.call(called, code, reason, why))
+        self._count(called, reason or code, event_records.call(called, code, reason, why))
 
     def close(self) -> None:
         """Write the numbers that are due later."""

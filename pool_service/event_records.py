@@ -6,12 +6,15 @@ they do not know.
 1. transition: model, generation, role, before and after (phases; null: not in the pool), pid, why,
    cause (why it is stopped), preemptor and needed_bytes (the model that it is stopped for), exit
    (cause, code, signal, message: how its process ended), expected_bytes, peak_bytes.
-2. call: method, model, peer, principal, code ("OK" or that of the error), reason, why, repeated.
+2. call: method, model, alias (the name that the caller used for it), target ("all" or "idle", of
+   an eviction), models (those whose servers it evicted, or a reload affected; the first
+   MAX_MODELS), peer, principal, code ("OK" or that of the error), reason, why, repeated (calls
+   since the first one like it, of which this is the last).
 3. service: what ("started" or "stopped"), pid, why (where it listens; what it leaves).
 4. lost: lines (events that could not be written before this one).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pool_service.core.commands import Publish
@@ -19,18 +22,25 @@ from pool_service.core.server import Exit, Phase
 
 EventRecord = dict[str, object]
 
+MAX_MODELS = 200
+"""Models that the event of a call names, as an event is one line of a bounded file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """A call to be kept: its method, the model or target it names, and the caller.
 
     peer: the caller's address as gRPC tells it; principal: who it is, "" if not known.
+    alias: the name that the caller used for the model, "" if it is the model's own.
+    target: the servers to evict, if the call names no model: "all" or "idle".
     """
 
     method: str
     model: str
     peer: str
     principal: str = ""
+    alias: str = ""
+    target: str = ""
 
 
 def transition(change: Publish) -> EventRecord:
@@ -58,10 +68,22 @@ def transition(change: Publish) -> EventRecord:
     return record | _set(details)
 
 
-def call(called: Call, code: str = "OK", reason: str = "", why: str = "") -> EventRecord:
-    """Return the event of a call that changed something, or failed with a code and a reason."""
+def call(
+    called: Call,
+    code: str = "OK",
+    reason: str = "",
+    why: str = "",
+    models: Iterable[str] = (),
+) -> EventRecord:
+    """Return the event of a call that changed something, or failed with a code and a reason.
+
+    models: those whose servers it affected.
+    """
     details: EventRecord = {
         "model": called.model,
+        "alias": called.alias,
+        "target": called.target,
+        "models": list(dict.fromkeys(models))[:MAX_MODELS],
         "peer": called.peer,
         "principal": called.principal,
         "reason": reason,
@@ -85,4 +107,4 @@ def _exit(end: Exit) -> EventRecord:
 
 
 def _set(details: Mapping[str, object]) -> EventRecord:
-    return {key: value for key, value in details.items() if value not in ("", 0, None)}
+    return {key: value for key, value in details.items() if value not in ("", 0, None, [])}

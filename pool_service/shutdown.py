@@ -105,7 +105,7 @@ class Shutdown:
             # The reloader has logged it.
             self._audit.refused(call, "", error.reason, str(error))
         else:
-            self._audit.changed(call, result.in_words)
+            self._audit.reloaded(call, result)
 
 
 def open_terminal() -> int | None:

@@ -306,7 +306,7 @@ class World:
 
     async def fetch(self, model: str, settings: Settings, progress: FetchProgress) -> None:
         script = self._script(model, self._prepared.get(model, 0) + 1)
-        for part in range(5):
+        for part in range(4 if script.on_disk else 0, 5):
             progress(part * 100, 400)
             await self._step("fetch", model, 0, script, script.fetch)
         script.on_disk = True

@@ -11,7 +11,6 @@ from collections.abc import (
     Callable,
     Iterable,
     Iterator,
-    Sequence,
 )
 from contextlib import aclosing
 from typing import Any, NoReturn, TypeVar, cast
@@ -22,7 +21,7 @@ import structlog
 from pool_service.audit import Audit
 from pool_service.core.error_texts import watch_ended
 from pool_service.core.errors import PoolError
-from pool_service.core.results import Reloaded, Removed
+from pool_service.core.results import Reloaded
 from pool_service.event_records import Call
 from pool_service.pool import Pool
 from pool_service.rpc import validation
@@ -35,15 +34,13 @@ from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 PAGE_BYTES = 1024 * 1024
 """The size at which a page of servers or models is full; clients accept 4 MiB by default."""
 
-MAX_NAMED = 10
-"""Evicted servers that an event names."""
-
-CHANGING = frozenset({"Ensure", "Evict", "Forget", "Pin", "Reload"})
-"""The calls with one response that may change something."""
+CHANGING = frozenset({"Ensure", "Evict", "Forget", "Pin", "Pull", "Reload"})
+"""The calls that may have changed something when their callers go away before the end. A Hold tells
+its end by itself."""
 
 GONE = "the caller went away before the answer; what it asked for may go on"
 
-LONGEST_TARGET = 512
+LONGEST_NAME = 512
 """Characters of a model's name in an event; a valid name is not longer."""
 
 log = structlog.get_logger("pool_service.rpc")
@@ -73,10 +70,10 @@ def unary(
         try:
             return await method(self, request, context)
         except asyncio.CancelledError:
-            self.abandon(called(method.__name__, request, context))
+            self.abandon(self.called(method.__name__, request, context))
             raise
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
-            status = self.refuse(error, called(method.__name__, request, context))
+            status = self.refuse(error, self.called(method.__name__, request, context))
         return await _abort(context, status)
 
     return answered
@@ -122,22 +119,17 @@ def streaming(
             async with aclosing(method(self, request, context)) as responses:
                 async for response in responses:
                     await _write(context, response)
+        except asyncio.CancelledError:
+            self.abandon(self.called(method.__name__, request, context))
+            raise
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
-            status = self.refuse(error, called(method.__name__, request, context))
+            status = self.refuse(error, self.called(method.__name__, request, context))
         else:
             return
         await _abort(context, status)
 
     # grpc.aio accepts a coroutine that writes as well, which its types lack.
     return cast("Callable[[Any, Request, Context], AsyncIterator[Response]]", answered)
-
-
-def called(method: str, request: object, context: Context) -> Call:
-    """Return a call as it is kept: its method, the model or target that it names, and its peer."""
-    target = getattr(request, "model", "")
-    if isinstance(request, pb.EvictRequest) and not target:
-        target = request.WhichOneof("target") or ""
-    return Call(method, target[:LONGEST_TARGET], context.peer())
 
 
 def _fitting(messages: Iterable[OnAPage]) -> Iterator[OnAPage]:
@@ -164,6 +156,21 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         self._reload = reload
         self.refused_at = -math.inf
         """The time of the event loop at which the last call was refused."""
+
+    def called(self, method: str, request: object, context: Context) -> Call:
+        """Return a call as it is kept: its method, the model or target it names, and its peer."""
+        name = getattr(request, "model", "")
+        model = self._pool.models.resolve(name)
+        target = ""
+        if isinstance(request, pb.EvictRequest) and not name:
+            target = request.WhichOneof("target") or ""
+        return Call(
+            method,
+            model[:LONGEST_NAME],
+            context.peer(),
+            alias=name[:LONGEST_NAME] if name != model else "",
+            target=target,
+        )
 
     def refuse(self, error: Exception, call: Call) -> grpc.Status:
         """Return the status of a failed call; note the time, and keep the call.
@@ -199,7 +206,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         )
         if ensured.started:
             self._audit.changed(
-                called("Ensure", request, context),
+                self.called("Ensure", request, context),
                 f"started generation {ensured.server.generation}",
             )
         return self._wire.ensured(ensured)
@@ -207,7 +214,8 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     @unary
     async def Evict(self, request: pb.EvictRequest, context: Context) -> pb.EvictResponse:
         removed = await self._pool.evict(validation.target(request), force=request.force)
-        self._audit.changed(called("Evict", request, context), _evicted(removed, request))
+        call = self.called("Evict", request, context)
+        self._audit.evicted(call, [one.server for one in removed], is_forced=request.force)
         return pb.EvictResponse(evicted=[self._wire.removed(each) for each in removed])
 
     @unary
@@ -250,20 +258,19 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
             download=validation.download(request),
             holder=validation.holder(request.holder),
         )
-        call, is_holding = called("Hold", request, context), False
-        holder = f" ({request.holder})" if request.holder else ""
+        call, is_holding = self.called("Hold", request, context), False
         try:
             async with aclosing(held):
                 async for server in held:
                     if not is_holding:
                         is_holding = True
-                        self._audit.held(call, f"the hold begins{holder}")
+                        self._audit.held(call, "the hold begins", request.holder)
                     yield pb.HoldResponse(server=self._wire.server(server))
         finally:
             # By the pool, by the client, or by a lost connection: gRPC does not say which of these.
             log.info("hold ended", model=request.model, holder=request.holder)
             if is_holding:
-                self._audit.held(call, f"the hold has ended{holder}")
+                self._audit.held(call, "the hold has ended", request.holder)
 
     @streaming
     async def TailLogs(
@@ -294,16 +301,19 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         pulled = self._pool.models.pull(
             validation.model(request.model), validation.runtime_model(request.runtime_model)
         )
+        reached: list[int] = []
         async with aclosing(pulled):
             async for done, total in pulled:
+                reached = [*reached[:1], done]
                 yield pb.PullResponse(done_bytes=done, total_bytes=total)
-        self._audit.changed(called("Pull", request, context), "all files are on disk")
+        downloaded = reached[-1] - reached[0] if reached else 0
+        self._audit.pulled(self.called("Pull", request, context), downloaded)
 
     @unary
     async def Forget(self, request: pb.ForgetRequest, context: Context) -> pb.ForgetResponse:
         forgotten = await self._pool.forget(validation.model(request.model))
         if forgotten:
-            self._audit.changed(called("Forget", request, context), f"forgot {forgotten}")
+            self._audit.changed(self.called("Forget", request, context), f"forgot {forgotten}")
         return pb.ForgetResponse(runtime_model=forgotten)
 
     @unary
@@ -311,24 +321,16 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         pinned = validation.pinned(request)
         now = await self._pool.pin(validation.model(request.model), pinned=pinned)
         if now.changed:
-            self._audit.changed(called("Pin", request, context), now.in_words)
+            self._audit.changed(self.called("Pin", request, context), now.in_words)
         return pb.PinResponse(pinned=now.pinned, changed=now.changed, configured=now.configured)
 
     @unary
     async def Reload(self, request: pb.ReloadRequest, context: Context) -> pb.ReloadResponse:
         result = await self._reload()
-        self._audit.changed(called("Reload", request, context), result.in_words)
+        self._audit.reloaded(self.called("Reload", request, context), result)
         return reloaded(result)
 
     @unary
     async def Describe(self, request: pb.DescribeRequest, _context: Context) -> pb.DescribeResponse:
         described = await self._pool.descriptions.of(validation.model(request.model))
         return self._description_wire.response(described)
-
-
-def _evicted(removed: Sequence[Removed], request: pb.EvictRequest) -> str:
-    """Return in words what an eviction has evicted, at most MAX_NAMED servers by name."""
-    names = [f"{one.server.model} ({one.server.generation})" for one in removed[:MAX_NAMED]]
-    more = f" and {len(removed) - MAX_NAMED} more" if len(removed) > MAX_NAMED else ""
-    force = ", by force" if request.force else ""
-    return f"evicted {', '.join(names)}{more}{force}" if removed else "nothing to evict"

@@ -67,6 +67,7 @@ class Service:
     address: str
     channel: grpc.aio.Channel
     stub: Any
+    audit: Audit
 
     async def ensure(
         self, model: str = "m", runtime_model: str = "", keep_alive: Duration | None = None
@@ -103,6 +104,7 @@ async def serving(
     counts: CallCounts | None = None,
     observers: Sequence[Observer] = (),
     traced_by: TracerProvider | None = None,
+    reload_result: Reloaded | None = None,
     **settings: float,
 ) -> AsyncIterator[Service]:
     """A service with fast scripts; ended as the real one is."""
@@ -118,9 +120,10 @@ async def serving(
         await pool.recover(BUDGET)
 
     async def reload() -> Reloaded:
-        return await pool.reload(catalogue, limits)
+        return reload_result or await pool.reload(catalogue, limits)
 
-    servicer = PoolServicer(pool, Wire(world.clock), reload, Audit(world.events))
+    audit = Audit(world.events)
+    servicer = PoolServicer(pool, Wire(world.clock), reload, audit)
     counted = [counting(counts, SERVICE)] if counts is not None else []
     server = GrpcServer(servicer, [*counted, *([traces.wrap] if traces else [])])
     (bound,) = await server.start([Address.parse(address)])
@@ -128,7 +131,7 @@ async def serving(
     async with grpc.aio.insecure_channel(bound) as channel:
         stub = pb_grpc.PoolServiceStub(channel)
         try:
-            yield Service(world, pool, server, bound, channel, stub)
+            yield Service(world, pool, server, bound, channel, stub, audit)
         finally:
             await server.set_not_serving()
             await pool.shutdown()

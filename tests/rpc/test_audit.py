@@ -1,11 +1,13 @@
 """Claims about the calls that are kept as events, over a real connection."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 import pytest
 
+from pool_service.core.results import Reloaded
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.rpc.serving import Service, failure, gate, serving, settled_hold
 from tests.world import Script, settled
@@ -45,8 +47,109 @@ async def test_an_eviction_is_kept_with_what_it_evicted() -> None:
         await service.ensure("m")
         await service.stub.Evict(pb.EvictRequest(model="m", force=True))
         await service.stub.Evict(pb.EvictRequest(all=True))
-        kept = [(one["model"], one["why"]) for one in calls(service)[1:]]
-        assert kept == [("m", "evicted m (1), by force"), ("all", "nothing to evict")]
+        evicted, none = calls(service)[1:]
+        assert (evicted["model"], evicted["why"]) == ("m", "evicted m (1), by force")
+        assert (none["target"], none["why"]) == ("all", "nothing to evict")
+        assert "model" not in none, "no model is called all"
+
+
+async def test_an_eviction_of_several_names_the_models_that_it_evicted() -> None:
+    async with serving() as service:
+        for model in ("b", "a"):
+            await service.ensure(model)
+        await service.stub.Evict(pb.EvictRequest(all=True))
+        assert sorted(calls(service)[-1]["models"]) == ["a", "b"]
+
+
+async def test_a_call_by_an_alias_is_kept_with_the_model_and_with_the_name_as_said() -> None:
+    async with serving(aliases={"fast": "m"}) as service:
+        await service.ensure("fast")
+        await service.stub.Evict(pb.EvictRequest(model="fast"))
+        await service.stub.Evict(pb.EvictRequest(model="m"))
+        kept = [(one["method"], one["model"], one.get("alias")) for one in calls(service)]
+        assert kept == [("Ensure", "m", "fast"), ("Evict", "m", "fast"), ("Evict", "m", None)]
+
+
+async def test_a_refused_call_by_an_alias_is_kept_with_the_model_that_it_meant() -> None:
+    async with serving(aliases={"fast": "m"}) as service:
+        stream = service.stub.Hold(pb.HoldRequest(model="fast"))
+        await settled_hold(stream)
+        await failure(service.stub.Evict(pb.EvictRequest(model="fast")))
+        assert [(one["method"], one["model"], one["alias"]) for one in calls(service)] == [
+            ("Hold", "m", "fast"),
+            ("Evict", "m", "fast"),
+        ]
+
+
+async def test_a_reload_names_the_models_that_it_affected() -> None:
+    affected = Reloaded(replaced=("a",), updated=("b",), removed=("c",))
+    async with serving(reload_result=affected) as service:
+        await service.stub.Reload(pb.ReloadRequest())
+        (call,) = calls(service)
+        assert call["models"] == ["a", "b", "c"]
+        assert call["why"] == "1 replaced, 1 updated, 1 removed"
+
+
+@pytest.mark.parametrize(
+    ("request_of", "said"),
+    [
+        (lambda stub: stub.Evict(pb.EvictRequest(all=True)), "nothing to evict"),
+        (lambda stub: stub.Evict(pb.EvictRequest(model="m")), "nothing to evict"),
+        (lambda stub: stub.Reload(pb.ReloadRequest()), "no server is affected"),
+    ],
+)
+async def test_of_calls_that_change_nothing_the_first_is_kept_and_the_others_are_counted(
+    request_of: Callable[[Any], Awaitable[object]], said: str
+) -> None:
+    async with serving() as service:
+        for _ in range(5):
+            await request_of(service.stub)
+        assert [why for _, _, why in told(service)] == [said]
+        service.audit.close()
+        assert [one.get("repeated") for one in calls(service)] == [None, 4]
+
+
+async def test_a_pull_that_downloads_is_kept_each_time_and_one_with_nothing_to_do_is_counted() -> (
+    None
+):
+    async with serving() as service:
+        for model in ("m", "m2"):
+            service.world.script(model, Script(on_disk=False))
+        for model in ("m", "m2", "m", "m", "m"):
+            assert [part async for part in service.stub.Pull(pb.PullRequest(model=model))]
+        assert told(service) == [
+            ("Pull", "OK", "downloaded 400 B"),
+            ("Pull", "OK", "downloaded 400 B"),
+            ("Pull", "OK", "all files were on disk"),
+        ]
+
+
+async def test_a_pull_that_is_given_up_is_kept_as_its_bytes_stay() -> None:
+    async with serving() as service:
+        service.world.script("m", Script(on_disk=False, fetch=gate()))
+        call = service.stub.Pull(pb.PullRequest(model="m"))
+        await call.read()
+        call.cancel()
+        await settled(lambda: told(service))
+        ((method, code, _),) = told(service)
+        assert (method, code) == ("Pull", "CANCELLED")
+
+
+async def test_holds_with_a_label_each_are_counted_whatever_their_labels_are() -> None:
+    async with serving() as service:
+        for number in range(4):
+            stream = service.stub.Hold(pb.HoldRequest(model="m", holder=f"req-{number}"))
+            await settled_hold(stream)
+            stream.cancel()
+            await settled(lambda: not any(server.holds for server in service.pool.page(None, 9)))
+        service.audit.close()
+        kept = [(one["why"], one.get("repeated")) for one in calls(service)]
+        assert kept == [
+            ("the hold begins (req-0)", None),
+            ("the hold has ended (req-0)", None),
+            ("the hold begins (req-3)", 3),
+            ("the hold has ended (req-3)", 3),
+        ]
 
 
 async def test_a_refused_eviction_and_the_hold_that_it_was_refused_for_are_kept() -> None:

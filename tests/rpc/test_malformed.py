@@ -122,6 +122,12 @@ class Gone:
 
 
 class Servicer:
+    def called(self, method: str, _request: object, _context: object) -> Call:
+        return Call(method, "", "")
+
+    def abandon(self, call: Call) -> None:
+        """Keep nothing."""
+
     def refuse(self, error: Exception, call: Call) -> None:
         assert not isinstance(error, grpc.aio.BaseError), f"{call.method} is told as a bug"
 
