@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,33 +42,49 @@ _STATE_MARKS = {
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The events to show; None: without that limit."""
+    """The events to show; None: without that limit. names: of one model, any of them."""
 
     since: datetime | None
     until: datetime | None
-    model: str | None
+    names: Collection[str] | None
 
     def has(self, event: Event) -> bool:
         """Return whether an event is to be shown."""
         at = _time(event)
         if at is None or (self.since and at < self.since) or (self.until and at > self.until):
             return False
-        if self.model is None or event.get("kind") == "lost":
+        if self.names is None or event.get("kind") == "lost":
             return True
-        return self.model in (event.get("model"), event.get("preemptor"))
+        affected = event.get("models")
+        about = [event.get(key) for key in ("model", "alias", "preemptor")]
+        about += affected if isinstance(affected, list) else []
+        return any(name in self.names for name in about)
 
 
-def state_directory(config_file: Path | None, given: str | None) -> Path:
-    """Return the state directory: the one given, else that of the configuration."""
-    if given is not None:
-        try:
-            return absolute(given)
-        except PathFlaw as flaw:
-            raise click.UsageError(f"--state-dir {flaw}") from flaw
+def place_and_names(
+    config_file: Path | None, given: str | None, model: str | None
+) -> tuple[Path, Collection[str] | None]:
+    """Return the state directory, and the names of a model: the one given, and what it stands for.
+
+    The directory is the one given, else that of the configuration, which is not read without need.
+    """
+    names = None if model is None else {model}
+    if given is not None and config_file is None:
+        return _absolute(given), names
     try:
-        return load(config_file, {}, os.environ).service.state_dir
+        config = load(config_file, {}, os.environ)
     except ConfigError as error:
         raise config_failure(error) from error
+    if model is not None:
+        names = {model, config.catalogue.resolve(model)}
+    return _absolute(given) if given is not None else config.service.state_dir, names
+
+
+def _absolute(state_dir: str) -> Path:
+    try:
+        return absolute(state_dir)
+    except PathFlaw as flaw:
+        raise click.UsageError(f"--state-dir {flaw}") from flaw
 
 
 def print_events(
@@ -191,11 +207,16 @@ def _why(event: Event) -> str:
 
 def _call(event: Event) -> str:
     who = event.get("principal") or _caller(str(event.get("peer", "")))
-    target = f" {event['model']}" if event.get("model") else ""
+    name = event.get("model") or event.get("target")
+    target = f" {name}" if name else ""
+    target += f" (as {event['alias']})" if event.get("alias") else ""
     method = str(event.get("method", "")).lower()
-    more = f" (and {event['repeated']} more like it)" if event.get("repeated") else ""
+    # The event is the last of those that were counted.
+    others = event["repeated"] - 1 if isinstance(event.get("repeated"), int) else 0
+    more = f" (and {others} more like it)" if others > 0 else ""
     said = ": ".join(str(event[key]) for key in ("reason", "why") if event.get(key))
-    return f"{method}{target} by {who}: {said or 'done'}{more}"
+    by = f" by {who}" if who else ""
+    return f"{method}{target}{by}: {said or 'done'}{more}"
 
 
 def _caller(peer: str) -> str:

@@ -63,8 +63,8 @@ def events(
 
     if follow and until is not None:
         raise click.UsageError("--follow cannot be used with --until")
-    selection = event_lines.Selection(since, until, model)
+    directory, names = event_lines.place_and_names(config_file, state_dir, model)
+    selection = event_lines.Selection(since, until, names)
     if lines is None and since is None:
         lines = event_lines.DEFAULT_LINES
-    directory = event_lines.state_directory(config_file, state_dir)
     event_lines.print_events(directory, selection, lines, follow=follow, as_json=as_json)

@@ -84,7 +84,20 @@ EXIT = {"cause": "CRASHED", "code": 1, "message": "The runtime exited with code 
                 "why": "it is used",
                 "repeated": 9,
             },
-            "evict m by a program on this machine: SERVER_IN_USE: it is used (and 9 more like it)",
+            # The one that is shown is the ninth.
+            "evict m by a program on this machine: SERVER_IN_USE: it is used (and 8 more like it)",
+        ),
+        (
+            {"kind": "call", "method": "Hold", "model": "m", "why": "it begins", "repeated": 1},
+            "hold m: it begins",
+        ),
+        (
+            {"kind": "call", "method": "Ensure", "model": "m", "alias": "fast", "peer": "unix:"},
+            "ensure m (as fast) by a program on this machine: done",
+        ),
+        (
+            {"kind": "call", "method": "Evict", "target": "all", "peer": "unix:"},
+            "evict all by a program on this machine: done",
         ),
         (
             {"kind": "call", "method": "Reload", "peer": "signal SIGHUP", "code": "OK"},
@@ -157,6 +170,37 @@ def test_of_one_model_also_what_had_to_go_for_it_is_shown(tmp_path: Path) -> Non
         "other (2): READY -> STOPPING, for m",
         "m (2): new -> QUEUED",
     ]
+
+
+def call(method: str, **more: object) -> dict[str, Any]:
+    return {"kind": "call", "method": method, "peer": "unix:", **more}
+
+
+def test_of_one_model_also_calls_by_an_alias_and_those_that_affected_it_among_others_are_shown(
+    tmp_path: Path,
+) -> None:
+    put(
+        tmp_path,
+        call("Ensure", model="m", alias="fast", why="1"),
+        call("Evict", target="all", models=["x", "m"], why="2"),
+        call("Reload", models=["m"], why="3"),
+        call("Evict", target="all", models=["x"], why="4"),
+        call("Ensure", model="x", alias="slow", why="5"),
+        call("Reload", models=None, why="6"),
+    )
+    assert [line[-1] for line in lines(tmp_path, "--model", "m")] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("how", ["--config", "--state-dir"])
+def test_an_alias_shows_the_events_of_its_model(tmp_path: Path, how: str) -> None:
+    config = tmp_path / "pool.toml"
+    config.write_text(f'[service]\nstate_dir = "{tmp_path}"\n[models."m"]\naliases = ["fast"]\n')
+    put(tmp_path, change(None, "QUEUED"), change(None, "QUEUED", model="other"))
+    arguments = ["--config", str(config)] + ([how, str(tmp_path)] if how == "--state-dir" else [])
+    result = CliRunner().invoke(pool_service, ["events", *arguments, "--model", "fast"])
+    assert result.exit_code == 0, result.output
+    assert "m (2): new -> QUEUED" in result.stdout
+    assert "other" not in result.stdout
 
 
 @pytest.mark.parametrize("text", ["yesterday", "25:00", "2026-13-01", "-5m", ""])
