@@ -1,39 +1,24 @@
-"""The event log: what is written to it is read back, over rotations, crashes and full disks."""
+"""The event log: what is written to it is read back, over rotations and crashes."""
 
 import json
-import os
 import stat
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from queue import Queue
 
 import pytest
-from structlog.testing import capture_logs
 
 from pool_service.adapters.event_log import event_reader
 from pool_service.adapters.event_log.event_file import NEWER, OLDER
 from pool_service.adapters.event_log.event_reader import Event, read_events
 from pool_service.adapters.event_log.event_writer import CHUNK_BYTES, LONGEST_TEXT, EventWriter
-
-PATIENCE_S = 20
-"""The longest wait for what comes at once on an idle machine."""
-
-
-def events_of(directory: Path) -> list[Event]:
-    return [event for event in read_events(directory) if event is not None]
-
-
-def numbers(directory: Path) -> list[int]:
-    return [event["n"] for event in events_of(directory) if "n" in event]
-
-
-def write(directory: Path, *written: int, max_bytes: int = 10**6, pad: str = "") -> None:
-    """Write numbered events by one writer after another, so that each is on disk by itself."""
-    for n in written:
-        with EventWriter(directory, max_bytes) as writer:
-            writer.write({"kind": "test", "n": n, "pad": pad})
+from tests.adapters.event_logs import (
+    PATIENCE_S,
+    events_of,
+    following,
+    numbers,
+    write,
+)
 
 
 def test_events_are_read_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
@@ -106,71 +91,6 @@ def test_lines_that_are_no_events_are_left_out(tmp_path: Path, line: bytes) -> N
     assert numbers(tmp_path) == [1, 2]
 
 
-class Disk:
-    """A disk that, while it is full, takes twenty bytes of a text and then no more."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.is_full = False
-        self.refused = threading.Semaphore(0)
-        self._took_some = False
-        self._write = os.write
-        monkeypatch.setattr("pool_service.adapters.event_log.event_file.os.write", self.write)
-
-    def write(self, descriptor: int, data: bytes) -> int:
-        if not self.is_full:
-            return self._write(descriptor, data)
-        self._took_some = not self._took_some
-        if self._took_some:
-            return self._write(descriptor, data[:20])
-        self.refused.release()
-        raise OSError(28, "No space left on device")
-
-
-def test_events_that_a_full_disk_refused_are_counted_and_leave_no_part_of_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path, 1)
-    disk = Disk(monkeypatch)
-    with capture_logs() as logged, EventWriter(tmp_path) as writer:
-        disk.is_full = True
-        for n in (2, 3):
-            writer.write({"kind": "test", "n": n})
-            assert disk.refused.acquire(timeout=PATIENCE_S)
-        # The thread counts the loss of an event before it takes the next one.
-        disk.is_full = False
-        writer.write({"kind": "test", "n": 4})
-    events = events_of(tmp_path)
-    assert [event.get("n", event.get("lines")) for event in events] == [1, 2, 4]
-    assert events[1]["kind"] == "lost"
-    assert [line["event"] for line in logged] == ["events cannot be written", "events were lost"]
-
-
-def test_events_beyond_the_buffer_are_dropped_and_counted(tmp_path: Path) -> None:
-    writer = EventWriter(tmp_path, max_events=3)
-    for n in range(10):
-        writer.write({"kind": "test", "n": n})
-    with writer:
-        pass
-    assert [event.get("n", event.get("lines")) for event in events_of(tmp_path)] == [7, 0, 1, 2]
-
-
-@pytest.mark.parametrize("make", ["link", "directory", "fifo"])
-def test_a_file_that_is_not_the_service_s_own_costs_the_events_only(
-    tmp_path: Path, make: str
-) -> None:
-    other = tmp_path / "other"
-    other.write_text("text of somebody")
-    path = tmp_path / NEWER
-    if make == "link":
-        path.symlink_to(other)
-    elif make == "directory":
-        path.mkdir()
-    else:
-        os.mkfifo(path)
-    write(tmp_path, 1)
-    assert other.read_text() == "text of somebody"
-
-
 def test_the_file_is_made_anew_when_somebody_has_removed_it(tmp_path: Path) -> None:
     with following(tmp_path) as found, EventWriter(tmp_path) as writer:
         writer.write({"kind": "test", "n": 1})
@@ -178,29 +98,6 @@ def test_the_file_is_made_anew_when_somebody_has_removed_it(tmp_path: Path) -> N
         (tmp_path / NEWER).unlink()
         writer.write({"kind": "test", "n": 2})
         assert found.get(timeout=PATIENCE_S) == 2
-
-
-@contextmanager
-def following(directory: Path) -> Iterator["Queue[int]"]:
-    """Follow the events of a directory in a thread; yield their numbers as they come."""
-    found: Queue[int] = Queue()
-    is_over = threading.Event()
-
-    def follow() -> None:
-        with closing(read_events(directory, follow=True)) as events:
-            for event in events:
-                if event is not None:
-                    found.put(event["n"])
-                elif is_over.is_set():
-                    return
-
-    thread = threading.Thread(target=follow)
-    thread.start()
-    try:
-        yield found
-    finally:
-        is_over.set()
-        thread.join(PATIENCE_S)
 
 
 def test_a_follower_gets_each_event_once_over_rotations(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The files of the event log: two of bounded size, the newer of which is appended to."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pool_service.adapters.system.own_files import open_own
@@ -15,10 +16,14 @@ MAX_FILE_BYTES = 8 * 1024 * 1024
 """The size at which a file is full: some 25,000 lines."""
 
 
+class GivenUpError(Exception):
+    """The file may have another writer by now."""
+
+
 class EventFile:
     """Appends whole lines to the newer file, and begins a new one when it is full.
 
-    Only its user can read it. Not safe for threads.
+    Only its user can read it. Not safe for threads, but `is_given_up` may be set by any.
     """
 
     def __init__(self, directory: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
@@ -26,23 +31,37 @@ class EventFile:
         self._older = directory / OLDER
         self._max_bytes = max_bytes
         self._descriptor: int | None = None
+        self.is_given_up = False
+        """Whether another writer may follow, so that nothing may be changed any more."""
 
-    def append(self, lines: bytes) -> None:
-        """Append lines, all or none; each ends with a line feed. Raises OSError."""
+    def append(self, lines: Sequence[bytes]) -> int:
+        """Append lines, each of which ends with a line feed; return how many the disk has taken.
+
+        No part of another line stays, and a line that was there for a moment is never taken back:
+        a reader may have read it. Raises OSError if the disk takes none, GivenUpError.
+        """
+        if self.is_given_up:
+            raise GivenUpError
+        data = b"".join(lines)
         descriptor = self._opened()
         size = os.fstat(descriptor).st_size
-        if size and size + len(lines) > self._max_bytes:
+        # A service was killed as it wrote: its last line must not spoil the next one.
+        is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        if size and size + len(data) > self._max_bytes:
             self.close()
             self._newer.replace(self._older)
-            descriptor, size = self._opened(), 0
-        elif size and os.pread(descriptor, 1, size - 1) != b"\n":
-            # A service was killed as it wrote: its last line must not spoil the next one.
-            lines = b"\n" + lines
-        try:
-            _write_all(descriptor, lines)
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
+            descriptor, size, is_torn = self._opened(), 0, False
+        data = b"\n" * is_torn + data
+        written, error = _write_all(descriptor, data)
+        if error is None:
+            return len(lines)
+        whole = data.rfind(b"\n", 0, written) + 1
+        if whole < written and not self.is_given_up:
+            os.ftruncate(descriptor, size + whole)
+        count = data.count(b"\n", 0, whole) - is_torn
+        if count <= 0:
+            raise error
+        return count
 
     def close(self) -> None:
         """Close the file; the next `append` opens it again."""
@@ -59,7 +78,12 @@ class EventFile:
         return self._descriptor
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+def _write_all(descriptor: int, data: bytes) -> tuple[int, OSError | None]:
+    """Write until all is written or the disk refuses; return the number of bytes, and the error."""
+    written = 0
+    while written < len(data):
+        try:
+            written += os.write(descriptor, memoryview(data)[written:])
+        except OSError as error:
+            return written, error
+    return written, None

@@ -71,7 +71,8 @@ class _Lines:
 
     def __init__(self) -> None:
         self._descriptor: int | None = None
-        self._rest = b""
+        self._offset = 0
+        """The end of the last line that was complete."""
         self.file_id: tuple[int, int] | None = None
 
     def open(self, path: Path) -> None:
@@ -89,19 +90,39 @@ class _Lines:
     def close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
-        self._descriptor, self._rest, self.file_id = None, b"", None
+        self._descriptor, self._offset, self.file_id = None, 0, None
 
     def new(self) -> Iterator[Event]:
-        """Yield the events of the lines that were completed since the last call."""
-        while self._descriptor is not None and (read := os.read(self._descriptor, READ_BYTES)):
-            *lines, self._rest = (self._rest + read).split(b"\n")
-            yield from _events(lines)
+        """Yield the events of the lines that were completed since the last call.
+
+        An incomplete line is read again once it is complete: on a full disk, the writer takes back
+        what it has written of it.
+        """
+        while data := self._unread():
+            length = data.rfind(b"\n") + 1
+            if not length and len(data) == READ_BYTES:
+                # What is so long is no event.
+                length = len(data)
+            if not length:
+                return
+            self._offset += length
+            yield from _events(data[:length].split(b"\n"))
+
+    def _unread(self) -> bytes:
+        """Return the data after the last complete line, at most READ_BYTES."""
+        if self._descriptor is None:
+            return b""
+        if os.fstat(self._descriptor).st_size < self._offset:
+            # Somebody has emptied the file.
+            self._offset = 0
+        return os.pread(self._descriptor, READ_BYTES, self._offset)
 
     def complete(self) -> Iterator[Event]:
         """Yield the rest of the events, that of an incomplete last line included."""
         yield from self.new()
-        yield from _events([self._rest])
-        self._rest = b""
+        rest = self._unread()
+        self._offset += len(rest)
+        yield from _events([rest])
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:

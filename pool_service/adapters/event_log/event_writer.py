@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ from typing import Self
 
 import structlog
 
-from pool_service.adapters.event_log.event_file import MAX_FILE_BYTES, EventFile
+from pool_service.adapters.event_log.event_file import MAX_FILE_BYTES, EventFile, GivenUpError
 from pool_service.adapters.system.os_errors import explain
 
 MAX_EVENTS = 10_000
@@ -33,9 +34,10 @@ log = structlog.get_logger("pool_service.events")
 class EventWriter:
     """Writes events to the state directory, a line of JSON each; implements the port `Events`.
 
-    Writing never blocks and never fails: events that cannot be written are counted, and the first
-    line after them says how many are missing. Leaving the context writes the buffered events, for
-    at most FLUSH_TIMEOUT_S.
+    Writing never blocks and never fails: events that cannot be written are counted, and a line in
+    their place says how many are missing. Leaving the context writes the buffered events, for at
+    most FLUSH_TIMEOUT_S; a write under way may end later, but nothing more is written then, as
+    another writer may have followed.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class EventWriter:
         self._events: deque[tuple[float, Mapping[str, object]]] = deque()
         self._dropped = 0
         self._lost = 0
+        self._taken = 0
+        """Events that the thread has taken and not begun to write."""
         self._is_failing = False
         self._closing = False
         self._changed = threading.Condition()
@@ -66,6 +70,11 @@ class EventWriter:
             self._closing = True
             self._changed.notify()
         self._thread.join(FLUSH_TIMEOUT_S)
+        if self._thread.is_alive():
+            self._file.is_given_up = True
+            with self._changed:
+                lost = self._lost + self._taken + len(self._events) + self._dropped
+            log.warning("events were lost", lines=lost, why="the disk is too slow")
 
     def write(self, event: Mapping[str, object]) -> None:
         """Have an event written, with the present time; return at once."""
@@ -78,17 +87,27 @@ class EventWriter:
                 self._dropped += 1
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._events or self._closing)
-                events = list(self._events)
-                self._events.clear()
-                self._lost += self._dropped
-                self._dropped = 0
-            if not events:
-                self._file.close()
-                return
-            self._write(events)
+        with suppress(GivenUpError):
+            while self._write_buffered():
+                pass
+        self._file.close()
+
+    def _write_buffered(self) -> bool:
+        """Wait for events and write them; return False at the end. Raises GivenUpError."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._events or self._closing)
+            events = list(self._events)
+            self._events.clear()
+            self._taken = len(events)
+            dropped, self._dropped = self._dropped, 0
+        self._write(events)
+        # They were dropped because all of `events` were buffered, so they came after these.
+        self._lost += dropped
+        if self._lost and not (events and self._is_failing):
+            self._append([])
+        if not events and self._lost:
+            log.warning("events were lost", lines=self._lost)
+        return bool(events)
 
     def _write(self, events: list[tuple[float, Mapping[str, object]]]) -> None:
         chunk: list[bytes] = []
@@ -104,21 +123,25 @@ class EventWriter:
             self._append(chunk)
 
     def _append(self, chunk: list[bytes]) -> None:
-        """Write lines; count them as lost if they cannot be written."""
+        """Write lines after the number of the lost ones; count those that cannot be written."""
         note = [_line(time.time(), {"kind": "lost", "lines": self._lost})] if self._lost else []
-        try:
-            self._file.append(b"".join([*note, *chunk]))
-        except OSError as error:
-            # Opened again for the next ones: the fault may be that of the file.
-            self._file.close()
-            self._lost += len(chunk)
-            if not self._is_failing:
-                log.warning("events cannot be written", why=explain(error, self._directory))
-            self._is_failing = True
-            return
-        if self._lost:
-            log.warning("events were lost", lines=self._lost)
-        self._lost, self._is_failing = 0, False
+        lines = [*note, *chunk]
+        self._taken -= len(chunk)
+        while lines:
+            try:
+                count = self._file.append(lines)
+            except OSError as error:
+                # Opened again for the next ones: the fault may be that of the file.
+                self._file.close()
+                self._lost += len(lines) - bool(self._lost)
+                if not self._is_failing:
+                    log.warning("events cannot be written", why=explain(error, self._directory))
+                self._is_failing = True
+                return
+            if self._lost:
+                log.warning("events were lost", lines=self._lost)
+            self._lost, self._is_failing = 0, False
+            lines = lines[count:]
 
 
 def _line(at: float, event: Mapping[str, object]) -> bytes:
