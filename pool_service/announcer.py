@@ -45,7 +45,7 @@ class Announcer:
         self._attempt("history", server, lambda: self._history.append(server, removed=removed))
         if server.is_current and not change.of_holds:
             self._attempt("subscribers", server, lambda: self._subscribers.publish(server))
-        if removed or change.before is not server.phase:
+        if removed or change.before is not server.phase or change.before_role is not None:
             self._attempt("log", server, lambda: _log_transition(change))
             self._attempt("events", server, lambda: self._events.write(transition(change)))
         for observer in self._observers:
@@ -74,4 +74,5 @@ def _log_transition(change: Publish) -> None:
         after="-" if change.removed else server.phase.name,
         pid=server.identity.pid if server.identity else None,
         why=server.detail or None,
+        **({"role": server.role.name} if change.before_role else {}),
     )

@@ -177,10 +177,13 @@ async def _story(parts: Parts, bound: list[str]) -> AsyncIterator[None]:
     """Keep events within the block, the start and the end of the service first and last."""
     with parts.events:
         parts.events.write(service_event("started", os.getpid(), ", ".join(bound)))
-        yield
-        parts.audit.close()
-        left = "its servers are left running" if parts.shutdown.keep_servers else ""
-        parts.events.write(service_event("stopped", os.getpid(), left))
+        why = "by an internal error"
+        try:
+            yield
+            why = "its servers are left running" if parts.shutdown.keep_servers else ""
+        finally:
+            parts.audit.close()
+            parts.events.write(service_event("stopped", os.getpid(), why))
 
 
 async def _end(pool: Pool, shutdown: Shutdown, keeper: GuardKeeper) -> None:

@@ -3,9 +3,10 @@
 Every event has a kind; the writer adds the time (`ts`). Readers must accept keys and kinds that
 they do not know.
 
-1. transition: model, generation, role, before and after (phases; null: not in the pool), pid, why,
-   cause (why it is stopped), preemptor and needed_bytes (the model that it is stopped for), exit
-   (cause, code, signal, message: how its process ended), expected_bytes, peak_bytes.
+1. transition: model, generation, role, before_role (if it was another one), before and after
+   (phases; null: not in the pool), pid, why, cause (why it is stopped), preemptor and needed_bytes
+   (the model that it is stopped for), exit (cause, code, signal, message: how its process ended),
+   expected_bytes, peak_bytes.
 2. call: method, model, alias (the name that the caller used for it), target ("all" or "idle", of
    an eviction), models (those whose servers it evicted, or a reload affected; the first
    MAX_MODELS), peer, principal, code ("OK" or that of the error), reason, why, repeated (calls
@@ -55,6 +56,7 @@ def transition(change: Publish) -> EventRecord:
         "after": None if change.removed else server.phase.name,
     }
     details: EventRecord = {
+        "before_role": change.before_role.name if change.before_role else "",
         "pid": server.identity.pid if server.identity else None,
         "why": server.detail,
         "cause": server.stop_cause.name if server.stop_cause else "",

@@ -13,10 +13,10 @@ import structlog
 from pool_service.adapters.state_dir.takeover import LEAVE_SIGNAL
 from pool_service.adapters.system.process_settings import is_disregarded
 from pool_service.audit import Audit
-from pool_service.core.errors import PoolError
 from pool_service.event_records import Call
 from pool_service.pool import Pool
 from pool_service.reloader import Reloader
+from pool_service.rpc.servicer import keep_refusal
 
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """Signals that shut the service down: sent by a service manager, Ctrl-C, Ctrl-\\."""
@@ -101,9 +101,8 @@ class Shutdown:
         call = Call("Reload", "", f"signal {signal.SIGHUP.name}")
         try:
             result = await self._reloader.reload()
-        except PoolError as error:
-            # The reloader has logged it.
-            self._audit.refused(call, "", error.reason, str(error))
+        except Exception as error:  # noqa: BLE001  # logged by the reloader, or here
+            keep_refusal(self._audit, call, error)
         else:
             self._audit.reloaded(call, result)
 

@@ -2,13 +2,19 @@
 
 import asyncio
 import threading
+from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from pool_service.app import _flush, _in_background
+from pool_service.adapters.event_log.event_reader import read_events
+from pool_service.adapters.event_log.event_writer import EventWriter
+from pool_service.app import _flush, _in_background, _story
+from pool_service.audit import Audit
+from pool_service.event_records import Call
 
 
 async def test_work_that_fails_is_reported_at_once_and_ends_nothing_else() -> None:
@@ -58,3 +64,29 @@ async def test_a_service_that_takes_over_does_not_wait_until_prompts_are_flushed
     shutdown.leaving.set()
     await flushing
     assert is_closed.is_set()
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a bug"), asyncio.CancelledError()])
+async def test_the_story_is_whole_whatever_ends_the_service(
+    tmp_path: Path, error: BaseException | None
+) -> None:
+    events = EventWriter(tmp_path)
+    parts: Any = SimpleNamespace(
+        events=events, audit=Audit(events), shutdown=SimpleNamespace(keep_servers=True)
+    )
+    with suppress(RuntimeError, asyncio.CancelledError):
+        async with _story(parts, ["127.0.0.1:1"]):
+            for _ in range(3):
+                parts.audit.unchanged(Call("Evict", "m", "unix:"), "nothing to evict")
+            if error is not None:
+                raise error
+    assert not events._thread.is_alive()
+    told = [event for event in read_events(tmp_path) if event is not None]
+    assert [one.get("what") or one.get("repeated") for one in told] == [
+        "started",
+        None,
+        2,
+        "stopped",
+    ]
+    expected = "by an internal error" if error is not None else "its servers are left running"
+    assert expected in told[-1]["why"]

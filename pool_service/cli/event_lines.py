@@ -175,13 +175,17 @@ def line_of(event: Event, arrow: str) -> Parts:
 def _transition(event: Event, arrow: str) -> Parts:
     before, after = _state(event.get("before"), "new"), _state(event.get("after"), "gone")
     end = event.get("exit")
-    if before == after and not end:
+    before_role = str(event.get("before_role") or "").lower()
+    if before == after and not (end or before_role):
         return ()
     name = event.get("model") or "(orphan)"
     role = str(event.get("role", "CURRENT")).lower()
-    beside = "" if role in {"current", "orphan"} else f", {role}"
+    is_of_role = before == after and before_role
+    beside = "" if is_of_role or role in {"current", "orphan"} else f", {role}"
     which = f"{name} ({event.get('generation')}{beside}): "
     why = _why(event)
+    if is_of_role:
+        return (f"{which}{before_role} {arrow} {role}{f', {why}' if why else ''}",)
     if before == after:
         return (f"{which}{why}",)
     mark = _STATE_MARKS.get(after, Mark.NOTE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pool_service.core.errors import PoolError
 from pool_service.core.results import Ensured, Pinned, Reloaded, Removed
-from pool_service.core.server import Phase, Server, ServerId, StopSignal
+from pool_service.core.server import Phase, Role, Server, ServerId, StopSignal
 from pool_service.core.types import Identity, LaunchPlan, Settings
 
 # --- for the pool as a whole ----------------------------------------------------------
@@ -100,6 +100,7 @@ class Publish:
     """Record the new value of a server, or its removal, and send it to all watchers.
 
     before: its phase before the change; None: it is new.
+    before_role: its role before the change, if that was another one.
     of_holds: only its holds have changed, which is no news to its holders.
     preemptor: the model that it begins to stop for; None: it does not, or for none in particular.
     """
@@ -109,6 +110,7 @@ class Publish:
     removed: bool = False
     of_holds: bool = False
     preemptor: Preemptor | None = None
+    before_role: Role | None = None
 
 
 @dataclass(frozen=True, slots=True)

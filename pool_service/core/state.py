@@ -127,9 +127,12 @@ class PoolState:
             self.capacity_changed |= _share_of_capacity(before) != _share_of_capacity(server)
         self.arm(row)
         phase = before.phase if before else None
-        if before is None or phase is not server.phase or before.role is not server.role:
+        role = before.role if before and before.role is not server.role else None
+        if before is None or phase is not server.phase or role is not None:
             self.note(server, phase, server.phase, choice=choice)
-        self.commands.append(Publish(server, phase, of_holds=of_holds, preemptor=preemptor))
+        self.commands.append(
+            Publish(server, phase, of_holds=of_holds, preemptor=preemptor, before_role=role)
+        )
         return row
 
     def _preemptor_of(self, row: Row) -> Preemptor | None:

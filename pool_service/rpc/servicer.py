@@ -60,6 +60,14 @@ def failure_status(error: Exception, method: str) -> grpc.Status:
     return internal_status(request_id)
 
 
+def keep_refusal(audit: Audit, call: Call, error: Exception) -> grpc.Status:
+    """Keep a call that failed; return the status of the failure."""
+    status = failure_status(error, call.method)
+    reason = error.reason if isinstance(error, PoolError) else PoolError.REASON
+    audit.refused(call, status.code.name, reason, status.details)
+    return status
+
+
 def unary(
     method: Callable[[Any, Request, Context], Awaitable[Response]],
 ) -> Callable[[Any, Request, Context], Awaitable[Response]]:
@@ -178,11 +186,9 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         The end of a Watch is not kept, since a Watch is refused nothing.
         """
         self.refused_at = asyncio.get_running_loop().time()
-        status = failure_status(error, call.method)
-        if call.method != "Watch":
-            reason = error.reason if isinstance(error, PoolError) else PoolError.REASON
-            self._audit.refused(call, status.code.name, reason, status.details)
-        return status
+        if call.method == "Watch":
+            return failure_status(error, call.method)
+        return keep_refusal(self._audit, call, error)
 
     def abandon(self, call: Call) -> None:
         """Keep a call whose caller went away before its answer, if it may change something."""

@@ -72,6 +72,14 @@ EXIT = {"cause": "CRASHED", "code": 1, "message": "The runtime exited with code 
             "m (2): its process has ended: crashed: The runtime exited with code 1",
         ),
         (change("STOPPING", None, role="SUPERSEDED"), "m (2, superseded): STOPPING -> gone"),
+        (
+            change("READY", "READY", role="CURRENT", before_role="SUCCESSOR"),
+            "m (2): successor -> current",
+        ),
+        (
+            change("READY", "READY", role="SUPERSEDED", before_role="CURRENT", why="it grew"),
+            "m (2): current -> superseded, it grew",
+        ),
         (change("STOPPING", None, model="", role="ORPHAN"), "(orphan) (2): STOPPING -> gone"),
         (
             {

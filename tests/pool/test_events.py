@@ -1,6 +1,7 @@
 """Claims about the events that the pool keeps: changes of servers, and calls, in virtual time."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from pool_service.audit import MAX_KINDS, REPEAT_WINDOW_S, Audit
 from pool_service.event_records import Call
 from tests.fake_events import FakeEvents
 from tests.pool.capacity import room, sized
-from tests.pool.running import Running, running
+from tests.pool.running import LIMITS, Running, running
 from tests.world import Script
 
 pytestmark = pytest.mark.looptime
@@ -75,6 +76,26 @@ async def test_a_preempted_server_tells_for_whom_it_goes_and_what_that_needs() -
     (going,) = told
     assert (going["model"], going["after"], going["cause"]) == ("old", "STOPPING", "PREEMPTED")
     assert (going["preemptor"], going["needed_bytes"]) == ("new", 7)
+
+
+async def test_a_change_of_role_alone_is_an_event() -> None:
+    limits = replace(LIMITS, sample_interval=1.0)
+    async with running(limits=limits, memory_limit=120, grace_period=3.0) as run:
+        run.world.renewed.add("m")
+        first = Script(load=2.0, needs=100, takes=100)
+        run.world.script("m", first, Script(load=2.0, needs=100, takes=100))
+        await run.pool.ensure("m")
+        first.grown = 30
+        await asyncio.sleep(40)
+    told = [one for one in run.world.events.of("transition") if "before_role" in one]
+    assert [
+        (one["generation"], one["before_role"], one["role"], one["before"], one["after"])
+        for one in told
+    ] == [
+        (1, "CURRENT", "SUPERSEDED", "READY", "READY"),
+        (2, "SUCCESSOR", "CURRENT", "STARTING", "READY"),
+    ]
+    assert "was replaced" in told[0]["why"]
 
 
 async def test_events_that_cannot_be_written_keep_no_change_from_the_others() -> None:
