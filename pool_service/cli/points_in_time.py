@@ -26,10 +26,7 @@ class PointInTime(click.ParamType[datetime]):
     ) -> datetime:
         if isinstance(value, datetime):
             return value
-        text, now = str(value).strip(), datetime.now().astimezone()
-        moment = (
-            _ago(text, now) or _last_at(text, now) or _on_a_day(text, now.date()) or _date(text)
-        )
+        moment = moment_of(str(value).strip(), datetime.now().astimezone())
         if moment is None:
             self.fail(
                 f"{value!r} is not a time; write how long ago, such as 90s or 1h30m, a time of "
@@ -41,6 +38,11 @@ class PointInTime(click.ParamType[datetime]):
         return moment
 
 
+def moment_of(text: str, now: datetime) -> datetime | None:
+    """Return the moment that a text means; None if it means none."""
+    return _ago(text, now) or _last_at(text, now) or _on_a_day(text, now.date()) or _date(text)
+
+
 def _ago(text: str, now: datetime) -> datetime | None:
     try:
         return now - timedelta(seconds=seconds_of(text))
@@ -49,13 +51,18 @@ def _ago(text: str, now: datetime) -> datetime | None:
 
 
 def _last_at(text: str, now: datetime) -> datetime | None:
-    """Return the last moment at a time of day: of today, or of yesterday if it has not come yet."""
+    """Return the last moment at a time of day: of today, or of yesterday if it has not come yet.
+
+    Where clocks are set back, it may be the same time of day twice.
+    """
     at = _time_of_day(text)
     if at is None:
         return None
-    today = datetime.combine(now.date(), at).astimezone()
-    yesterday = now.date() - timedelta(days=1)
-    return today if today <= now else datetime.combine(yesterday, at).astimezone()
+    days = (now.date(), now.date() - timedelta(days=1))
+    moments = (
+        datetime.combine(day, at.replace(fold=fold)).astimezone() for day in days for fold in (0, 1)
+    )
+    return max(moment for moment in moments if moment <= now)
 
 
 def _on_a_day(text: str, today: date) -> datetime | None:
