@@ -155,17 +155,74 @@ def test_a_follower_waits_for_a_file_that_is_not_there_yet(tmp_path: Path) -> No
         assert found.get(timeout=PATIENCE_S) == 1
 
 
-def test_a_rotation_while_the_files_are_opened_loses_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Rotating:
+    """Rotates the files, and writes one more number, before or after one of the openings."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, directory: Path, opening: int, *, before: bool
+    ) -> None:
+        self.count = 0
+        self._directory, self._opening, self._before = directory, opening, before
+        self._open = event_reader._Lines.open
+        # A function, unlike a bound method, gets the lines that are opened.
+        monkeypatch.setattr(event_reader._Lines, "open", lambda *args: self.open(*args))  # noqa: PLW0108
+
+    def open(self, lines: event_reader._Lines, path: Path) -> None:
+        self.count += 1
+        is_now = self.count == self._opening
+        if is_now and self._before:
+            self.rotate(9)
+        self._open(lines, path)
+        if is_now and not self._before:
+            self.rotate(9)
+
+    def rotate(self, n: int) -> None:
+        (self._directory / NEWER).replace(self._directory / OLDER)
+        write(self._directory, n)
+
+
+@pytest.mark.parametrize("opening", [1, 2])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_rotation_while_the_files_are_opened_loses_and_doubles_no_event_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening: int, *, before: bool
 ) -> None:
-    write(tmp_path, 1, 2)
-    opened = event_reader._Lines.open  # the moment between two openings
+    write(tmp_path, 1)
+    (tmp_path / NEWER).replace(tmp_path / OLDER)
+    write(tmp_path, 2)
+    rotating = Rotating(monkeypatch, tmp_path, opening, before=before)
+    found = [event["n"] for event, _ in zip(followed(tmp_path), range(3), strict=False)]
+    assert rotating.count >= 2
+    # The rotation removes the file with 1, unless it was open by then.
+    assert found[-2:] == [2, 9]
+    assert found[:-2] in ([], [1])
 
-    def open_and_rotate(lines: event_reader._Lines, path: Path) -> None:
-        opened(lines, path)
-        monkeypatch.undo()
-        (tmp_path / NEWER).replace(tmp_path / OLDER)
-        write(tmp_path, 3)
 
-    monkeypatch.setattr(event_reader._Lines, "open", open_and_rotate)
-    assert numbers(tmp_path)[:2] == [1, 2]
+def followed(directory: Path) -> Iterator[Event]:
+    """Yield events without end, but end at the second look that finds none."""
+    looks = 0
+    with closing(read_events(directory, follow=True)) as events:
+        for event in events:
+            looks += event is None
+            if looks == 3:
+                return
+            if event is not None:
+                yield event
+
+
+@pytest.mark.parametrize("opening", [3, 4])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_rotation_while_a_follower_opens_the_next_file_loses_and_doubles_no_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening: int, *, before: bool
+) -> None:
+    write(tmp_path, 1)
+    rotating = Rotating(monkeypatch, tmp_path, opening, before=before)
+    looks = [lambda: rotating.rotate(2)]
+
+    def sleep(_seconds: float) -> None:
+        if looks:
+            looks.pop()()
+
+    monkeypatch.setattr("pool_service.adapters.event_log.event_reader.time.sleep", sleep)
+    found = [event["n"] for event in followed(tmp_path)]
+    assert rotating.count >= opening
+    assert found == [1, 2, 9]

@@ -5,6 +5,7 @@ import os
 import stat
 import time
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,45 +26,51 @@ def read_events(directory: Path, *, follow: bool = False) -> Generator[Event | N
     Yields None whenever there are no more events so far: once, or with `follow` before each wait
     for new ones, which it yields over rotations until it is closed. Raises OSError.
     """
-    older, newer = _Lines(), _Lines()
-    # The newer one first: if they are rotated in between, the same file has both names, and what
-    # was written since is in a third one.
-    newer.open(directory / NEWER)
-    older.open(directory / OLDER)
-    if older.file_id == newer.file_id:
-        older.close()
-    try:
+    with ExitStack() as files:
+        older, newer = _opened(directory, files)
         yield from older.complete()
         yield from newer.new()
         while follow:
             yield None
             time.sleep(POLL_INTERVAL_S)
-            yield from _after_rotation(directory, newer)
+            newer = yield from _after_rotation(directory, newer, files)
             yield from newer.new()
         yield from newer.complete()
-    finally:
-        older.close()
-        newer.close()
     yield None
 
 
-def _after_rotation(directory: Path, newer: "_Lines") -> Iterator[Event]:
-    """Yield what is left of the file being read, if the name has another one now; open that."""
+def _opened(directory: Path, files: ExitStack) -> tuple["_Lines", "_Lines"]:
+    """Return the older and the newer file, opened until `files` is closed."""
+    older, newer = _Lines(), _Lines()
+    # The newer one first: if they are rotated in between, the same file has both names, and what
+    # was written since is in a third one.
+    for lines, name in ((newer, NEWER), (older, OLDER)):
+        files.callback(lines.close)
+        lines.open(directory / name)
+    if older.file_id == newer.file_id:
+        older.close()
+    return older, newer
+
+
+def _after_rotation(
+    directory: Path, last: "_Lines", files: ExitStack
+) -> Generator[Event, None, "_Lines"]:
+    """Return the file to be read on; yield what is left of the one that was read before."""
     present = _file_id(directory / NEWER)
-    if present is None or present == newer.file_id:
-        return
-    last = newer.file_id
-    yield from newer.complete()
-    newer.close()
-    if last is not None and _file_id(directory / OLDER) not in (None, last):
+    if present is None or present == last.file_id:
+        return last
+    yield from last.complete()
+    older, newer = _opened(directory, files)
+    if newer.file_id is None:
+        # It was removed this moment.
+        older.close()
+        return last
+    if None not in (last.file_id, older.file_id) and last.file_id != older.file_id:
         # Rotated twice meanwhile.
-        between = _Lines()
-        between.open(directory / OLDER)
-        try:
-            yield from between.complete()
-        finally:
-            between.close()
-    newer.open(directory / NEWER)
+        yield from older.complete()
+    older.close()
+    last.close()
+    return newer
 
 
 class _Lines:
