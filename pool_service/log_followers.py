@@ -5,24 +5,29 @@ slow reader falls behind, up to what is trimmed meanwhile, and costs nothing. Re
 use of a server.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
-from pool_service.core.error_texts import log_not_found, logs_ended, too_many_followers
+from pool_service.core.error_texts import (
+    log_not_found,
+    logs_ended,
+    too_many_followers,
+    too_many_readers,
+)
 from pool_service.core.lifecycle import WITHOUT_PROCESS
 from pool_service.core.machine import Machine
 from pool_service.core.server import Exit, Phase, ServerId
 from pool_service.core.server_logs import LogEnd, LogPart, LogPosition, LogQuery, Whence
+from pool_service.log_watch import Known, LogWatch
 from pool_service.ports import Logs
 from pool_service.subscribers import Subscriber, Subscribers
 
 MAX_FOLLOWERS = 64
 """Streams that follow a log at the same time."""
 
-POLL_S = 0.25
-"""Between two looks at a log that nothing was written to."""
+MAX_READERS = 64
+"""Streams that read a log without following it at the same time, beside those that follow."""
 
 DEFAULT_PROBED = ("/health", "/metrics")
 """The paths of vllm-mlx that are probed: for the logs of a model without a server."""
@@ -46,8 +51,11 @@ class LogFollowers:
         self._machine = machine
         self._logs = logs
         self._subscribers = subscribers
+        self._watch = LogWatch(logs)
         self.follower_count = 0
         """Streams that follow a log at present."""
+        self.reader_count = 0
+        """Streams that read a log at present, and do not follow it."""
         self._is_closed = False
 
     async def read(self, model: str, query: LogQuery) -> AsyncGenerator[LogPart | LogEnd]:
@@ -80,24 +88,29 @@ class LogFollowers:
                 if ended and not position.is_ended:
                     position = replace(position, is_ended=True)
                     yield LogEnd(position, generations.exit_of(position.generation))
-                following = await generations.after(position, query) if ended else None
-                if following is None and not await self._waited(subscriber, query):
+                following = await self._next(generations, position, part, query, ended=ended)
+                if following is None:
                     return
-                position = following or position
+                position = following
 
     def close(self) -> None:
         """End all that follow, with an error: the service ends."""
         self._is_closed = True
+        self._watch.wake_all()
 
     @contextmanager
     def _counted(self, query: LogQuery) -> Iterator[None]:
         if query.follow and self.follower_count >= MAX_FOLLOWERS:
             raise too_many_followers(MAX_FOLLOWERS)
+        if not query.follow and self.reader_count >= MAX_READERS:
+            raise too_many_readers(MAX_READERS)
         self.follower_count += query.follow
+        self.reader_count += not query.follow
         try:
             yield
         finally:
             self.follower_count -= query.follow
+            self.reader_count -= not query.follow
 
     async def _first(self, generations: "_Generations", query: LogQuery) -> LogPosition:
         """Return where to begin; wait for the first log of a server that has none yet."""
@@ -109,19 +122,28 @@ class LogFollowers:
                 raise log_not_found(generations.model, await generations.kept())
             await self._wait(generations.subscriber)
 
-    async def _waited(self, subscriber: Subscriber, query: LogQuery) -> bool:
-        """Wait for more if the query follows; return whether it does. Raises ShuttingDown."""
-        if query.follow:
-            await self._wait(subscriber)
-        return query.follow
+    async def _next(
+        self,
+        generations: "_Generations",
+        position: LogPosition,
+        part: LogPart,
+        query: LogQuery,
+        *,
+        ended: bool,
+    ) -> LogPosition | None:
+        """Return where to go on after the end of a log, once there may be more; None: nowhere."""
+        following = await generations.after(position, query) if ended else None
+        if following is None and query.follow:
+            known = generations.known(position, part, ended=ended)
+            await self._wait(generations.subscriber, known)
+            return position
+        return following
 
-    async def _wait(self, subscriber: Subscriber) -> None:
-        """Wait for a change of the server, at most POLL_S. Raises ShuttingDown."""
+    async def _wait(self, subscriber: Subscriber, known: Known | None = None) -> None:
+        """Wait for a change of the server, or of the log that is known. Raises ShuttingDown."""
         if self._is_closed:
             raise logs_ended()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S):
-                await subscriber.woken()
+        await self._watch.wait(subscriber, known)
 
 
 def _with_rest(part: LogPart, query: LogQuery) -> LogPart:
@@ -145,6 +167,8 @@ class _Generations:
         self._probed: Collection[str] = DEFAULT_PROBED
         self._exits: dict[int, Exit] = {}
         self._ends: dict[int, int | None] = {}
+        self._last: int | None = None
+        """The generation after which there was no log when the server last changed."""
 
     async def kept(self) -> list[int]:
         """Return the generations whose logs are kept, the oldest first."""
@@ -187,6 +211,15 @@ class _Generations:
         server = self._machine.server(ServerId(self.model, generation))
         return server is None or server.phase in WITHOUT_PROCESS
 
+    def known(self, position: LogPosition, part: LogPart, *, ended: bool) -> Known:
+        """Return what was read of a log to its end, to be told of more; ended: before that."""
+        generation = position.generation
+
+        def is_over() -> bool:
+            return not ended and self.has_ended(generation)
+
+        return Known(self.model, generation, part.state, is_over)
+
     def exit_of(self, generation: int) -> Exit | None:
         """Return how the process of a generation ended, if that is known."""
         return self._exits.get(generation)
@@ -197,7 +230,13 @@ class _Generations:
         Unless the query follows, a log that is written to ends where it ended at its first read.
         """
         end = None if query.follow or ended else await self._end_of(position.generation)
-        part = await self._logs.read(self.model, position, self._probed, ended=ended)
+        part = await self._logs.read(
+            self.model,
+            position,
+            self._probed,
+            ended=ended,
+            with_rest=not (ended or query.follow),
+        )
         part = part or LogPart((), position, at_end=True)
         is_end = end is not None and part.position.offset >= end
         return replace(part, at_end=part.at_end or is_end)
@@ -211,15 +250,21 @@ class _Generations:
 
     async def after(self, position: LogPosition, query: LogQuery) -> LogPosition | None:
         """Return the beginning of the log with which a query goes on; None if there is none."""
-        if position.is_alone and not query.follow:
+        generation = position.generation
+        if generation == self._last or (position.is_alone and not query.follow):
             return None
-        age = self._age(position.generation)
+        # Before the look: what changes meanwhile is noted later, and looked at again.
+        self._last = generation
+        age = self._age(generation)
         later = [each for each in await self.kept() if self._age(each) > age]
         return await self._logs.seek(self.model, later[0], None, ()) if later else None
 
     def _update(self) -> None:
         """Note what the pool knows of the servers of the model."""
-        newest = self._machine.get(self.model), self.subscriber.take()
+        changed = self.subscriber.take()
+        if changed is not None:
+            self._last = None
+        newest = self._machine.get(self.model), changed
         for server in newest:
             if server is not None and server.plan is not None:
                 plan = server.plan

@@ -5,13 +5,13 @@ which unit, and which errors may be raised. Any other error is a bug of the adap
 it and fails the command.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pool_service.core.activity import Activity
 from pool_service.core.server import RecoveredState, Server, StopSignal
-from pool_service.core.server_logs import LogPart, LogPosition
+from pool_service.core.server_logs import LogPart, LogPosition, LogState
 from pool_service.core.types import (
     EndpointState,
     Estimate,
@@ -212,14 +212,27 @@ class Logs(Protocol):
         lines: None: all lines. Return None if the log is not kept any more.
         """
 
+    async def states(self, logs: Sequence[tuple[str, int]]) -> list[LogState | None]:
+        """Return the states of logs, each by its model and generation; None: it is not kept.
+
+        Costs little. Raises no error: `read` does for a log that cannot be looked at.
+        """
+
     async def read(
-        self, model: str, position: LogPosition, probed: Collection[str], *, ended: bool
+        self,
+        model: str,
+        position: LogPosition,
+        probed: Collection[str],
+        *,
+        ended: bool,
+        with_rest: bool,
     ) -> LogPart | None:
         """Return the complete lines after a position, as many as are read at once.
 
-        ended: the process has ended, so that an incomplete last line is complete. If another file
-        has the name meanwhile, return its first complete lines, after which neither its incomplete
-        line nor its end was handed out; None if the log is not kept any more.
+        ended: the process has ended, so that an incomplete last line is complete. with_rest: return
+        the incomplete line, too. If another file has the name meanwhile, return its first complete
+        lines, after which neither its incomplete line nor its end was handed out; None if the log
+        is not kept any more.
         """
 
 

@@ -1,10 +1,10 @@
 """The port `Logs` over texts in memory, which a test writes."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from pool_service.core.server_logs import LogPart, LogPosition
+from pool_service.core.server_logs import LogPart, LogPosition, LogState
 
 LINES_OF_PART = 3
 """So few that a log of some lines is read in several parts."""
@@ -19,7 +19,8 @@ class ScriptedLogs:
     rest: dict[tuple[str, int], str] = field(default_factory=dict)
     probed: set[frozenset[str]] = field(default_factory=set)
     files: Counter[tuple[str, int]] = field(default_factory=Counter)
-    reads: int = 0
+    calls: Counter[str] = field(default_factory=Counter)
+    """How often each method was called."""
 
     def replace(self, model: str, generation: int, *lines: str) -> None:
         """Let another file have the name of a log."""
@@ -33,21 +34,40 @@ class ScriptedLogs:
         self.lines.setdefault((model, generation), []).extend(lines)
 
     async def generations(self, model: str) -> tuple[int, ...]:
+        self.calls["generations"] += 1
         return tuple(sorted(generation for name, generation in self.lines if name == model))
 
     async def seek(
         self, model: str, generation: int, lines: int | None, probed: Collection[str]
     ) -> LogPosition | None:
+        self.calls["seek"] += 1
         written = self.lines.get((model, generation))
         if written is None:
             return None
         offset = 0 if lines is None else max(0, len(written) - lines)
         return LogPosition(generation, self._file_id(model, generation), offset)
 
+    async def states(self, logs: Sequence[tuple[str, int]]) -> list[LogState | None]:
+        self.calls["states"] += 1
+        return [self._state(log) for log in logs]
+
+    def _state(self, log: tuple[str, int]) -> LogState | None:
+        if log not in self.lines:
+            return None
+        # A line that grows, and a head that is trimmed, are writes as well.
+        size = len("".join(self.lines[log])) + len(self.rest.get(log, ""))
+        return LogState(self._file_id(*log), size, self.trimmed.get(log, 0))
+
     async def read(
-        self, model: str, position: LogPosition, probed: Collection[str], *, ended: bool
+        self,
+        model: str,
+        position: LogPosition,
+        probed: Collection[str],
+        *,
+        ended: bool,
+        with_rest: bool,
     ) -> LogPart | None:
-        self.reads += 1
+        self.calls["read"] += 1
         self.probed.add(frozenset(probed))
         written = self.lines.get((model, position.generation))
         if written is None:
@@ -67,6 +87,7 @@ class ScriptedLogs:
                 is_ended=position.is_ended and is_same,
             ),
             missed_bytes=begin - wanted,
-            rest=self.rest.get((model, position.generation), ""),
+            rest=self.rest.get((model, position.generation), "") if with_rest else "",
             at_end=end == len(written),
+            state=self._state((model, position.generation)),
         )

@@ -182,6 +182,14 @@ def too_many_followers(most: int) -> TooManyFollowers:
     )
 
 
+def too_many_readers(most: int) -> TooManyFollowers:
+    """Return the error for a stream that would read a log, without following, beside `most`."""
+    return TooManyFollowers(
+        f"{most} streams read logs already, and there may be no more. Read the log later.",
+        retry_after=FOLLOWER_RETRY_S,
+    )
+
+
 def evicted(model: str) -> Evicted:
     """Return the error for waiters and holders of a model that was evicted."""
     return Evicted(

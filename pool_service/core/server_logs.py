@@ -32,13 +32,26 @@ class LogPosition:
 
 
 @dataclass(frozen=True, slots=True)
+class LogState:
+    """The state of a log's file; it is another one after each write.
+
+    inode: 0 if the file cannot be looked at. written_ns: the time of the last write. size: bytes.
+    """
+
+    inode: int
+    size: int
+    written_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogPart:
     """Some lines of one generation, safe to show.
 
     position: the place after them.
     missed_bytes: bytes that were trimmed before they could be read.
-    rest: the incomplete line after the position, as far as it is written.
+    rest: the incomplete line after the position, as far as it is written, if it was asked for.
     at_end: nothing else was left to read.
+    state: the state of the file just before it was read; None: it is not kept any more.
     """
 
     lines: tuple[str, ...]
@@ -46,6 +59,7 @@ class LogPart:
     missed_bytes: int = 0
     rest: str = ""
     at_end: bool = False
+    state: LogState | None = None
 
 
 @dataclass(frozen=True, slots=True)

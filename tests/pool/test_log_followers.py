@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -16,9 +16,9 @@ from pool_service.core.errors import (
 )
 from pool_service.core.server import Cause, Phase
 from pool_service.core.server_logs import LogEnd, LogPart, LogPosition, LogQuery, Whence
-from pool_service.log_followers import MAX_FOLLOWERS
+from pool_service.log_followers import MAX_FOLLOWERS, MAX_READERS
 from tests.pool.capacity import fill, room, there
-from tests.pool.running import Running, running
+from tests.pool.running import LIMITS, Running, running
 from tests.world import CRASH, NEVER, Script
 
 pytestmark = pytest.mark.looptime
@@ -147,9 +147,10 @@ async def test_a_follower_waits_for_the_first_log_of_a_server_that_is_to_start()
         run.world.script("m", Script(spawn=30.0))
         run.ask()
         async with following(run) as follower:
-            await asyncio.sleep(60)
+            await asyncio.sleep(20)
+            # The log is there before its process.
             run.world.logs.write("m", 1, "a")
-            await asyncio.sleep(1)
+            await asyncio.sleep(20)
             assert follower.told == ["a"]
 
 
@@ -264,7 +265,7 @@ async def test_so_many_may_follow_and_whoever_leaves_makes_place() -> None:
             await anext(stream)
         with pytest.raises(TooManyFollowers):
             await anext(run.pool.logs.read("m", FOLLOWED))
-        assert (await read(run)).told == ["a"], "without following there is no such limit"
+        assert (await read(run)).told == ["a"], "those who follow leave place for others"
         await streams.pop().aclose()
         streams.append(run.pool.logs.read("m", FOLLOWED))
         await anext(streams[-1])
@@ -284,15 +285,101 @@ async def test_followers_end_with_the_service() -> None:
             await run.restart()
 
 
-async def test_a_quiet_log_costs_four_reads_a_second() -> None:
+@pytest.mark.parametrize("case", ["quiet", "ended", "incomplete", "removed"])
+async def test_quiet_logs_cost_one_look_at_all_of_them_four_times_a_second(case: str) -> None:
+    async with running() as run, AsyncExitStack() as stack:
+        for model in ("m", "n"):
+            await run.pool.ensure(model)
+            run.world.logs.write(model, 1, "a")
+            if case == "incomplete":
+                run.world.logs.rest[model, 1] = "x" * 60_000
+            if case == "ended":
+                await run.pool.evict(model)
+        for number in range(MAX_FOLLOWERS):
+            await stack.enter_async_context(following(run, model="mn"[number % 2]))
+        await asyncio.sleep(1)
+        if case == "removed":
+            run.world.logs.lines.clear()
+            await asyncio.sleep(1)
+        before = run.world.logs.calls.copy()
+        await asyncio.sleep(100)
+        calls = run.world.logs.calls - before
+        assert calls.keys() == {"states"}
+        assert calls["states"] == pytest.approx(400, rel=0.05)
+
+
+async def test_where_nobody_follows_nothing_is_looked_at() -> None:
     async with running() as run:
         await run.ensure()
         run.world.logs.write("m", 1, "a")
         async with following(run):
             await asyncio.sleep(1)
-            before = run.world.logs.reads
-            await asyncio.sleep(100)
-            assert run.world.logs.reads - before == pytest.approx(400, rel=0.05)
+        await asyncio.sleep(1)
+        before = run.world.logs.calls.copy()
+        await asyncio.sleep(100)
+        assert run.world.logs.calls == before
+
+
+async def test_who_waits_for_a_first_log_is_woken_by_the_start_and_looks_at_nothing() -> None:
+    async with running() as run:
+        run.world.script("m", Script(load=1000.0, prepare=500.0))
+        asyncio.get_running_loop().call_later(0, lambda: asyncio.ensure_future(run.ensure()))
+        await asyncio.sleep(1)
+        async with following(run) as follower:
+            before = run.world.logs.calls.copy()
+            await asyncio.sleep(400)
+            assert run.world.logs.calls == before
+            run.world.logs.write("m", 1, "a")
+            await asyncio.sleep(200)
+            assert follower.told == ["a"]
+
+
+async def test_a_follower_of_a_server_that_is_replaced_goes_on_with_its_replacement() -> None:
+    limits = replace(LIMITS, sample_interval=1.0)
+    async with running(limits=limits, memory_limit=120, grace_period=3.0) as run:
+        run.world.renewed.add("m")
+        first = Script(load=2.0, needs=100, takes=100)
+        run.world.script("m", first, Script(load=2.0, needs=100, takes=100))
+        await run.ensure()
+        run.world.logs.write("m", 1, "of 1")
+        async with following(run) as follower:
+            first.grown = 30
+            await asyncio.sleep(22)
+            run.world.logs.write("m", 2, "of 2")
+            await asyncio.sleep(20)
+            assert follower.told == ["of 1", "end 1", "of 2"]
+
+
+async def test_a_look_that_fails_is_not_the_last_one() -> None:
+    async with running() as run:
+        await run.ensure()
+        run.world.logs.write("m", 1, "a")
+        async with following(run) as follower:
+            await asyncio.sleep(1)
+            states = run.world.logs.states
+            run.world.logs.states = None  # type: ignore[assignment,method-assign]
+            await asyncio.sleep(1)
+            run.world.logs.states = states  # type: ignore[method-assign]
+            run.world.logs.write("m", 1, "b")
+            await asyncio.sleep(1)
+            assert follower.told == ["a", "b"]
+
+
+async def test_so_many_may_read_without_following_and_they_leave_place_for_followers() -> None:
+    async with running() as run:
+        await run.ensure()
+        run.world.logs.write("m", 1, "a")
+        streams = [run.pool.logs.read("m", NEWEST) for _ in range(MAX_READERS)]
+        for stream in streams:
+            await anext(stream)
+        with pytest.raises(TooManyFollowers) as refused:
+            await anext(run.pool.logs.read("m", NEWEST))
+        assert str(MAX_READERS) in str(refused.value)
+        streams.append(run.pool.logs.read("m", FOLLOWED))
+        await anext(streams[-1])
+        for stream in streams:
+            await stream.aclose()
+        assert (await read(run)).told == ["a"]
 
 
 async def test_answers_to_the_probes_of_the_server_are_left_out() -> None:

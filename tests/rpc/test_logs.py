@@ -96,8 +96,8 @@ async def test_a_reader_that_reads_nothing_holds_up_nobody_and_nothing_is_kept_f
         slow = stream(service, follow=True, oldest=True)
         await slow.read()
         reads = -1
-        while reads != service.world.logs.reads:
-            reads = service.world.logs.reads
+        while reads != service.world.logs.calls["read"]:
+            reads = service.world.logs.calls["read"]
             await asyncio.sleep(0.2)
         # What fits into the buffers of gRPC and of the sockets.
         assert reads < 1000 / 3

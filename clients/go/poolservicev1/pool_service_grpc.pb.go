@@ -163,8 +163,8 @@ type PoolServiceClient interface {
 	//
 	// Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
 	// (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
-	// the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
-	// already); SHUTTING_DOWN (UNAVAILABLE).
+	// the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams with
+	// follow, or 64 without, are open already); SHUTTING_DOWN (UNAVAILABLE).
 	TailLogs(ctx context.Context, in *TailLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TailLogsResponse], error)
 	// ListModels returns the models of the catalogue in their order, a page at a time,
 	// each with the memory that it is expected to need and whether its weights are on
@@ -516,8 +516,8 @@ type PoolServiceServer interface {
 	//
 	// Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
 	// (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
-	// the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
-	// already); SHUTTING_DOWN (UNAVAILABLE).
+	// the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams with
+	// follow, or 64 without, are open already); SHUTTING_DOWN (UNAVAILABLE).
 	TailLogs(*TailLogsRequest, grpc.ServerStreamingServer[TailLogsResponse]) error
 	// ListModels returns the models of the catalogue in their order, a page at a time,
 	// each with the memory that it is expected to need and whether its weights are on

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -17,7 +17,7 @@ from pool_service.adapters.logs.log_text import ProbeFilter, safe_line
 from pool_service.adapters.logs.log_trim import data_begin
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.system.own_files import SAFE_FLAGS
-from pool_service.core.server_logs import LogPart, LogPosition
+from pool_service.core.server_logs import LogPart, LogPosition, LogState
 
 PART_BYTES = 64 * 1024
 """The most that a part is read from; a longer line is split."""
@@ -60,11 +60,23 @@ class LogReader:
         finally:
             given_up.set()
 
+    async def states(self, logs: Sequence[tuple[str, int]]) -> list[LogState | None]:
+        paths = [self._store.path_of(model, generation) for model, generation in logs]
+        return await self._run(lambda: [state(path) for path in paths])
+
     async def read(
-        self, model: str, position: LogPosition, probed: Collection[str], *, ended: bool
+        self,
+        model: str,
+        position: LogPosition,
+        probed: Collection[str],
+        *,
+        ended: bool,
+        with_rest: bool,
     ) -> LogPart | None:
-        path = self._store.path_of(model, position.generation)
-        return await self._run(partial(read, path, position, ProbeFilter(probed), ended=ended))
+        path, probes = self._store.path_of(model, position.generation), ProbeFilter(probed)
+        return await self._run(
+            partial(read, path, position, probes, ended=ended, with_rest=with_rest)
+        )
 
     async def _run(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
@@ -88,12 +100,33 @@ def seek(
     return None
 
 
-def read(path: Path, position: LogPosition, probes: ProbeFilter, *, ended: bool) -> LogPart | None:
+def state(path: Path) -> LogState | None:
+    """Return the state of a log's file; see the port `Logs`."""
+    try:
+        return _state(path.lstat())
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return LogState(0, 0, 0)
+
+
+def _state(status: os.stat_result) -> LogState:
+    return LogState(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def read(
+    path: Path,
+    position: LogPosition,
+    probes: ProbeFilter,
+    *,
+    ended: bool,
+    with_rest: bool = False,
+) -> LogPart | None:
     """Return the lines after a position in a log; see the port `Logs`."""
     with suppress(FileNotFoundError), _opened(path) as descriptor:
-        found = file_id(descriptor)
+        status, found = os.fstat(descriptor), file_id(descriptor)
         is_same = found == position.file_id
-        is_there = is_same and os.fstat(descriptor).st_size >= position.offset
+        is_there = is_same and status.st_size >= position.offset
         wanted = position.offset if is_there else 0
         offset, data, at_end = _data_from(descriptor, wanted)
         length = len(data) if ended and is_same and at_end else _length_of_lines(data)
@@ -108,8 +141,9 @@ def read(path: Path, position: LogPosition, probes: ProbeFilter, *, ended: bool)
                 is_ended=position.is_ended and is_same,
             ),
             missed_bytes=offset - wanted,
-            rest=_text(data[length:]) if at_end else "",
+            rest=_text(data[length:]) if at_end and with_rest else "",
             at_end=at_end,
+            state=_state(status),
         )
     return None
 

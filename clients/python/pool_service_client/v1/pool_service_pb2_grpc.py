@@ -235,8 +235,8 @@ class PoolServiceServicer:
 
         Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
         (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
-        the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
-        already); SHUTTING_DOWN (UNAVAILABLE).
+        the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams with
+        follow, or 64 without, are open already); SHUTTING_DOWN (UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

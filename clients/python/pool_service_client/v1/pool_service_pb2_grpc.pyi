@@ -162,8 +162,8 @@ class PoolServiceStub:
 
     Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
     (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
-    the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
-    already); SHUTTING_DOWN (UNAVAILABLE).
+    the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams with
+    follow, or 64 without, are open already); SHUTTING_DOWN (UNAVAILABLE).
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.ListModelsRequest, _pool_service_pb2.ListModelsResponse]
     """ListModels returns the models of the catalogue in their order, a page at a time,
@@ -361,8 +361,8 @@ class PoolServiceAsyncStub(PoolServiceStub):
 
     Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
     (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
-    the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
-    already); SHUTTING_DOWN (UNAVAILABLE).
+    the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams with
+    follow, or 64 without, are open already); SHUTTING_DOWN (UNAVAILABLE).
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.ListModelsRequest, _pool_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """ListModels returns the models of the catalogue in their order, a page at a time,
@@ -593,8 +593,8 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
         (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
-        the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
-        already); SHUTTING_DOWN (UNAVAILABLE).
+        the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams with
+        follow, or 64 without, are open already); SHUTTING_DOWN (UNAVAILABLE).
         """
 
     @_abc_1.abstractmethod

@@ -6178,8 +6178,8 @@ export const PoolServiceService = {
    *
    * Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
    * (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
-   * the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
-   * already); SHUTTING_DOWN (UNAVAILABLE).
+   * the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams with
+   * follow, or 64 without, are open already); SHUTTING_DOWN (UNAVAILABLE).
    */
   tailLogs: {
     path: "/pool_service.v1.PoolService/TailLogs" as const,
@@ -6442,8 +6442,8 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    *
    * Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
    * (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
-   * the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
-   * already); SHUTTING_DOWN (UNAVAILABLE).
+   * the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams with
+   * follow, or 64 without, are open already); SHUTTING_DOWN (UNAVAILABLE).
    */
   tailLogs: handleServerStreamingCall<TailLogsRequest, TailLogsResponse>;
   /**
@@ -6695,8 +6695,8 @@ export interface PoolServiceClient extends Client {
    *
    * Reasons: INVALID_MODEL, INVALID_BEGIN, INVALID_LINES, INVALID_CURSOR
    * (INVALID_ARGUMENT); LOG_NOT_FOUND (NOT_FOUND: the model has not been started, or
-   * the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams follow
-   * already); SHUTTING_DOWN (UNAVAILABLE).
+   * the log was removed); TOO_MANY_FOLLOWERS (RESOURCE_EXHAUSTED: 64 streams with
+   * follow, or 64 without, are open already); SHUTTING_DOWN (UNAVAILABLE).
    */
   tailLogs(request: TailLogsRequest, options?: Partial<CallOptions>): ClientReadableStream<TailLogsResponse>;
   tailLogs(
