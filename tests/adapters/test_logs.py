@@ -32,8 +32,9 @@ def written(path: Path, content: bytes) -> Path:
 
 
 def content(path: Path) -> bytes:
-    """What a log holds, after what was cut."""
-    return path.read_bytes().lstrip(b"\0")
+    """What a log holds, after what was cut and the line feed at its end, which stays."""
+    held = path.read_bytes()
+    return held.lstrip(b"\0").removeprefix(b"\n") if held.startswith(b"\0") else held
 
 
 def append(path: Path, content: bytes) -> None:

@@ -28,6 +28,9 @@ MAX_SEARCH_BYTES = 16 * 1024 * 1024
 SEARCH_BYTES = PART_BYTES // 2
 """The most that is read at once to look for the last lines; with the rest of a line, a part."""
 
+MIN_HOLE_BYTES = 4096
+"""The least length of a hole at the beginning of a log: a block."""
+
 MAX_CHARACTER_BYTES = 4
 """The most bytes of a character in UTF-8."""
 
@@ -141,11 +144,17 @@ def read(
                 is_ended=position.is_ended and is_same,
             ),
             missed_bytes=offset - wanted,
-            rest=_text(data[length:]) if at_end and with_rest else "",
+            rest=_rest(data[length:], probes) if at_end and with_rest else "",
             at_end=at_end,
             state=_state(status),
         )
     return None
+
+
+def _rest(data: bytes, probes: ProbeFilter) -> str:
+    """Return an incomplete line; empty if it is the answer to a probe but for its line feed."""
+    text = _text(data)
+    return "" if probes.has(text) else text
 
 
 @contextmanager
@@ -175,18 +184,32 @@ def _data_from(descriptor: int, offset: int) -> tuple[int, bytes, bool]:
         if begin == data_begin(descriptor):
             break
     at_end = len(data) < PART_BYTES
-    skipped = _length_of_hole(data, after_hole=offset < begin)
+    is_after_hole = 0 < begin >= offset or _is_hole(descriptor, offset, data)
+    skipped = _length_of_hole(data) if is_after_hole else 0
     return max(offset, begin) + skipped, data[skipped:], at_end
 
 
-def _length_of_hole(data: bytes, *, after_hole: bool) -> int:
-    """Return how many bytes are before the first line.
+def _is_hole(descriptor: int, offset: int, data: bytes) -> bool:
+    """Return whether NUL bytes at an offset are of a hole that the file system does not tell of.
 
-    after_hole: the data are what follows a hole of whole blocks.
+    It tells of whole blocks at most. A server may write NUL bytes, too, but the byte before its
+    line is none; and not so many.
     """
+    if not data.startswith(b"\0"):
+        return False
+    if offset:
+        return os.pread(descriptor, 1, offset - 1) == b"\0"
+    return data.startswith(bytes(MIN_HOLE_BYTES))
+
+
+def _length_of_hole(data: bytes) -> int:
+    """Return how many bytes after a hole of whole blocks are before the first whole line."""
     nuls = len(data) - len(data.lstrip(b"\0"))
+    if nuls:
+        # The line feed before the first line may be kept.
+        return nuls + data.startswith(b"\n", nuls)
     # Where a hole cannot end within a block, the block begins within a line.
-    return data.find(b"\n") + 1 if after_hole and not nuls else nuls
+    return data.find(b"\n") + 1
 
 
 def _length_of_lines(data: bytes) -> int:

@@ -36,7 +36,8 @@ def trim_file(path: Path, max_bytes: int) -> bool:
         if end - begin <= max_bytes:
             return False
         cut = _next_line(descriptor, end - max_bytes // 2)
-        if end > _max_length() or not _try_punch(descriptor, 0, cut):
+        # The line feed before the cut stays, so that a reader can tell where the next line begins.
+        if end > _max_length() or not _try_punch(descriptor, 0, cut - 1):
             _move_to_front(descriptor, cut, max_copy_bytes=2 * max_bytes)
     finally:
         os.close(descriptor)
@@ -47,7 +48,7 @@ def data_begin(descriptor: int) -> int:
     """Return the offset at which a file's data begins, after its hole.
 
     It is a multiple of the block size: the first block may begin with NUL bytes, or with the rest
-    of a line.
+    of a line. The first whole line follows the first line feed there.
     """
     try:
         return os.lseek(descriptor, 0, os.SEEK_DATA)
