@@ -5,8 +5,9 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -50,6 +51,18 @@ STOP_GRACE_S = 5.0
 """Time to finish the calls in progress when the last server has ended."""
 
 log = structlog.get_logger("pool_service.app")
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What is left when a service has ended, to the next one of this process or to its end.
+
+    guards: guards that the next service reaps.
+    unfinished: work that goes on in threads; each function waits for some of it, but not long.
+    """
+
+    guards: list[Identity] = field(default_factory=list)
+    unfinished: list[Callable[[], None]] = field(default_factory=list)
 
 
 def run(source: ConfigSource, config: Config) -> int:
@@ -108,19 +121,22 @@ def _serve_repeatedly(
 
     stream: of the service's own log.
     """
-    guards: list[Identity] = []
+    left = _Left()
     while state is not None:
         with state:
             make_claimable(state.path)
             with asyncio.Runner() as runner:
                 runner.get_loop().set_default_executor(running_workers())
-                bound = runner.run(_serve(source, config, addresses, state, guards, stream))
+                bound = runner.run(_serve(source, config, addresses, state, left, stream))
         # The closed loop has restored the signal's default action, and a late request may come.
         signal.signal(LEAVE_SIGNAL, disregard)
         state = take_back(config.service.state_dir) if bound else None
         if state is not None:
             log.warning("the service that was to take over has ended; serving again")
             addresses = [Address.parse(text) for text in bound]
+    # Only now: a new service waits for the state directory.
+    for finish in left.unfinished:
+        finish()
 
 
 async def _serve(
@@ -128,17 +144,16 @@ async def _serve(
     config: Config,
     addresses: list[Address],
     state: StateDir,
-    guards: list[Identity],
+    left: _Left,
     stream: LogStream,
 ) -> list[str]:
     """Serve until the shutdown; return the bound addresses if a new service takes over, else [].
 
-    guards: guards that earlier calls have left, which this one reaps; it adds its own.
-    stream: of the service's own log.
+    left: by earlier calls; this one adds its own. stream: of the service's own log.
     """
     parts = compose(source, config, state)
     service, pool, server = config.service, parts.pool, parts.server
-    keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=guards)
+    keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=left.guards)
     bound = await _listening(parts, addresses, state, keeping, stream)
     upkeep = [
         parts.logs.run_janitor(),
@@ -162,13 +177,13 @@ async def _serve(
         await _end(pool, parts.shutdown, keeper)
         await parts.standbys.close()
         await server.stop(STOP_GRACE_S)
+        if parts.traces:
+            left.unfinished.append(parts.traces.close())
         if parts.metering:
             await parts.metering.stop()
         await parts.records.close()
         await _flush(parts.prompts, parts.shutdown)
         await asyncio.to_thread(parts.runtimes.close)
-        if parts.traces:
-            await parts.traces.close()
     return bound if parts.shutdown.leaving.is_set() else []
 
 

@@ -1,17 +1,20 @@
 """What the composition root does by itself."""
 
 import asyncio
+import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from structlog.testing import capture_logs
 
+from pool_service import app
 from pool_service.adapters.event_log.event_reader import read_events
 from pool_service.adapters.event_log.event_writer import EventWriter
+from pool_service.adapters.state_dir.takeover import LEAVE_SIGNAL
 from pool_service.app import _flush, _in_background, _story
 from pool_service.audit import Audit
 from pool_service.event_records import Call
@@ -90,3 +93,37 @@ async def test_the_story_is_whole_whatever_ends_the_service(
     ]
     expected = "by an internal error" if error is not None else "its servers are left running"
     assert expected in told[-1]["why"]
+
+
+class Directory:
+    """A state directory that tells whether it is locked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.is_locked = path, True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_locked = False
+
+
+def test_what_goes_on_in_threads_is_waited_for_once_the_next_service_can_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, locked_at = Directory(tmp_path), list[bool]()
+
+    async def serve(*arguments: object) -> list[str]:
+        (left,) = (each for each in arguments if isinstance(each, app._Left))
+        left.unfinished.append(lambda: locked_at.append(directory.is_locked))
+        return []
+
+    monkeypatch.setattr(app, "_serve", serve)
+    before = signal.getsignal(LEAVE_SIGNAL)
+    try:
+        nothing: Any = None
+        state: Any = directory
+        app._serve_repeatedly(nothing, nothing, [], state, nothing)
+    finally:
+        signal.signal(LEAVE_SIGNAL, before)
+    assert locked_at == [False]

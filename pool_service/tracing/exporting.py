@@ -3,13 +3,11 @@
 A collector that is away costs nothing: spans are dropped, and the log says so once.
 """
 
-import asyncio
 import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 
 import structlog
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -96,18 +94,19 @@ def _name() -> dict[str, str]:
     return {} if is_set else {"service.name": "pool-service"}
 
 
-async def close(provider: TracerProvider) -> None:
-    """Send the last spans, for at most CLOSE_S; drop the others."""
-    loop, closed = asyncio.get_running_loop(), asyncio.Event()
+def close(provider: TracerProvider) -> Callable[[], None]:
+    """Begin to send the last spans; return a function that waits until they are sent.
 
-    def shut_down() -> None:
-        provider.shutdown()
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(closed.set)
-
+    The function waits up to CLOSE_S after this call; spans that are not sent then are dropped.
+    """
+    deadline = time.monotonic() + CLOSE_S
     # A daemon: the process must not wait for a collector that is away.
-    threading.Thread(target=shut_down, name="last traces", daemon=True).start()
-    try:
-        await asyncio.wait_for(closed.wait(), CLOSE_S)
-    except TimeoutError:
-        log.warning("the last traces could not be sent in time")
+    sending = threading.Thread(target=provider.shutdown, name="last traces", daemon=True)
+    sending.start()
+
+    def wait() -> None:
+        sending.join(max(0.0, deadline - time.monotonic()))
+        if sending.is_alive():
+            log.warning("the last traces could not be sent in time")
+
+    return wait

@@ -30,7 +30,7 @@ class Traces:
         """Receive a change of a server; for the pool."""
         self._starts.observe(change)
 
-    async def close(self) -> None:
+    def close(self) -> Callable[[], None]:
         """End the open spans of starts and send the last spans; see `exporting.close`."""
         self._starts.close()
-        await exporting.close(self._provider)
+        return exporting.close(self._provider)
