@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pool_service.audit import MAX_KINDS, REPEAT_WINDOW_S, Audit
-from pool_service.event_records import Call
+from pool_service.event_records import MAX_MODELS, Call
 from tests.fake_events import FakeEvents
 from tests.pool.capacity import room, sized
 from tests.pool.running import LIMITS, Running, running
@@ -162,6 +162,15 @@ async def test_calls_that_change_something_are_told_each() -> None:
         "peer": A_CALL.peer,
         "why": "evicted m (1)",
     }
+
+
+async def test_a_call_names_each_model_that_it_affected_once_and_only_so_many() -> None:
+    audit, events = audited()
+    audit.changed(A_CALL, "evicted them", ["a", "b", "a"])
+    audit.changed(A_CALL, "evicted them", [f"m{number}" for number in range(5000)])
+    few, many = (event["models"] for event in events.written)
+    assert few == ["a", "b"]
+    assert many == [f"m{number}" for number in range(MAX_MODELS)]
 
 
 async def test_numbers_that_are_due_later_are_written_when_the_service_ends() -> None:
