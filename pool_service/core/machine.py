@@ -78,10 +78,10 @@ class Machine:
         self._standby = StandbyPolicy(state, sampler)
         self._home = HomeModel(state, supervisor, idle, sampler)
         self._timers = Timers(state, contain, stopper, supervisor, idle, ready, sampler, scheduler)
-        self._reconfiguration = Reconfiguration(state, contain, callers, supervisor)
+        pinning = self._pinning = Pinning(state, callers, scheduler)
+        self._reconfiguration = Reconfiguration(state, contain, callers, supervisor, pinning)
         recovery = self._recovery = Recovery(state, contain, callers, stopper, supervisor)
         self._requests = Requests(state, callers, supervisor)
-        self._pinning = Pinning(state, callers, scheduler)
         self._evicting = EvictionRequests(state, contain, stopper, supervisor, idle)
         self._failed_commands = FailedCommands(
             state, stopper, supervisor, idle, ready, scheduler, recovery

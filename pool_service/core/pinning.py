@@ -5,6 +5,7 @@ A pin is a setting of a model's servers like the configured one, so that all rul
 the present ones and their waiters.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pool_service.core.callers import Callers
@@ -47,19 +48,17 @@ class Pinning:
         return self._state.settings_for(model, self._callers.named_before(model))
 
     def _remember(self, model: str, now: float, *, pinned: bool | None) -> None:
-        """Remember what a caller says of a model, and record and apply it if that is new.
-
-        A pin that is taken back is remembered only if the configuration pins the model, so that
-        one that the configuration gets later is not held back by a call long past.
-        """
+        """Remember what a caller says of a model, and record and apply it if that is new."""
         state = self._state
-        if pinned is False and not state.catalogue.settings_for(model).pinned:
-            pinned = None
-        changed = state.pins.set(model, pinned=pinned)
+        changed = state.set_pin(model, pinned=pinned)
         if changed:
             state.commands.append(RecordPins(state.pins.all()))
-        for one in changed:
-            self._apply(one, now)
+        self.apply(changed, now)
+
+    def apply(self, models: Iterable[str], now: float) -> None:
+        """Give the servers and waiters of `models` their present pins."""
+        for model in models:
+            self._apply(model, now)
 
     def _apply(self, model: str, now: float) -> None:
         """Give a model's servers and waiters its present pin."""

@@ -13,6 +13,7 @@ from pool_service.core.callers import Callers
 from pool_service.core.commands import Answer, CancelEstimate
 from pool_service.core.error_containment import Containment
 from pool_service.core.events import ReloadRequested
+from pool_service.core.pinning import Pinning
 from pool_service.core.results import Reloaded
 from pool_service.core.server import Phase, Role, Server
 from pool_service.core.state import PoolState
@@ -30,11 +31,13 @@ class Reconfiguration:
         containment: Containment,
         callers: Callers,
         supervisor: Supervisor,
+        pinning: Pinning,
     ) -> None:
         self._state = state
         self._containment = containment
         self._callers = callers
         self._supervisor = supervisor
+        self._pinning = pinning
 
     def reload(self, event: ReloadRequested, now: float) -> None:
         """Apply a new configuration to all servers, and answer with what it changed."""
@@ -43,8 +46,7 @@ class Reconfiguration:
         state.catalogue, state.limits = event.catalogue, event.limits
         # The new configuration may have mended the cause.
         state.failed_starts.forget_all()
-        # The configuration decides for the models that it lists, even after it lists them no more.
-        state.forget_namings([*event.catalogue.models, *event.catalogue.aliases])
+        pinned_otherwise = state.fit_to_catalogue()
         changed: dict[str, list[str]] = {"replaced": [], "updated": [], "removed": []}
 
         def reload_one(row: Row) -> None:
@@ -53,6 +55,8 @@ class Reconfiguration:
                 changed[change].append(row.server.model)
 
         self._containment.each(state.table, reload_one, now)
+        # Those beside a current server, and on the way out, too.
+        self._pinning.apply(pinned_otherwise, now)
         self.preload(set(state.catalogue.preloaded()) - set(before), now)
         state.capacity_changed = True
         result = Reloaded(**{kind: tuple(models) for kind, models in changed.items()})

@@ -66,6 +66,22 @@ class Pins:
             changed.append(oldest)
         return changed
 
+    def move(self, aliases: Mapping[str, str]) -> list[str]:
+        """Move what callers say of aliases to the models that these stand for.
+
+        What they say of a model by its own name counts first, then what they said last. Returns
+        the aliases and models of which something else is remembered now.
+        """
+        before = self._pinned
+        said = [(name, pinned) for name, pinned in before.items() if name in aliases]
+        self._pinned = {name: said for name, said in before.items() if name not in aliases}
+        own = set(self._pinned)
+        for alias, pinned in said:
+            if aliases[alias] not in own:
+                self._pinned[aliases[alias]] = pinned
+        names = {**before, **self._pinned}
+        return [name for name in names if self.get(name) is not before.get(name)]
+
     def all(self) -> Mapping[str, bool]:
         """Return a copy of all pins by model, the oldest first."""
         return dict(self._pinned)

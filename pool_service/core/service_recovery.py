@@ -60,6 +60,8 @@ class Recovery:
             self._state.namings.add(model, runtime_model)
         for model, pinned in event.remembered.pins.items():
             self._state.pins.set(model, pinned=pinned)
+        # The configuration may have changed since.
+        self._state.fit_to_catalogue()
         for server in sorted(event.remembered.servers, key=_order):
             try:
                 self._take_over_one(server, now)

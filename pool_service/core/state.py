@@ -21,6 +21,7 @@ from pool_service.core.commands import (
     Preemptor,
     Publish,
     RecordNamings,
+    RecordPins,
 )
 from pool_service.core.deadlines import Deadlines
 from pool_service.core.errors import PoolError
@@ -299,6 +300,16 @@ class PoolState:
         pinned = self.pins.get(model)
         return settings if pinned is None else replace(settings, pinned=pinned)
 
+    def set_pin(self, model: str, *, pinned: bool | None) -> list[str]:
+        """Remember what callers say of a model's pin; return the models that this changes.
+
+        A pin that is taken back is remembered only if the catalogue pins the model, so that one
+        that the catalogue gets later is not held back by a call long past.
+        """
+        if pinned is False and not self.catalogue.settings_for(model).pinned:
+            pinned = None
+        return self.pins.set(model, pinned=pinned)
+
     def note_naming(self, model: str, runtime_model: str) -> None:
         """Remember the runtime model that a caller named for a model whose server is READY.
 
@@ -312,6 +323,25 @@ class PoolState:
             self.forget_namings([model])
         elif self.namings.add(model, runtime_model):
             self.commands.append(RecordNamings(self.namings.all()))
+
+    def fit_to_catalogue(self) -> list[str]:
+        """Fit what callers said of models to a changed catalogue.
+
+        1. The catalogue decides the runtime model of each model that it lists, even after it lists
+           the model no more.
+        2. A pin of a name that is an alias now is one of the model that the alias stands for,
+           unless callers said something of that.
+
+        Returns the models of whose pin something else is remembered now.
+        """
+        aliases = self.catalogue.aliases
+        self.forget_namings([*self.catalogue.models, *aliases])
+        changed = self.pins.move(aliases)
+        for model in changed:
+            self.set_pin(model, pinned=self.pins.get(model))
+        if changed:
+            self.commands.append(RecordPins(self.pins.all()))
+        return changed
 
     def forget_namings(self, models: Iterable[str]) -> str:
         """Forget the remembered runtime models of `models`; return the last of them, or ""."""

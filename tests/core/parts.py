@@ -290,7 +290,9 @@ class Parts:
 
     @cached_property
     def reconfiguration(self) -> Reconfiguration:
-        return Reconfiguration(self.state, self.containment, self.callers, self.supervisor)
+        return Reconfiguration(
+            self.state, self.containment, self.callers, self.supervisor, self.pinning
+        )
 
     @cached_property
     def recovery(self) -> Recovery:

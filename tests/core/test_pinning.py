@@ -12,9 +12,19 @@ from pool_service.core.events import PinRequested, ReloadRequested
 from pool_service.core.machine import Machine
 from pool_service.core.remembered import MAX_PINS, Pins
 from pool_service.core.results import Ensured, Every, Pinned
-from pool_service.core.server import Cause, Phase, Role, ServerId
-from pool_service.core.types import FOREVER
-from tests.core.parts import DEFAULTS, LOADED_AT, NOW, Parts, answers, kinds, of_kind, refused
+from pool_service.core.server import Cause, Phase, RecoveredState, Role, ServerId
+from pool_service.core.types import FOREVER, Settings
+from tests.core.parts import (
+    DEFAULTS,
+    LOADED_AT,
+    NOW,
+    Parts,
+    answers,
+    kinds,
+    made,
+    of_kind,
+    refused,
+)
 
 PINNED = replace(DEFAULTS, runtime_model="m", pinned=True)
 PLAIN = replace(DEFAULTS, runtime_model="m")
@@ -76,6 +86,65 @@ def test_a_reload_leaves_what_callers_said_as_it_is() -> None:
     parts.reconfiguration.reload(ReloadRequested(1, catalogue, parts.state.limits), NOW)
     shown = parts.shown()
     assert (shown.settings.pinned, shown.keep_alive, shown.outdated) == (True, 9.0, False)
+
+
+def test_a_pin_goes_with_its_name_where_that_becomes_an_alias_and_can_be_taken_back() -> None:
+    parts = Parts()
+    parts.there("m", settings=PLAIN)
+    parts.there("old", settings=replace(PLAIN, runtime_model="old"))
+    pin(parts, model="old")
+    catalogue = Parts({"m": PLAIN}, aliases={"old": "m"}).state.catalogue
+    parts.reconfiguration.reload(ReloadRequested(1, catalogue, parts.state.limits), NOW)
+    assert of_kind(parts.taken(), RecordPins)[-1] == RecordPins({"m": True})
+    assert (parts.shown("m").settings.pinned, parts.shown("old").settings.pinned) == (True, False)
+    assert pin(parts, False, model="old") == Pinned(pinned=False, changed=True, configured=False)
+    assert of_kind(parts.taken(), RecordPins) == [RecordPins({})]
+
+
+@pytest.mark.parametrize("phase", [Phase.STOPPING, Phase.READY])
+def test_such_a_pin_is_that_of_what_ends_and_of_what_is_beside_too(phase: Phase) -> None:
+    parts = Parts()
+    parts.there(generation=1, phase=phase, role=Role.SUPERSEDED)
+    parts.there(generation=2, phase=Phase.STOPPING)
+    pin(parts, model="old")
+    catalogue = Parts(aliases={"old": "m"}).state.catalogue
+    parts.reconfiguration.reload(ReloadRequested(1, catalogue, parts.state.limits), NOW)
+    assert [row.server.settings.pinned for row in parts.state.table] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("said", "listed", "left"),
+    [
+        ({"m": False, "old": True}, PINNED, {"m": False}),
+        ({"old": True, "m": False}, PINNED, {"m": False}),
+        ({"older": True, "old": False}, PINNED, {"m": False}),
+        ({"older": False, "old": True}, PLAIN, {"m": True}),
+        # Only remembered where the configuration pins the model.
+        ({"old": False}, PLAIN, {}),
+        ({"other": True}, PLAIN, {"other": True}),
+    ],
+)
+def test_what_callers_said_last_of_a_model_counts_for_it_and_its_own_name_before_others(
+    said: dict[str, bool], listed: Settings, left: dict[str, bool]
+) -> None:
+    catalogue = Parts({"m": listed}, aliases={"old": "m", "older": "m"}).state.catalogue
+    reloaded = Parts()
+    for model, pinned in said.items():
+        reloaded.state.pins.set(model, pinned=pinned)
+    reloaded.reconfiguration.reload(ReloadRequested(1, catalogue, reloaded.state.limits), NOW)
+    restarted = Parts({"m": listed}, aliases={"old": "m", "older": "m"})
+    restarted.recovery.on_recovery_began(ev.RecoveryBegan(RecoveredState(pins=said)), NOW)
+    for parts in (reloaded, restarted):
+        assert parts.state.pins.all() == left
+        is_new = [RecordPins(left)] if left != said else []
+        assert of_kind(parts.taken(), RecordPins) == is_new
+
+
+def test_a_pin_of_a_name_that_is_an_alias_after_a_restart_is_that_of_its_model() -> None:
+    parts = Parts({"m": PLAIN}, aliases={"old": "m"})
+    remembered = RecoveredState((made(settings=PLAIN),), pins={"old": True})
+    parts.recovery.on_recovery_began(ev.RecoveryBegan(remembered), NOW)
+    assert parts.shown().settings.pinned
 
 
 def test_the_oldest_of_too_many_is_forgotten_and_its_server_is_as_configured_again() -> None:

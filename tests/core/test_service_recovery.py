@@ -284,6 +284,12 @@ def test_what_is_left_of_models_without_a_server_is_known_again() -> None:
     assert parts.state.namings.get("n") == "org/named"
 
 
+def test_what_callers_named_is_forgotten_of_models_that_are_listed_after_the_restart() -> None:
+    parts = Parts({"m": DEFAULTS}, aliases={"alias": "m"})
+    taken_back(parts, namings={name: "org/named" for name in ("m", "n", "alias")})
+    assert parts.state.namings.all() == {"n": "org/named"}
+
+
 @pytest.mark.parametrize(
     "server",
     [
