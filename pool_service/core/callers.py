@@ -61,12 +61,17 @@ class Callers:
         is_ruled = model in catalogue.models or catalogue.only_listed
         return "" if is_ruled else self._state.namings.get(model)
 
+    def serves(self, model: str, runtime_model: str = "") -> bool:
+        """Return whether the catalogue still allows a model, as `runtime_model` if that is named.
+
+        The name may have become an alias of another model.
+        """
+        catalogue = self._state.catalogue
+        return catalogue.resolve(model) == model and catalogue.serves(model, runtime_model)
+
     def is_served(self, server: Server) -> bool:
         """Return whether the catalogue still allows a server: its model and its runtime model."""
-        catalogue, named = self._state.catalogue, server.settings.named_by_caller
-        return catalogue.resolve(server.model) == server.model and catalogue.serves(
-            server.model, named
-        )
+        return self.serves(server.model, server.settings.named_by_caller)
 
     def not_served(self, model: str, runtime_model: str = "") -> PoolError:
         """Return the error for a model that the catalogue does not allow as `runtime_model`."""
@@ -90,7 +95,7 @@ class Callers:
     def fail_unserved(self, model: str) -> None:
         """Answer the waiters and holders of a model that the catalogue no longer allows."""
         state = self._state
-        if state.catalogue.resolve(model) != model or not state.catalogue.serves(model):
+        if not self.serves(model):
             state.fail_callers(model, self.not_served(model))
         # A holder may be a waiter as well, and is answered once.
         named = {waiter.request_id: waiter.runtime_model for waiter in state.waiters.of(model)}

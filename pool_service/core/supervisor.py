@@ -303,10 +303,14 @@ class Supervisor:
     def add_holders_to_waiters(self, server: Server) -> None:
         """Add waiters for the next generation of a server that is no longer READY.
 
-        One for each holder, and one of the pool if the model is pinned or was recycled.
+        One for each holder, and one of the pool if the model is pinned or was recycled; none for
+        what the catalogue no longer allows.
         """
         state, model = self._state, server.model
         if state.is_closing or server.stop_cause in NOT_RESTARTED:
+            return
+        self._callers.fail_unserved(model)
+        if not self._callers.serves(model):
             return
         named = server.settings.named_by_caller if self._callers.is_served(server) else ""
         for hold in state.holds.of(model):

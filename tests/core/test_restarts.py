@@ -280,6 +280,42 @@ def test_who_waits_for_what_is_served_no_longer_is_told_when_its_process_is_gone
     assert parts.server() is None
 
 
+NOT_SERVED = [Catalogue(DEFAULTS, only_listed=True), Catalogue(DEFAULTS, aliases={"m": "other"})]
+
+
+@pytest.mark.parametrize("catalogue", NOT_SERVED, ids=["not listed", "an alias"])
+@pytest.mark.parametrize("is_wedged", [True, False])
+@pytest.mark.parametrize("is_held", [True, False])
+def test_what_is_served_no_longer_is_not_started_again_for_its_pin_or_its_holders(
+    catalogue: Catalogue, is_wedged: bool, is_held: bool
+) -> None:
+    parts = Parts()
+    parts.state.pins.set("m", pinned=True)
+    row = parts.there(settings=replace(DEFAULTS, runtime_model="m", pinned=True))
+    if is_held:
+        parts.holds(1)
+    parts.state.catalogue = catalogue
+    if is_wedged:
+        parts.supervisor.supersede(row.server, "it fell silent", NOW)
+    exits(parts, row)
+    assert parts.state.waiters.of("m") == [] or is_held
+    issued = parts.taken()
+    cleaned_up(parts, row)
+    assert refused([*issued, *parts.taken()]) == ({1: "ModelUnknown"} if is_held else {})
+    assert {one.server.phase for one in parts.state.table} == {Phase.FAILED}
+    assert parts.state.waiters.of("m") == []
+
+
+def test_a_pinned_model_that_is_not_served_as_it_was_named_is_started_as_it_is_listed() -> None:
+    parts = Parts()
+    parts.state.pins.set("m", pinned=True)
+    named = replace(DEFAULTS, runtime_model="org/named", asked=True, pinned=True)
+    row = parts.there(settings=named)
+    parts.state.catalogue = Parts({"m": DEFAULTS}, only_listed=True).state.catalogue
+    parts.supervisor.supersede(row.server, "it fell silent", NOW)
+    assert parts.shown().settings.runtime_model == "m"
+
+
 def test_what_was_not_cleaned_up_is_not_gone() -> None:
     parts = Parts()
     cleaned_up(parts, parts.there(phase=Phase.STOPPING))

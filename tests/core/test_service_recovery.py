@@ -286,7 +286,7 @@ def test_what_is_left_of_models_without_a_server_is_known_again() -> None:
 
 def test_what_callers_named_is_forgotten_of_models_that_are_listed_after_the_restart() -> None:
     parts = Parts({"m": DEFAULTS}, aliases={"alias": "m"})
-    taken_back(parts, namings={name: "org/named" for name in ("m", "n", "alias")})
+    taken_back(parts, namings=dict.fromkeys(("m", "n", "alias"), "org/named"))
     assert parts.state.namings.all() == {"n": "org/named"}
 
 
