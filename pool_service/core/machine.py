@@ -78,7 +78,7 @@ class Machine:
         self._standby = StandbyPolicy(state, sampler)
         self._home = HomeModel(state, supervisor, idle, sampler)
         self._timers = Timers(state, contain, stopper, supervisor, idle, ready, sampler, scheduler)
-        pinning = self._pinning = Pinning(state, callers, scheduler)
+        pinning = self._pinning = Pinning(state, callers, scheduler, supervisor)
         self._reconfiguration = Reconfiguration(state, contain, callers, supervisor, pinning)
         recovery = self._recovery = Recovery(state, contain, callers, stopper, supervisor)
         self._requests = Requests(state, callers, supervisor)

@@ -14,17 +14,24 @@ from pool_service.core.events import PinRequested
 from pool_service.core.results import Pinned
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.state import PoolState
+from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Row
 from pool_service.core.types import Settings
+
+TAKEN_BACK = "its pin was taken back"
+"""Shown of a server whose pin was taken back, and of a start that was for the pin alone."""
 
 
 class Pinning:
     """Remember what callers of Pin say of models, and apply it."""
 
-    def __init__(self, state: PoolState, callers: Callers, scheduler: Scheduler) -> None:
+    def __init__(
+        self, state: PoolState, callers: Callers, scheduler: Scheduler, supervisor: Supervisor
+    ) -> None:
         self._state = state
         self._callers = callers
         self._scheduler = scheduler
+        self._supervisor = supervisor
 
     def pin(self, event: PinRequested, now: float) -> None:
         """Remember whether a model is to be pinned, apply that to its servers, and answer."""
@@ -67,6 +74,7 @@ class Pinning:
         if waiters:
             updated = [replace(one, settings=self._as_now(model, one.settings)) for one in waiters]
             state.waiters.replace(model, updated)
+            self._supervisor.give_up_unwanted(model, now, TAKEN_BACK)
         for row in (*state.table.beside(model), state.table.current(model)):
             if row is not None:
                 self._apply_to(row, now)
@@ -77,7 +85,7 @@ class Pinning:
         if settings == server.settings:
             return
         row = self._state.put(replace(server, settings=settings))
-        why = "it was pinned" if settings.pinned else "its pin was taken back"
+        why = "it was pinned" if settings.pinned else TAKEN_BACK
         self._state.note(row.server, server.phase, server.phase, why)
         if settings.pinned:
             self._scheduler.release(row, now)

@@ -15,7 +15,7 @@ from pool_service.core.error_containment import Containment
 from pool_service.core.events import ReloadRequested
 from pool_service.core.pinning import Pinning
 from pool_service.core.results import Reloaded
-from pool_service.core.server import Phase, Role, Server
+from pool_service.core.server import Cause, Phase, Role, Server
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Row
@@ -76,7 +76,7 @@ class Reconfiguration:
         if fresh == server or server.phase in life.LEAVING:
             return ""
         if server.phase is Phase.QUEUED:
-            self._queue_again(row)
+            self._queue_again(row, now)
         elif server.phase is Phase.FAILED:
             # The new configuration may have mended the cause, so a start is allowed at once.
             state.put(life.barred(fresh, now, None))
@@ -103,12 +103,12 @@ class Reconfiguration:
             updated = [replace(waiter, settings=settings) for waiter in waiters]
             state.waiters.replace(model, updated)
 
-    def _queue_again(self, row: Row) -> None:
+    def _queue_again(self, row: Row, now: float) -> None:
         """Estimate a queued server again by its new settings; its place in the queue stays."""
         state, server = self._state, row.server
         first = state.waiters.first(server.model)
         if first is None:
-            state.drop(server)
+            self._supervisor.give_up_unwanted(server.model, now, Cause.RELOADED.value)
             return
         if row.is_estimating:
             row.is_estimating = False

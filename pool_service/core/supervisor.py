@@ -319,7 +319,8 @@ class Supervisor:
         if is_recycled or state.settings_for(model, named).pinned:
             keep_alive = server.keep_alive if is_recycled else None
             ours = EnsureRequested(None, model, keep_alive=keep_alive)
-            state.waiters.add(model, self._callers.waiter(model, ours, named))
+            waiter = self._callers.waiter(model, ours, named)
+            state.waiters.add(model, replace(waiter, for_pin=not is_recycled))
 
     def _start_again(self, server: Server, now: float) -> None:
         """Start the next generation for waiters, at once or after a backoff; or show why not."""

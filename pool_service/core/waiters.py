@@ -17,6 +17,7 @@ class Waiter:
     starts: the request began the start, and did not join one.
     download: the request allows to download the model's files.
     since: when the request was made, in seconds of the pool's clock.
+    for_pin: the pool makes it since the model is pinned, and for no other reason.
     """
 
     request_id: int | None
@@ -26,6 +27,7 @@ class Waiter:
     starts: bool
     download: bool = False
     since: float = 0.0
+    for_pin: bool = False
 
 
 class Waiters:
@@ -58,8 +60,13 @@ class Waiters:
         }
 
     def replace(self, model: str, waiters: list[Waiter]) -> None:
-        """Replace the waiters of `model`, which are the same requests with other settings."""
+        """Replace the waiters of `model`, which are the same requests with other settings.
+
+        The pool's own request for a pinned model ends if the model is pinned no more.
+        """
         self._by_model[model] = {waiter.request_id: waiter for waiter in waiters}
+        if any(waiter.for_pin and not waiter.settings.pinned for waiter in waiters):
+            self.withdraw(model)
 
     def leave(self, request_id: int) -> str | None:
         """Remove the waiter of a request; return its model, or None if it did not wait."""

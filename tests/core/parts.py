@@ -304,7 +304,7 @@ class Parts:
 
     @cached_property
     def pinning(self) -> Pinning:
-        return Pinning(self.state, self.callers, self.scheduler)
+        return Pinning(self.state, self.callers, self.scheduler, self.supervisor)
 
     @cached_property
     def evicting(self) -> EvictionRequests:

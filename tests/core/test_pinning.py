@@ -1,5 +1,6 @@
 """Pins by callers: what is remembered of them, and what they change at once."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from tests.core.parts import (
     NOW,
     Parts,
     answers,
+    died,
     kinds,
     made,
     of_kind,
@@ -246,6 +248,92 @@ def test_a_pinned_server_that_dies_comes_again_by_itself_until_its_pin_is_taken_
         pin(parts, pinned)
         parts.supervisor.add_holders_to_waiters(row.server)
         assert len(parts.state.waiters.of("m")) == pinned
+
+
+def crashed(parts: Parts) -> None:
+    """Let a pinned server crash often enough that its next start waits."""
+    row = parts.there(settings=replace(PLAIN, pinned=True), crashes=(NOW - 9.0,))
+    parts.supervisor.on_exited(row, ev.Exited(row.server.id, died(killed=True)), NOW)
+    parts.supervisor.on_cleaned_up(row, ev.CleanedUp(row.server.id), NOW)
+
+
+def queued_for_its_pin(parts: Parts) -> None:
+    row = parts.there(settings=replace(PLAIN, pinned=True))
+    parts.supervisor.on_exited(row, ev.Exited(row.server.id, died(killed=True)), NOW)
+    parts.supervisor.on_cleaned_up(row, ev.CleanedUp(row.server.id), NOW)
+    assert parts.shown().phase is Phase.QUEUED
+
+
+def unpinned_by_a_caller(parts: Parts) -> None:
+    pin(parts, False)
+
+
+def unpinned_by_a_reload(parts: Parts) -> None:
+    catalogue = Parts({"m": PLAIN}).state.catalogue
+    parts.reconfiguration.reload(ReloadRequested(1, catalogue, parts.state.limits), NOW)
+
+
+unpinnings = pytest.mark.parametrize("unpin", [unpinned_by_a_caller, unpinned_by_a_reload])
+Unpin = Callable[[Parts], None]
+
+
+@unpinnings
+def test_a_start_that_waits_only_for_the_pin_is_given_up_with_it(unpin: Unpin) -> None:
+    parts = Parts({"m": PINNED})
+    queued_for_its_pin(parts)
+    unpin(parts)
+    assert parts.server() is None
+    why = {"its pin was taken back", "its configuration was changed"}
+    assert parts.state.stories.of("m")[-1].why in why
+    parts = Parts({"m": PINNED})
+    crashed(parts)
+    assert parts.shown().phase is Phase.BACKING_OFF
+    unpin(parts)
+    assert parts.shown().phase is Phase.FAILED
+
+
+@unpinnings
+def test_a_start_for_which_others_wait_goes_on_without_the_pin(unpin: Unpin) -> None:
+    parts = Parts({"m": PINNED})
+    queued_for_its_pin(parts)
+    parts.waits(1)
+    unpin(parts)
+    assert [one.request_id for one in parts.state.waiters.of("m")] == [1]
+    assert parts.shown().phase is Phase.QUEUED
+
+
+@unpinnings
+def test_what_ends_for_its_next_generation_is_the_last_if_only_the_pin_wanted_that(
+    unpin: Unpin,
+) -> None:
+    parts = Parts({"m": PINNED})
+    row = parts.there(settings=PINNED)
+    parts.supervisor.on_exited(row, ev.Exited(row.server.id, died(killed=True)), NOW)
+    unpin(parts)
+    parts.supervisor.on_cleaned_up(row, ev.CleanedUp(row.server.id), NOW)
+    assert parts.shown().phase is Phase.FAILED
+
+
+@unpinnings
+def test_a_start_under_way_goes_on_whoever_wanted_it(unpin: Unpin) -> None:
+    parts = Parts({"m": PINNED})
+    queued_for_its_pin(parts)
+    parts.supervisor.start(parts.shown())
+    unpin(parts)
+    assert parts.shown().phase is Phase.PREPARING
+
+
+@unpinnings
+def test_what_the_pool_wants_for_another_reason_goes_on(unpin: Unpin) -> None:
+    parts = Parts({"m": PINNED})
+    parts.supervisor.start_unasked("m", NOW, "is preloaded")
+    unpin(parts)
+    assert parts.shown().phase is Phase.QUEUED
+    parts = Parts({"m": PINNED})
+    row = parts.there(settings=PINNED)
+    parts.supervisor.stop(row.server, Cause.MEMORY_LIMIT, NOW)
+    unpin(parts)
+    assert [one.request_id for one in parts.state.waiters.of("m")] == [None]
 
 
 # --- whether it stays -------------------------------------------------------------------------
