@@ -1,5 +1,6 @@
 """What callers said of models, on disk: the runtime models that they named, and their pins."""
 
+import errno
 import json
 import os
 import stat
@@ -9,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from pool_service.adapters.records import model_file
 from pool_service.adapters.records.model_file import Found, ModelFile, namings_file, pins_file
 from pool_service.adapters.records.records import FileRecords
+from pool_service.adapters.system import own_files
+from pool_service.adapters.system.own_files import SET_ASIDE, read_own
 from pool_service.core.remembered import MAX_NAMINGS, MAX_PINS
 from tests.adapters.disk import Disk, no_room
 from tests.adapters.remembered import ready
@@ -163,6 +167,115 @@ async def test_what_a_full_disk_does_not_take_is_said_and_written_when_it_does(
     await records.settled()
     assert records.degraded_reason == ""
     assert at(disk.state_dir).read() == Found(content)
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, name: str, error: int) -> None:
+    """Let every read of a file fail as by a bad sector, or a mode that a user has set."""
+
+    def failing(path: Path, *given: Any, **more: Any) -> Any:  # noqa: ANN401 - as of `read_own`
+        if path.name == name:
+            raise OSError(error, os.strerror(error), str(path))
+        return read_own(path, *given, **more)
+
+    monkeypatch.setattr(model_file, "read_own", failing)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.ESTALE])
+@each_file
+async def test_a_file_that_cannot_be_read_is_left_as_it_is_and_that_is_told_until_it_is_gone(
+    disk: Disk,
+    monkeypatch: pytest.MonkeyPatch,
+    error: int,
+    at: At,
+    name: str,
+    content: dict[str, Any],
+) -> None:
+    disk.state_dir.mkdir()
+    write(at(disk.state_dir), content)
+    path = disk.state_dir / name
+    before = path.read_bytes()
+    records = disk.service()
+    unreadable(monkeypatch, name, error)
+    assert (await records.load()).damaged == ()
+    assert f"{path}: it could not be read ({os.strerror(error)}" in records.degraded_reason
+    if content == PINS:
+        records.put_pins({"more": True})
+    else:
+        records.put_namings({"more": "/models/more"})
+    for _ in range(2):
+        records._check()
+        await records.settled()
+        assert path.read_bytes() == before
+        assert "is left as it is" in records.degraded_reason
+    path.rename(disk.state_dir / "moved away")
+    records._check()
+    await records.settled()
+    assert records.degraded_reason == ""
+    monkeypatch.undo()
+    assert "more" in at(disk.state_dir).read().content
+
+
+@each_file
+async def test_a_damaged_file_that_cannot_be_moved_is_not_replaced_either(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, at: At, name: str, content: dict[str, Any]
+) -> None:
+    records = await disk.keeps(ready("a"))
+    path = disk.state_dir / name
+    path.write_text("{")
+    (disk.state_dir / f"{name}{SET_ASIDE}").mkdir()
+    records = disk.service()
+    assert [one.model for one in (await records.load()).servers] == ["a"]
+    put(records, content)
+    await records.settled()
+    assert path.read_text() == "{"
+    assert "is left as it is" in records.degraded_reason
+
+
+async def test_a_directory_of_servers_that_cannot_be_read_costs_no_pins(disk: Disk) -> None:
+    records = await disk.keeps()
+    records.put_pins(PINS)
+    records.put_namings(NAMINGS)
+    await records.settled()
+    disk.servers.rename(disk.state_dir / "elsewhere")
+    disk.servers.write_text("in the way")
+    records = disk.service()
+    remembered = await records.load()
+    assert (remembered.pins, remembered.namings) == (PINS, NAMINGS)
+    assert "move it away" in records.degraded_reason
+    records.put_pins({**PINS, "more": True})
+    await records.settled()
+    assert pins_file(disk.state_dir).read().content == {**PINS, "more": True}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_said_is_on_the_disk_itself_before_and_after_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    done = list[str]()
+    replace = os.replace
+
+    def flushed(descriptor: int) -> None:
+        status, content = os.fstat(descriptor), tmp_path / "pins.tmp"
+        is_directory = os.path.samestat(status, tmp_path.stat())
+        assert is_directory or os.path.samestat(status, content.stat())
+        done.append("directory" if is_directory else content.read_text())
+        if fails:
+            raise OSError(errno.EIO, "the disk failed")
+
+    def renamed(before: Path, after: Path) -> None:
+        done.append("rename")
+        replace(before, after)
+
+    monkeypatch.setattr(own_files, "flush_to_disk", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    file = pins_file(tmp_path)
+    if fails:
+        with pytest.raises(OSError, match="the disk failed"):
+            write(file, PINS)
+        assert pins_file(tmp_path).read() == Found({})
+        return
+    write(file, PINS)
+    assert done == [(tmp_path / "pins.json").read_text(), "rename", "directory"]
 
 
 @each_file

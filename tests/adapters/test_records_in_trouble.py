@@ -21,7 +21,7 @@ from pool_service.adapters.records.record_files import (
     RecordFiles,
     file_name,
 )
-from pool_service.adapters.records.record_format import Record, encode
+from pool_service.adapters.records.record_format import Record, decode, encode
 from pool_service.core.server import LastRun, RecoveredState
 from tests.adapters.disk import Disk, Told, no_room
 from tests.adapters.remembered import BOOT, ready
@@ -410,6 +410,30 @@ async def test_a_damaged_record_that_cannot_be_set_aside_is_not_overwritten(disk
     await records.settled()
     assert (records.degraded_reason, disk.says("a")) == ("", ready("a"))
     assert (disk.damaged / file_name("a")).read_bytes() == b"garbage"
+
+
+async def test_records_that_could_not_be_read_are_set_aside_before_others_take_their_place(
+    disk: Disk,
+) -> None:
+    await disk.keeps(ready("a", 7), ready("b", 8))
+    moved = disk.servers.rename(disk.state_dir / "moved")
+    disk.servers.write_text("in the way")
+    records = disk.service()
+    assert await records.load() == RecoveredState()
+    disk.servers.unlink()
+    moved.rename(disk.servers)
+    records.put(ready("a", 1))
+    records.put(ready("c", 1))
+    await records.settled()
+    records.put(ready("a", 2))
+    await records.settled()
+    assert (disk.says("a"), disk.says("b"), disk.says("c")) == (
+        ready("a", 2),
+        ready("b", 8),
+        ready("c", 1),
+    )
+    assert names(disk.damaged) == [file_name("a")]
+    assert decode((disk.damaged / file_name("a")).read_bytes()).entry == ready("a", 7)
 
 
 async def test_what_is_no_record_is_left_alone(disk: Disk) -> None:

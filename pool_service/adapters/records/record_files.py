@@ -77,6 +77,8 @@ class RecordFiles:
         self._boot_id = boot_id
         self._descriptor: int | None = None
         self._unreadable = set[str]()
+        self._is_unread = False
+        self._own = set[str]()
 
     def write(
         self,
@@ -112,8 +114,10 @@ class RecordFiles:
     def read_all(self) -> Found:
         """Read every record, and set aside those that cannot be read.
 
-        Raises OSError if the directory cannot be read or made, or descriptors are short.
+        Raises OSError if the directory cannot be read or made, or descriptors are short. Records
+        in it are then set aside before others take their place.
         """
+        self._is_unread = True
         directory, _ = self._directory()
         names = os.listdir(directory)  # noqa: PTH208 - of a descriptor
         for name in names:
@@ -127,6 +131,7 @@ class RecordFiles:
         whole.sort(key=lambda each: each[0])
         damaged = [one for one in read if one.flaw]
         self._set_all_aside(directory, damaged)
+        self._is_unread = False
         return Found(
             tuple(record for _, record in whole), tuple(sorted(one.name for one in damaged))
         )
@@ -159,8 +164,10 @@ class RecordFiles:
     def _put(self, directory: int, key: str, entry: Entry | None) -> None:
         """Replace the file of a record, or remove it (None). Raises OSError, ValueError."""
         name = file_name(key)
-        if not _is_own_file(directory, name) or name in self._unreadable:
+        if self._is_in_the_way(directory, name):
             self._set_aside(directory, name)
+        if self._is_unread:
+            self._own.add(name)
         if entry is None:
             _unlink(directory, name)
             return
@@ -173,6 +180,12 @@ class RecordFiles:
             with contextlib.suppress(OSError):
                 _unlink(directory, temporary)
             raise
+
+    def _is_in_the_way(self, directory: int, name: str) -> bool:
+        """Return whether a file may not be replaced, but has to be set aside."""
+        if self._is_unread and name not in self._own and _is_there(directory, name):
+            return True
+        return not _is_own_file(directory, name) or name in self._unreadable
 
     def _set_all_aside(self, directory: int, damaged: Iterable[_Read]) -> None:
         for one in damaged:
@@ -231,6 +244,14 @@ def _is_own_file(directory: int, name: str) -> bool:
     except FileNotFoundError:
         return True
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _is_there(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _missing_files(directory: int, known: Iterable[str]) -> list[str]:

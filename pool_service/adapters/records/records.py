@@ -17,7 +17,9 @@ import structlog
 
 from pool_service.adapters.process.exits import retry_on_shortage
 from pool_service.adapters.process.identity import boot_id
+from pool_service.adapters.records.model_file import Found as FoundSaid
 from pool_service.adapters.records.model_file import namings_file, pins_file
+from pool_service.adapters.records.record_files import Found as FoundRecords
 from pool_service.adapters.records.record_files import Outcome, RecordFiles
 from pool_service.adapters.records.record_format import Entry, Record, record_key
 from pool_service.adapters.system.clock import SystemClock
@@ -160,14 +162,9 @@ class FileRecords:
 
     async def load(self) -> RecoveredState:
         """Read the records of an earlier service; see the port."""
-        try:
-            found = await retry_on_shortage(lambda: self._in_worker(self._files.read_all))
-            named = await retry_on_shortage(lambda: self._in_worker(self._namings.read))
-            pinned = await retry_on_shortage(lambda: self._in_worker(self._pins.read))
-        except OSError as error:
-            self._set_degraded(self._files.explain(error))
-            self._arm()
-            return RecoveredState()
+        found = await self._loaded(self._files.read_all, self._files.explain) or FoundRecords()
+        named = await self._loaded(self._namings.read, self._namings.explain) or FoundSaid({})
+        pinned = await self._loaded(self._pins.read, self._pins.explain) or FoundSaid({})
         for entry in map(self._as_of_now, found.records):
             self._known[record_key(entry)] = entry
             if isinstance(entry, LastRun):
@@ -183,6 +180,17 @@ class FileRecords:
             namings=named.content,
             pins=pinned.content,
         )
+
+    async def _loaded(self, read: Callable[[], T], explain: Callable[[OSError], str]) -> T | None:
+        """Return what `read` returns; None, and say why, if that cannot be read.
+
+        Each is read by itself: a part that cannot be read costs no other.
+        """
+        try:
+            return await retry_on_shortage(lambda: self._in_worker(read))
+        except OSError as error:
+            self._set_degraded(explain(error))
+            return None
 
     async def close(self) -> None:
         """Write the pending changes, then stop writing."""
@@ -244,7 +252,7 @@ class FileRecords:
                 lambda: self._files.write(changed, known, check=current.check, probe=probe)
             )
             why = await self._in_worker(partial(self._write_said, current)) or outcome.why
-            self._is_writable = not why
+            self._is_writable = not outcome.why
             self._failed = dict.fromkeys(outcome.failed)
             self._set_degraded(why)
         finally:
@@ -257,7 +265,7 @@ class FileRecords:
             try:
                 file.write(check=current.check)
             except OSError as error:
-                why = self._files.explain(error)
+                why = file.explain(error)
         return why
 
     async def _in_worker(self, step: Callable[[], T]) -> T:

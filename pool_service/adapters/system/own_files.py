@@ -65,11 +65,18 @@ def read_own(
         return file.read(max_bytes + 1), os.fstat(file.fileno())
 
 
-def write_own(path: Path, content: bytes) -> None:
-    """Write a new file of this user in place of any file with its name. Raises OSError."""
+def write_own(path: Path, content: bytes, *, flushes: bool = False) -> None:
+    """Write a new file of this user in place of any file with its name. Raises OSError.
+
+    flushes: wait until the content survives a power failure; the name does after
+    `flush_directory`.
+    """
     path.unlink(missing_ok=True)
     with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(content)
+        if flushes:
+            file.flush()
+            flush_to_disk(file.fileno())
 
 
 def flush_to_disk(descriptor: int) -> None:
@@ -83,6 +90,19 @@ def flush_to_disk(descriptor: int) -> None:
             fcntl.fcntl(descriptor, FULL_FSYNC)
             return
     os.fsync(descriptor)
+
+
+def flush_directory(path: Path) -> None:
+    """Wait until the names in a directory survive a power failure. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flush_to_disk(descriptor)
+    except OSError as error:
+        # Some file systems cannot flush a directory.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - whatever it says
