@@ -283,7 +283,8 @@ class Pool:
     async def pin(self, model: str, *, pinned: bool | None) -> Pinned:
         """Pin `model`, take its pin back, or let the configuration decide (None).
 
-        Returns when that is on disk, or could not be written. Raises ModelUnknown.
+        Returns when that is on disk, or could not be written. Raises ModelUnknown,
+        TooManyPins.
         """
         self._check_recovered()
         request_id = self._answers.new_id()

@@ -66,6 +66,8 @@ const (
 	ErrLogNotFound Kind = "LogNotFound"
 	// ErrTooManyFollowers: as many streams follow logs as may; retry.
 	ErrTooManyFollowers Kind = "TooManyFollowers"
+	// ErrTooManyPins: the service remembers no more pins; take back some that are not needed.
+	ErrTooManyPins Kind = "TooManyPins"
 	// ErrInternal: a bug of the service; report it, with RequestID.
 	ErrInternal Kind = "InternalError"
 	// ErrPoolUnavailable: the service cannot be reached, the connection to it broke, or it dropped
@@ -105,6 +107,7 @@ var kindsByReason = map[string]Kind{
 	"REVISION_COMPACTED":     ErrRevisionCompacted,
 	"LOG_NOT_FOUND":          ErrLogNotFound,
 	"TOO_MANY_FOLLOWERS":     ErrTooManyFollowers,
+	"TOO_MANY_PINS":          ErrTooManyPins,
 	"INTERNAL":               ErrInternal,
 }
 

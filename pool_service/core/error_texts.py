@@ -23,6 +23,7 @@ from pool_service.core.errors import (
     StartFailed,
     StartTimeout,
     TooManyFollowers,
+    TooManyPins,
 )
 from pool_service.core.limits import Limits
 from pool_service.core.liveness import WORKING_SHARE
@@ -187,6 +188,16 @@ def too_many_readers(most: int) -> TooManyFollowers:
     return TooManyFollowers(
         f"{most} streams read logs already, and there may be no more. Read the log later.",
         retry_after=FOLLOWER_RETRY_S,
+    )
+
+
+def too_many_pins(model: str, most: int) -> TooManyPins:
+    """Return the error for a pin that would have to be remembered beside `most` others."""
+    return TooManyPins(
+        f"the pins of {most} models are remembered already, and there may be no more, so that of "
+        f"{model!r} is not changed. Take back pins that you do not need ('pool-service models "
+        "--json' says which are pinned), or pin the model in the configuration.",
+        model=model,
     )
 
 

@@ -20,7 +20,10 @@ PoolError
 ├── Evicted               ask again if still wanted: the model was evicted meanwhile
 ├── ShuttingDown          try again: the service ends, another may come
 ├── Recovering            try again: the service has just started
-└── RevisionCompacted     begin the watch again
+├── RevisionCompacted     begin the watch again
+├── LogNotFound           start the model first, or ask for another generation
+├── TooManyFollowers      try again: as many streams follow logs as may
+└── TooManyPins           take back pins that are not needed: no more are remembered
 
 A message says what could not be done, why, and what to do about it. `rpc/status.py` maps each
 class to a status.
@@ -231,3 +234,10 @@ class TooManyFollowers(PoolError):
 
     retry_after: float = field(kw_only=True)
     REASON = "TOO_MANY_FOLLOWERS"
+
+
+@dataclass(eq=False)
+class TooManyPins(PoolError):
+    """As many models are pinned by callers, or not pinned, as are remembered."""
+
+    REASON = "TOO_MANY_PINS"

@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Answer, RecordPins
+from pool_service.core.error_texts import too_many_pins
 from pool_service.core.events import PinRequested
+from pool_service.core.remembered import MAX_PINS
 from pool_service.core.results import Pinned
 from pool_service.core.scheduler import Scheduler
 from pool_service.core.state import PoolState
@@ -40,8 +42,14 @@ class Pinning:
         if event.pinned and not state.catalogue.serves(model):
             state.commands.append(Answer(event.request_id, self._callers.not_served(model)))
             return
+        said = state.to_remember(model, pinned=event.pinned)
+        if said is not None and not state.pins.has_place(model):
+            state.commands.append(Answer(event.request_id, too_many_pins(model, MAX_PINS)))
+            return
         before = self._present(model).pinned
-        self._remember(model, now, pinned=event.pinned)
+        if state.pins.set(model, pinned=said):
+            state.commands.append(RecordPins(state.pins.all()))
+            self.apply([model], now)
         present = self._present(model)
         configured = state.catalogue.settings_for(model, present.named_by_caller).pinned
         result = Pinned(present.pinned, present.pinned is not before, configured)
@@ -53,14 +61,6 @@ class Pinning:
         if row is not None:
             return row.server.settings
         return self._state.settings_for(model, self._callers.named_before(model))
-
-    def _remember(self, model: str, now: float, *, pinned: bool | None) -> None:
-        """Remember what a caller says of a model, and record and apply it if that is new."""
-        state = self._state
-        changed = state.set_pin(model, pinned=pinned)
-        if changed:
-            state.commands.append(RecordPins(state.pins.all()))
-        self.apply(changed, now)
 
     def apply(self, models: Iterable[str], now: float) -> None:
         """Give the servers and waiters of `models` their present pins."""

@@ -37,7 +37,8 @@ class Namings:
 
 
 MAX_PINS = 1024
-"""The number of models whose pin is remembered; beyond it the oldest is forgotten."""
+"""The number of models whose pin is remembered; one more is refused, so that nobody can push out
+the pins of others."""
 
 
 class Pins:
@@ -50,21 +51,16 @@ class Pins:
         """Return what callers said last of a model; None: nothing, or as the configuration says."""
         return self._pinned.get(model)
 
-    def set(self, model: str, *, pinned: bool | None) -> list[str]:
-        """Remember what callers say of a model, or nothing if None.
+    def has_place(self, model: str) -> bool:
+        """Return whether something can be remembered of a model beside all that is."""
+        return model in self._pinned or len(self._pinned) < MAX_PINS
 
-        Returns the models of which something else is remembered now: none, `model`, or also the
-        oldest one, which is forgotten for it.
-        """
+    def set(self, model: str, *, pinned: bool | None) -> bool:
+        """Remember what callers say of a model, or nothing if None; return whether that is new."""
         before = self._pinned.pop(model, None)
-        changed = [] if pinned is before else [model]
         if pinned is not None:
             self._pinned[model] = pinned
-        if len(self._pinned) > MAX_PINS:
-            oldest = next(iter(self._pinned))
-            del self._pinned[oldest]
-            changed.append(oldest)
-        return changed
+        return pinned is not before
 
     def move(self, aliases: Mapping[str, str]) -> list[str]:
         """Move what callers say of aliases to the models that these stand for.
@@ -83,7 +79,7 @@ class Pins:
         return [name for name in names if self.get(name) is not before.get(name)]
 
     def all(self) -> Mapping[str, bool]:
-        """Return a copy of all pins by model, the oldest first."""
+        """Return a copy of all pins by model, those said longest ago first."""
         return dict(self._pinned)
 
 

@@ -300,15 +300,14 @@ class PoolState:
         pinned = self.pins.get(model)
         return settings if pinned is None else replace(settings, pinned=pinned)
 
-    def set_pin(self, model: str, *, pinned: bool | None) -> list[str]:
-        """Remember what callers say of a model's pin; return the models that this changes.
+    def to_remember(self, model: str, *, pinned: bool | None) -> bool | None:
+        """Return what is to be remembered of what callers say of a model's pin; None: nothing.
 
         A pin that is taken back is remembered only if the catalogue pins the model, so that one
         that the catalogue gets later is not held back by a call long past.
         """
-        if pinned is False and not self.catalogue.settings_for(model).pinned:
-            pinned = None
-        return self.pins.set(model, pinned=pinned)
+        is_needed = pinned or self.catalogue.settings_for(model).pinned
+        return pinned if is_needed else None
 
     def note_naming(self, model: str, runtime_model: str) -> None:
         """Remember the runtime model that a caller named for a model whose server is READY.
@@ -338,7 +337,7 @@ class PoolState:
         self.forget_namings([*self.catalogue.models, *aliases])
         changed = self.pins.move(aliases)
         for model in changed:
-            self.set_pin(model, pinned=self.pins.get(model))
+            self.pins.set(model, pinned=self.to_remember(model, pinned=self.pins.get(model)))
         if changed:
             self.commands.append(RecordPins(self.pins.all()))
         return changed

@@ -53,6 +53,7 @@ CODES: dict[type[errors.PoolError], int] = {
     errors.RevisionCompacted: code_pb2.OUT_OF_RANGE,
     errors.LogNotFound: code_pb2.NOT_FOUND,
     errors.TooManyFollowers: code_pb2.RESOURCE_EXHAUSTED,
+    errors.TooManyPins: code_pb2.FAILED_PRECONDITION,
 }
 
 
@@ -162,6 +163,11 @@ def _(error: errors.QueueFull, _info: error_details_pb2.ErrorInfo) -> list[Messa
 @_details.register
 def _(error: errors.TooManyFollowers, _info: error_details_pb2.ErrorInfo) -> list[Message]:
     return [_retry(error.retry_after), _quota("followers", error.message)]
+
+
+@_details.register
+def _(error: errors.TooManyPins, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_quota("pins", error.message)]
 
 
 @_details.register(errors.ShuttingDown)

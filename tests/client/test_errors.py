@@ -18,6 +18,7 @@ from pool_service_client import (
     FetchFailed,
     InternalError,
     InvalidRequest,
+    LogNotFound,
     ModelNotOnDisk,
     ModelRejected,
     ModelTooLarge,
@@ -34,6 +35,8 @@ from pool_service_client import (
     ShuttingDown,
     StartFailed,
     StartTimeout,
+    TooManyFollowers,
+    TooManyPins,
     Violation,
 )
 from tests.client.conftest import Connect
@@ -64,6 +67,9 @@ REASONS = {
     "SHUTTING_DOWN": ShuttingDown,
     "RECOVERING": Recovering,
     "REVISION_COMPACTED": RevisionCompacted,
+    "LOG_NOT_FOUND": LogNotFound,
+    "TOO_MANY_FOLLOWERS": TooManyFollowers,
+    "TOO_MANY_PINS": TooManyPins,
     "INTERNAL": InternalError,
     "A_NEW_REASON": PoolError,
 }

@@ -11,7 +11,7 @@ from pool_service.core.admission import PreemptionClass
 from pool_service.core.commands import CheckActivity, Publish, RecordPins
 from pool_service.core.events import PinRequested, ReloadRequested
 from pool_service.core.machine import Machine
-from pool_service.core.remembered import MAX_PINS, Pins
+from pool_service.core.remembered import MAX_PINS
 from pool_service.core.results import Ensured, Every, Pinned
 from pool_service.core.server import Cause, Phase, RecoveredState, Role, ServerId
 from pool_service.core.types import FOREVER, Settings
@@ -149,19 +149,23 @@ def test_a_pin_of_a_name_that_is_an_alias_after_a_restart_is_that_of_its_model()
     assert parts.shown().settings.pinned
 
 
-def test_the_oldest_of_too_many_is_forgotten_and_its_server_is_as_configured_again() -> None:
-    pins = Pins()
+def test_one_more_than_are_remembered_is_refused_and_no_other_loses_its_pin_for_it() -> None:
+    parts = Parts({"listed": PINNED})
     for number in range(MAX_PINS):
-        assert pins.set(f"m{number}", pinned=True) == [f"m{number}"]
-    assert pins.set("m0", pinned=True) == []
-    assert pins.set("further", pinned=True) == ["further", "m1"]
-    assert (pins.get("m0"), pins.get("m1"), len(pins.all())) == (True, None, MAX_PINS)
-    parts = Parts()
-    parts.there("m1")
-    pin(parts, model="m1")
-    for number in range(MAX_PINS):
-        pin(parts, model=f"other{number}")
-    assert not parts.shown("m1").settings.pinned
+        pin(parts, model=f"m{number}")
+    parts.taken()
+    said = parts.state.pins.all()
+    for number, (model, pinned) in enumerate((("further", True), ("listed", False))):
+        parts.pinning.pin(PinRequested(number, model, pinned), NOW)
+        issued = parts.taken()
+        assert (refused(issued), of_kind(issued, RecordPins)) == ({number: "TooManyPins"}, [])
+    assert parts.state.pins.all() == said
+    # What adds nothing is answered, and one that is taken back makes room.
+    assert not pin(parts, model="m0").changed
+    assert not pin(parts, False, model="further").changed
+    assert pin(parts, None, model="m1").changed
+    assert pin(parts, True, model="further").changed
+    assert set(parts.state.pins.all()) == {*said, "further"} - {"m1"}
 
 
 def test_only_what_is_served_can_be_pinned_and_every_pin_can_be_taken_back() -> None:

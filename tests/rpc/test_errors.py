@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from pool_service.core import remembered
 from pool_service.core.errors import (
     CodeNotTrusted,
     FetchFailed,
@@ -217,6 +218,20 @@ async def test_a_failure_has_its_code_its_reason_and_its_details(
         assert set(told.details) == details | {"ErrorInfo"}
         assert told.details["ErrorInfo"].domain == "pool_service"
         assert told.message
+
+
+async def test_a_pin_beside_as_many_as_are_remembered_is_refused_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remembered, "MAX_PINS", 1)
+    async with serving() as service:
+        await service.stub.Pin(pb.PinRequest(model="a", pinned=True))
+        told = await failure(service.stub.Pin(pb.PinRequest(model="b", pinned=True)))
+        assert (told.code, told.reason) == ("FAILED_PRECONDITION", "TOO_MANY_PINS")
+        assert set(told.details) == {"ErrorInfo", "QuotaFailure"}
+        assert "Take back pins" in told.message
+        (found,) = (await service.stub.ListModels(pb.ListModelsRequest(found=True))).models
+        assert (found.model, found.pinned) == ("a", True)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ from pool_service_client.errors import (
     StartFailed,
     StartTimeout,
     TooManyFollowers,
+    TooManyPins,
     Violation,
 )
 from pool_service_client.retry import RetryPolicy
@@ -139,6 +140,7 @@ __all__ = [
     "StartTimeout",
     "Synced",
     "TooManyFollowers",
+    "TooManyPins",
     "Totals",
     "Violation",
     "WaitingCall",

@@ -23,6 +23,7 @@ PoolError                   the base class, and any error that this package does
 ├── RevisionCompacted       watch again without a revision
 ├── LogNotFound             start the model first, or ask for another generation
 ├── TooManyFollowers        try again: as many streams follow logs as may
+├── TooManyPins             take back pins that you do not need: no more are remembered
 ├── InternalError           report the bug, with `request_id`
 ├── PoolUnavailable         start the service, or correct its address
 ├── DeadlineExceeded        allow more time: your timeout is over
@@ -162,6 +163,10 @@ class LogNotFound(PoolError):
 
 class TooManyFollowers(PoolError):
     """As many streams follow logs as may."""
+
+
+class TooManyPins(PoolError):
+    """The service remembers no more pins; take back some that you do not need."""
 
 
 class InternalError(PoolError):

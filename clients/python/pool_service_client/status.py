@@ -47,6 +47,7 @@ from pool_service_client.errors import (
     StartFailed,
     StartTimeout,
     TooManyFollowers,
+    TooManyPins,
     Violation,
 )
 
@@ -74,6 +75,7 @@ _BY_REASON: Mapping[str, type[PoolError]] = {
     "REVISION_COMPACTED": RevisionCompacted,
     "LOG_NOT_FOUND": LogNotFound,
     "TOO_MANY_FOLLOWERS": TooManyFollowers,
+    "TOO_MANY_PINS": TooManyPins,
     "INTERNAL": InternalError,
 }
 

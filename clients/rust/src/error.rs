@@ -59,6 +59,8 @@ pub enum Reason {
     LogNotFound,
     /// Retry: as many streams follow logs as may.
     TooManyFollowers,
+    /// Take back pins that are not needed: the service remembers no more.
+    TooManyPins,
     /// Report it, with [`Error::request_id`]: it is a bug of the service.
     Internal,
     /// The service cannot be reached, the connection to it broke, or it dropped the call.
@@ -96,6 +98,7 @@ impl Reason {
             "REVISION_COMPACTED" => Self::RevisionCompacted,
             "LOG_NOT_FOUND" => Self::LogNotFound,
             "TOO_MANY_FOLLOWERS" => Self::TooManyFollowers,
+            "TOO_MANY_PINS" => Self::TooManyPins,
             "INTERNAL" => Self::Internal,
             invalid if invalid.starts_with("INVALID_") => Self::InvalidRequest,
             _ => Self::Other,

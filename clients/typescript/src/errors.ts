@@ -134,6 +134,9 @@ export class LogNotFound extends PoolError {}
 /** As many streams follow logs as may: retry. */
 export class TooManyFollowers extends PoolError {}
 
+/** The service remembers no more pins: take back some that you do not need. */
+export class TooManyPins extends PoolError {}
+
 /** A bug of the service: report it with `requestId`. */
 export class InternalError extends PoolError {}
 

@@ -41,6 +41,7 @@ const BY_REASON: ReadonlyMap<string, ErrorClass> = new Map<string, ErrorClass>([
   ["REVISION_COMPACTED", errors.RevisionCompacted],
   ["LOG_NOT_FOUND", errors.LogNotFound],
   ["TOO_MANY_FOLLOWERS", errors.TooManyFollowers],
+  ["TOO_MANY_PINS", errors.TooManyPins],
   ["INTERNAL", errors.InternalError],
 ]);
 

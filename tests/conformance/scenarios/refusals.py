@@ -1,6 +1,8 @@
 """The reasons for which a request is refused at once, with what comes with each."""
 
-from tests.client.scripted import Script
+from grpc import StatusCode
+
+from tests.client.scripted import Refusal, Script
 from tests.conformance.expected import saying
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import BUG, INVALID
@@ -23,6 +25,11 @@ def invalid(field: str) -> object:
         "violations",
         violations=[{"subject": field, "description": saying(field)}],
     )
+
+
+def pins_full(script: Script) -> None:
+    refusal = Refusal(StatusCode.FAILED_PRECONDITION, "no more is remembered", "TOO_MANY_PINS")
+    script.answer("Pin", refusal)
 
 
 def bugs(script: Script) -> None:
@@ -143,6 +150,19 @@ SCENARIOS = (
         ],
         calls={"Ensure": 1, "Evict": 1},
         leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "TOO_MANY_PINS",
+        pins_full,
+        [
+            call(
+                "pin",
+                model="m",
+                pinned=True,
+                fails=refused("TOO_MANY_PINS", "FAILED_PRECONDITION", metadata=("model",)),
+            )
+        ],
+        calls={"Pin": 1},
     ),
     Scenario(
         "REVISION_COMPACTED",
