@@ -291,8 +291,8 @@ class Pool:
         result: Pinned = await self._answers.ask(
             request_id, PinRequested(request_id, model, pinned)
         )
-        if result.changed:
-            log.info("pinned" if result.pinned else "no longer pinned", model=model)
+        if result.changed or result.noted:
+            log.info(result.in_words, model=model)
         await self._world.records.settled()
         return result
 

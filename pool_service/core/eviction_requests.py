@@ -90,6 +90,7 @@ class EvictionRequests:
         """Refuse new requests, and drain and stop all servers."""
         state = self._state
         state.is_closing = True
+        state.record_order()
         eviction = Eviction(event.request_id, force=True, cause=Cause.SHUTDOWN)
         self._end([] if state.is_detaching else list(state.table), eviction, now)
 
@@ -97,6 +98,7 @@ class EvictionRequests:
         """Leave the servers running for the next service, and answer all waiters and evictions."""
         state = self._state
         state.is_closing = state.is_detaching = True
+        state.record_order()
         for eviction in state.evictions.take():
             state.answer(eviction.request_id, detaching())
 

@@ -47,12 +47,14 @@ class Pinning:
             state.commands.append(Answer(event.request_id, too_many_pins(model, MAX_PINS)))
             return
         before = self._present(model).pinned
-        if state.pins.set(model, pinned=said):
+        is_new = state.pins.set(model, pinned=said)
+        if is_new:
             state.commands.append(RecordPins(state.pins.all()))
             self.apply([model], now)
         present = self._present(model)
         configured = state.catalogue.settings_for(model, present.named_by_caller).pinned
-        result = Pinned(present.pinned, present.pinned is not before, configured)
+        changed = present.pinned is not before
+        result = Pinned(present.pinned, changed, configured, is_new, said is not None)
         state.commands.append(Answer(event.request_id, result))
 
     def _present(self, model: str) -> Settings:

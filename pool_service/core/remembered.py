@@ -10,10 +10,15 @@ MAX_NAMINGS = 1024
 
 
 class Namings:
-    """Remember the runtime model last named for each model, for callers that name none."""
+    """Remember the runtime model last named for each model, for callers that name none.
+
+    is_reordered: only their order has changed, by names that were named again, since the last
+    change of them: too frequent to be recorded each time.
+    """
 
     def __init__(self) -> None:
         self._named: dict[str, str] = {}
+        self.is_reordered = False
 
     def get(self, model: str) -> str:
         """Return the runtime model last named for a model, or ""."""
@@ -21,8 +26,10 @@ class Namings:
 
     def add(self, model: str, runtime_model: str) -> bool:
         """Remember the runtime model of a model; return whether it was another before."""
+        is_last = next(reversed(self._named), "") == model
         before = self._named.pop(model, "")
         self._named[model] = runtime_model
+        self.is_reordered = before == runtime_model and (self.is_reordered or not is_last)
         if len(self._named) > MAX_NAMINGS:
             del self._named[next(iter(self._named))]
         return before != runtime_model
@@ -57,10 +64,13 @@ class Pins:
 
     def set(self, model: str, *, pinned: bool | None) -> bool:
         """Remember what callers say of a model, or nothing if None; return whether that is new."""
-        before = self._pinned.pop(model, None)
+        if pinned is self._pinned.get(model):
+            # Its place in the order stays as well, since nothing is recorded.
+            return False
+        self._pinned.pop(model, None)
         if pinned is not None:
             self._pinned[model] = pinned
-        return pinned is not before
+        return True
 
     def move(self, aliases: Mapping[str, str]) -> list[str]:
         """Move what callers say of aliases to the models that these stand for.

@@ -54,16 +54,22 @@ class Pinned:
 
     pinned: the model is pinned now; changed: that was otherwise before.
     configured: the configuration pins it.
+    noted: what is remembered of calls has changed; by_call: something is remembered.
     """
 
     pinned: bool
     changed: bool
     configured: bool
+    noted: bool = False
+    by_call: bool = False
 
     @property
     def in_words(self) -> str:
         """The state of the pin, in words."""
-        return "pinned" if self.pinned else "no longer pinned"
+        if self.changed:
+            return "pinned" if self.pinned else "no longer pinned"
+        state = "pinned" if self.pinned else "not pinned"
+        return f"still {state}, now {'by a call' if self.by_call else 'as configured'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -323,6 +323,11 @@ class PoolState:
         elif self.namings.add(model, runtime_model):
             self.commands.append(RecordNamings(self.namings.all()))
 
+    def record_order(self) -> None:
+        """Record the order in which runtime models were named, if that alone has changed."""
+        if self.namings.is_reordered:
+            self.commands.append(RecordNamings(self.namings.all()))
+
     def fit_to_catalogue(self) -> list[str]:
         """Fit what callers said of models to a changed catalogue.
 

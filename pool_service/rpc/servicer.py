@@ -326,7 +326,7 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
     async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
         pinned = validation.pinned(request)
         now = await self._pool.pin(validation.model(request.model), pinned=pinned)
-        if now.changed:
+        if now.changed or now.noted:
             self._audit.changed(self.called("Pin", request, context), now.in_words)
         return pb.PinResponse(pinned=now.pinned, changed=now.changed, configured=now.configured)
 

@@ -34,11 +34,16 @@ PLAIN = replace(DEFAULTS, runtime_model="m")
 
 def pin(parts: Parts, pinned: bool | None = True, model: str = "m", now: float = NOW) -> Pinned:
     """Let a caller pin a model; return the answer, and leave all other commands."""
+    before = len(parts.state.commands)
     parts.pinning.pin(PinRequested(7, model, pinned), now)
     told = answers(parts.state.commands).pop(7)
     parts.state.commands = [one for one in parts.state.commands if not hasattr(one, "request_id")]
     assert isinstance(told, Pinned)
-    return told
+    # Whether something else is remembered is what RecordPins says.
+    is_recorded = any(isinstance(one, RecordPins) for one in parts.state.commands[before:])
+    assert told.noted is is_recorded
+    assert told.by_call is (parts.state.pins.get(parts.state.catalogue.resolve(model)) is not None)
+    return replace(told, noted=False, by_call=False)
 
 
 # --- what is remembered -----------------------------------------------------------------------

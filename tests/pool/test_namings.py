@@ -134,6 +134,29 @@ async def test_what_is_found_is_what_runs_what_was_named_and_what_the_cache_has(
         assert [one.model for one in await run.pool.models.page(None, 99)] == ["own"]
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_the_order_in_which_they_were_named_is_recorded_when_the_service_ends(
+    *, leaves: bool
+) -> None:
+    async with running() as run:
+        for model in ("q", "r", "q"):
+            await runs(run, model, f"/models/{model}")
+        run.world.records.write()
+        assert list(run.world.records.namings) == ["q", "r"], "a repeated name is not written"
+        await (run.pool.leave() if leaves else run.pool.shutdown())
+        assert list(run.world.records.namings) == ["r", "q"]
+        await run.start()
+
+
+def test_only_a_changed_order_is_new() -> None:
+    namings = Namings()
+    for model in ("q", "r", "r"):
+        namings.add(model, "x")
+    assert not namings.is_reordered
+    namings.add("q", "x")
+    assert namings.is_reordered
+
+
 def test_the_one_named_longest_ago_is_forgotten() -> None:
     namings = Namings()
     for number in range(MAX_NAMINGS):

@@ -44,7 +44,7 @@ async def test_what_has_been_unused_for_longer_goes_as_soon_as_its_pin_is_taken_
         assert await stays(run)
         began = now()
         assert await run.pool.pin("m", pinned=False) == Pinned(
-            pinned=False, changed=True, configured=True
+            pinned=False, changed=True, configured=True, noted=True, by_call=True
         )
         await asyncio.sleep(1)
         assert run.world.signals("m") == [("SIGTERM", pytest.approx(began, abs=0.5))]

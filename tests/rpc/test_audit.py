@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from pool_service.core.results import Reloaded
+from pool_service.core.types import Settings
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.rpc.serving import Service, failure, gate, serving, settled_hold
 from tests.world import Script, settled
@@ -208,6 +209,20 @@ async def test_a_pin_is_kept_if_it_changed_something() -> None:
         for pinned in (True, True, False):
             await service.stub.Pin(pb.PinRequest(model="m", pinned=pinned))
         assert told(service) == [("Pin", "OK", "pinned"), ("Pin", "OK", "no longer pinned")]
+
+
+async def test_a_pin_that_changes_only_what_is_remembered_is_kept_too() -> None:
+    configured = Settings(runtime_model="m", pinned=True)
+    async with serving(models={"m": configured}) as service:
+        for pinned in (True, True, None, None):
+            await service.stub.Pin(pb.PinRequest(model="m", pinned=pinned))
+        await service.ensure("m", runtime_model="org/named")
+        await service.stub.Pin(pb.PinRequest(model="m", pinned=False))
+        assert [why for method, _, why in told(service) if method == "Pin"] == [
+            "still pinned, now by a call",
+            "still pinned, now as configured",
+            "still not pinned, now by a call",
+        ]
 
 
 async def test_a_caller_that_goes_away_before_the_answer_is_kept() -> None:
