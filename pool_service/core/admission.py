@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from pool_service.core.preemption_policy import Candidate, victims
+from pool_service.core.preemption_policy import Candidate, in_order, victims
 from pool_service.core.server import ServerId
 
 STARVATION_LIMIT_S = 10.0
@@ -168,6 +168,29 @@ def cheapest_unused(capacity: Capacity, now: float) -> tuple[ServerId, ...]:
     return tuple(one.candidate.server_id for one in _cheapest(past_grace, 1, now) or ())
 
 
+def preemption_order(residents: tuple[Resident, ...], now: float) -> list[Resident]:
+    """Return the servers that may be preempted, in the order in which they are for little memory.
+
+    As by `verdict`: unused ones past their grace period, other unused ones, then busy ones; of each
+    of these by the preemption policy.
+    """
+    order: list[Resident] = []
+    for choice in _choices(residents, now):
+        by_id = {one.candidate.server_id: one for one in choice}
+        for one in order:
+            by_id.pop(one.candidate.server_id)
+        left = in_order([one.candidate for one in by_id.values()], now)
+        order += [by_id[one.server_id] for one in left]
+    return order
+
+
+def _choices(residents: tuple[Resident, ...], now: float) -> tuple[list[Resident], ...]:
+    """Return the sets of servers from which those to preempt are chosen, each within the next."""
+    unused = [one for one in residents if one.preemption_class is PreemptionClass.UNUSED]
+    busy = [one for one in residents if one.preemption_class is PreemptionClass.BUSY]
+    return _past_grace(residents, now), unused, unused + busy
+
+
 def _past_grace(residents: tuple[Resident, ...], now: float) -> list[Resident]:
     """Return the unused residents past their grace period."""
     unused = [one for one in residents if one.preemption_class is PreemptionClass.UNUSED]
@@ -225,10 +248,9 @@ def shortage(demand: Demand, capacity: Capacity) -> Shortage:
 def _preempt_or_wait(
     demand: Demand, residents: tuple[Resident, ...], short: Shortage, now: float
 ) -> Verdict:
-    unused = [one for one in residents if one.preemption_class is PreemptionClass.UNUSED]
-    past_grace = _past_grace(residents, now)
-    busy = [one for one in residents if one.preemption_class is PreemptionClass.BUSY]
-    for choice in (past_grace, unused, unused + busy):
+    past_grace, unused, in_use_too = _choices(residents, now)
+    busy = [one for one in in_use_too if one not in unused]
+    for choice in (past_grace, unused, in_use_too):
         chosen = _chosen(choice, short, now)
         if chosen is None:
             continue
@@ -238,7 +260,7 @@ def _preempt_or_wait(
     starting = [one for one in residents if one.preemption_class is PreemptionClass.STARTING]
     if (
         demand.waited >= STARVATION_LIMIT_S
-        and _chosen(unused + busy + starting, short, now) is not None
+        and _chosen(in_use_too + starting, short, now) is not None
     ):
         # If models behind it could backfill now, they would keep it from starting for ever.
         return Wait(f"{_names(starting)} to have started", may_backfill=False)

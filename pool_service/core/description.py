@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pool_service.core.admission import PreemptionClass, Resident
+from pool_service.core.admission import PreemptionClass, Resident, preemption_order
 from pool_service.core.callers import Callers
 from pool_service.core.effective_settings import EffectiveSetting, effective_settings
 from pool_service.core.errors import PoolError
@@ -13,8 +13,6 @@ from pool_service.core.server import LastRun, Phase, Server, ServerId
 from pool_service.core.state import PoolState
 from pool_service.core.story import Decision
 from pool_service.core.types import Estimate, Settings
-
-_PREEMPTIBLE = (PreemptionClass.UNUSED, PreemptionClass.BUSY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class WaitingCall:
 
 @dataclass(frozen=True, slots=True)
 class InLine:
-    """A server in the order in which servers are preempted when another model needs memory.
+    """A server in the order in which servers are preempted for models that need little memory.
 
     freed: bytes that its end frees. worth: its retention value in seconds (`preemption_policy.py`).
     resides_until: the end of its grace period.
@@ -144,7 +142,7 @@ class Describer:
             ),
             waiting=self._waiting(model),
             queued_since=state.queue.get(server.id) if server is not None else None,
-            order=preemption_order(residents, now),
+            order=tuple(map(_in_line, preemption_order(residents, now))),
             protected=_protection(residents, server),
             restarts=self._restarts(server, settings, model, now),
             decisions=state.stories.of(model),
@@ -177,29 +175,11 @@ class Describer:
         return Restarts(crashes, limits.crash_limit, limits.crash_window, retry_at, failure)
 
 
-def preemption_order(residents: tuple[Resident, ...], now: float) -> tuple[InLine, ...]:
-    """Return the servers that may be preempted, in the order in which they are for little memory.
-
-    Unused ones past their grace period, other unused ones, then busy ones; among these the one of
-    the lowest retention value by the byte first.
-    How much a model needs can change the choice: see `preemption_policy.victims`.
-    """
-    going = [one for one in residents if one.preemption_class in _PREEMPTIBLE]
-
-    def key(one: Resident) -> tuple[bool, bool, float, ServerId]:
-        is_busy = one.preemption_class is PreemptionClass.BUSY
-        price = worth(one.candidate) / one.candidate.freed
-        return is_busy, one.resides_until > now, price, one.candidate.server_id
-
-    return tuple(
-        InLine(
-            one.candidate.server_id,
-            one.preemption_class is PreemptionClass.BUSY,
-            one.candidate.freed,
-            worth(one.candidate),
-            one.resides_until,
-        )
-        for one in sorted(going, key=key)
+def _in_line(one: Resident) -> InLine:
+    candidate = one.candidate
+    is_busy = one.preemption_class is PreemptionClass.BUSY
+    return InLine(
+        candidate.server_id, is_busy, candidate.freed, worth(candidate), one.resides_until
     )
 
 

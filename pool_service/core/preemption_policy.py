@@ -9,7 +9,7 @@ GreedyDual-Size, Cao and Irani 1997). `tools/bench/replacement.py` compares it w
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pool_service.core.server import ServerId
@@ -86,6 +86,29 @@ def victims(
     return min([*alone, together], key=lambda option: _loss(option, needed, price, now))
 
 
+def in_order(candidates: Sequence[Candidate], now: float) -> list[Candidate]:
+    """Return the servers in the order in which they go, each for a single byte.
+
+    That is the order for models that need little, one after the other. One that needs more may
+    choose several at once, or a larger one.
+    """
+    # As `victims` chooses, but a pool of hundreds of servers is not to be held up.
+    worths = {one.server_id: worth(one) for one in candidates}
+    left = sorted(candidates, key=lambda one: (worths[one.server_id] / one.freed, one.server_id))
+    order: list[Candidate] = []
+    while left:
+        price = worths[left[0].server_id] / left[0].freed
+
+        def loss(one: Candidate, price: float = price) -> tuple[float, float, int, ServerId]:
+            lost = _value_lost(worths[one.server_id], one.freed - 1, price)
+            return lost, one.last_used_at - now, one.freed, one.server_id
+
+        first = min(left, key=loss)
+        left.remove(first)
+        order.append(first)
+    return order
+
+
 def _cheapest_by_the_byte(choice: list[Candidate], needed: int) -> tuple[Candidate, ...] | None:
     chosen: list[Candidate] = []
     for one in sorted(choice, key=lambda one: (worth(one) / one.freed, one.server_id)):
@@ -106,14 +129,22 @@ def worth(one: Candidate) -> float:
     return one.uses * one.load_seconds
 
 
+def _value_lost(worths: float, spare: int, price: float) -> float:
+    """Return the seconds lost with servers that are worth so much, and free `spare` bytes too many.
+
+    price: seconds a byte, of which these are credited at SPARE_SHARE.
+    """
+    return worths - SPARE_SHARE * price * spare
+
+
 def _loss(
     option: tuple[Candidate, ...], needed: int, price: float, now: float
 ) -> tuple[float, float, int, list[ServerId]]:
     """Return the loss of preempting a set, and tie-breakers: last use, bytes freed, and ids.
 
-    price: seconds a byte; bytes freed beyond `needed` are credited at SPARE_SHARE of it.
+    price: see `_value_lost`.
     """
     freed = sum(one.freed for one in option)
-    lost = sum(map(worth, option)) - SPARE_SHARE * price * (freed - needed)
+    lost = _value_lost(sum(map(worth, option)), freed - needed, price)
     recency = -sum(now - one.last_used_at for one in option)
     return lost, recency, freed, sorted(one.server_id for one in option)

@@ -19,6 +19,8 @@ from pool_service.core.admission import (
     Verdict,
     Wait,
     _why,
+    cheapest_unused,
+    preemption_order,
     verdict,
 )
 from pool_service.core.preemption_policy import Candidate
@@ -156,6 +158,16 @@ def test_a_member_that_goes_for_its_group_counts_for_the_memory_as_well() -> Non
     assert goes(verdict(asked(6, groups=("g",)), there, NOW)) == {"a"}
 
 
+def test_of_servers_of_unequal_sizes_the_one_goes_first_that_is_missed_least() -> None:
+    # By the byte "large" is worth less, but most of its memory would not be needed at once.
+    small, large = resident("small", 1, uses=1.0), resident("large", 8, uses=6.4)
+    told = preemption_order((small, large), NOW)
+    assert [one.candidate.server_id.model for one in told] == ["small", "large"]
+    small, large = resident("small", 1, uses=1.0), resident("large", 8, uses=3.0)
+    told = preemption_order((small, large), NOW)
+    assert [one.candidate.server_id.model for one in told] == ["large", "small"]
+
+
 _residents = st.lists(
     st.builds(
         resident,
@@ -168,6 +180,25 @@ _residents = st.lists(
     ),
     max_size=8,
 ).map(tuple)
+
+
+@given(residents=_residents)
+def test_the_order_that_is_told_is_the_one_in_which_servers_go_for_little_memory(
+    residents: tuple[Resident, ...],
+) -> None:
+    left = [one for one in residents if one.preemption_class is not PreemptionClass.LEAVING]
+    for told in preemption_order(residents, NOW):
+        full = capacity(*left, budget=sum(one.candidate.freed for one in left))
+        first = told.candidate.server_id
+        assert goes(verdict(asked(1, waited=1e3), full, NOW)) == {first.model}
+        is_past_grace = told.resides_until <= NOW
+        if told.preemption_class is PreemptionClass.UNUSED and is_past_grace:
+            assert cheapest_unused(full, NOW) == (first,)
+        left.remove(told)
+    assert {one.preemption_class for one in left} <= {
+        PreemptionClass.PROTECTED,
+        PreemptionClass.STARTING,
+    }
 
 
 @given(

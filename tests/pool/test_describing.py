@@ -148,6 +148,22 @@ async def test_the_order_of_preemption_is_the_order_in_which_servers_go() -> Non
         assert run.phase(order[0]) is None
 
 
+@pytest.mark.parametrize("uses", range(1, 8))
+async def test_of_servers_of_unequal_sizes_the_one_goes_for_a_small_model_that_is_told_first(
+    uses: int,
+) -> None:
+    async with room() as run:
+        for model, size in (("large", 8), ("small", 2)):
+            await fill(run, model, size=size)
+        for _ in range(uses):
+            await asyncio.sleep(1)
+            await run.pool.ensure("large")
+        order = [one.server_id.model for one in (await describe(run, "large")).order]
+        run.world.script("new", sized(1))
+        await run.pool.ensure("new")
+        assert [model for model in order if run.phase(model) is None] == order[:1]
+
+
 async def test_a_held_server_is_not_in_the_order_and_that_is_told() -> None:
     async with room() as run:
         await fill(run, "a", "b")
