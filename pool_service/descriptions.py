@@ -32,4 +32,4 @@ class Descriptions:
         except PoolError as error:
             flaw = str(error)
         present = self._machine.describe(name, self._clock.now())
-        return replace(present, estimate=estimate, flaw=flaw)
+        return replace(present, estimate=estimate, flaw=present.flaw or flaw)

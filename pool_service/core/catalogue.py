@@ -63,6 +63,15 @@ class Catalogue:
             return True
         return model in self.models and runtime_model in ("", self.configured(model))
 
+    def why_not_served(self, model: str) -> str:
+        """Return in words why callers do not get `model` by its name; empty if they do."""
+        meant = self.resolve(model)
+        if meant != model:
+            return f"its name stands for {meant!r} now, so it is not served"
+        if not self.serves(model):
+            return "it is not listed, and only_listed is set, so it is not served"
+        return ""
+
     def configured(self, model: str) -> str:
         """Return the runtime model of `model` if no caller names another.
 
@@ -100,9 +109,6 @@ class Catalogue:
         ]
 
 
-UNLISTED = "it is not listed, and only_listed is set, so it is not served"
-
-
 def known_entries(
     catalogue: Catalogue,
     servers: Iterable[Server],
@@ -137,7 +143,7 @@ def known_entries(
         replace(
             entry,
             phase=current[model].phase if model in current else None,
-            flaw="" if catalogue.serves(model) else UNLISTED,
+            flaw=catalogue.why_not_served(model),
         )
         for model, entry in sorted(entries.items())
     ]

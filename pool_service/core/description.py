@@ -71,7 +71,8 @@ class Description:
     queued_since: when its server was queued; None: it is not queued.
     order: the servers that may be preempted, the next one first. protected: the reason why its own
     server is not among them; empty if it is, or if there is none.
-    estimate, flaw: what its next server needs, or why that cannot be told.
+    estimate: what its next server needs; None: that cannot be told.
+    flaw: why it cannot be started; empty if nothing is known to be wrong.
     """
 
     model: str
@@ -146,6 +147,7 @@ class Describer:
             protected=_protection(residents, server),
             restarts=self._restarts(server, settings, model, now),
             decisions=state.stories.of(model),
+            flaw=state.catalogue.why_not_served(model),
         )
 
     def _waiting(self, model: str) -> tuple[WaitingCall, ...]:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from pool_service.core.catalogue import Catalogue
+from pool_service.core.catalogue import Catalogue, known_entries
 from pool_service.core.types import Settings
+from tests.core.parts import made
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,13 @@ def test_a_models_own_settings_replace_the_defaults_whole() -> None:
     catalogue = Catalogue(Settings("", keep_alive=7.0), {"m": Settings("", keep_alive=1.0)})
     assert catalogue.settings_for("m").keep_alive == 1.0
     assert catalogue.settings_for("n").keep_alive == 7.0
+
+
+def test_a_server_whose_name_stands_for_another_model_now_is_listed_with_that() -> None:
+    catalogue = Catalogue(models={"m": Settings("org/m")}, aliases={"old": "m"})
+    entries = known_entries(catalogue, [made("old"), made("free")], {}, ())
+    assert {one.model: one.flaw for one in entries} == {
+        "m": "",
+        "old": "its name stands for 'm' now, so it is not served",
+        "free": "",
+    }

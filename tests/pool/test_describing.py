@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from pool_service.core.catalogue import Catalogue
 from pool_service.core.description import Description
 from pool_service.core.errors import ModelRejected, ModelUnknown, StartFailed
 from pool_service.core.runs import RUNS_KEPT, Origin
 from pool_service.core.server import Cause, Phase
 from tests.pool.capacity import fill, limits, room, sized
-from tests.pool.running import DEFAULTS, Running, running
+from tests.pool.running import DEFAULTS, LIMITS, Running, running
 from tests.world import CRASH, Script
 
 pytestmark = pytest.mark.looptime
@@ -66,6 +67,21 @@ async def test_an_alias_describes_its_model() -> None:
     async with running(models={"m": replace(DEFAULTS)}, aliases={"a": "m"}) as run:
         described = await describe(run, "a")
         assert (described.model, described.aliases, described.is_listed) == ("m", ("a",), True)
+
+
+@pytest.mark.parametrize("is_estimated", [True, False])
+async def test_a_model_that_is_served_no_longer_is_described_with_that_problem(
+    *, is_estimated: bool
+) -> None:
+    async with running() as run:
+        await run.pool.ensure("m")
+        assert (await describe(run)).flaw == ""
+        await run.pool.reload(Catalogue(DEFAULTS, only_listed=True), LIMITS)
+        if not is_estimated:
+            run.world.script("m", Script(raises={"estimate": ModelRejected("it is no model")}))
+        assert "only_listed is set, so it is not served" in (await describe(run)).flaw
+        await run.pool.evict("m", force=True)
+        assert "not served" in (await describe(run)).flaw
 
 
 async def test_a_name_that_is_not_served_and_never_ran_is_unknown() -> None:
