@@ -94,6 +94,12 @@ class Description:
     flaw: str = ""
 
 
+_WITHOUT_MEMORY = {
+    Phase.QUEUED: "it waits for its turn and takes no memory yet",
+    Phase.BACKING_OFF: "it waits to be started again and takes no memory",
+    Phase.FAILED: "it has failed and takes no memory",
+}
+
 _PROTECTION = {
     PreemptionClass.LEAVING: "it is on its way out",
     PreemptionClass.PROTECTED: "it is held or pinned",
@@ -165,15 +171,19 @@ class Describer:
     def _restarts(
         self, server: Server | None, settings: Settings, model: str, now: float
     ) -> Restarts:
-        limits = self._state.limits
+        state, limits = self._state, self._state.limits
+        # A superseded server that is ending stands for a model that has no other.
+        newest = state.known(model)
         crashes: tuple[float, ...] = ()
         retry_at, failure = 0.0, None
-        if server is not None:
-            crashes = tuple(at for at in server.crashes if now - at < limits.crash_window)
-            if server.phase in (Phase.FAILED, Phase.BACKING_OFF) and server.retry_at > now:
-                retry_at, failure = server.retry_at, server.failure
-        else:
-            failure = self._state.failed_starts.find(model, settings.runtime_model, now)
+        if isinstance(newest, Server):
+            crashes = tuple(at for at in newest.crashes if now - at < limits.crash_window)
+            if newest.retry_at > now:
+                retry_at, failure = newest.retry_at, newest.failure
+        if failure is None and server is None:
+            failure = state.failed_starts.find(model, settings.runtime_model, now)
+            if failure is not None:
+                retry_at = state.failed_starts.until(model)
         return Restarts(crashes, limits.crash_limit, limits.crash_window, retry_at, failure)
 
 
@@ -186,8 +196,10 @@ def _in_line(one: Resident) -> InLine:
 
 
 def _protection(residents: tuple[Resident, ...], server: Server | None) -> str:
-    """Return why a server is not preempted; empty if it is, or takes no memory."""
+    """Return why a server is not preempted; empty if it is, or if there is none."""
+    if server is None:
+        return ""
     for one in residents:
-        if server is not None and one.candidate.server_id == server.id:
+        if one.candidate.server_id == server.id:
             return _PROTECTION.get(one.preemption_class, "")
-    return ""
+    return _WITHOUT_MEMORY.get(server.phase, "")

@@ -124,6 +124,11 @@ class FailedStarts:
             return None
         return known.error if now < known.until else None
 
+    def until(self, model: str) -> float:
+        """Return until when the error of a model's failed start is remembered; 0 if none is."""
+        known = self._by_model.get(model)
+        return known.until if known is not None else 0.0
+
     def forget(self, model: str) -> None:
         """Forget the failed start of a model, so that its next caller may try."""
         self._by_model.pop(model, None)

@@ -8,14 +8,16 @@ import pytest
 
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.description import Description
-from pool_service.core.errors import ModelRejected, ModelUnknown, StartFailed
+from pool_service.core.errors import CrashLoop, ModelRejected, ModelUnknown, StartFailed
 from pool_service.core.runs import RUNS_KEPT, Origin
-from pool_service.core.server import Cause, Phase
+from pool_service.core.server import Cause, Phase, Role, StopSignal
 from tests.pool.capacity import fill, limits, room, sized
-from tests.pool.running import DEFAULTS, LIMITS, Running, running
+from tests.pool.running import DEFAULTS, LIMITS, Running, now, running
 from tests.world import CRASH, Script
 
 pytestmark = pytest.mark.looptime
+
+LOOKING = replace(LIMITS, probe_interval=15.0, probe_limit=4)
 
 
 async def describe(run: Running, model: str = "m") -> Description:
@@ -225,9 +227,62 @@ async def test_a_start_that_failed_without_a_process_tells_its_error_for_a_momen
         run.world.script("m", Script(raises={"prepare": StartFailed("no port is left")}))
         with pytest.raises(StartFailed):
             await run.pool.ensure("m")
-        assert (await describe(run)).restarts.failure is not None
-        await asyncio.sleep(60)
-        assert (await describe(run)).restarts.failure is None
+        restarts = (await describe(run)).restarts
+        assert restarts.failure is not None
+        assert restarts.retry_at == pytest.approx(now() + run.pool._machine.limits.failure_memory)
+        await asyncio.sleep(restarts.retry_at - now() - 0.1)
+        assert (await describe(run)).restarts == restarts
+        await asyncio.sleep(0.2)
+        after = (await describe(run)).restarts
+        assert (after.failure, after.retry_at) == (None, 0.0)
+
+
+async def test_what_drains_after_the_last_of_too_many_losses_tells_the_error_that_calls_get() -> (
+    None
+):
+    async with running(limits=replace(LOOKING, crash_limit=1), stop_timeout=60.0) as run:
+        deaf = {StopSignal.TERMINATE: 30.0}
+        run.world.script("m", Script(load=0.0, answers=False, moves=False, ends_on=deaf))
+        await run.pool.ensure("m")
+        async with aclosing(run.pool.hold("m")) as held:
+            with pytest.raises(CrashLoop):
+                async for _ in held:
+                    pass
+        described = await describe(run)
+        assert [one.role for one in described.servers] == [Role.SUPERSEDED]
+        assert described.restarts.failure is not None
+        assert described.restarts.failure.reason == "CRASH_LOOP"
+        assert described.restarts.retry_at > now()
+        assert len(described.restarts.crashes) == 1
+        with pytest.raises(CrashLoop):
+            await run.pool.ensure("m")
+
+
+async def test_a_server_that_takes_no_memory_tells_why_it_is_not_in_the_order() -> None:
+    async with room() as run:
+        await fill(run, "a", size=10)
+        async with aclosing(run.pool.hold("a")) as held:
+            await anext(held)
+            run.world.script("m", sized(5))
+            call = run.ensure("m")
+            await asyncio.sleep(1)
+            told = [(await describe(run)).protected]
+            call.cancel()
+    async with running() as run:
+        run.world.script("m", Script(dies=0.1, load=100.0, report=replace(CRASH, code=None)))
+        call = run.ensure("m")
+        await asyncio.sleep(0.2)
+        assert run.phase("m") is Phase.BACKING_OFF
+        told.append((await describe(run)).protected)
+        with pytest.raises(CrashLoop):
+            await call
+        assert run.phase("m") is Phase.FAILED
+        told.append((await describe(run)).protected)
+    assert told == [
+        "it waits for its turn and takes no memory yet",
+        "it waits to be started again and takes no memory",
+        "it has failed and takes no memory",
+    ]
 
 
 @pytest.mark.parametrize("pinned", [True, False])
