@@ -1,6 +1,6 @@
 """Description: all that the pool knows about one model. A look: nothing is changed or used."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pool_service.core.admission import PreemptionClass, Resident, preemption_order
 from pool_service.core.callers import Callers
@@ -25,7 +25,11 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class WaitingCall:
-    """A call that waits for the model to be READY; is_own: the pool itself wants the model."""
+    """A call that waits for the model to be READY.
+
+    since: when it came, or when the server that it holds was lost.
+    is_own: it is no call: the pool itself wants the model.
+    """
 
     since: float
     holder: str
@@ -142,7 +146,7 @@ class Describer:
             ),
             servers=servers,
             last_run=None if servers else past,
-            runs=state.runs.of(model),
+            runs=tuple(_with_peak(run, servers) for run in state.runs.of(model)),
             holders=tuple(
                 Holder(hold.holder, state.holds.since(hold.request_id))
                 for hold in state.holds.of(model)
@@ -185,6 +189,12 @@ class Describer:
             if failure is not None:
                 retry_at = state.failed_starts.until(model)
         return Restarts(crashes, limits.crash_limit, limits.crash_window, retry_at, failure)
+
+
+def _with_peak(run: Run, servers: tuple[Server, ...]) -> Run:
+    """Return a run with the most memory that its server, if it is still there, has taken so far."""
+    peaks = [one.peak for one in servers if one.generation == run.generation]
+    return replace(run, peak=max([run.peak, *peaks]))
 
 
 def _in_line(one: Resident) -> InLine:

@@ -6,6 +6,7 @@ Only changes of phase are noted, so that handing out a READY server costs nothin
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from pool_service.core import measuring
 from pool_service.core.server import Exit, Phase, Server, ServerId
 
 RUNS_KEPT = 16
@@ -29,7 +30,9 @@ class Run:
     """One generation. Times in seconds of the pool's clock; None: not yet, or not known.
 
     queued_at: it was requested. admitted_at: its start began. spawned_at: its process was there.
-    stopped_at: a stop began. ended_at: its process had ended. peak: the most bytes that it took.
+    stopped_at: a stop began. ended_at: its process had ended.
+    load_s: seconds that its load took, without those for which the machine was suspended.
+    peak: the most bytes that it took.
     """
 
     generation: int
@@ -42,6 +45,7 @@ class Run:
     origin: Origin = Origin.UNKNOWN
     exit: Exit | None = None
     peak: int = 0
+    load_s: float | None = None
 
 
 class Runs:
@@ -55,12 +59,15 @@ class Runs:
         runs = self._by_model.get(model, {})
         return tuple(runs[generation] for generation in sorted(runs))
 
-    def note(self, server: Server, now: float) -> None:
-        """Note that a server has come into its phase."""
+    def note(self, server: Server, now: float, *, is_recorded: bool = False) -> None:
+        """Note that a server has come into its phase.
+
+        is_recorded: that was under an earlier service, and it is not known when.
+        """
         if server.phase in (Phase.BACKING_OFF, Phase.FAILED) or not server.model:
             return
         run = self._known(server) or Run(server.generation, queued_at=server.created_at)
-        self._put(server.id, _with_phase(run, server, now))
+        self._put(server.id, _with_phase(run, server, None if is_recorded else now))
 
     def note_standby(self, server_id: ServerId) -> None:
         """Note that the process of a server was a standby."""
@@ -87,7 +94,8 @@ class Runs:
             del self._by_model[next(iter(self._by_model))]
 
 
-def _with_phase(run: Run, server: Server, now: float) -> Run:
+def _with_phase(run: Run, server: Server, at: float | None) -> Run:
+    """Return the run of a server that came into its phase at a time; None: not known."""
     if server.spawned_at is not None and run.spawned_at is None:
         # An earlier service started it unless its start began here.
         is_own = run.admitted_at is not None
@@ -95,22 +103,30 @@ def _with_phase(run: Run, server: Server, now: float) -> Run:
             run,
             spawned_at=server.spawned_at,
             ready_at=server.ready_at,
+            load_s=_load_seconds(server),
             origin=Origin.COLD if is_own else Origin.ADOPTED,
         )
     match server.phase:
         case Phase.PREPARING:
-            return replace(run, admitted_at=now)
+            return replace(run, admitted_at=at)
         case Phase.READY:
-            return replace(run, ready_at=server.ready_at)
+            return replace(run, ready_at=server.ready_at, load_s=_load_seconds(server))
         case Phase.STOPPING:
-            return replace(run, stopped_at=now)
+            return replace(run, stopped_at=at)
         case Phase.CLEANING_UP:
             end = server.last_exit
             is_own_end = end is not None and end.generation == run.generation
             own_end = _without_lines(end) if end is not None and is_own_end else None
-            return replace(run, ended_at=now, exit=own_end, peak=server.peak)
+            ended_at = own_end.at if at is None and own_end is not None else at
+            return replace(run, ended_at=ended_at, exit=own_end, peak=server.peak)
         case _:
             return run
+
+
+def _load_seconds(server: Server) -> float | None:
+    if server.ready_at is None or server.spawned_at is None:
+        return None
+    return measuring.load_seconds(server, 0.0)
 
 
 def _without_lines(end: Exit) -> Exit:

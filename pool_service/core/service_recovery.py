@@ -88,15 +88,15 @@ class Recovery:
 
     def _forget(self, server: Server) -> None:
         """Publish that a recorded server is gone; its model's last run stays known."""
-        self._state.put(server)
+        self._state.put(server, is_recorded=True)
         self._state.drop(server)
 
     def _restore(self, server: Server, now: float) -> None:
         """Take over a server without a process: keep it if it has failed, else drop it."""
         if server.phase is Phase.FAILED:
-            self._state.put(server)
+            self._state.put(server, is_recorded=True)
         elif has_crashed(server):
-            self._state.put(server)
+            self._state.put(server, is_recorded=True)
             self._supervisor.give_up(server, now)
         else:
             self._forget(server)
@@ -109,7 +109,7 @@ class Recovery:
         if not server.is_current and server.phase not in life.LEAVING:
             server = life.stopping(server, Cause.MEMORY_LIMIT)
         server = adoption.unproven(server, now) if server.phase is Phase.READY else server
-        row = self._state.put(server)
+        row = self._state.put(server, is_recorded=True)
         row.is_adopting = True
         self._state.arm(row)
         self._state.commands.append(Adopt(server.id, server))

@@ -98,7 +98,14 @@ class PoolState:
 
     # --- servers ----------------------------------------------------------------------------
 
-    def put(self, server: Server, *, of_holds: bool = False, choice: Choice | None = None) -> Row:
+    def put(
+        self,
+        server: Server,
+        *,
+        of_holds: bool = False,
+        choice: Choice | None = None,
+        is_recorded: bool = False,
+    ) -> Row:
         """Add or change a server, publish the change, and return the server's row.
 
         What follows from the change is done here, for all parts: the server leaves the queue
@@ -107,6 +114,7 @@ class PoolState:
 
         of_holds: only the holds have changed, which is no news to holders.
         choice: the figures of the admission that led to the change.
+        is_recorded: an earlier service left the server in its phase.
         """
         known = self.table.find(server.id)
         self._check_transition(known.server.phase if known else None, server.phase)
@@ -120,7 +128,7 @@ class PoolState:
             self.unqueue(row)
         if before is None or before.phase is not server.phase:
             self.clear_marks(row)
-            self.runs.note(server, self.now)
+            self.runs.note(server, self.now, is_recorded=is_recorded)
         if before is None:
             # A QUEUED server has no estimate yet, so it does not affect the schedule.
             self.capacity_changed |= server.phase is not Phase.QUEUED

@@ -16,7 +16,8 @@ class Waiter:
     keep_alive: seconds; None: as configured.
     starts: the request began the start, and did not join one.
     download: the request allows to download the model's files.
-    since: when the request was made, in seconds of the pool's clock.
+    since: when the request was made, or when the server that it holds was lost, in seconds of the
+    pool's clock.
     for_pin: the pool makes it since the model is pinned, and for no other reason.
     """
 

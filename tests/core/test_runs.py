@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pool_service.core.runs import RUNS_KEPT, Runs
+from pool_service.core.runs import RUNS_KEPT, Origin, Runs
 from pool_service.core.server import Cause, Exit, Phase, Server
 from pool_service.core.types import Diagnosis, ExitReport, Settings
 
@@ -25,6 +25,32 @@ def test_the_oldest_generations_are_dropped_first() -> None:
     for generation in (2, 1, *range(3, RUNS_KEPT + 2)):
         runs.note(server(Phase.READY, generation), 1.0)
     assert [one.generation for one in runs.of("m")] == list(range(2, RUNS_KEPT + 2))
+
+
+def test_the_time_of_a_suspend_is_no_part_of_a_load() -> None:
+    runs = Runs()
+    loaded = replace(server(Phase.READY, 1), spawned_at=10.0, ready_at=100.0, suspended_s=80.0)
+    runs.note(loaded, 100.0)
+    (run,) = runs.of("m")
+    assert (run.spawned_at, run.ready_at, run.load_s) == (10.0, 100.0, 10.0)
+
+
+def test_of_what_an_earlier_service_began_no_time_of_this_one_is_told() -> None:
+    report = ExitReport(0, None, Diagnosis.CRASHED, "it ended")
+    process = {"spawned_at": 1.0, "ready_at": 3.0}
+    end = Exit(4, Cause.EVICTED, report, 5.0)
+    runs = Runs()
+    runs.note(server(Phase.PREPARING, 1), 100.0, is_recorded=True)
+    runs.note(replace(server(Phase.STOPPING, 2), **process), 100.0, is_recorded=True)
+    runs.note(replace(server(Phase.CLEANING_UP, 3), **process), 100.0, is_recorded=True)
+    ended = replace(server(Phase.CLEANING_UP, 4), **process, last_exit=end)
+    runs.note(ended, 100.0, is_recorded=True)
+    preparing, stopping, cleaned, told = runs.of("m")
+    assert (preparing.admitted_at, stopping.stopped_at, cleaned.ended_at) == (None, None, None)
+    assert (told.ended_at, told.exit) == (5.0, end)
+    assert {one.origin for one in (stopping, cleaned, told)} == {Origin.ADOPTED}
+    runs.note(replace(server(Phase.CLEANING_UP, 2), **process), 101.0)
+    assert runs.of("m")[1].ended_at == 101.0, "that was seen"
 
 
 def test_what_a_server_wrote_is_not_kept_with_its_run() -> None:

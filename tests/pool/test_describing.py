@@ -137,6 +137,59 @@ async def test_a_server_of_an_earlier_service_is_told_as_adopted() -> None:
         assert told.ready_at is not None
 
 
+async def test_a_stop_and_a_start_that_an_earlier_service_began_have_no_time_of_this_one() -> None:
+    async with running(stop_timeout=60.0) as run:
+        run.world.script("m", Script(ends_on={StopSignal.TERMINATE: 30.0}))
+        await run.pool.ensure("m")
+        evicting = asyncio.create_task(run.pool.evict("m", force=True))
+        await asyncio.sleep(1)
+        assert run.phase("m") is Phase.STOPPING
+        run.world.script("n", Script(prepare=10.0))
+        run.ask("n")
+        await asyncio.sleep(1)
+        assert run.phase("n") is Phase.PREPARING
+        evicting.cancel()
+        await run.restart()
+        (told,) = (await describe(run)).runs
+        assert (told.stopped_at, told.origin) == (None, Origin.ADOPTED)
+        assert (await describe(run, "n")).runs == ()
+
+
+async def test_the_most_memory_of_a_run_is_told_while_it_lives() -> None:
+    async with room() as run:
+        await fill(run, "m", size=5)
+        run.world.script("n", sized(1))
+        await run.pool.ensure("n")
+        peaks = {one.peak for one in (await describe(run, "m")).runs}
+        assert peaks == {run.server("m").peak} == {5}
+
+
+async def test_a_load_is_told_without_the_time_in_which_the_machine_was_suspended() -> None:
+    async with running() as run:
+        run.world.script("m", Script(load=30.0))
+        call = run.ensure("m")
+        await asyncio.sleep(1)
+        run.world.clock.jump(1000.0)
+        await call
+        (told,) = (await describe(run)).runs
+        assert told.load_s == pytest.approx(30.0, abs=1.0)
+
+
+async def test_a_hold_waits_since_its_server_was_lost() -> None:
+    async with running() as run:
+        async with aclosing(run.pool.hold("m", holder="a test")) as held:
+            while (await anext(held)).phase is not Phase.READY:
+                pass
+            await asyncio.sleep(10)
+            crashed_at = now()
+            run.world.script("m", Script(load=50.0))
+            run.world.of("m").end()
+            await asyncio.sleep(5)
+            described = await describe(run)
+        assert [one.since for one in described.holders] == [0.0]
+        assert [one.since for one in described.waiting] == [pytest.approx(crashed_at)]
+
+
 async def test_holders_and_waiting_calls_are_told_since_when() -> None:
     async with running() as run:
         run.world.script("m", Script(load=100.0))
