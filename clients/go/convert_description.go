@@ -65,6 +65,7 @@ func runOf(message *pb.Run) Run {
 		EndTime:    timeOf(message.GetEndTime()),
 		Exit:       exitOf(message.GetExit()),
 		PeakBytes:  message.GetPeakBytes(),
+		Load:       durationOf(message.GetLoad()),
 	}
 }
 

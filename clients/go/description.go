@@ -128,6 +128,9 @@ type Run struct {
 	Exit *Exit
 	// PeakBytes is the most memory that it took.
 	PeakBytes uint64
+	// Load is how long its load took, without the time for which the machine was suspended; nil if
+	// it has not ended, or if it is not known.
+	Load *time.Duration
 }
 
 // Holder is a stream that holds a model.

@@ -88,7 +88,11 @@ func TestARunHasTheTimesOfItsStages(t *testing.T) {
 		EndTime:    at(6),
 		Exit:       &pb.Exit{Cause: pb.ExitCause_EXIT_CAUSE_IDLE},
 		PeakBytes:  7,
+		Load:       durationpb.New(1500 * time.Millisecond),
 	})
+	if *got.Load != 1500*time.Millisecond || runOf(&pb.Run{}).Load != nil {
+		t.Error(*got.Load)
+	}
 	if got.Generation != 3 || got.PeakBytes != 7 || got.Exit.Cause != CauseIdle {
 		t.Errorf("%+v", got)
 	}

@@ -208,11 +208,12 @@ def _stages(run: Run) -> Iterator[str]:
     marks = (
         ("queued", run.create_time, run.admit_time),
         ("spawned in", run.admit_time, run.start_time),
-        ("loaded in", run.start_time, run.ready_time),
     )
     for name, begin, end in marks:
         if begin is not None and end is not None:
             yield f"{name} {_seconds(end - begin)}"
+    if run.load is not None:
+        yield f"loaded in {_seconds(run.load)}"
 
 
 def _decisions(described: Description, now: datetime) -> Iterator[Row]:

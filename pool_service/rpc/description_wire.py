@@ -111,6 +111,7 @@ class DescriptionWire:
             end_time=self._wire.time_if_any(run.ended_at),
             exit=self._short_exit(run.exit),
             peak_bytes=run.peak,
+            load=None if run.load_s is None else _duration(run.load_s),
         )
 
     def _short_exit(self, end: Exit | None) -> pb.Exit | None:

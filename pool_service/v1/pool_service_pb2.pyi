@@ -1526,7 +1526,9 @@ class DescribeResponse(_message.Message):
     disk_bytes: _builtins.int
     """Bytes that its weights take on this machine."""
     problem: _builtins.str
-    """Why it could not be started, in words; empty if nothing is known to be wrong."""
+    """Why it could not be started, in words, also if it is served no longer; empty if
+    nothing is known to be wrong.
+    """
     holds: _builtins.int
     """How many hold it."""
     waiting_calls: _builtins.int
@@ -1538,7 +1540,9 @@ class DescribeResponse(_message.Message):
     eviction_candidates: _builtins.int
     """How many servers could be stopped."""
     kept_because: _builtins.str
-    """Why its own server is not among them, in words; empty if it is, or if there is none."""
+    """Why its own server is not among them, in words, also if that takes no memory; empty
+    if it is, or if there is none.
+    """
     crash_limit: _builtins.int
     """So many crashes within the crash window are a crash loop."""
     failure_reason: _builtins.str
@@ -1583,8 +1587,11 @@ class DescribeResponse(_message.Message):
 
     @_builtins.property
     def next_to_go(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvictionCandidate]:
-        """The servers of all models that would be stopped for another model, the next one
-        first, at most 32. How much a model needs can change the choice.
+        """The servers of all models that would be stopped for other models, in the order in
+        which they would be for models that need little, one after the other, at most 32:
+        unused ones past their grace period, other unused ones, then busy ones. A model that
+        needs more may have a larger one or several stopped instead, and so may one whose
+        group is full.
         """
 
     @_builtins.property
@@ -1597,7 +1604,9 @@ class DescribeResponse(_message.Message):
 
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
-        """When it may be started again, if not yet."""
+        """When it may be started again, if not yet: after a death, or after a start that has
+        failed, whose error calls get until then.
+        """
 
     @_builtins.property
     def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decision]:
@@ -1702,12 +1711,13 @@ class Run(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
     PEAK_BYTES_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """The generation."""
     origin: Global___RunOrigin.ValueType
     """How its process came to be."""
     peak_bytes: _builtins.int
-    """The most bytes that it took."""
+    """The most bytes that it took, as far as it has come."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was requested."""
@@ -1726,7 +1736,7 @@ class Run(_message.Message):
 
     @_builtins.property
     def stop_time(self) -> _timestamp_pb2.Timestamp:
-        """When a stop of it began."""
+        """When a stop of it began, if this service began it."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
@@ -1735,6 +1745,12 @@ class Run(_message.Message):
     @_builtins.property
     def exit(self) -> Global___Exit:
         """How its process ended, without its last lines."""
+
+    @_builtins.property
+    def load(self) -> _duration_pb2.Duration:
+        """How long its load took: from start_time to ready_time, without the time for which
+        the machine was suspended; absent if it has not ended, or if it is not known.
+        """
 
     def __init__(
         self,
@@ -1749,10 +1765,11 @@ class Run(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         exit: Global___Exit | None = ...,
         peak_bytes: _builtins.int = ...,
+        load: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admit_time", b"admit_time", "create_time", b"create_time", "end_time", b"end_time", "exit", b"exit", "ready_time", b"ready_time", "start_time", b"start_time", "stop_time", b"stop_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admit_time", b"admit_time", "create_time", b"create_time", "end_time", b"end_time", "exit", b"exit", "load", b"load", "ready_time", b"ready_time", "start_time", b"start_time", "stop_time", b"stop_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit_time", b"admit_time", "create_time", b"create_time", "end_time", b"end_time", "exit", b"exit", "generation", b"generation", "origin", b"origin", "peak_bytes", b"peak_bytes", "ready_time", b"ready_time", "start_time", b"start_time", "stop_time", b"stop_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admit_time", b"admit_time", "create_time", b"create_time", "end_time", b"end_time", "exit", b"exit", "generation", b"generation", "load", b"load", "origin", b"origin", "peak_bytes", b"peak_bytes", "ready_time", b"ready_time", "start_time", b"start_time", "stop_time", b"stop_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1804,7 +1821,7 @@ class WaitingCall(_message.Message):
     """It is no call: the service itself wants the model, as it is pinned or preloaded."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """When it came."""
+        """Since when it waits: when it came, or when the server that it holds was lost."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from tests.cli.program import Terminal, running, started
 from tests.client.scripted import Refusal, Script, ready
 
 GENERATION = (
-    "standby: queued 1.2s, spawned in 0.1s, loaded in 2.7s; READY at TIME; at most 2.0 GB; "
+    "standby: queued 1.2s, spawned in 0.1s, loaded in 2.5s; READY at TIME; at most 2.0 GB; "
     "ended TIME, crashed: The runtime was ended by SIGKILL."
 )
 
@@ -62,6 +62,7 @@ def whole() -> pb.DescribeResponse:
                 admit_time=ago(598.8),
                 start_time=ago(598.7),
                 ready_time=ago(596),
+                load=Duration(seconds=2, nanos=500_000_000),
                 exit=end,
                 peak_bytes=2_000_000_000,
             ),

@@ -2870,7 +2870,8 @@ type DescribeResponse struct {
 	DiskBytes uint64 `protobuf:"varint,9,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
 	// How long earlier loads took; absent if unknown.
 	UsualLoad *durationpb.Duration `protobuf:"bytes,10,opt,name=usual_load,json=usualLoad,proto3" json:"usual_load,omitempty"`
-	// Why it could not be started, in words; empty if nothing is known to be wrong.
+	// Why it could not be started, in words, also if it is served no longer; empty if
+	// nothing is known to be wrong.
 	Problem string `protobuf:"bytes,11,opt,name=problem,proto3" json:"problem,omitempty"`
 	// Its last processes, the oldest first, at most 16, of this service.
 	Runs []*Run `protobuf:"bytes,12,rep,name=runs,proto3" json:"runs,omitempty"`
@@ -2886,15 +2887,19 @@ type DescribeResponse struct {
 	WaitingCalls uint32 `protobuf:"varint,17,opt,name=waiting_calls,json=waitingCalls,proto3" json:"waiting_calls,omitempty"`
 	// When its server was queued, if it is; servers has why it waits, and its place.
 	QueueTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=queue_time,json=queueTime,proto3" json:"queue_time,omitempty"`
-	// The servers of all models that would be stopped for another model, the next one
-	// first, at most 32. How much a model needs can change the choice.
+	// The servers of all models that would be stopped for other models, in the order in
+	// which they would be for models that need little, one after the other, at most 32:
+	// unused ones past their grace period, other unused ones, then busy ones. A model that
+	// needs more may have a larger one or several stopped instead, and so may one whose
+	// group is full.
 	NextToGo []*EvictionCandidate `protobuf:"bytes,19,rep,name=next_to_go,json=nextToGo,proto3" json:"next_to_go,omitempty"`
 	// The place of its own server among these, from 1, also beyond the 32; 0: it is not
 	// among them.
 	EvictionPosition uint32 `protobuf:"varint,20,opt,name=eviction_position,json=evictionPosition,proto3" json:"eviction_position,omitempty"`
 	// How many servers could be stopped.
 	EvictionCandidates uint32 `protobuf:"varint,21,opt,name=eviction_candidates,json=evictionCandidates,proto3" json:"eviction_candidates,omitempty"`
-	// Why its own server is not among them, in words; empty if it is, or if there is none.
+	// Why its own server is not among them, in words, also if that takes no memory; empty
+	// if it is, or if there is none.
 	KeptBecause string `protobuf:"bytes,22,opt,name=kept_because,json=keptBecause,proto3" json:"kept_because,omitempty"`
 	// When its last processes died, if that was within the crash window.
 	CrashTimes []*timestamppb.Timestamp `protobuf:"bytes,23,rep,name=crash_times,json=crashTimes,proto3" json:"crash_times,omitempty"`
@@ -2902,7 +2907,8 @@ type DescribeResponse struct {
 	CrashLimit uint32 `protobuf:"varint,24,opt,name=crash_limit,json=crashLimit,proto3" json:"crash_limit,omitempty"`
 	// The crash window.
 	CrashWindow *durationpb.Duration `protobuf:"bytes,25,opt,name=crash_window,json=crashWindow,proto3" json:"crash_window,omitempty"`
-	// When it may be started again, if not yet.
+	// When it may be started again, if not yet: after a death, or after a start that has
+	// failed, whose error calls get until then.
 	RetryTime *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
 	// The reason with which calls fail until then; empty if they wait.
 	FailureReason string `protobuf:"bytes,27,opt,name=failure_reason,json=failureReason,proto3" json:"failure_reason,omitempty"`
@@ -3238,14 +3244,17 @@ type Run struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// When it became READY.
 	ReadyTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=ready_time,json=readyTime,proto3" json:"ready_time,omitempty"`
-	// When a stop of it began.
+	// When a stop of it began, if this service began it.
 	StopTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=stop_time,json=stopTime,proto3" json:"stop_time,omitempty"`
 	// When its process had ended.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// How its process ended, without its last lines.
 	Exit *Exit `protobuf:"bytes,9,opt,name=exit,proto3" json:"exit,omitempty"`
-	// The most bytes that it took.
-	PeakBytes     uint64 `protobuf:"varint,10,opt,name=peak_bytes,json=peakBytes,proto3" json:"peak_bytes,omitempty"`
+	// The most bytes that it took, as far as it has come.
+	PeakBytes uint64 `protobuf:"varint,10,opt,name=peak_bytes,json=peakBytes,proto3" json:"peak_bytes,omitempty"`
+	// How long its load took: from start_time to ready_time, without the time for which
+	// the machine was suspended; absent if it has not ended, or if it is not known.
+	Load          *durationpb.Duration `protobuf:"bytes,11,opt,name=load,proto3" json:"load,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3350,6 +3359,13 @@ func (x *Run) GetPeakBytes() uint64 {
 	return 0
 }
 
+func (x *Run) GetLoad() *durationpb.Duration {
+	if x != nil {
+		return x.Load
+	}
+	return nil
+}
+
 // A stream of Hold.
 type Holder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3408,7 +3424,7 @@ func (x *Holder) GetSince() *timestamppb.Timestamp {
 // A call that waits for a model to be READY.
 type WaitingCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When it came.
+	// Since when it waits: when it came, or when the server that it holds was lost.
 	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
 	// It is a Hold.
 	Hold bool `protobuf:"varint,2,opt,name=hold,proto3" json:"hold,omitempty"`
@@ -4031,7 +4047,7 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\x12\x18\n" +
-	"\arunning\x18\x04 \x01(\tR\arunning\"\x81\x04\n" +
+	"\arunning\x18\x04 \x01(\tR\arunning\"\xb0\x04\n" +
 	"\x03Run\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -4050,7 +4066,8 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x04exit\x18\t \x01(\v2\x15.pool_service.v1.ExitR\x04exit\x12\x1d\n" +
 	"\n" +
 	"peak_bytes\x18\n" +
-	" \x01(\x04R\tpeakBytes\"P\n" +
+	" \x01(\x04R\tpeakBytes\x12-\n" +
+	"\x04load\x18\v \x01(\v2\x19.google.protobuf.DurationR\x04load\"P\n" +
 	"\x06Holder\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"}\n" +
@@ -4258,45 +4275,46 @@ var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	43, // 47: pool_service.v1.Run.stop_time:type_name -> google.protobuf.Timestamp
 	43, // 48: pool_service.v1.Run.end_time:type_name -> google.protobuf.Timestamp
 	7,  // 49: pool_service.v1.Run.exit:type_name -> pool_service.v1.Exit
-	43, // 50: pool_service.v1.Holder.since:type_name -> google.protobuf.Timestamp
-	43, // 51: pool_service.v1.WaitingCall.since:type_name -> google.protobuf.Timestamp
-	43, // 52: pool_service.v1.EvictionCandidate.reside_time:type_name -> google.protobuf.Timestamp
-	43, // 53: pool_service.v1.Decision.time:type_name -> google.protobuf.Timestamp
-	1,  // 54: pool_service.v1.Decision.role:type_name -> pool_service.v1.ServerRole
-	0,  // 55: pool_service.v1.Decision.before:type_name -> pool_service.v1.ServerState
-	0,  // 56: pool_service.v1.Decision.after:type_name -> pool_service.v1.ServerState
-	42, // 57: pool_service.v1.Decision.choice:type_name -> pool_service.v1.Choice
-	40, // 58: pool_service.v1.Choice.chosen:type_name -> pool_service.v1.EvictionCandidate
-	40, // 59: pool_service.v1.Choice.passed_over:type_name -> pool_service.v1.EvictionCandidate
-	8,  // 60: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
-	10, // 61: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
-	13, // 62: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
-	16, // 63: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
-	19, // 64: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
-	21, // 65: pool_service.v1.PoolService.TailLogs:input_type -> pool_service.v1.TailLogsRequest
-	23, // 66: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
-	26, // 67: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
-	28, // 68: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
-	30, // 69: pool_service.v1.PoolService.Pin:input_type -> pool_service.v1.PinRequest
-	32, // 70: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
-	34, // 71: pool_service.v1.PoolService.Describe:input_type -> pool_service.v1.DescribeRequest
-	9,  // 72: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
-	11, // 73: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
-	14, // 74: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
-	17, // 75: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
-	20, // 76: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
-	22, // 77: pool_service.v1.PoolService.TailLogs:output_type -> pool_service.v1.TailLogsResponse
-	24, // 78: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
-	27, // 79: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
-	29, // 80: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
-	31, // 81: pool_service.v1.PoolService.Pin:output_type -> pool_service.v1.PinResponse
-	33, // 82: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
-	35, // 83: pool_service.v1.PoolService.Describe:output_type -> pool_service.v1.DescribeResponse
-	72, // [72:84] is the sub-list for method output_type
-	60, // [60:72] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	44, // 50: pool_service.v1.Run.load:type_name -> google.protobuf.Duration
+	43, // 51: pool_service.v1.Holder.since:type_name -> google.protobuf.Timestamp
+	43, // 52: pool_service.v1.WaitingCall.since:type_name -> google.protobuf.Timestamp
+	43, // 53: pool_service.v1.EvictionCandidate.reside_time:type_name -> google.protobuf.Timestamp
+	43, // 54: pool_service.v1.Decision.time:type_name -> google.protobuf.Timestamp
+	1,  // 55: pool_service.v1.Decision.role:type_name -> pool_service.v1.ServerRole
+	0,  // 56: pool_service.v1.Decision.before:type_name -> pool_service.v1.ServerState
+	0,  // 57: pool_service.v1.Decision.after:type_name -> pool_service.v1.ServerState
+	42, // 58: pool_service.v1.Decision.choice:type_name -> pool_service.v1.Choice
+	40, // 59: pool_service.v1.Choice.chosen:type_name -> pool_service.v1.EvictionCandidate
+	40, // 60: pool_service.v1.Choice.passed_over:type_name -> pool_service.v1.EvictionCandidate
+	8,  // 61: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
+	10, // 62: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
+	13, // 63: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
+	16, // 64: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
+	19, // 65: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
+	21, // 66: pool_service.v1.PoolService.TailLogs:input_type -> pool_service.v1.TailLogsRequest
+	23, // 67: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
+	26, // 68: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
+	28, // 69: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
+	30, // 70: pool_service.v1.PoolService.Pin:input_type -> pool_service.v1.PinRequest
+	32, // 71: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
+	34, // 72: pool_service.v1.PoolService.Describe:input_type -> pool_service.v1.DescribeRequest
+	9,  // 73: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
+	11, // 74: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
+	14, // 75: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
+	17, // 76: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
+	20, // 77: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
+	22, // 78: pool_service.v1.PoolService.TailLogs:output_type -> pool_service.v1.TailLogsResponse
+	24, // 79: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
+	27, // 80: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
+	29, // 81: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
+	31, // 82: pool_service.v1.PoolService.Pin:output_type -> pool_service.v1.PinResponse
+	33, // 83: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
+	35, // 84: pool_service.v1.PoolService.Describe:output_type -> pool_service.v1.DescribeResponse
+	73, // [73:85] is the sub-list for method output_type
+	61, // [61:73] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_pool_service_v1_pool_service_proto_init() }

@@ -202,7 +202,8 @@ type PoolServiceClient interface {
 	// starts and stops nothing itself: a model without a server is pinned from its next
 	// start on, and a server that is STOPPING ends all the same. Once the pin is taken
 	// back, the server can be stopped again, at once if it has been unused for its keep
-	// alive. Starts that wait are decided anew: they go on where a server no longer
+	// alive; a start after a death that has not begun, and that no call waits for, is given
+	// up. Starts that wait are decided anew: they go on where a server no longer
 	// pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
 	// pinned server that it names, and the pin stays for the next one.
 	//
@@ -210,11 +211,15 @@ type PoolServiceClient interface {
 	// the next call for the model; it is on disk when the call returns, unless the state
 	// directory cannot be written (see ListResponse.notices). To take a pin back is only
 	// remembered if the configuration pins the model: else a later configuration may
-	// pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
-	// forgets the one that was named longest ago, which is as configured again.
+	// pin it. Where the configuration makes a name an alias, what was said of it counts
+	// for the model that it names then, unless something was said of that. Pin is
+	// idempotent. A model may be pinned before it is used for the first time, and before
+	// its files are on this machine. The service remembers 1024 models, and refuses to
+	// remember one more.
 	//
 	// Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
-	// models are served, and this one is to be pinned).
+	// models are served, and this one is to be pinned); TOO_MANY_PINS
+	// (FAILED_PRECONDITION: 1024 models are remembered, until a pin is taken back).
 	Pin(ctx context.Context, in *PinRequest, opts ...grpc.CallOption) (*PinResponse, error)
 	// Reload reads the configuration again and applies what differs.
 	//
@@ -555,7 +560,8 @@ type PoolServiceServer interface {
 	// starts and stops nothing itself: a model without a server is pinned from its next
 	// start on, and a server that is STOPPING ends all the same. Once the pin is taken
 	// back, the server can be stopped again, at once if it has been unused for its keep
-	// alive. Starts that wait are decided anew: they go on where a server no longer
+	// alive; a start after a death that has not begun, and that no call waits for, is given
+	// up. Starts that wait are decided anew: they go on where a server no longer
 	// pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
 	// pinned server that it names, and the pin stays for the next one.
 	//
@@ -563,11 +569,15 @@ type PoolServiceServer interface {
 	// the next call for the model; it is on disk when the call returns, unless the state
 	// directory cannot be written (see ListResponse.notices). To take a pin back is only
 	// remembered if the configuration pins the model: else a later configuration may
-	// pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
-	// forgets the one that was named longest ago, which is as configured again.
+	// pin it. Where the configuration makes a name an alias, what was said of it counts
+	// for the model that it names then, unless something was said of that. Pin is
+	// idempotent. A model may be pinned before it is used for the first time, and before
+	// its files are on this machine. The service remembers 1024 models, and refuses to
+	// remember one more.
 	//
 	// Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
-	// models are served, and this one is to be pinned).
+	// models are served, and this one is to be pinned); TOO_MANY_PINS
+	// (FAILED_PRECONDITION: 1024 models are remembered, until a pin is taken back).
 	Pin(context.Context, *PinRequest) (*PinResponse, error)
 	// Reload reads the configuration again and applies what differs.
 	//

@@ -73,6 +73,7 @@ def _run(message: pb.Run) -> Run:
         end_time=_time(message, "end_time"),
         exit=convert.exit_of(message.exit) if message.HasField("exit") else None,
         peak_bytes=message.peak_bytes,
+        load=message.load.ToTimedelta() if message.HasField("load") else None,
     )
 
 

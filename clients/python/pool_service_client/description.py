@@ -32,7 +32,11 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One generation of a model, with the times of its stages."""
+    """One generation of a model, with the times of its stages.
+
+    load: how long its load took, without the time for which the machine was suspended; None if it
+    has not ended, or if it is not known.
+    """
 
     generation: int
     origin: RunOrigin
@@ -44,6 +48,7 @@ class Run:
     end_time: datetime | None
     exit: Exit | None
     peak_bytes: int
+    load: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)

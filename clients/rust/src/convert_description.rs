@@ -69,6 +69,7 @@ impl From<v1::Run> for Run {
             end_time: time(message.end_time),
             exit: message.exit.map(Exit::from),
             peak_bytes: message.peak_bytes,
+            load: duration(message.load),
         }
     }
 }

@@ -123,6 +123,9 @@ pub struct Run {
     pub exit: Option<Exit>,
     /// The most bytes of memory that it took.
     pub peak_bytes: u64,
+    /// How long its load took, without the time for which the machine was suspended; `None` if it
+    /// has not ended, or if it is not known.
+    pub load: Option<Duration>,
 }
 
 /// A stream that holds a model.

@@ -66,6 +66,7 @@ function run(message: pb.Run): Run {
     endTime: date(message.endTime),
     exit: message.exit && exit(message.exit),
     peakBytes: Number(message.peakBytes),
+    loadMs: message.load && milliseconds(message.load),
   };
 }
 

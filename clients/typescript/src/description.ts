@@ -51,6 +51,11 @@ export interface Run {
   readonly exit: Exit | undefined;
   /** The most bytes of memory that it took. */
   readonly peakBytes: number;
+  /**
+   * How long its load took, without the time for which the machine was suspended; undefined if it
+   * has not ended, or if it is not known.
+   */
+  readonly loadMs: number | undefined;
 }
 
 /** A stream that holds a model. */

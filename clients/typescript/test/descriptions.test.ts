@@ -81,6 +81,7 @@ test("a run has the times of its stages", () => {
     endTime: at(6),
     exit: { cause: pb.ExitCause.EXIT_CAUSE_IDLE },
     peakBytes: 7n,
+    load: { nanos: 750e6 },
   };
   const unknown = pb.Run.decode(Buffer.from([0x10, 17])); // an origin
   const [ended, begun] = description(
@@ -98,6 +99,7 @@ test("a run has the times of its stages", () => {
     stopTime: after1970(5),
     endTime: after1970(6),
     peakBytes: 7,
+    loadMs: 750,
   });
   assert.equal(exit?.cause, "IDLE");
   assert.deepEqual([begun?.origin, begun?.readyTime, begun?.exit], [17, undefined, undefined]);

@@ -51,6 +51,7 @@ def run() -> pb.Run:
         end_time=at(6),
         exit=pb.Exit(generation=3, cause=pb.EXIT_CAUSE_IDLE, message="unused", time=at(6)),
         peak_bytes=7,
+        load=Duration(nanos=750_000_000),
     )
 
 
@@ -65,6 +66,7 @@ RUN_TOLD: Json = {
     "end_time": START_S + 6,
     "exit": {"generation": 3, "cause": "IDLE", "message": "unused", "time": START_S + 6},
     "peak_bytes": 7,
+    "load": 0.75,
 }
 
 

@@ -70,6 +70,7 @@ func runObject(run poolservice.Run) object {
 		"end_time":    since1970(run.EndTime),
 		"exit":        exitObject(run.Exit),
 		"peak_bytes":  run.PeakBytes,
+		"load":        inSeconds(run.Load),
 	}
 }
 

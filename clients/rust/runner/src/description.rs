@@ -62,6 +62,7 @@ fn run(run: &Run) -> Value {
         "end_time": time(run.end_time),
         "exit": run.exit.as_ref().map(exit),
         "peak_bytes": run.peak_bytes,
+        "load": run.load.map(|load| load.as_secs_f64()),
     })
 }
 

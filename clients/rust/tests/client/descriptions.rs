@@ -68,6 +68,7 @@ async fn a_description_has_the_settings_and_the_runs_of_the_model() {
         end_time: Some(at(6)),
         exit: Some(exit.clone()),
         peak_bytes: 7,
+        load: Some(prost_types::Duration { seconds: 0, nanos: 750_000_000 }),
     };
     let it = described(v1::DescribeResponse {
         settings: vec![v1::Setting {
@@ -93,6 +94,7 @@ async fn a_description_has_the_settings_and_the_runs_of_the_model() {
     assert_eq!(it.usual_load, Some(Duration::from_millis(1500)));
     let run = &it.runs[0];
     assert_eq!((run.generation, run.origin, run.peak_bytes), (3, RunOrigin::Standby, 7));
+    assert_eq!((run.load, it.runs[1].load), (Some(Duration::from_millis(750)), None));
     assert_eq!(
         [run.create_time, run.admit_time, run.start_time, run.ready_time],
         [after_1970(1), after_1970(2), after_1970(3), after_1970(4)]

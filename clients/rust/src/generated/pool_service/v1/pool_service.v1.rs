@@ -622,7 +622,8 @@ pub struct DescribeResponse {
     /// How long earlier loads took; absent if unknown.
     #[prost(message, optional, tag="10")]
     pub usual_load: ::core::option::Option<::prost_types::Duration>,
-    /// Why it could not be started, in words; empty if nothing is known to be wrong.
+    /// Why it could not be started, in words, also if it is served no longer; empty if
+    /// nothing is known to be wrong.
     #[prost(string, tag="11")]
     pub problem: ::prost::alloc::string::String,
     /// Its last processes, the oldest first, at most 16, of this service.
@@ -646,8 +647,11 @@ pub struct DescribeResponse {
     /// When its server was queued, if it is; servers has why it waits, and its place.
     #[prost(message, optional, tag="18")]
     pub queue_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The servers of all models that would be stopped for another model, the next one
-    /// first, at most 32. How much a model needs can change the choice.
+    /// The servers of all models that would be stopped for other models, in the order in
+    /// which they would be for models that need little, one after the other, at most 32:
+    /// unused ones past their grace period, other unused ones, then busy ones. A model that
+    /// needs more may have a larger one or several stopped instead, and so may one whose
+    /// group is full.
     #[prost(message, repeated, tag="19")]
     pub next_to_go: ::prost::alloc::vec::Vec<EvictionCandidate>,
     /// The place of its own server among these, from 1, also beyond the 32; 0: it is not
@@ -657,7 +661,8 @@ pub struct DescribeResponse {
     /// How many servers could be stopped.
     #[prost(uint32, tag="21")]
     pub eviction_candidates: u32,
-    /// Why its own server is not among them, in words; empty if it is, or if there is none.
+    /// Why its own server is not among them, in words, also if that takes no memory; empty
+    /// if it is, or if there is none.
     #[prost(string, tag="22")]
     pub kept_because: ::prost::alloc::string::String,
     /// When its last processes died, if that was within the crash window.
@@ -669,7 +674,8 @@ pub struct DescribeResponse {
     /// The crash window.
     #[prost(message, optional, tag="25")]
     pub crash_window: ::core::option::Option<::prost_types::Duration>,
-    /// When it may be started again, if not yet.
+    /// When it may be started again, if not yet: after a death, or after a start that has
+    /// failed, whose error calls get until then.
     #[prost(message, optional, tag="26")]
     pub retry_time: ::core::option::Option<::prost_types::Timestamp>,
     /// The reason with which calls fail until then; empty if they wait.
@@ -722,7 +728,7 @@ pub struct Run {
     /// When it became READY.
     #[prost(message, optional, tag="6")]
     pub ready_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When a stop of it began.
+    /// When a stop of it began, if this service began it.
     #[prost(message, optional, tag="7")]
     pub stop_time: ::core::option::Option<::prost_types::Timestamp>,
     /// When its process had ended.
@@ -731,9 +737,13 @@ pub struct Run {
     /// How its process ended, without its last lines.
     #[prost(message, optional, tag="9")]
     pub exit: ::core::option::Option<Exit>,
-    /// The most bytes that it took.
+    /// The most bytes that it took, as far as it has come.
     #[prost(uint64, tag="10")]
     pub peak_bytes: u64,
+    /// How long its load took: from start_time to ready_time, without the time for which
+    /// the machine was suspended; absent if it has not ended, or if it is not known.
+    #[prost(message, optional, tag="11")]
+    pub load: ::core::option::Option<::prost_types::Duration>,
 }
 /// A stream of Hold.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -748,7 +758,7 @@ pub struct Holder {
 /// A call that waits for a model to be READY.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WaitingCall {
-    /// When it came.
+    /// Since when it waits: when it came, or when the server that it holds was lost.
     #[prost(message, optional, tag="1")]
     pub since: ::core::option::Option<::prost_types::Timestamp>,
     /// It is a Hold.

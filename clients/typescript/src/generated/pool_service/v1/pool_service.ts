@@ -745,7 +745,10 @@ export interface DescribeResponse {
   usualLoad:
     | Duration
     | undefined;
-  /** Why it could not be started, in words; empty if nothing is known to be wrong. */
+  /**
+   * Why it could not be started, in words, also if it is served no longer; empty if
+   * nothing is known to be wrong.
+   */
   problem: string;
   /** Its last processes, the oldest first, at most 16, of this service. */
   runs: Run[];
@@ -766,8 +769,11 @@ export interface DescribeResponse {
     | Timestamp
     | undefined;
   /**
-   * The servers of all models that would be stopped for another model, the next one
-   * first, at most 32. How much a model needs can change the choice.
+   * The servers of all models that would be stopped for other models, in the order in
+   * which they would be for models that need little, one after the other, at most 32:
+   * unused ones past their grace period, other unused ones, then busy ones. A model that
+   * needs more may have a larger one or several stopped instead, and so may one whose
+   * group is full.
    */
   nextToGo: EvictionCandidate[];
   /**
@@ -777,7 +783,10 @@ export interface DescribeResponse {
   evictionPosition: number;
   /** How many servers could be stopped. */
   evictionCandidates: number;
-  /** Why its own server is not among them, in words; empty if it is, or if there is none. */
+  /**
+   * Why its own server is not among them, in words, also if that takes no memory; empty
+   * if it is, or if there is none.
+   */
   keptBecause: string;
   /** When its last processes died, if that was within the crash window. */
   crashTimes: Timestamp[];
@@ -787,7 +796,10 @@ export interface DescribeResponse {
   crashWindow:
     | Duration
     | undefined;
-  /** When it may be started again, if not yet. */
+  /**
+   * When it may be started again, if not yet: after a death, or after a start that has
+   * failed, whose error calls get until then.
+   */
   retryTime:
     | Timestamp
     | undefined;
@@ -844,7 +856,7 @@ export interface Run {
   readyTime:
     | Timestamp
     | undefined;
-  /** When a stop of it began. */
+  /** When a stop of it began, if this service began it. */
   stopTime:
     | Timestamp
     | undefined;
@@ -856,8 +868,13 @@ export interface Run {
   exit:
     | Exit
     | undefined;
-  /** The most bytes that it took. */
+  /** The most bytes that it took, as far as it has come. */
   peakBytes: bigint;
+  /**
+   * How long its load took: from start_time to ready_time, without the time for which
+   * the machine was suspended; absent if it has not ended, or if it is not known.
+   */
+  load: Duration | undefined;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -872,7 +889,7 @@ export interface Holder {
 
 /** A call that waits for a model to be READY. */
 export interface WaitingCall {
-  /** When it came. */
+  /** Since when it waits: when it came, or when the server that it holds was lost. */
   since:
     | Timestamp
     | undefined;
@@ -5141,6 +5158,7 @@ function createBaseRun(): Run {
     endTime: undefined,
     exit: undefined,
     peakBytes: 0n,
+    load: undefined,
     _unknownFields: {},
   };
 }
@@ -5182,6 +5200,9 @@ export const Run: MessageFns<Run> = {
         throw new globalThis.Error("value provided for field message.peakBytes of type uint64 too large");
       }
       writer.uint32(80).uint64(message.peakBytes);
+    }
+    if (message.load !== undefined) {
+      Duration.encode(message.load, writer.uint32(90).fork()).join();
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -5287,6 +5308,14 @@ export const Run: MessageFns<Run> = {
             message.peakBytes = reader.uint64() as bigint;
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.load = Duration.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5336,6 +5365,7 @@ export const Run: MessageFns<Run> = {
       : undefined;
     message.exit = (object.exit !== undefined && object.exit !== null) ? Exit.fromPartial(object.exit) : undefined;
     message.peakBytes = (object.peakBytes !== undefined && object.peakBytes !== null) ? BigInt(object.peakBytes) : 0n;
+    message.load = (object.load !== undefined && object.load !== null) ? Duration.fromPartial(object.load) : undefined;
     return message;
   },
 };
@@ -6257,7 +6287,8 @@ export const PoolServiceService = {
    * starts and stops nothing itself: a model without a server is pinned from its next
    * start on, and a server that is STOPPING ends all the same. Once the pin is taken
    * back, the server can be stopped again, at once if it has been unused for its keep
-   * alive. Starts that wait are decided anew: they go on where a server no longer
+   * alive; a start after a death that has not begun, and that no call waits for, is given
+   * up. Starts that wait are decided anew: they go on where a server no longer
    * pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
    * pinned server that it names, and the pin stays for the next one.
    *
@@ -6265,11 +6296,15 @@ export const PoolServiceService = {
    * the next call for the model; it is on disk when the call returns, unless the state
    * directory cannot be written (see ListResponse.notices). To take a pin back is only
    * remembered if the configuration pins the model: else a later configuration may
-   * pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
-   * forgets the one that was named longest ago, which is as configured again.
+   * pin it. Where the configuration makes a name an alias, what was said of it counts
+   * for the model that it names then, unless something was said of that. Pin is
+   * idempotent. A model may be pinned before it is used for the first time, and before
+   * its files are on this machine. The service remembers 1024 models, and refuses to
+   * remember one more.
    *
    * Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
-   * models are served, and this one is to be pinned).
+   * models are served, and this one is to be pinned); TOO_MANY_PINS
+   * (FAILED_PRECONDITION: 1024 models are remembered, until a pin is taken back).
    */
   pin: {
     path: "/pool_service.v1.PoolService/Pin" as const,
@@ -6489,7 +6524,8 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    * starts and stops nothing itself: a model without a server is pinned from its next
    * start on, and a server that is STOPPING ends all the same. Once the pin is taken
    * back, the server can be stopped again, at once if it has been unused for its keep
-   * alive. Starts that wait are decided anew: they go on where a server no longer
+   * alive; a start after a death that has not begun, and that no call waits for, is given
+   * up. Starts that wait are decided anew: they go on where a server no longer
    * pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
    * pinned server that it names, and the pin stays for the next one.
    *
@@ -6497,11 +6533,15 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    * the next call for the model; it is on disk when the call returns, unless the state
    * directory cannot be written (see ListResponse.notices). To take a pin back is only
    * remembered if the configuration pins the model: else a later configuration may
-   * pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
-   * forgets the one that was named longest ago, which is as configured again.
+   * pin it. Where the configuration makes a name an alias, what was said of it counts
+   * for the model that it names then, unless something was said of that. Pin is
+   * idempotent. A model may be pinned before it is used for the first time, and before
+   * its files are on this machine. The service remembers 1024 models, and refuses to
+   * remember one more.
    *
    * Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
-   * models are served, and this one is to be pinned).
+   * models are served, and this one is to be pinned); TOO_MANY_PINS
+   * (FAILED_PRECONDITION: 1024 models are remembered, until a pin is taken back).
    */
   pin: handleUnaryCall<PinRequest, PinResponse>;
   /**
@@ -6776,7 +6816,8 @@ export interface PoolServiceClient extends Client {
    * starts and stops nothing itself: a model without a server is pinned from its next
    * start on, and a server that is STOPPING ends all the same. Once the pin is taken
    * back, the server can be stopped again, at once if it has been unused for its keep
-   * alive. Starts that wait are decided anew: they go on where a server no longer
+   * alive; a start after a death that has not begun, and that no call waits for, is given
+   * up. Starts that wait are decided anew: they go on where a server no longer
    * pinned makes room, and fail with POOL_FULL where none does in time. Evict stops a
    * pinned server that it names, and the pin stays for the next one.
    *
@@ -6784,11 +6825,15 @@ export interface PoolServiceClient extends Client {
    * the next call for the model; it is on disk when the call returns, unless the state
    * directory cannot be written (see ListResponse.notices). To take a pin back is only
    * remembered if the configuration pins the model: else a later configuration may
-   * pin it. Pin is idempotent. The service remembers 1024 models; beyond that it
-   * forgets the one that was named longest ago, which is as configured again.
+   * pin it. Where the configuration makes a name an alias, what was said of it counts
+   * for the model that it names then, unless something was said of that. Pin is
+   * idempotent. A model may be pinned before it is used for the first time, and before
+   * its files are on this machine. The service remembers 1024 models, and refuses to
+   * remember one more.
    *
    * Reasons: INVALID_MODEL (INVALID_ARGUMENT); MODEL_UNKNOWN (NOT_FOUND: only listed
-   * models are served, and this one is to be pinned).
+   * models are served, and this one is to be pinned); TOO_MANY_PINS
+   * (FAILED_PRECONDITION: 1024 models are remembered, until a pin is taken back).
    */
   pin(request: PinRequest, callback: (error: ServiceError | null, response: PinResponse) => void): ClientUnaryCall;
   pin(
