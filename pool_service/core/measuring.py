@@ -39,7 +39,8 @@ def load_seconds(server: Server, usual: float) -> float:
     """Return the seconds that the server's load took, or `usual` if unknown."""
     if server.ready_at is None or server.spawned_at is None:
         return usual
-    return server.ready_at - server.spawned_at - server.suspended_s
+    # A suspend may seem a trifle longer than the start, by rounding.
+    return max(server.ready_at - server.spawned_at - server.suspended_s, 0.0)
 
 
 def bounded(server: Server, count: int) -> int:

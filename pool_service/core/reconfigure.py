@@ -74,6 +74,7 @@ class Reconfiguration:
         self._update_waiters(server)
         fresh = self._callers.with_present_settings(server)
         if fresh == server or server.phase in life.LEAVING:
+            self._supervisor.give_up_unwanted(model, now, Cause.RELOADED.value)
             return ""
         if server.phase is Phase.QUEUED:
             self._queue_again(row, now)

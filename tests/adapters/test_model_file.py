@@ -272,7 +272,7 @@ def test_what_was_said_is_on_the_disk_itself_before_and_after_the_rename(
     if fails:
         with pytest.raises(OSError, match="the disk failed"):
             write(file, PINS)
-        assert pins_file(tmp_path).read() == Found({})
+        assert pins_file(tmp_path).read().content == {}
         return
     write(file, PINS)
     assert done == [(tmp_path / "pins.json").read_text(), "rename", "directory"]

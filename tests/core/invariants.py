@@ -48,7 +48,16 @@ from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.remembered import MAX_NAMINGS, MAX_PINS
 from pool_service.core.results import Ensured
-from pool_service.core.server import Cause, LastRun, Phase, RecoveredState, Role, Server, ServerId
+from pool_service.core.server import (
+    NOT_BEGUN,
+    Cause,
+    LastRun,
+    Phase,
+    RecoveredState,
+    Role,
+    Server,
+    ServerId,
+)
 from pool_service.core.stall import COMPUTING_LIMIT_S
 from pool_service.core.standby_policy import STANDBY_BYTES
 from pool_service.core.timers import LOG_TIMEOUT_S
@@ -265,7 +274,22 @@ class Ledger:
             case _:
                 pass
 
+    def _as_meant(self, event: Event) -> Event:
+        """The event with the model that its name stands for."""
+        match event:
+            case EnsureRequested() | HoldRequested() | PinRequested():
+                return replace(event, model=self.machine.resolve(event.model))
+            case EvictRequested(_, str(name)):
+                return replace(event, target=self.machine.resolve(name))
+            case ReloadRequested():
+                # A pin goes with its name.
+                self.pinned |= {event.catalogue.resolve(model) for model in self.pinned}
+                return event
+            case _:
+                return event
+
     def _note_asked(self, event: Event) -> None:
+        event = self._as_meant(event)
         match event:
             case EnsureRequested(int(request_id)):
                 self.waiting[request_id] = event
@@ -450,6 +474,7 @@ class Ledger:
         self._check_deadlines()
         self._check_processes()
         self._check_besides()
+        self._check_served()
         starting = [s for s in self.servers if s.phase in life.TAKES_A_SLOT]
         begun = [s for s in starting if s.id not in self.adopted]
         queued = [s for s in self.servers if s.phase is Phase.QUEUED]
@@ -464,6 +489,13 @@ class Ledger:
             full = limited or short or totals.memory_pressured
             assert full or len(starting) >= self.limits.max_starts, "queued while there is a slot"
             assert self.machine.next_deadline() < FOREVER, "nobody will look again"
+
+    def _check_served(self) -> None:
+        """No start is to begin of what the configuration does not allow any more."""
+        for server in self.servers:
+            if server.phase in NOT_BEGUN:
+                meant, _ = self.machine.settings_for(server.model, server.settings.named_by_caller)
+                assert meant == server.model, "its name stands for another model now"
 
     def _check_processes(self) -> None:
         """None is lost: each has its server, or is about to be found."""

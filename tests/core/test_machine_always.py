@@ -390,17 +390,24 @@ class Pool(RuleBasedStateMachine):
         config_hash=st.sampled_from(["", "", "other"]),
         only_listed=st.sampled_from([False, False, True]),
         unlisted=st.sampled_from(["", "", "a", "b"]),
+        alias=st.sampled_from(["", "", "b"]),
     )
-    def it_is_configured_anew(self, config_hash: str, only_listed: bool, unlisted: str) -> None:
+    def it_is_configured_anew(
+        self, config_hash: str, only_listed: bool, unlisted: str, alias: str = ""
+    ) -> None:
         first = self.first_catalogue
         models = {
             model: replace(settings, config_hash=config_hash)
             for model, settings in first.models.items()
-            if model != unlisted
+            if model not in (unlisted, alias)
         }
         defaults = replace(first.defaults, config_hash=config_hash)
         home = first.home if models.keys() >= {first.home} or not only_listed else ""
-        self.catalogue = Catalogue(defaults, models, only_listed=only_listed, home_model=home)
+        home = "" if home == alias else home
+        aliases = {alias: "a"} if alias else {}
+        self.catalogue = Catalogue(
+            defaults, models, aliases, only_listed=only_listed, home_model=home
+        )
         request_id = next(self.request_ids)
         self.ledger.handle(ReloadRequested(request_id, self.catalogue, self.ledger.limits))
 

@@ -14,7 +14,7 @@ from pool_service.core.results import Reloaded
 from pool_service.core.server import Phase, Role
 from pool_service.core.table import TimedOut
 from pool_service.core.types import FOREVER, Settings
-from tests.core.parts import DEFAULTS, M1, NOW, Field, Parts, kinds, of_kind, refused
+from tests.core.parts import DEFAULTS, M1, NOW, Field, Parts, ended, kinds, made, of_kind, refused
 
 AS = replace(DEFAULTS, runtime_model="m")
 
@@ -71,6 +71,16 @@ def test_what_is_listed_no_longer_ends_when_unused_and_who_waits_for_it_is_told(
     assert result == Reloaded(removed=("m",))
     assert refused(issued) == {1: "ModelUnknown"}
     assert parts.shown().outdated
+
+
+def test_a_start_after_a_crash_that_was_outdated_before_is_given_up_if_it_is_not_served() -> None:
+    parts = Parts({"m": AS}, only_listed=True)
+    before = ended(made(phase=Phase.BACKING_OFF, generation=2))
+    parts.there(phase=Phase.BACKING_OFF, generation=2, outdated=True, last_exit=before.last_exit)
+    parts.waits(1)
+    _, issued = reload(parts, only_listed=True)
+    assert refused(issued) == {1: "ModelUnknown"}
+    assert parts.shown().phase is Phase.FAILED
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from pool_service.core import measuring
 from pool_service.core.runs import RUNS_KEPT, Origin, Runs
 from pool_service.core.server import Cause, Exit, Phase, Server
 from pool_service.core.types import Diagnosis, ExitReport, Settings
@@ -11,6 +12,10 @@ SETTINGS = Settings(runtime_model="org/m")
 
 def server(phase: Phase, generation: int) -> Server:
     return Server("m", SETTINGS, phase, generation, 0.0, 0.0, 300.0)
+
+
+def adopted(phase: Phase, generation: int) -> Server:
+    return replace(server(phase, generation), spawned_at=1.0, ready_at=3.0)
 
 
 def test_runs_are_told_by_generation_in_whatever_order_they_are_taken_over() -> None:
@@ -35,21 +40,26 @@ def test_the_time_of_a_suspend_is_no_part_of_a_load() -> None:
     assert (run.spawned_at, run.ready_at, run.load_s) == (10.0, 100.0, 10.0)
 
 
+def test_a_load_whose_suspend_rounds_to_more_than_all_of_it_took_no_time() -> None:
+    spawned_at, ready_at = 3997.359859611927, 7597.359859611926
+    assert ready_at - spawned_at < 3600.0
+    loaded = replace(adopted(Phase.READY, 1), spawned_at=spawned_at, ready_at=ready_at)
+    assert measuring.load_seconds(replace(loaded, suspended_s=3600.0), 5.0) == 0.0
+
+
 def test_of_what_an_earlier_service_began_no_time_of_this_one_is_told() -> None:
     report = ExitReport(0, None, Diagnosis.CRASHED, "it ended")
-    process = {"spawned_at": 1.0, "ready_at": 3.0}
     end = Exit(4, Cause.EVICTED, report, 5.0)
     runs = Runs()
     runs.note(server(Phase.PREPARING, 1), 100.0, is_recorded=True)
-    runs.note(replace(server(Phase.STOPPING, 2), **process), 100.0, is_recorded=True)
-    runs.note(replace(server(Phase.CLEANING_UP, 3), **process), 100.0, is_recorded=True)
-    ended = replace(server(Phase.CLEANING_UP, 4), **process, last_exit=end)
-    runs.note(ended, 100.0, is_recorded=True)
+    runs.note(adopted(Phase.STOPPING, 2), 100.0, is_recorded=True)
+    runs.note(adopted(Phase.CLEANING_UP, 3), 100.0, is_recorded=True)
+    runs.note(replace(adopted(Phase.CLEANING_UP, 4), last_exit=end), 100.0, is_recorded=True)
     preparing, stopping, cleaned, told = runs.of("m")
     assert (preparing.admitted_at, stopping.stopped_at, cleaned.ended_at) == (None, None, None)
     assert (told.ended_at, told.exit) == (5.0, end)
     assert {one.origin for one in (stopping, cleaned, told)} == {Origin.ADOPTED}
-    runs.note(replace(server(Phase.CLEANING_UP, 2), **process), 101.0)
+    runs.note(adopted(Phase.CLEANING_UP, 2), 101.0)
     assert runs.of("m")[1].ended_at == 101.0, "that was seen"
 
 
