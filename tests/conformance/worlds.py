@@ -82,8 +82,8 @@ command = ['/nonexistent/runtime', '{{runtime_model}}', '--port', '{{port}}']
 command = ['{root}/vllm-mlx', 'serve', '{{runtime_model}}', '--port', '{{port}}']
 [runtimes.hub.environment]
 """
-# For each language its own, so that none meets another's. `described` is started by no scenario: what
-# a start leaves behind (a measured footprint, runs) would depend on which scenarios came before.
+# For each language its own, so that none meets another's. `described` is started by no scenario:
+# what a start leaves behind (a footprint, runs) would depend on which scenarios came before.
 LISTED_MODELS = """
 [groups."{who}"]
 limit = 3
