@@ -26,7 +26,8 @@ VOLATILE: tuple[tuple[str, str], ...] = (
     (r"(?<![T\d-])\d\d:\d\d:\d\d\b", "TIME"),
     (r"^[A-Z][a-z]+day \d{4}-\d\d-\d\d$", "DAY"),
     (r"(queued|spawned in|loaded in|Usual load:) +\d[\d.hms]*( \d+s)?", r"\1 DURATION"),
-    (r"at most \d[\d.]* [kMG]B", "at most BYTES"),
+    # A server that runs is measured some time after its start.
+    (r"; at most \d[\d.]* [kMG]B", ""),
     # How much a server is worth keeping, and whether it was used just now.
     (r"worth [\d.]+ s(, in its grace period until TIME)?", "worth SECONDS"),
     (r"\d+s ago, at TIME", "AGO"),
