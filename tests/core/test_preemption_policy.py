@@ -8,27 +8,26 @@ from hypothesis import strategies as st
 
 from pool_service.core.preemption_policy import (
     LONG_HALF_LIFE_S,
+    ORDERED,
     SHORT_HALF_LIFE_S,
     Candidate,
     Uses,
+    in_order,
     victims,
 )
 from pool_service.core.server import ServerId
 
 NOW = 10_000.0
 
-candidates = st.lists(
-    st.builds(
-        Candidate,
-        server_id=st.builds(ServerId, st.text("abcdefghij", min_size=1, max_size=6), st.just(1)),
-        freed=st.integers(1, 40),
-        load_seconds=st.floats(0.1, 60),
-        last_used_at=st.floats(0, NOW),
-        uses=st.one_of(st.just(0.0), st.floats(0.001, 100)),
-    ),
-    max_size=8,
-    unique_by=lambda one: one.server_id,
+one_candidate = st.builds(
+    Candidate,
+    server_id=st.builds(ServerId, st.text("abcdefghij", min_size=1, max_size=6), st.just(1)),
+    freed=st.integers(1, 40),
+    load_seconds=st.floats(0.1, 60),
+    last_used_at=st.floats(0, NOW),
+    uses=st.one_of(st.just(0.0), st.floats(0.001, 100)),
 )
+candidates = st.lists(one_candidate, max_size=8, unique_by=lambda one: one.server_id)
 needs = st.integers(1, 120)
 
 
@@ -151,3 +150,17 @@ def test_what_became_popular_minutes_ago_overtakes_what_was_popular_once() -> No
 def test_a_clock_that_stands_still_or_goes_back_makes_nothing_more_likely() -> None:
     once = Uses(100.0).used(100.0)
     assert once.count(50.0) == once.count(100.0)
+
+
+@given(st.lists(one_candidate, max_size=3 * ORDERED, unique_by=lambda one: one.server_id))
+def test_the_first_ones_in_the_order_go_one_after_the_other_for_a_byte(
+    choice: list[Candidate],
+) -> None:
+    order = in_order(choice, NOW)
+    left = list(choice)
+    for told in order[:ORDERED]:
+        assert victims(left, 1, NOW) == (told,)
+        left.remove(told)
+    by_the_byte = [worth((one,)) / one.freed for one in order[ORDERED:]]
+    assert by_the_byte == sorted(by_the_byte)
+    assert sorted(order, key=repr) == sorted(choice, key=repr)
