@@ -17,6 +17,7 @@ from pool_service.core.units import size
 from pool_service_client import (
     Expectation,
     Model,
+    Pinned,
     PoolClient,
     PoolError,
     PoolUnavailable,
@@ -107,10 +108,15 @@ def pin(
     if as_json:
         click.echo(json_line(model=model, **asdict(result)))
         return
+    click.echo(pinned_line(model, result, pinned=pinned))
+
+
+def pinned_line(model: str, result: Pinned, *, pinned: bool | None) -> str:
+    """Return a line that says whether a model is pinned now; `pinned`: what was asked for."""
     contradicts = pinned is not None and result.pinned is not result.configured
     configured = "pins it" if result.configured else "does not pin it"
     note = f"; the configuration {configured}" if contradicts else ""
-    click.echo(safe(f"{model}: {_PINNED[result.pinned, result.changed]}{note}"))
+    return safe(f"{model}: {_PINNED[result.pinned, result.changed]}{note}")
 
 
 def pull(address: str | None, model: str, runtime_model: str | None) -> None:

@@ -103,12 +103,13 @@ def evict(
         else:
             evicted = pool.evict_all(force=force, timeout=timeout)
     for one in evicted:
-        click.echo(json_object(one) if as_json else _evicted_line(one))
+        click.echo(json_object(one) if as_json else evicted_line(one))
     if not (evicted or as_json):
         click.echo("nothing to evict")
 
 
-def _evicted_line(one: EvictedServer) -> str:
+def evicted_line(one: EvictedServer) -> str:
+    """Return a line that says which server was stopped, and what was lost with it."""
     if one.server.state is ServerState.FAILED:
         return safe(f"forgot {one.server.model}, which had failed")
     lost = "; it had to be killed, and its requests in flight were lost" if one.killed else ""

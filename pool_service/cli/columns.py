@@ -7,21 +7,25 @@ GAP = 2
 
 
 def fit_columns(
-    rows: Sequence[Sequence[str]], width: int, least_important: Sequence[int]
+    rows: Sequence[Sequence[str]],
+    width: int,
+    least_important: Sequence[int],
+    name_share: float = 0.4,
 ) -> tuple[tuple[int, ...], int]:
     """Return the indices of the columns that fit, and the width of the first one.
 
     The first column has the row's name. Other columns are dropped until it has its full width or
-    two fifths of the terminal.
+    its share of the terminal.
 
     Args:
         rows: the headings and the cells, as text without control characters.
         width: of the terminal, in cells.
         least_important: indices of the columns that may be dropped, in that order.
+        name_share: the share of the terminal's width that a long name gets at least.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     shown = list(range(len(widths)))
-    wanted = min(widths[0], max(width * 2 // 5, len(rows[0][0])))
+    wanted = min(widths[0], max(int(width * name_share), len(rows[0][0])))
     for column in least_important:
         if wanted + _width_of_others(shown, widths) <= width:
             break

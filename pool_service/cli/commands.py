@@ -28,6 +28,7 @@ from pool_service.cli.options import (
     timeout_option,
 )
 from pool_service.cli.shell_completion import ModelName
+from pool_service.cli.top_command import top
 
 
 @click.group(
@@ -358,6 +359,7 @@ def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None
 pool_service.add_command(describe)
 pool_service.add_command(events)
 pool_service.add_command(logs)
+pool_service.add_command(top)
 
 
 @pool_service.command()

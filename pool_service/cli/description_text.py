@@ -48,18 +48,24 @@ def describe(address: str | None, model: str, *, timeout: float | None, as_json:
     if as_json:
         click.echo(json_object(described))
         return
-    for heading, rows in sections(described, datetime.now(UTC)):
+    for line, indent in lines(described, datetime.now(UTC)):
+        print_line(line, indent=indent)
+
+
+def lines(described: Description, now: datetime) -> Iterator[tuple[str, int]]:
+    """Yield the lines of a description, each with the indent of the lines that continue it."""
+    for heading, rows in sections(described, now):
         if heading:
-            print_line(f"{heading}:")
-        _print_rows(rows, "  " if heading else "")
+            yield f"{heading}:", 4
+        yield from _lines_of_rows(rows, "  " if heading else "")
 
 
-def _print_rows(rows: Sequence[Row], indent: str) -> None:
+def _lines_of_rows(rows: Sequence[Row], indent: str) -> Iterator[tuple[str, int]]:
     width = max((len(name) for name, _ in rows if name), default=0)
     width = max(width, _LABEL_WIDTH - len(indent))
     for name, value in rows:
         start = f"{indent}{name:<{width}}  " if name else indent
-        print_line(f"{start}{value}", indent=len(start) if name else len(indent) + 4)
+        yield f"{start}{value}", len(start) if name else len(indent) + 4
 
 
 def sections(described: Description, now: datetime) -> Iterator[tuple[str, list[Row]]]:

@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -32,24 +32,28 @@ def logs(address: str | None, model: str, *, as_json: bool, options: LogOptions)
 
 
 def _print_all(parts: Iterable[LogLines | LogEnd]) -> None:
-    """Print lines, and a note wherever another process begins."""
-    generation: int | None = None
+    """Print lines, and notes on the processes that wrote them."""
+    before: int | None = None
     for part in parts:
-        if generation is not None and part.generation != generation:
-            _note(f"generation {part.generation}")
-        generation = part.generation
-        _print(part)
+        for note in notes(part, before):
+            _note(note)
+        before = part.generation
+        # In one piece, as a write for each line is slow.
+        if isinstance(part, LogLines) and part.lines:
+            click.echo("\n".join(map(safe, part.lines)))
 
 
-def _print(part: LogLines | LogEnd) -> None:
+def notes(part: LogLines | LogEnd, before: int | None) -> Iterator[str]:
+    """Yield what is to be said before the lines of a part.
+
+    before: the generation of the part before; None: there is none.
+    """
+    if before not in {None, part.generation}:
+        yield f"generation {part.generation}"
     if isinstance(part, LogEnd):
-        _note(f"generation {part.generation} has ended{_reason(part.exit)}")
-        return
-    if part.missed_bytes:
-        _note(f"{size(part.missed_bytes)} before this are no longer kept")
-    # In one piece, as a write for each line is slow.
-    if part.lines:
-        click.echo("\n".join(map(safe, part.lines)))
+        yield f"generation {part.generation} has ended{_reason(part.exit)}"
+    elif part.missed_bytes:
+        yield f"{size(part.missed_bytes)} before this are no longer kept"
 
 
 def _note(text: str) -> None:

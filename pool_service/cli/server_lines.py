@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from math import ceil
 
 from pool_service.cli.appearance import Mark
-from pool_service.cli.format import safe
+from pool_service.cli.format import human_duration, safe
 from pool_service.core.units import size
 from pool_service_client import (
     Exit,
@@ -67,6 +67,13 @@ def state_reason(server: Server) -> str:
     if server.outdated:
         return "runs with an earlier configuration, and ends when it is next unused"
     return _reason_of_exit(server, server.last_exit) if server.last_exit is not None else ""
+
+
+def remark(server: Server) -> str:
+    """Return the reason for a server's state; for a FAILED one also the path of its log."""
+    reason, log = state_reason(server), server.log_path
+    names_log = server.state is ServerState.FAILED and log and log not in reason
+    return f"{reason} (log: {log})" if reason and names_log else reason
 
 
 def _reason_of_exit(server: Server, last_exit: Exit) -> str:
@@ -133,6 +140,23 @@ def memory_line(totals: Totals) -> str:
         f"{size(totals.memory_available_bytes)} available"
         + (short if totals.memory_pressured else "")
     )
+
+
+def memory_text(server: Server) -> str:
+    """Return a server's footprint and its expected memory: "3.1 GB / 4.0 GB"."""
+    amounts = (server.footprint_bytes, server.expected_bytes)
+    return " / ".join(size(amount) if amount else "-" for amount in amounts if any(amounts)) or "-"
+
+
+def expiry_text(server: Server, now: datetime) -> str:
+    """Return when a server stops if it stays unused, or why it does not."""
+    if server.holds:
+        return "held"
+    if server.expire_time is not None:
+        return f"in {human_duration((server.expire_time - now).total_seconds())}"
+    if server.state is not ServerState.READY:
+        return "-"
+    return "pinned" if server.pinned else "never"
 
 
 def needs_text(expected_bytes: int, expected_by: Expectation) -> str:

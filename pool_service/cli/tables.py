@@ -12,18 +12,19 @@ from pool_service.cli.columns import GAP, fit_columns, shorten
 from pool_service.cli.format import human_duration, safe
 from pool_service.cli.server_lines import (
     STATE_MARKS,
+    expiry_text,
     generation_text,
     label,
     memory_line,
+    memory_text,
     needs_text,
     on_disk_text,
-    state_reason,
+    remark,
     state_text,
     totals_line,
 )
 from pool_service.cli.terminal import TerminalConsole
-from pool_service.core.units import size
-from pool_service_client import Model, Server, ServerState, Totals
+from pool_service_client import Model, Server, Totals
 
 _UNLIMITED = 100_000
 """The width in cells of output that is not a terminal, so that nothing is cut off."""
@@ -48,7 +49,7 @@ def print_servers(servers: Sequence[Server], totals: Totals) -> None:
         ]
         rows = with_symbols if shown[0] == shown[1] else rows
     _print_table(console, _SERVERS, rows, _SERVERS_LEAST_IMPORTANT)
-    _print_remarks((label(server), _remark(server)) for server in servers)
+    _print_remarks((label(server), remark(server)) for server in servers)
     for line in (totals_line(totals), memory_line(totals)):
         if line:
             print_line(line)
@@ -100,16 +101,9 @@ def _fitting(
 
 
 def _print_remarks(remarks: Iterable[tuple[str, str]]) -> None:
-    for model, remark in remarks:
-        if remark:
-            print_line(f"  {model}: {remark}")
-
-
-def _remark(server: Server) -> str:
-    """Return the reason for a server's state; for a FAILED one also the path of its log."""
-    reason, log = state_reason(server), server.log_path
-    names_log = server.state is ServerState.FAILED and log and log not in reason
-    return f"{reason} (log: {log})" if reason and names_log else reason
+    for model, why in remarks:
+        if why:
+            print_line(f"  {model}: {why}")
 
 
 def _cells(server: Server, now: datetime, *, symbols: bool = False) -> Iterator[Text]:
@@ -121,28 +115,12 @@ def _cells(server: Server, now: datetime, *, symbols: bool = False) -> Iterator[
     yield Text(generation_text(server))
     yield Text(str(server.pid or "-"))
     yield Text(safe(server.endpoint) or "-")
-    yield Text(_memory(server))
+    yield Text(memory_text(server))
     yield Text(str(server.holds or "-"))
     yield Text(
         human_duration((now - server.create_time).total_seconds()) if server.create_time else "-"
     )
-    yield Text(_expiry(server, now))
-
-
-def _memory(server: Server) -> str:
-    """Return a server's footprint and its expected memory: "3.1 GB / 4.0 GB"."""
-    amounts = (server.footprint_bytes, server.expected_bytes)
-    return " / ".join(size(amount) if amount else "-" for amount in amounts if any(amounts)) or "-"
-
-
-def _expiry(server: Server, now: datetime) -> str:
-    if server.holds:
-        return "held"
-    if server.expire_time is not None:
-        return f"in {human_duration((server.expire_time - now).total_seconds())}"
-    if server.state is not ServerState.READY:
-        return "-"
-    return "pinned" if server.pinned else "never"
+    yield Text(expiry_text(server, now))
 
 
 def _model_cells(model: Model) -> Iterator[Text]:

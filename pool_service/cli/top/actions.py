@@ -1,0 +1,57 @@
+"""What a key of `top` makes the program do."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """End the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ensure:
+    """Make a model ready."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Stop the server of a model."""
+
+    model: str
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Pin a model, or take its pin back."""
+
+    model: str
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLog:
+    """Follow the log of a model."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLog:
+    """Follow no log any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Ask at once for what the service does not tell by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListModels:
+    """Ask for the models that the service knows."""
+
+
+Call = Ensure | Evict | Pin
+Action = Quit | Call | OpenLog | CloseLog | Look | ListModels

@@ -1,0 +1,183 @@
+"""What the user has chosen, and what each key does with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from pool_service.cli.appearance import Mark
+from pool_service.cli.top.actions import (
+    Action,
+    CloseLog,
+    Ensure,
+    Evict,
+    ListModels,
+    Look,
+    OpenLog,
+    Pin,
+    Quit,
+)
+from pool_service.cli.top.picture import Key, Picture, Row, row_of
+from pool_service_client import ServerRole, ServerState
+
+PAGE_ROWS = 10
+"""Rows that Page Up and Page Down move by."""
+
+_STEPS = {"up": -1, "down": 1, "page up": -PAGE_ROWS, "page down": PAGE_ROWS}
+_FAR = 1_000_000
+"""More rows than there are."""
+
+_AWAITED_STATES = {ServerState.QUEUED, ServerState.STARTING, ServerState.BACKING_OFF}
+
+
+class Mode(Enum):
+    """What fills the screen."""
+
+    TABLE = auto()
+    HELP = auto()
+    LOG = auto()
+    DESCRIPTION = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question to answer with y or n, and what to do after y."""
+
+    text: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """The result of the last call."""
+
+    text: str
+    mark: Mark
+
+
+@dataclass(slots=True)
+class Controls:
+    """The user's choices.
+
+    Attributes:
+        chosen: the key of the chosen row; None: the first row.
+        index: the place that the chosen row had last.
+        subject: the model whose log or description is shown.
+        scroll: rows that the text was scrolled by: of a log from its end, else from its beginning.
+        shows_all: whether models are listed that the configuration does not list.
+    """
+
+    mode: Mode = Mode.TABLE
+    chosen: Key | None = None
+    index: int = 0
+    subject: str = ""
+    scroll: int = 0
+    shows_all: bool = False
+    question: Question | None = None
+    message: Message | None = None
+    calls: list[str] = field(default_factory=list)
+    """The calls under way, in words."""
+
+    def choose(self, rows: Sequence[Row]) -> int:
+        """Return the index of the chosen row, which stays chosen wherever it moves."""
+        self.index = row_of(rows, self.chosen, self.index)
+        if rows:
+            self.chosen = rows[self.index].key
+        return self.index
+
+    def press(self, key: str, picture: Picture) -> Action | None:
+        """Apply a key; return what it makes the program do."""
+        if self.mode is not Mode.TABLE:
+            return self._press_in_text(key)
+        if self.question is not None:
+            return self._answer(key)
+        self.message = None
+        return self._press_in_table(key, picture.rows())
+
+    def _press_in_table(self, key: str, rows: Sequence[Row]) -> Action | None:
+        index = self.choose(rows)
+        if key in {*_STEPS, "home", "end"}:
+            return self._move(key, rows, index)
+        match key:
+            case "q":
+                return Quit()
+            case "?":
+                self._show(Mode.HELP)
+            case "a":
+                self.shows_all = not self.shows_all
+                return ListModels()
+            case "E" | "e" | "p" | "l" | "d" | "\n" if rows:
+                return self._press_on(key, rows[index])
+        return None
+
+    def _answer(self, key: str) -> Action | None:
+        question, self.question = self.question, None
+        if question is not None and key in "yY":
+            return question.action
+        self.message = Message("nothing was stopped", Mark.NOTE)
+        return None
+
+    def _press_in_text(self, key: str) -> Action | None:
+        if key in {"q", "escape"}:
+            was_log = self.mode is Mode.LOG
+            self._show(Mode.TABLE)
+            return CloseLog() if was_log else Look()
+        sign = -1 if self.mode is Mode.LOG else 1
+        to_begin, to_end = (_FAR, 0) if self.mode is Mode.LOG else (0, _FAR)
+        places = {"home": to_begin, "end": to_end}
+        self.scroll = max(0, places.get(key, self.scroll + sign * _STEPS.get(key, 0)))
+        return None
+
+    def _move(self, key: str, rows: Sequence[Row], index: int) -> Action | None:
+        if not rows:
+            return None
+        wanted = {"home": 0, "end": len(rows) - 1}.get(key, index + _STEPS.get(key, 0))
+        self.index = max(0, min(wanted, len(rows) - 1))
+        self.chosen = rows[self.index].key
+        return Look()
+
+    def _press_on(self, key: str, row: Row) -> Action | None:
+        if row.server is not None and row.server.role is ServerRole.ORPHAN:
+            text = "this is an orphan of an earlier service, which the service ends by itself"
+            self.message = Message(text, Mark.WARNING)
+            return None
+        match key:
+            case "E":
+                return Ensure(row.model)
+            case "e":
+                return self._evict(row)
+            case "p":
+                return self._pin(row)
+            case "l":
+                self._show(Mode.LOG, row.model)
+                return OpenLog(row.model)
+            case _:
+                self._show(Mode.DESCRIPTION, row.model)
+                return Look()
+
+    def _show(self, mode: Mode, subject: str = "") -> None:
+        self.mode, self.subject, self.scroll = mode, subject, 0
+
+    @staticmethod
+    def _pin(row: Row) -> Action:
+        known = row.server or row.known
+        return Pin(row.model, not (known is not None and known.pinned))
+
+    def _evict(self, row: Row) -> Action | None:
+        server = row.server
+        if server is None:
+            self.message = Message(f"{row.model} has no server", Mark.NOTE)
+            return None
+        reason = ""
+        if server.holds:
+            times = "once" if server.holds == 1 else f"{server.holds} times"
+            reason = f"is held {times}"
+        elif server.state in _AWAITED_STATES:
+            reason = f"is {server.state.name.replace('_', ' ')}, and calls that wait for it fail"
+        if not reason:
+            return Evict(row.model)
+        self.ask_before_evicting(row.model, f"{row.model} {reason}")
+        return None
+
+    def ask_before_evicting(self, model: str, why: str) -> None:
+        """Ask whether a server is to be stopped although it is in use."""
+        self.question = Question(f"{why}. Stop it all the same? (y/n)", Evict(model, force=True))

@@ -1,0 +1,102 @@
+"""The foot of the screen: more about the chosen row, the results of calls, and the keys."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from rich.text import Text
+
+from pool_service.cli.format import human_duration, safe
+from pool_service.cli.server_lines import expiry_text, generation_text, label, state_reason
+from pool_service.cli.top.canvas import Canvas, fitted, wrapped_lines
+from pool_service.cli.top.controls import Controls
+from pool_service.cli.top.picture import Picture, Row
+from pool_service.core.units import size
+from pool_service_client import Description, Holder, Server
+
+_MAX_HOLDERS = 4
+_MAX_MESSAGE_LINES = 4
+_DETAILS = 3
+"""Lines about the chosen row."""
+
+_KEYS = "{arrows} choose  E ensure  e evict  p pin  l logs  d describe  a all  ? help  q quit"
+
+
+def foot(picture: Picture, controls: Controls, row: Row | None, canvas: Canvas) -> list[Text]:
+    """Return the lines below the table."""
+    lines = [Text(""), *_details(picture, row, canvas), *_news(controls, canvas)]
+    arrows = "↑↓" if canvas.has_symbols else "j/k"
+    return [*lines, Text(fitted(_KEYS.format(arrows=arrows), canvas.width), style="dim")]
+
+
+def _details(picture: Picture, row: Row | None, canvas: Canvas) -> list[Text]:
+    """Return three lines about the chosen row: what it is, why it is so, and who wants it."""
+    if row is None:
+        return []
+    described = picture.descriptions.get(row.model)
+    server = row.server
+    wanted = "; ".join(_wanted(described, canvas.now)) if described is not None else ""
+    more = [wanted, state_reason(server) if server is not None else ""]
+    first = _facts(server, canvas.now) if server is not None else f"{row.model}: no server"
+    lines = [first, *(f"  {one}" for one in more if one)]
+    filler = [""] * (_DETAILS - len(lines))
+    return [Text(fitted(safe(line), canvas.width)) for line in (*lines, *filler)]
+
+
+def _facts(server: Server, now: datetime) -> str:
+    """Return what a server is, as far as the table may have no column for it."""
+    process = f", pid {server.pid}" if server.pid else ""
+    expiry = expiry_text(server, now)
+    expires = f", expires {expiry}" if server.expire_time is not None else ""
+    place = f", {server.endpoint}" if server.endpoint else ""
+    return f"{label(server)}: generation {generation_text(server)}{process}{expires}{place}"
+
+
+def _wanted(described: Description, now: datetime) -> Iterator[str]:
+    """Yield who holds a model, who waits for it, and when its server goes."""
+    if described.holders:
+        shown = [_holder(one, now) for one in described.holders[:_MAX_HOLDERS]]
+        more = described.holds - len(shown)
+        yield f"held by {', '.join(shown)}" + (f" and {more} more" if more > 0 else "")
+    if described.waiting_calls:
+        since = next((one.since for one in described.waiting if not one.own), None)
+        oldest = f", the oldest for {_ago(since, now)}" if since is not None else ""
+        calls = "call waits" if described.waiting_calls == 1 else "calls wait"
+        yield f"{described.waiting_calls} {calls}{oldest}"
+    place = described.eviction_position
+    if place:
+        freed = next(
+            (one.freed_bytes for one in described.next_to_go if one.model == described.model), 0
+        )
+        frees = f", which frees {size(freed)}" if freed else ""
+        of = described.eviction_candidates
+        yield f"number {place} of {of} to be stopped for another model{frees}"
+    elif described.kept_because:
+        yield f"is not stopped for others: {described.kept_because}"
+    if described.failure_message:
+        yield f"calls get {described.failure_reason}"
+
+
+def _holder(one: Holder, now: datetime) -> str:
+    name = one.label or "(no label)"
+    return f"{name} ({_ago(one.since, now)})" if one.since is not None else name
+
+
+def _ago(at: datetime, now: datetime) -> str:
+    return human_duration((now - at).total_seconds())
+
+
+def _news(controls: Controls, canvas: Canvas) -> Iterator[Text]:
+    """Yield the open question, or the result of the last call and those under way."""
+    if controls.question is not None:
+        yield from _message(controls.question.text, "bold yellow", canvas)
+        return
+    if controls.message is not None:
+        yield from _message(controls.message.text, controls.message.mark.colour, canvas)
+    if controls.calls:
+        yield from _message(f"under way: {', '.join(controls.calls)}", "yellow", canvas)
+
+
+def _message(text: str, style: str, canvas: Canvas) -> Iterator[Text]:
+    lines = wrapped_lines(safe(text), canvas.width, 2)
+    for line in lines[:_MAX_MESSAGE_LINES]:
+        yield Text(line, style=style)

@@ -1,0 +1,74 @@
+"""The head of the screen: the service, its memory, its counts, and what is wrong."""
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from pool_service.cli.format import human_duration, safe
+from pool_service.cli.server_lines import totals_line
+from pool_service.cli.top.bar import memory_bar
+from pool_service.cli.top.canvas import Canvas, fitted
+from pool_service.cli.top.picture import Picture
+from pool_service.core.units import size
+from pool_service_client import Totals
+
+_LABEL = "memory "
+_LEAST_BAR, _MOST_BAR = 10, 40
+_MAX_NOTICES = 3
+
+_PRESSURED = (
+    "the machine is short of memory: unused servers are stopped first, and a start may wait"
+)
+
+
+def head(picture: Picture, address: str, canvas: Canvas) -> list[Text]:
+    """Return the lines above the table."""
+    return [line for line in _lines(picture, address, canvas) if line.plain]
+
+
+def _lines(picture: Picture, address: str, canvas: Canvas) -> Iterator[Text]:
+    yield _title(picture, address, canvas)
+    totals = picture.totals
+    if totals is None:
+        return
+    yield _memory(picture, totals, canvas)
+    yield Text(fitted(totals_line(totals), canvas.width))
+    if totals.memory_pressured:
+        yield _notice(_PRESSURED, canvas)
+    for notice in picture.notices[:_MAX_NOTICES]:
+        yield _notice(notice, canvas)
+
+
+def _title(picture: Picture, address: str, canvas: Canvas) -> Text:
+    title = Text(fitted(safe(f"pool-service at {address}"), canvas.width), style="bold")
+    if picture.outage is None:
+        title.append("" if picture.is_complete else "  (waiting for the servers)")
+        return title
+    since = human_duration((canvas.now - picture.outage.since).total_seconds())
+    text = safe(f"  NO ANSWER for {since}, trying again: {picture.outage.why}")
+    title.append(fitted(text, canvas.width - len(title.plain)), style="bold red")
+    return title
+
+
+def _notice(text: str, canvas: Canvas) -> Text:
+    return Text(fitted(safe(f"! {text}"), canvas.width), style="yellow")
+
+
+def _memory(picture: Picture, totals: Totals, canvas: Canvas) -> Text:
+    """Return the bar of the memory with its figures, in full if that leaves room for the bar."""
+    total = totals.memory_budget_bytes or totals.memory_total_bytes
+    if not totals.memory_total_bytes:
+        return Text(f"{_LABEL}not sampled yet")
+    used, reserved = picture.used_bytes(), totals.memory_reserved_bytes
+    of = size(total) if totals.memory_budget_bytes else f"{size(total)}, no budget"
+    figures = f" {size(used)} used, {size(reserved)} reserved of {of}"
+    available = f"; {size(totals.memory_available_bytes)} available"
+    room = canvas.width - len(_LABEL)
+    if room - len(figures + available) >= _LEAST_BAR:
+        figures += available
+    width = max(0, min(room - len(figures), _MOST_BAR))
+    bar = memory_bar(used, reserved, total, width, has_symbols=canvas.has_symbols)
+    line = Text(_LABEL)
+    line.append(bar, style="red" if totals.memory_pressured else "green")
+    line.append(figures)
+    return line

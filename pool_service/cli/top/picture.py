@@ -1,0 +1,165 @@
+"""The picture of the pool: what Watch, List, Describe and ListModels have told, merged."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pool_service_client import (
+    Description,
+    Event,
+    EvictionCandidate,
+    Model,
+    Page,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    ServerRole,
+    ServerState,
+    Synced,
+    Totals,
+)
+
+Key = tuple[str, int]
+"""A model, and the generation of its server; 0 for a model without a server."""
+
+MAX_DESCRIBED = 8
+"""Models that are described at each look: the chosen one, and models that calls wait for."""
+
+_AWAITED_STATES = {ServerState.QUEUED, ServerState.STARTING, ServerState.BACKING_OFF}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table: a server, or a model without one."""
+
+    model: str
+    server: Server | None = None
+    known: Model | None = None
+
+    @property
+    def key(self) -> Key:
+        """The row's identity over all pictures."""
+        return self.model, self.server.generation if self.server is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The time since when the service does not answer, and the last error."""
+
+    since: datetime
+    why: str
+
+
+@dataclass(slots=True)
+class Picture:
+    """All that is shown of the pool.
+
+    Watch tells which servers there are. List tells their memory and use, which change without an
+    event, and the totals. Describe tells the order of evictions, holders and waiting calls.
+
+    Attributes:
+        is_complete: whether Watch has told all servers at least once.
+        models: the models that the service knows, with or without a server.
+        descriptions: of the models that the last look described.
+        outage: None while the service answers.
+    """
+
+    servers: dict[Key, Server] = field(default_factory=dict)
+    totals: Totals | None = None
+    notices: tuple[str, ...] = ()
+    models: tuple[Model, ...] = ()
+    descriptions: Mapping[str, Description] = field(default_factory=dict)
+    outage: Outage | None = None
+    is_complete: bool = False
+    _revisions: dict[Key, int] = field(default_factory=dict)
+    _reported: set[Key] = field(default_factory=set)
+
+    def begin(self) -> None:
+        """Prepare for a new stream of Watch, which first reports all present servers."""
+        self._reported.clear()
+
+    def receive(self, event: Event) -> None:
+        """Apply an event of Watch."""
+        match event:
+            case ServerChanged():
+                key = _key(event.server)
+                self.servers[key] = event.server
+                self._revisions[key] = event.revision
+                self._reported.add(key)
+            case ServerRemoved():
+                self._forget(_key(event.server))
+            case Synced():
+                for key in self.servers.keys() - self._reported:
+                    self._forget(key)
+                self.is_complete = True
+                self.outage = None
+
+    def _forget(self, key: Key) -> None:
+        self.servers.pop(key, None)
+        self._revisions.pop(key, None)
+
+    def lose(self, why: str, now: datetime) -> None:
+        """Keep the picture, and say that the service does not answer."""
+        self.outage = Outage(self.outage.since if self.outage is not None else now, why)
+
+    def refresh(self, pages: Sequence[Page]) -> None:
+        """Apply the pages of a List; servers that Watch has told later news of stay as they are."""
+        for page in pages:
+            for server in page.servers:
+                key = _key(server)
+                if key in self.servers and page.revision >= self._revisions[key]:
+                    self.servers[key] = server
+        self.totals = pages[-1].totals
+        self.notices = pages[-1].notices
+
+    def rows(self) -> list[Row]:
+        """Return the rows of the table: servers by model, then models without a server."""
+        servers = sorted(self.servers.values(), key=_key)
+        taken = {server.model for server in servers}
+        return [
+            *(Row(server.model, server) for server in servers),
+            *(Row(one.model, known=one) for one in self.models if one.model not in taken),
+        ]
+
+    def next_to_go(self) -> Mapping[Key, tuple[int, EvictionCandidate]]:
+        """Return the servers that would be stopped next, each with its place from 1."""
+        order = next((one.next_to_go for one in self.descriptions.values()), ())
+        return {(one.model, one.generation): (place, one) for place, one in enumerate(order, 1)}
+
+    def used_bytes(self) -> int:
+        """Return the memory that all servers take."""
+        return sum(server.footprint_bytes for server in self.servers.values())
+
+    def models_to_describe(self, chosen: str | None) -> list[str]:
+        """Return the models that the next look describes, at most MAX_DESCRIBED.
+
+        The chosen one, or any that has a server, for the order of evictions; and those that calls
+        wait for.
+        """
+        return list(dict.fromkeys(self._worth_describing(chosen)))[:MAX_DESCRIBED]
+
+    def _worth_describing(self, chosen: str | None) -> Iterator[str]:
+        servers = [one for one in self.servers.values() if one.role is not ServerRole.ORPHAN]
+        if chosen:
+            yield chosen
+        else:
+            yield from (server.model for server in servers[:1])
+        if self.totals is not None and self.totals.waiting_calls:
+            yield from (one.model for one in servers if one.state in _AWAITED_STATES)
+
+
+def _key(server: Server) -> Key:
+    return server.model, server.generation
+
+
+def row_of(rows: Sequence[Row], key: Key | None, index: int = 0) -> int:
+    """Return the index of the row with a key, else of its model, else the nearest to `index`."""
+    keys: Iterable[Key] = (row.key for row in rows)
+    if key is not None:
+        for place, one in enumerate(keys):
+            if one == key:
+                return place
+        for place, row in enumerate(rows):
+            if row.model == key[0]:
+                return place
+    return max(0, min(index, len(rows) - 1))

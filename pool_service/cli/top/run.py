@@ -1,0 +1,189 @@
+"""Running `top`: the terminal, its signals and keys, the calls, and when a frame is drawn."""
+
+import asyncio
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from pool_service.cli.connection import check_reachable, valid_address
+from pool_service.cli.top.actions import Action, CloseLog, ListModels, Look, OpenLog, Quit
+from pool_service.cli.top.canvas import Canvas
+from pool_service.cli.top.controls import Controls
+from pool_service.cli.top.frame import frame
+from pool_service.cli.top.keyboard import Keyboard
+from pool_service.cli.top.picture import Picture
+from pool_service.cli.top.screen import Screen, opened
+from pool_service.cli.top.session import Session
+from pool_service_client import AsyncPoolClient, RetryPolicy
+
+CLOCK_S = 1.0
+"""A frame is drawn at least so often, if a time in it has changed."""
+
+_SHORTEST_FRAME_S = 0.05
+"""The least time between two frames, however much changes."""
+
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_NO_TERMINAL = (
+    "top needs a terminal for its keys and its screen, and there is none here. "
+    "`pool-service list` prints the servers once, and `pool-service watch` every change"
+)
+
+
+def top(address: str | None) -> None:
+    """Show the pool in the terminal until the user ends the view.
+
+    Raises UsageError without a terminal, and PoolError if the service does not answer.
+    """
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if not is_terminal or os.environ.get("TERM", "dumb") == "dumb":
+        raise click.UsageError(_NO_TERMINAL)
+    check_reachable(address)
+    ended_by = asyncio.run(_show(valid_address(address)))
+    if ended_by is signal.SIGINT:
+        raise KeyboardInterrupt
+    if ended_by is not None:
+        # The terminal is restored: end as if the signal had not been handled.
+        signal.raise_signal(ended_by)
+
+
+async def _show(address: str) -> signal.Signals | None:
+    """Show the pool; return the signal that ended the view, or None if the user did."""
+    once = AsyncPoolClient.connect(address, retry=RetryPolicy(attempts=1))
+    patient = AsyncPoolClient.connect(address, retry=RetryPolicy(patience=math.inf))
+    async with once, patient:
+        with opened() as screen:
+            return await _Top(screen, once, patient, address).run()
+
+
+class _Top:
+    """Connects the terminal's keys and signals with the calls and the frames."""
+
+    def __init__(
+        self, screen: Screen, once: AsyncPoolClient, patient: AsyncPoolClient, address: str
+    ) -> None:
+        self._screen = screen
+        self._address = address
+        self._picture = Picture()
+        self._controls = Controls()
+        self._keyboard = Keyboard()
+        self._changed = asyncio.Event()
+        self._is_anew = False
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[signal.Signals | None] = self._loop.create_future()
+        self._session = Session(once, patient, self._picture, self._controls, self._changed.set)
+
+    async def run(self) -> signal.Signals | None:
+        """Show the pool until a key or a signal ends that."""
+        self._handle_signals()
+        self._loop.add_reader(self._screen.descriptor, self._guarded(self._read_keys))
+        tasks: list[asyncio.Future[None]] = [
+            asyncio.create_task(work)
+            for work in (
+                self._session.watch(),
+                self._session.look_regularly(),
+                self._session.keep_models(),
+                self._draw_frames(),
+            )
+        ]
+        try:
+            # None of these ends by itself, but with a failure.
+            failed = asyncio.gather(*tasks)
+            both: tuple[asyncio.Future[Any], ...] = (self._ended, failed)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                failed.result()
+            return await self._ended
+        finally:
+            self._loop.remove_reader(self._screen.descriptor)
+            for task in tasks:
+                task.cancel()
+
+    def _handle_signals(self) -> None:
+        for number in _ENDING_SIGNALS:
+            self._loop.add_signal_handler(number, self._end, number)
+        self._loop.add_signal_handler(signal.SIGWINCH, self._draw_anew)
+        self._loop.add_signal_handler(signal.SIGTSTP, self._guarded(self._stop))
+        self._loop.add_signal_handler(signal.SIGCONT, self._guarded(self._go_on))
+
+    def _guarded(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Return a callback whose error ends the view instead of being logged onto it."""
+
+        def run() -> None:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001  # raised again by `run`
+                if not self._ended.done():
+                    self._ended.set_exception(error)
+
+        return run
+
+    def _end(self, by: signal.Signals | None = None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(by)
+
+    def _stop(self) -> None:
+        """Give the terminal back and stop, as Ctrl-Z asks for; go on when the shell says so."""
+        self._screen.give_back()
+        self._loop.remove_signal_handler(signal.SIGTSTP)
+        signal.raise_signal(signal.SIGTSTP)
+        self._loop.add_signal_handler(signal.SIGTSTP, self._guarded(self._stop))
+        self._screen.take()
+        self._draw_anew()
+
+    def _go_on(self) -> None:
+        """Take the terminal again: after SIGSTOP, others have changed it without a notice."""
+        self._screen.give_back()
+        self._screen.take()
+        self._draw_anew()
+
+    def _draw_anew(self) -> None:
+        self._is_anew = True
+        self._changed.set()
+
+    async def _draw_frames(self) -> None:
+        while True:
+            self._changed.clear()
+            anew, self._is_anew = self._is_anew, False
+            width, height = self._screen.size
+            canvas = Canvas(width, height, datetime.now(UTC), self._screen.has_symbols)
+            log = self._session.log
+            lines = frame(self._picture, self._controls, log, self._address, canvas)
+            self._screen.draw(lines, anew=anew)
+            await asyncio.sleep(_SHORTEST_FRAME_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOCK_S):
+                    await self._changed.wait()
+
+    def _read_keys(self) -> None:
+        data = self._screen.read()
+        if not data:
+            self._end(signal.SIGHUP)
+        for key in self._keyboard.read(data):
+            action = self._controls.press(key, self._picture)
+            if action is not None:
+                self._do(action)
+        self._changed.set()
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Quit():
+                self._end()
+            case OpenLog():
+                self._session.open_log(action.model)
+            case CloseLog():
+                self._session.close_log()
+                self._session.look()
+            case Look():
+                self._session.look()
+            case ListModels():
+                self._session.list_models()
+            case _:
+                self._session.call(action)

@@ -1,0 +1,84 @@
+"""The terminal of `top`: frames go out, keys come in, and it is restored however the view ends."""
+
+import os
+import sys
+import termios
+import tty
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from pool_service.cli.appearance import has_symbols
+from pool_service.cli.terminal import TerminalConsole
+
+_READ_BYTES = 4096
+
+
+class Screen:
+    """The terminal of standard input and output; create it by `opened`."""
+
+    def __init__(self) -> None:
+        self.descriptor = sys.stdin.fileno()
+        self.has_symbols = has_symbols(sys.stdout)
+        self._console = TerminalConsole(sys.stdout)
+        self._live = Live(
+            console=self._console,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._settings = termios.tcgetattr(self.descriptor)
+        self._shown: Sequence[object] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The width and the height in cells."""
+        return self._console.size
+
+    def take(self) -> None:
+        """Take the terminal: each key comes at once and unseen, and frames replace what is shown.
+
+        Ctrl-C, Ctrl-Z and the like remain signals.
+        """
+        tty.setcbreak(self.descriptor)
+        self._live.start()
+        self._shown = ()
+
+    def give_back(self) -> None:
+        """Show again what was there before, and restore the terminal's settings."""
+        try:
+            self._live.stop()
+        finally:
+            termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self._settings)
+
+    def draw(self, lines: Sequence[Text], *, anew: bool = False) -> None:
+        """Show a frame, if it differs from the one that is shown. anew: in any case."""
+        # Texts are equal for rich whatever their own style is.
+        shown = [(line.plain, line.style, line.spans) for line in lines]
+        if anew or shown != self._shown:
+            self._live.update(Group(*lines), refresh=True)
+        self._shown = shown
+
+    def read(self) -> bytes:
+        """Return what was typed; empty if the terminal is gone."""
+        try:
+            return os.read(self.descriptor, _READ_BYTES)
+        except OSError:
+            return b""
+
+
+@contextmanager
+def opened() -> Iterator[Screen]:
+    """Yield the terminal's screen, and give the terminal back at the end of the block."""
+    screen = Screen()
+    try:
+        screen.take()
+        yield screen
+    finally:
+        # It may be gone: its window was closed.
+        with suppress(OSError, termios.error):
+            screen.give_back()

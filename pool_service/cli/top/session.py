@@ -1,0 +1,228 @@
+"""The calls of `top`: the watch, the looks, the log that is followed, and what keys ask for.
+
+What `top` does by itself (Watch, List, ListModels, Describe, TailLogs) is no use of a server.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from pool_service.cli.appearance import Mark
+from pool_service.cli.catalogue_commands import pinned_line
+from pool_service.cli.client_commands import evicted_line
+from pool_service.cli.connection import QUERY_TIMEOUT_S
+from pool_service.cli.exit_codes import failure_of
+from pool_service.cli.server_lines import ready_line
+from pool_service.cli.top.actions import Call, Ensure, Evict, Pin
+from pool_service.cli.top.controls import Controls, Message, Mode
+from pool_service.cli.top.picture import Picture
+from pool_service.cli.top.text_views import LogText
+from pool_service_client import (
+    AsyncPoolClient,
+    Description,
+    EvictedServer,
+    PoolError,
+    ServerInUse,
+    Synced,
+)
+
+LOOK_EACH_S = 2.0
+"""The time between two looks at what the service does not tell by itself."""
+
+_PAUSE_S = 0.2
+"""The time after a look before the next one, however many keys are pressed."""
+
+_RETRY_S = 0.5
+"""The time before the service is tried again."""
+
+_PAGE_SIZE = 1000
+_LOG_LINES = 500
+"""The last lines of a log that its view begins with."""
+
+
+class Session:
+    """Keeps the picture of the pool up to date, and makes the calls that the user asks for."""
+
+    def __init__(
+        self,
+        pool: AsyncPoolClient,
+        patient: AsyncPoolClient,
+        picture: Picture,
+        controls: Controls,
+        changed: Callable[[], None],
+    ) -> None:
+        """Make no call yet.
+
+        pool: makes each attempt once. patient: tries again for as long as it takes.
+        changed: is called after every change of what is shown.
+        """
+        self._pool = pool
+        self._patient = patient
+        self._picture = picture
+        self._controls = controls
+        self._changed = changed
+        self._look_wanted = asyncio.Event()
+        self._models_wanted = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log_task: asyncio.Task[None] | None = None
+        self.log = LogText()
+
+    async def watch(self) -> None:
+        """Follow the pool's changes until cancelled, over restarts of the service."""
+        while True:
+            self._picture.begin()
+            try:
+                async with self._pool.watch() as events:
+                    async for event in events:
+                        self._picture.receive(event)
+                        if isinstance(event, Synced):
+                            self.look()
+                            self.list_models()
+                        self._changed()
+            except PoolError as error:
+                self._picture.lose(str(error), datetime.now(UTC))
+                self._changed()
+            await asyncio.sleep(_RETRY_S)
+
+    async def look_regularly(self) -> None:
+        """Ask for what the service does not tell by itself, until cancelled."""
+        while True:
+            if self._is_looking():
+                await self._look()
+                self._changed()
+            await asyncio.sleep(_PAUSE_S)
+            await _within(LOOK_EACH_S - _PAUSE_S, self._look_wanted)
+            self._look_wanted.clear()
+
+    def look(self) -> None:
+        """Make the next look at once."""
+        self._look_wanted.set()
+
+    def _is_looking(self) -> bool:
+        is_shown = self._controls.mode in {Mode.TABLE, Mode.DESCRIPTION}
+        return is_shown and self._picture.is_complete and self._picture.outage is None
+
+    async def _look(self) -> None:
+        picture, controls = self._picture, self._controls
+        try:
+            pages = self._pool.pages(page_size=_PAGE_SIZE, timeout=QUERY_TIMEOUT_S)
+            picture.refresh([page async for page in pages])
+        except PoolError as error:
+            picture.notices = (f"memory and use are not up to date: {error}",)
+            return
+        chosen = controls.chosen[0] if controls.chosen is not None else None
+        models = picture.models_to_describe(controls.subject or chosen)
+        described = await asyncio.gather(*map(self._describe, models))
+        picture.descriptions = {
+            model: one for model, one in zip(models, described, strict=True) if one is not None
+        }
+
+    async def _describe(self, model: str) -> Description | None:
+        try:
+            return await self._pool.describe(model, timeout=QUERY_TIMEOUT_S)
+        except PoolError:
+            # It may have gone since; its row says more than an error could.
+            return None
+
+    async def keep_models(self) -> None:
+        """List the models whenever that is wanted, until cancelled."""
+        while True:
+            await self._models_wanted.wait()
+            self._models_wanted.clear()
+            found = self._controls.shows_all
+            try:
+                models = self._pool.models(found=found, timeout=QUERY_TIMEOUT_S)
+                self._picture.models = tuple([model async for model in models])
+            except PoolError as error:
+                self._controls.message = Message(failure_of(error).message, Mark.BAD)
+            self._changed()
+
+    def list_models(self) -> None:
+        """List the models at once."""
+        self._models_wanted.set()
+
+    def open_log(self, model: str) -> None:
+        """Follow the log of a model."""
+        self.close_log()
+        self.log = LogText()
+        self._log_task = asyncio.create_task(self._follow_log(model, self.log))
+
+    def close_log(self) -> None:
+        """Follow no log any more."""
+        if self._log_task is not None:
+            self._log_task.cancel()
+            self._log_task = None
+
+    async def _follow_log(self, model: str, log: LogText) -> None:
+        try:
+            async with self._patient.logs(model, lines=_LOG_LINES, follow=True) as parts:
+                async for part in parts:
+                    added = log.add(part)
+                    # What was scrolled to stays where it is.
+                    self._controls.scroll += added if self._controls.scroll else 0
+                    self._changed()
+        except PoolError as error:
+            log.error = failure_of(error).message
+            self._changed()
+
+    def call(self, call: Call) -> None:
+        """Make a call beside everything else; its result or its refusal becomes the message."""
+        task = asyncio.create_task(self._call(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _call(self, call: Call) -> None:
+        words = _words(call)
+        self._controls.calls.append(words)
+        self._changed()
+        try:
+            self._controls.message = await self._result(call)
+        except ServerInUse as error:
+            self._controls.ask_before_evicting(call.model, str(error))
+        except PoolError as error:
+            text = f"{words}: {failure_of(error).message}"
+            self._controls.message = Message(text, Mark.BAD)
+        finally:
+            self._controls.calls.remove(words)
+            self.look()
+            self.list_models()
+            self._changed()
+
+    async def _result(self, call: Call) -> Message:
+        match call:
+            case Ensure():
+                result = await self._pool.ensure(call.model)
+                how = "started" if result.started else "ready"
+                return Message(ready_line(result.server, how), Mark.DONE)
+            case Evict():
+                evicted = await self._pool.evict(call.model, force=call.force)
+                return Message(_evicted_text(evicted), Mark.DONE)
+            case Pin():
+                pinned = await self._pool.pin(
+                    call.model, pinned=call.pinned, timeout=QUERY_TIMEOUT_S
+                )
+                text = pinned_line(call.model, pinned, pinned=call.pinned)
+                return Message(text, Mark.DONE)
+
+
+def _words(call: Call) -> str:
+    match call:
+        case Ensure():
+            return f"ensure {call.model}"
+        case Evict():
+            return f"evict {call.model}"
+        case Pin():
+            return f"{'pin' if call.pinned else 'unpin'} {call.model}"
+
+
+def _evicted_text(evicted: Sequence[EvictedServer]) -> str:
+    return "; ".join(map(evicted_line, evicted)) or "nothing to evict"
+
+
+async def _within(seconds: float, wanted: asyncio.Event) -> None:
+    """Wait for an event, but not longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            await wanted.wait()
+    except TimeoutError:
+        pass

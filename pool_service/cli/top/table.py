@@ -1,0 +1,168 @@
+"""The table of servers, and models without one: its columns, and the rows that are in sight."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from rich.text import Text
+
+from pool_service.cli.appearance import Mark
+from pool_service.cli.columns import GAP, fit_columns, shorten
+from pool_service.cli.format import human_duration, safe
+from pool_service.cli.server_lines import (
+    STATE_MARKS,
+    expiry_text,
+    generation_text,
+    label,
+    memory_text,
+    remark,
+    state_text,
+)
+from pool_service.cli.top.bar import progress_bar
+from pool_service.cli.top.canvas import Canvas, fitted
+from pool_service.cli.top.picture import Key, Picture, Row
+from pool_service.core.units import size
+from pool_service_client import EvictionCandidate, Server, ServerState
+
+_HEADINGS = ("MODEL", "STATE", "GEN", "MEMORY", "USED", "HOLDS", "WAITING", "EXPIRES", "NEXT")
+_WIDTHS = (5, 12, 3, 13, 5, 5, 7, 7, 4)
+"""The least cells of each column, so that the table stands still while its values change."""
+
+_LEAST_IMPORTANT = ("GEN", "WAITING", "EXPIRES", "NEXT", "HOLDS", "USED", "MEMORY")
+_NAME_SHARE = 1 / 3
+_STATE = _HEADINGS.index("STATE")
+_BAR_WIDTH = 6
+
+_CHOSEN, _OTHER = "> ", "  "
+
+_PRESENCE = {True: "on disk", False: "not on disk", None: "no server"}
+"""The state of a model without a server, by whether it is on disk."""
+
+Cells = tuple[str, ...]
+
+
+def table(picture: Picture, rows: Sequence[Row], chosen: int, canvas: Canvas) -> list[Text]:
+    """Return the lines of the table in `canvas.height` lines, with the chosen row in sight."""
+    first, last = window(len(rows), chosen, canvas.height - 1)
+    shown = rows[first:last]
+    order = picture.next_to_go()
+    cells = [tuple(map(safe, _cells(picture, row, order, canvas))) for row in shown]
+    width = canvas.width - len(_CHOSEN)
+    bars = [progress_bar(row.server, _BAR_WIDTH, canvas.has_symbols) for row in shown]
+    if any(bars):
+        wide = [_with_bar(one, bar) for one, bar in zip(cells, bars, strict=True)]
+        # A bar is shown only if it costs neither a column nor a letter of a name.
+        if _columns(wide, width) == _columns(cells, width):
+            cells = wide
+    columns, name_width = _columns(cells, width)
+    widths = _column_widths(cells, columns, name_width)
+    headings = [_HEADINGS[column] for column in columns]
+    lines = [Text(f"{_OTHER}{_joined(headings, widths)}".rstrip(), style="bold")]
+    for place, row in enumerate(shown):
+        texts = [cells[place][column] for column in columns]
+        texts[0] = shorten(texts[0], name_width, canvas.has_symbols)
+        lines.append(_line(texts, widths, row, is_chosen=first + place == chosen))
+    return lines
+
+
+def remarks(rows: Sequence[Row], canvas: Canvas) -> list[Text]:
+    """Return lines that say why the servers in these rows are in their states."""
+    said = ((row, _remark(row)) for row in rows)
+    return [Text(fitted(safe(f"  {_name(row)}: {why}"), canvas.width)) for row, why in said if why]
+
+
+def window(count: int, chosen: int, height: int) -> tuple[int, int]:
+    """Return the first and the end of `height` rows of `count`, with the chosen one among them."""
+    height = max(height, 1)
+    first = max(0, min(chosen - height // 2, count - height))
+    return first, min(first + height, count)
+
+
+def _columns(cells: Sequence[Cells], width: int) -> tuple[tuple[int, ...], int]:
+    headings = tuple(
+        f"{heading:<{least}}" for heading, least in zip(_HEADINGS, _WIDTHS, strict=True)
+    )
+    droppable = [_HEADINGS.index(heading) for heading in _LEAST_IMPORTANT]
+    return fit_columns([headings, *cells], width, droppable, _NAME_SHARE)
+
+
+def _column_widths(
+    cells: Sequence[Cells], columns: Sequence[int], name_width: int
+) -> tuple[int, ...]:
+    others = (max(_WIDTHS[one], *(len(row[one]) for row in cells), 0) for one in columns[1:])
+    return name_width, *others
+
+
+def _with_bar(cells: Cells, bar: str) -> Cells:
+    state = cells[_STATE]
+    return (*cells[:_STATE], f"{state} {bar}".rstrip(), *cells[_STATE + 1 :])
+
+
+def _joined(texts: Sequence[str], widths: Sequence[int]) -> str:
+    gap = " " * GAP
+    return gap.join(f"{text:<{width}}" for text, width in zip(texts, widths, strict=True))
+
+
+def _line(texts: Sequence[str], widths: Sequence[int], row: Row, *, is_chosen: bool) -> Text:
+    name, state, *others = texts
+    gap = " " * GAP
+    line = Text(f"{_CHOSEN if is_chosen else _OTHER}{name:<{widths[0]}}{gap}")
+    mark = STATE_MARKS.get(row.server.state, Mark.NOTE) if row.server is not None else None
+    line.append(f"{state:<{widths[1]}}", style=mark.colour if mark is not None else None)
+    line.append(gap + _joined(others, widths[2:]) if others else "")
+    line.rstrip()
+    if row.server is None:
+        line.stylize("dim")
+    if is_chosen:
+        line.stylize("bold reverse")
+    return line
+
+
+def _cells(
+    picture: Picture,
+    row: Row,
+    order: Mapping[Key, tuple[int, EvictionCandidate]],
+    canvas: Canvas,
+) -> Iterator[str]:
+    server = row.server
+    if server is None:
+        yield from _cells_of_model(row)
+        return
+    place, candidate = order.get(row.key, (0, None))
+    described = picture.descriptions.get(row.model)
+    yield label(server)
+    yield state_text(server)
+    yield generation_text(server)
+    yield memory_text(server)
+    yield "busy" if candidate is not None and candidate.busy else _last_use(server, canvas.now)
+    yield str(server.holds or "-")
+    yield str(described.waiting_calls or "-") if described is not None else "-"
+    yield expiry_text(server, canvas.now)
+    yield str(place or "-")
+
+
+def _cells_of_model(row: Row) -> Iterator[str]:
+    known = row.known
+    yield row.model
+    yield _PRESENCE[known.on_disk] if known is not None else "no server"
+    yield "-"
+    yield f"- / {size(known.expected_bytes)}" if known is not None and known.expected_bytes else "-"
+    yield from ("-", "-", "-")
+    yield "pinned" if known is not None and known.pinned else "-"
+    yield "-"
+
+
+def _last_use(server: Server, now: datetime) -> str:
+    if server.last_use_time is None or server.state is not ServerState.READY:
+        return "-"
+    return human_duration((now - server.last_use_time).total_seconds())
+
+
+def _name(row: Row) -> str:
+    return label(row.server) if row.server is not None else row.model
+
+
+def _remark(row: Row) -> str:
+    if row.server is not None:
+        return remark(row.server)
+    # A model that was merely found may not be one for the runtime at all.
+    return row.known.problem if row.known is not None and row.known.listed else ""
