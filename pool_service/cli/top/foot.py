@@ -71,7 +71,7 @@ def _wanted(described: Description, now: datetime) -> Iterator[str]:
         of = described.eviction_candidates
         yield f"number {place} of {of} to be stopped for another model{frees}"
     elif described.kept_because:
-        yield f"is not stopped for others: {described.kept_because}"
+        yield f"stays: {described.kept_because}"
     if described.failure_message:
         yield f"calls get {described.failure_reason}"
 

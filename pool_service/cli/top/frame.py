@@ -19,9 +19,12 @@ def frame(
 ) -> list[Text]:
     """Return exactly `canvas.height` lines; bring the choices into the bounds of what there is."""
     if controls.mode is Mode.TABLE:
-        return _table(picture, controls, address, canvas)
-    lines, controls.scroll = _text(picture, controls, log, canvas)
-    return lines[: canvas.height]
+        lines = _table(picture, controls, address, canvas)
+    else:
+        lines, controls.scroll = _text(picture, controls, log, canvas)
+    for line in lines:
+        line.truncate(canvas.width)
+    return lines[-canvas.height :]
 
 
 def _text(
@@ -52,7 +55,7 @@ def _table(picture: Picture, controls: Controls, address: str, canvas: Canvas) -
     if picture.outage is not None:
         for line in (*above[1:], *lines):
             line.stylize("dim")
-    return [*above, *lines, *filler, *below][-canvas.height :]
+    return [*above, *lines, *filler, *below]
 
 
 def _remarks(rows: Sequence[Row], height: int, canvas: Canvas) -> list[Text]:

@@ -7,7 +7,7 @@ from rich.text import Text
 from pool_service.cli.format import human_duration, safe
 from pool_service.cli.server_lines import totals_line
 from pool_service.cli.top.bar import memory_bar
-from pool_service.cli.top.canvas import Canvas, fitted
+from pool_service.cli.top.canvas import Canvas, fitted, wrapped_lines
 from pool_service.cli.top.picture import Picture
 from pool_service.core.units import size
 from pool_service_client import Totals
@@ -32,7 +32,7 @@ def _lines(picture: Picture, address: str, canvas: Canvas) -> Iterator[Text]:
     if totals is None:
         return
     yield _memory(picture, totals, canvas)
-    yield Text(fitted(totals_line(totals), canvas.width))
+    yield from map(Text, wrapped_lines(totals_line(totals), canvas.width, 2))
     if totals.memory_pressured:
         yield _notice(_PRESSURED, canvas)
     for notice in picture.notices[:_MAX_NOTICES]:

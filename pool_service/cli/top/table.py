@@ -50,8 +50,9 @@ def table(picture: Picture, rows: Sequence[Row], chosen: int, canvas: Canvas) ->
     bars = [progress_bar(row.server, _BAR_WIDTH, canvas.has_symbols) for row in shown]
     if any(bars):
         wide = [_with_bar(one, bar) for one, bar in zip(cells, bars, strict=True)]
-        # A bar is shown only if it costs neither a column nor a letter of a name.
-        if _columns(wide, width) == _columns(cells, width):
+        # A bar is shown only if it costs no column but the least important one.
+        lost = set(_columns(cells, width)[0]) - set(_columns(wide, width)[0])
+        if lost <= {_HEADINGS.index(_LEAST_IMPORTANT[0])}:
             cells = wide
     columns, name_width = _columns(cells, width)
     widths = _column_widths(cells, columns, name_width)

@@ -1,0 +1,162 @@
+"""Each key does what the help says."""
+
+import pytest
+
+from pool_service.cli.top.actions import (
+    Action,
+    CloseLog,
+    Ensure,
+    Evict,
+    ListModels,
+    Look,
+    OpenLog,
+    Pin,
+    Quit,
+)
+from pool_service.cli.top.controls import Controls, Mode
+from pool_service.cli.top.picture import Picture
+from pool_service_client.v1 import pool_service_pb2 as pb
+from tests.cli.top.making import know, picture, server
+
+
+def press(controls: Controls, shown: Picture, *keys: str) -> Action | None:
+    """The action of the last key."""
+    action = None
+    for key in keys:
+        action = controls.press(key, shown)
+    return action
+
+
+@pytest.mark.parametrize(
+    ("key", "action"),
+    [
+        ("E", Ensure("m")),
+        ("e", Evict("m")),
+        ("p", Pin("m", pinned=True)),
+        ("l", OpenLog("m")),
+        ("d", Look()),
+        ("\n", Look()),
+        ("a", ListModels()),
+        ("?", None),
+        ("q", Quit()),
+        ("x", None),
+    ],
+)
+def test_each_key_acts_on_the_chosen_model(key: str, action: Action | None) -> None:
+    assert press(Controls(), picture(server("m")), key) == action
+
+
+@pytest.mark.parametrize(
+    ("keys", "chosen"),
+    [
+        ([], "a"),
+        (["down"], "b"),
+        (["down", "down", "up"], "b"),
+        (["up"], "a"),
+        (["end"], "d"),
+        (["end", "down"], "d"),
+        (["page down"], "d"),
+        (["end", "home"], "a"),
+    ],
+)
+def test_the_choice_moves_and_stays_within_the_rows(keys: list[str], chosen: str) -> None:
+    shown = picture(*map(server, "abcd"))
+    assert press(Controls(), shown, *keys, "l") == OpenLog(chosen)
+
+
+def test_the_chosen_model_stays_chosen_when_rows_come_and_go() -> None:
+    controls, shown = Controls(), picture(server("b"), server("c"))
+    press(controls, shown, "down")
+    more = picture(server("a"), server("b"), server("c", generation=2))
+    assert press(controls, more, "e") == Evict("c")
+
+
+def test_a_pinned_model_is_unpinned_with_and_without_a_server() -> None:
+    shown = picture(server("m", pinned=True))
+    know(shown, [pb.Model(model="other", pinned=True)])
+    assert press(Controls(), shown, "p") == Pin("m", pinned=False)
+    assert press(Controls(), shown, "down", "p") == Pin("other", pinned=False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"holds": 1}, "m is held once"),
+        ({"holds": 2}, "m is held 2 times"),
+        ({"state": pb.SERVER_STATE_STARTING}, "m is STARTING, and calls that wait for it fail"),
+        ({"state": pb.SERVER_STATE_QUEUED}, "m is QUEUED, and calls that wait for it fail"),
+    ],
+)
+def test_what_is_held_or_waited_for_is_evicted_only_after_y(
+    fields: dict[str, object], why: str
+) -> None:
+    shown = picture(server("m", **fields))
+    controls = Controls()
+    assert press(controls, shown, "e") is None
+    assert controls.question is not None
+    assert controls.question.text == f"{why}. Stop it all the same? (y/n)"
+    assert press(controls, shown, "n") is None
+    assert controls.message is not None
+    assert controls.message.text == "nothing was stopped"
+    assert press(controls, shown, "e", "y") == Evict("m", force=True)
+    assert press(controls, shown, "y") is None
+
+
+def test_another_key_than_y_neither_evicts_nor_does_what_it_else_does() -> None:
+    shown = picture(server("m", holds=1))
+    for key in ("e", "E", "q", "escape", "\n", "up"):
+        assert press(Controls(), shown, "e", key) is None
+
+
+def test_a_question_that_comes_while_a_text_is_shown_is_not_answered_by_its_keys() -> None:
+    controls, shown = Controls(), picture(server("m"))
+    press(controls, shown, "l")
+    controls.ask_before_evicting("m", "m is in use")
+    assert press(controls, shown, "y") is None
+    assert press(controls, shown, "q") == CloseLog()
+    assert press(controls, shown, "y") == Evict("m", force=True)
+
+
+def test_a_model_without_a_server_is_not_evicted() -> None:
+    controls, shown = Controls(), picture()
+    know(shown, [pb.Model(model="m")])
+    assert press(controls, shown, "e") is None
+    assert controls.message is not None
+    assert controls.message.text == "m has no server"
+
+
+@pytest.mark.parametrize("key", ["E", "e", "p", "l", "d"])
+def test_an_orphan_cannot_be_acted_on(key: str) -> None:
+    controls = Controls()
+    shown = picture(server("", role=pb.SERVER_ROLE_ORPHAN))
+    assert press(controls, shown, key) is None
+    assert controls.mode is Mode.TABLE
+    assert controls.message is not None
+    assert "orphan" in controls.message.text
+
+
+@pytest.mark.parametrize("key", ["E", "e", "p", "l", "d", "up", "end"])
+def test_without_rows_a_key_does_nothing(key: str) -> None:
+    controls = Controls()
+    assert press(controls, picture(), key) is None
+    assert controls.mode is Mode.TABLE
+
+
+@pytest.mark.parametrize(
+    ("key", "mode", "back"),
+    [("?", Mode.HELP, Look()), ("l", Mode.LOG, CloseLog()), ("d", Mode.DESCRIPTION, Look())],
+)
+@pytest.mark.parametrize("leave", ["q", "escape"])
+def test_q_and_escape_go_back_to_the_table(key: str, mode: Mode, back: Action, leave: str) -> None:
+    controls, shown = Controls(), picture(server("m"))
+    press(controls, shown, key)
+    assert controls.mode is mode
+    assert press(controls, shown, leave) == back
+    assert controls.mode is Mode.TABLE
+
+
+def test_a_key_takes_the_last_message_away() -> None:
+    controls, shown = Controls(), picture()
+    know(shown, [pb.Model(model="m")])
+    press(controls, shown, "e", "down")
+    assert controls.message is None
