@@ -16,6 +16,7 @@ MAIN = "from pool_service.cli import main; main()"
 def started(
     script: Script,
     *arguments: str,
+    main: str = MAIN,
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
     stderr: int = subprocess.PIPE,
@@ -24,7 +25,7 @@ def started(
     # A size that the environment tells would hide the terminal's.
     own = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     return subprocess.Popen(
-        [sys.executable, "-c", MAIN, *arguments],
+        [sys.executable, "-c", main, *arguments],
         env={**own, "POOL_SERVICE_ADDRESS": script.address, "TERM": "xterm"},
         stdin=stdin,
         stdout=stdout,

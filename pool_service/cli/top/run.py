@@ -84,27 +84,24 @@ class _Top:
         """Show the pool until a key or a signal ends that."""
         self._handle_signals()
         self._loop.add_reader(self._screen.descriptor, self._guarded(self._read_keys))
-        tasks: list[asyncio.Future[None]] = [
-            asyncio.create_task(work)
-            for work in (
-                self._session.watch(),
-                self._session.look_regularly(),
-                self._session.keep_models(),
-                self._draw_frames(),
-            )
-        ]
+        # None of these ends by itself, but with a failure.
+        work = asyncio.gather(
+            self._session.watch(),
+            self._session.look_regularly(),
+            self._session.keep_models(),
+            self._draw_frames(),
+        )
+        both: tuple[asyncio.Future[Any], ...] = (self._ended, work)
         try:
-            # None of these ends by itself, but with a failure.
-            failed = asyncio.gather(*tasks)
-            both: tuple[asyncio.Future[Any], ...] = (self._ended, failed)
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if failed.done():
-                failed.result()
+            if work.done():
+                work.result()
             return await self._ended
         finally:
             self._loop.remove_reader(self._screen.descriptor)
-            for task in tasks:
-                task.cancel()
+            if work.cancel():
+                with suppress(asyncio.CancelledError):
+                    await work
 
     def _handle_signals(self) -> None:
         for number in _ENDING_SIGNALS:
