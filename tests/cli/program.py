@@ -45,8 +45,21 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         while text not in self.seen:
-            assert select.select([self.reader], [], [], 20)[0], f"{text!r} not in {self.seen!r}"
-            self.seen += os.read(self.reader, 65536).decode()
+            self._read(text)
+
+    def wait_for_screen(self, *texts: str, without: str = "\0") -> None:
+        """Wait until a program that fills the screen has drawn all these texts in one frame."""
+        while True:
+            # Each frame begins at home; the one before the last is whole.
+            *_, whole, newest = ("", *self.seen.split("\x1b[H"))
+            for frame in (whole, newest):
+                if all(text in frame for text in texts) and without not in frame:
+                    return
+            self._read(f"a screen with {texts}, without {without!r},")
+
+    def _read(self, wanted: str) -> None:
+        assert select.select([self.reader], [], [], 20)[0], f"{wanted!r} not in {self.seen!r}"
+        self.seen += os.read(self.reader, 65536).decode()
 
     def type(self, keys: str) -> None:
         os.write(self.reader, keys.encode())

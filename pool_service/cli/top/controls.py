@@ -180,4 +180,5 @@ class Controls:
 
     def ask_before_evicting(self, model: str, why: str) -> None:
         """Ask whether a server is to be stopped although it is in use."""
+        why = why.removesuffix(".")
         self.question = Question(f"{why}. Stop it all the same? (y/n)", Evict(model, force=True))
