@@ -110,8 +110,8 @@ docs: setup ## Generate the keys and metrics in docs/, the manual pages and the 
 site: ## Build the documentation's site into build/site; warnings and broken links are errors
 	@sh tools/site.sh
 
-pictures: setup ## Record the README's picture of a terminal in a real run (needs tmux)
-	$(BIN)/python -m tools.pictures
+pictures: setup ## Record the pictures of a terminal in a real run (needs tmux; ARGS=top: one)
+	$(BIN)/python -m tools.pictures $(ARGS)
 
 bench: setup ## Measure every published figure against a baseline of the same run (ARGS="cold crash": parts)
 	@$(BIN)/python -m tools.bench $(ARGS)

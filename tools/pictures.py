@@ -1,8 +1,13 @@
-"""Records docs/pictures/terminal.svg: commands at a terminal, a real service, a real model.
+"""Records pictures of a terminal, with a real service and a real model.
 
-The terminal is tmux's, so that what a command writes over is gone, as for a person.
+python -m tools.pictures [terminal] [top]
+
+`terminal` is docs/pictures/terminal.svg, commands and their output; `top` is
+docs/pictures/top.svg, the live view. The terminal is tmux's, so that what a command writes over is
+gone, as for a person.
 """
 
+import json
 import os
 import re
 import shlex
@@ -11,26 +16,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from io import StringIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-from rich.terminal_theme import MONOKAI
-from rich.text import Text
-
 from pool_service_client import PoolClient
-from tools.demo.service import running
+from tools.demo.service import command, running
 from tools.demo.smollm2 import prepare_smollm2
+from tools.recorded_terminal import POLL_S, TIMEOUT_S, picture, recorded, signal_command
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-PICTURE: Final = ROOT / "docs/pictures/terminal.svg"
+PICTURES: Final = ROOT / "docs/pictures"
 MODELS: Final = ROOT / ".cache/models"
-COLUMNS: Final = 100
-LINES: Final = 60
-TIMEOUT_S: Final = 300
-POLL_S: Final = 0.1
+TERMINAL_LINES: Final = 60
+TOP_LINES: Final = 22
 PAUSE_S: Final = 4
 """After each command: about what a person takes to type the next one."""
 COMMANDS: Final = (
@@ -43,22 +43,53 @@ COMMANDS: Final = (
 )
 """What is typed, with MODEL in the environment."""
 
+BUDGET: Final = '[memory]\nbudget = "4GB"\n'
+READY: Final = ("chat", "code")
+LOADS, WAITS, BREAKS, UNUSED = "translate", "summaries", "broken", "notes"
+NEEDS: Final = {"chat": 0.9, "code": 0.8, LOADS: 1.0, WAITS: 2.5, BREAKS: 0.7, UNUSED: 0.7}
+"""The models of the live view with the memory that each is declared to need, in GB."""
 
-def main() -> int:
-    """Record the picture; return the exit code."""
+
+def main(names: Sequence[str]) -> int:
+    """Record the pictures of these names, or all; return the exit code."""
+    recorders = {"terminal": _terminal, "top": _top}
     if shutil.which("tmux") is None:
         print("pictures: tmux is not there, whose terminal is recorded", file=sys.stderr)
         return 1
-    model = prepare_smollm2(MODELS, lambda text: print(f"pictures: {text}"))
-    with tempfile.TemporaryDirectory(prefix="pool-pictures-") as directory:
-        # No grace period: a server can be evicted as soon as the command before has ended.
-        state = Path(directory) / "state"
-        with running(state, environment=_environment(model, "")) as service:
-            _wait_for_standby(service.address)
-            screen = _recorded(Path(directory), _environment(model, service.address))
-    PICTURE.write_text(picture(screen))
-    print(f"pictures: wrote {PICTURE.relative_to(ROOT)}")
+    if unknown := set(names) - set(recorders):
+        print(f"pictures: there is no {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    model = prepare_smollm2(MODELS, lambda text: print(f"pictures: {text}")).absolute()
+    for name in names or recorders:
+        _record(name, recorders[name], model)
     return 0
+
+
+def _record(name: str, recorder: Callable[[Path, Path], str], model: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="pool-pictures-") as directory:
+        screen = recorder(Path(directory), model)
+    path = PICTURES / f"{name}.svg"
+    path.write_text(picture(screen))
+    print(f"pictures: wrote {path.relative_to(ROOT)}")
+
+
+def _terminal(directory: Path, model: Path) -> str:
+    """Return what stands on the terminal after all commands, with its escape sequences."""
+    # No grace period: a server can be evicted as soon as the command before has ended.
+    with running(directory / "state", environment=_environment(model, "")) as service:
+        _wait_for_standby(service.address)
+        typed = (
+            f"printf '\\033[32m$\\033[0m %s\\n' {shlex.quote(line)}\n{line}\nsleep {PAUSE_S}"
+            for line in COMMANDS
+        )
+        script = directory / "typed.sh"
+        end = f"{signal_command(directory)}\nexec sleep {TIMEOUT_S}"
+        script.write_text("\n".join(("clear", *typed, end)))
+        environment = _environment(model, service.address)
+        line = f"sh {shlex.quote(str(script))}"
+        with recorded(directory, line, environment, TERMINAL_LINES) as terminal:
+            terminal.wait_for_signal()
+            return terminal.screen()
 
 
 def _wait_for_standby(address: str) -> None:
@@ -74,49 +105,79 @@ def _environment(model: Path, address: str) -> dict[str, str]:
         "POOL_SERVICE_DEFAULTS_GRACE_PERIOD": "0",
         "POOL_SERVICE_ADDRESS": address,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MODEL": str(model.absolute()),
+        "MODEL": str(model),
         "LANG": "C.UTF-8",
     }
 
 
-def _recorded(directory: Path, environment: Mapping[str, str]) -> str:
-    """Return what stands on the terminal after all commands, with its escape sequences."""
-    socket = str(directory / "tmux")
-    tmux = ("tmux", "-f", os.devnull, "-S", socket)
-    script = directory / "typed.sh"
-    typed = (
-        f"printf '\\033[32m$\\033[0m %s\\n' {shlex.quote(line)}\n{line}\nsleep {PAUSE_S}"
-        for line in COMMANDS
-    )
-    end = f"{shlex.join(tmux)} wait-for -S done\nexec sleep {TIMEOUT_S}"
-    script.write_text("\n".join(("clear", *typed, end)))
-    size = ("-x", str(COLUMNS), "-y", str(LINES))
-    try:
-        _run(environment, *tmux, "new-session", "-d", *size, f"sh {shlex.quote(str(script))}")
-        _run(environment, *tmux, "wait-for", "done")
-        return _run(environment, *tmux, "capture-pane", "-e", "-p")
-    finally:
-        subprocess.run([*tmux, "kill-server"], check=False, stderr=subprocess.DEVNULL)
+def _top(directory: Path, model: Path) -> str:
+    """Return the live view of a pool with models in several states."""
+    config = directory / "config.toml"
+    config.write_text(BUDGET + "".join(_sections(model, _broken(directory, model))))
+    arguments = ["--config", str(config)]
+    environment = _environment(model, "")
+    with ExitStack() as stack:
+        service = stack.enter_context(
+            running(directory / "state", arguments=arguments, environment=environment)
+        )
+        environment = _environment(model, service.address)
+        pool = stack.enter_context(PoolClient.connect(service.address))
+        _call(environment, "ensure", BREAKS)
+        for name in READY:
+            pool.ensure(name)
+        hold = stack.enter_context(pool.hold("chat", holder="nightly"))
+        hold.ready()
+        terminal = stack.enter_context(
+            recorded(directory, "pool-service top", environment, TOP_LINES)
+        )
+        terminal.wait_until(lambda screen: "FAILED" in screen)
+        terminal.type("j")
+        for name in (LOADS, WAITS):
+            stack.enter_context(_calling(environment, "ensure", name))
+        return terminal.wait_until(_is_telling)
 
 
-def _run(environment: Mapping[str, str], *command: str) -> str:
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True, timeout=TIMEOUT_S
-    )
-    return done.stdout
+def _is_telling(screen: str) -> bool:
+    """Return whether a start is well under way, another waits, and a holder is shown."""
+    is_loading = re.search(r"STARTING [2-7]\d%", screen) is not None
+    return is_loading and "QUEUED" in screen and "held by" in screen
 
 
-def picture(screen: str) -> str:
-    """Return an SVG of a terminal's screen that needs nothing from the network."""
-    console = Console(
-        record=True, width=COLUMNS, file=StringIO(), force_terminal=True, legacy_windows=False
-    )
-    console.print(Text.from_ansi(screen.rstrip()))
-    svg = console.export_svg(title="pool-service", theme=MONOKAI, unique_id="terminal")
-    svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
-    svg = svg.replace("Fira Code,", "ui-monospace, Menlo, DejaVu Sans Mono,")
-    return re.sub(r" +$", "", svg, flags=re.MULTILINE).replace("https://www.textualize.io", "")
+def _broken(directory: Path, model: Path) -> Path:
+    """Return a copy of a model that the runtime refuses to load."""
+    broken = directory / "broken"
+    shutil.copytree(model, broken)
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "model_type": "unknown"}))
+    return broken
+
+
+def _sections(model: Path, broken: Path) -> Iterator[str]:
+    for name, needs in NEEDS.items():
+        path = broken if name == BREAKS else model
+        yield f'[models.{name}]\nexpected_memory = "{needs}GB"\nruntime_model = "{path}"\n'
+        if name == BREAKS:
+            yield 'stall_timeout = "10s"\n'
+
+
+def _call(environment: Mapping[str, str], *words: str) -> None:
+    subprocess.run(command(*words), env=dict(environment), check=False, capture_output=True)
+
+
+@contextmanager
+def _calling(environment: Mapping[str, str], *words: str) -> Iterator[None]:
+    """Run a command of `pool-service` while the block runs."""
+    with subprocess.Popen(
+        command(*words),
+        env=dict(environment),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

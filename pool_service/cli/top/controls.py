@@ -167,18 +167,23 @@ class Controls:
         if server is None:
             self.message = Message(f"{row.model} has no server", Mark.NOTE)
             return None
-        reason = ""
         if server.holds:
             times = "once" if server.holds == 1 else f"{server.holds} times"
-            reason = f"is held {times}"
+            self.ask_before_evicting(row.model, f"{row.model} is held {times}")
         elif server.state in _AWAITED_STATES:
-            reason = f"is {server.state.name.replace('_', ' ')}, and calls that wait for it fail"
-        if not reason:
+            state = server.state.name.replace("_", " ")
+            why = f"{row.model} is {state}, and calls that wait for it fail"
+            self.ask_before_evicting(row.model, why, force=False)
+        elif server.pinned:
+            self.ask_before_evicting(row.model, f"{row.model} is pinned", force=False)
+        else:
             return Evict(row.model)
-        self.ask_before_evicting(row.model, f"{row.model} {reason}")
         return None
 
-    def ask_before_evicting(self, model: str, why: str) -> None:
-        """Ask whether a server is to be stopped although it is in use."""
-        why = why.removesuffix(".")
-        self.question = Question(f"{why}. Stop it all the same? (y/n)", Evict(model, force=True))
+    def ask_before_evicting(self, model: str, why: str, *, force: bool = True) -> None:
+        """Ask whether a server is to be stopped all the same.
+
+        force: after a yes, also if the server is held or has requests in flight.
+        """
+        text = f"{why.removesuffix('.')}. Stop it all the same? (y/n)"
+        self.question = Question(text, Evict(model, force=force))

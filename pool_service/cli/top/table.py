@@ -61,7 +61,8 @@ def table(picture: Picture, rows: Sequence[Row], chosen: int, canvas: Canvas) ->
     for place, row in enumerate(shown):
         texts = [cells[place][column] for column in columns]
         texts[0] = shorten(texts[0], name_width, canvas.has_symbols)
-        lines.append(_line(texts, widths, row, is_chosen=first + place == chosen))
+        chosen_width = canvas.width if first + place == chosen else 0
+        lines.append(_line(texts, widths, row, chosen_width))
     return lines
 
 
@@ -103,19 +104,24 @@ def _joined(texts: Sequence[str], widths: Sequence[int]) -> str:
     return gap.join(f"{text:<{width}}" for text, width in zip(texts, widths, strict=True))
 
 
-def _line(texts: Sequence[str], widths: Sequence[int], row: Row, *, is_chosen: bool) -> Text:
+def _line(texts: Sequence[str], widths: Sequence[int], row: Row, chosen_width: int) -> Text:
+    """Return the line of a row. chosen_width: of the screen if the row is chosen, else 0."""
     name, state, *others = texts
     gap = " " * GAP
-    line = Text(f"{_CHOSEN if is_chosen else _OTHER}{name:<{widths[0]}}{gap}")
-    mark = STATE_MARKS.get(row.server.state, Mark.NOTE) if row.server is not None else None
-    line.append(f"{state:<{widths[1]}}", style=mark.colour if mark is not None else None)
+    line = Text(f"{_CHOSEN if chosen_width else _OTHER}{name:<{widths[0]}}{gap}")
+    colour = None if chosen_width else _colour(row.server)
+    line.append(f"{state:<{widths[1]}}", style=colour)
     line.append(gap + _joined(others, widths[2:]) if others else "")
-    line.rstrip()
-    if row.server is None:
-        line.stylize("dim")
-    if is_chosen:
+    if chosen_width:
+        line.pad_right(max(chosen_width - line.cell_len, 0))
         line.stylize("bold reverse")
+    elif row.server is None:
+        line.stylize("dim")
     return line
+
+
+def _colour(server: Server | None) -> str | None:
+    return STATE_MARKS.get(server.state, Mark.NOTE).colour if server is not None else None
 
 
 def _cells(

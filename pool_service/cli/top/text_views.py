@@ -18,7 +18,7 @@ MAX_LOG_LINES = 2000
 _HELP = """\
 up, down, j, k     choose a row; Page Up, Page Down, Home and End, too
 E                  ensure: make the model ready
-e                  evict: drain and stop the server; you are asked before if it is in use
+e                  evict: drain and stop the server; asks if it is in use, held, pinned or starting
 p                  pin, or unpin: neither idleness nor other models stop a pinned server
 l                  show what the servers of the model write
 d, Enter           describe: all that is known about the model

@@ -18,6 +18,8 @@ from pool_service.cli.top.picture import Picture
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.top.making import know, picture, server
 
+STARTING, QUEUED = pb.SERVER_STATE_STARTING, pb.SERVER_STATE_QUEUED
+
 
 def press(controls: Controls, shown: Picture, *keys: str) -> Action | None:
     """The action of the last key."""
@@ -79,16 +81,17 @@ def test_a_pinned_model_is_unpinned_with_and_without_a_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "why"),
+    ("fields", "why", "force"),
     [
-        ({"holds": 1}, "m is held once"),
-        ({"holds": 2}, "m is held 2 times"),
-        ({"state": pb.SERVER_STATE_STARTING}, "m is STARTING, and calls that wait for it fail"),
-        ({"state": pb.SERVER_STATE_QUEUED}, "m is QUEUED, and calls that wait for it fail"),
+        ({"holds": 1}, "m is held once", True),
+        ({"holds": 2}, "m is held 2 times", True),
+        ({"state": STARTING}, "m is STARTING, and calls that wait for it fail", False),
+        ({"state": QUEUED}, "m is QUEUED, and calls that wait for it fail", False),
+        ({"pinned": True}, "m is pinned", False),
     ],
 )
-def test_what_is_held_or_waited_for_is_evicted_only_after_y(
-    fields: dict[str, object], why: str
+def test_what_is_held_waited_for_or_pinned_is_evicted_only_after_y(
+    fields: dict[str, object], why: str, force: bool
 ) -> None:
     shown = picture(server("m", **fields))
     controls = Controls()
@@ -98,7 +101,7 @@ def test_what_is_held_or_waited_for_is_evicted_only_after_y(
     assert press(controls, shown, "n") is None
     assert controls.message is not None
     assert controls.message.text == "nothing was stopped"
-    assert press(controls, shown, "e", "y") == Evict("m", force=True)
+    assert press(controls, shown, "e", "y") == Evict("m", force=force)
     assert press(controls, shown, "y") is None
 
 
