@@ -11,12 +11,24 @@ from dataclasses import dataclass, field
 from tests.client.scripted import Script
 
 MAIN = "from pool_service.cli import main; main()"
+LIMIT_S = 60
+"""The time for what a program is to write, however loaded the machine is."""
 
 
 def started(
     script: Script,
     *arguments: str,
-    main: str = MAIN,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+) -> subprocess.Popen[str]:
+    return started_by(MAIN, script, *arguments, stdin=stdin, stdout=stdout, stderr=stderr)
+
+
+def started_by(
+    code: str,
+    script: Script,
+    *arguments: str,
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
     stderr: int = subprocess.PIPE,
@@ -25,7 +37,7 @@ def started(
     # A size that the environment tells would hide the terminal's.
     own = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     return subprocess.Popen(
-        [sys.executable, "-c", main, *arguments],
+        [sys.executable, "-c", code, *arguments],
         env={**own, "POOL_SERVICE_ADDRESS": script.address, "TERM": "xterm"},
         stdin=stdin,
         stdout=stdout,
@@ -58,7 +70,7 @@ class Terminal:
             self._read(f"a screen with {texts}, without {without!r},")
 
     def _read(self, wanted: str) -> None:
-        assert select.select([self.reader], [], [], 20)[0], f"{wanted!r} not in {self.seen!r}"
+        assert select.select([self.reader], [], [], LIMIT_S)[0], f"{wanted!r} not in {self.seen!r}"
         self.seen += os.read(self.reader, 65536).decode()
 
     def type(self, keys: str) -> None:

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.service.conftest import FAKE_RUNTIME, Start
+from tests.service.live import a_terminal, top
 from tests.service.metrics import get, http_address
 from tools.demo.service import RunningService, command
 
@@ -162,6 +163,24 @@ def follow_on_the_command_line(pool: Pool) -> None:
             process.send_signal(signal.SIGINT)
 
 
+def look_at_it_live(pool: Pool) -> None:
+    with a_terminal() as terminal, top(pool.service.address, terminal) as process:
+        terminal.wait_for_screen("> first", "READY", "2 servers")
+        for keys, shown in (
+            ("j", "> second"),
+            ("d", "description of second"),
+            ("ql", "Uvicorn running"),
+            ("q?", "up, down, j, k"),
+            ("qGd", "description of absent"),
+            ("qa", "> absent"),
+        ):
+            terminal.forget()
+            terminal.type(keys)
+            terminal.wait_for(shown)
+        terminal.type("q")
+        assert process.wait(60) == 0
+
+
 def environment(pool: Pool) -> dict[str, str]:
     return {**os.environ, "POOL_SERVICE_ADDRESS": pool.service.address}
 
@@ -181,6 +200,7 @@ def test_every_method_is_known_as_a_use_or_as_a_look() -> None:
         scrape,
         use_the_command_line,
         follow_on_the_command_line,
+        look_at_it_live,
     ],
 )
 def test_a_look_keeps_starts_and_changes_nothing(pool: Pool, look: Callable[[Pool], None]) -> None:

@@ -1,14 +1,9 @@
 """`pool-service top` on a real terminal, over a real service with real processes."""
 
-import fcntl
-import os
-import pty
 import signal
-import struct
-import subprocess
 import termios
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,9 +11,10 @@ import pytest
 from pool_service_client import PoolClient, Server, ServerState
 from tests.cli.program import Terminal
 from tests.service.conftest import FAKE_RUNTIME, Start
+from tests.service.live import a_terminal, top
 from tests.service.metrics import until
 from tools.demo.chat import stream
-from tools.demo.service import RunningService, command, running
+from tools.demo.service import RunningService, running
 
 CATALOGUE = f"""{FAKE_RUNTIME}
 [defaults]
@@ -34,32 +30,8 @@ runtime_model = "fake/c?tokens=100000&delay=0.01"
 
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
-    reader, writer = pty.openpty()
-    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
-    yield Terminal(reader, writer)
-    os.close(reader)
-    os.close(writer)
-
-
-@contextmanager
-def top(address: str, terminal: Terminal) -> Iterator["subprocess.Popen[str]"]:
-    """The view, until the block ends."""
-    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    process = subprocess.Popen(
-        command("top", "--address", address),
-        stdin=terminal.writer,
-        stdout=terminal.writer,
-        stderr=subprocess.PIPE,
-        env={**environment, "TERM": "xterm", "NO_COLOR": "1", "LC_ALL": "C"},
-        text=True,
-        process_group=0,
-    )
-    with process:
-        try:
-            terminal.wait_for("q quit")
-            yield process
-        finally:
-            process.kill()
+    with a_terminal() as one:
+        yield one
 
 
 def servers(service: RunningService) -> dict[str, Server]:
@@ -144,6 +116,7 @@ def test_what_answers_a_request_is_stopped_only_after_a_yes(
     with PoolClient.connect(service.address) as pool, top(service.address, terminal):
         server = pool.ensure("c").server
         words = stream(server.endpoint, server.served_model_name, "Tell me all.", 100_000)
+        assert isinstance(words, Generator)
         with closing(words):
             next(words)
             terminal.wait_for_screen("c  ", "READY")

@@ -13,15 +13,12 @@ import grpc
 import pytest
 
 from pool_service_client.v1 import pool_service_pb2 as pb
-from tests.cli.program import MAIN, Terminal, running, started
+from tests.cli.program import LIMIT_S, MAIN, Terminal, running, started, started_by
 from tests.client.scripted import Gate, Refusal, Script, Stay, changed, ready, synced
 
 ENTERED, LEFT, CURSOR_SHOWN = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
 ALL = "q quit"
 """The end of each frame with the table."""
-
-LIMIT_S = 60
-"""However loaded the machine is."""
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +50,7 @@ def resize(terminal: Terminal, width: int, height: int) -> None:
 def top(service: Script, terminal: Terminal, main: str = MAIN) -> Iterator["subprocess.Popen[str]"]:
     """The view, once it shows the server and what a look has told."""
     resize(terminal, 120, 30)
-    process = started(service, "top", main=main, stdin=terminal.writer, stdout=terminal.writer)
+    process = started_by(main, service, "top", stdin=terminal.writer, stdout=terminal.writer)
     with running(process):
         terminal.wait_for("1 server")
         terminal.wait_for("> m")
@@ -120,8 +117,8 @@ def test_a_bug_ends_the_view_and_is_reported_on_the_terminal_as_it_was(
         f"{place} = fails\n"
     )
     resize(terminal, 120, 30)
-    process = started(
-        service, "top", main=broken + MAIN, stdin=terminal.writer, stdout=terminal.writer
+    process = started_by(
+        broken + MAIN, service, "top", stdin=terminal.writer, stdout=terminal.writer
     )
     with running(process):
         if "press" in place:
@@ -211,9 +208,7 @@ def test_a_terminal_that_cannot_move_its_cursor_is_none(
     service: Script, terminal: Terminal
 ) -> None:
     dumb = "import os; os.environ['TERM'] = 'dumb'\n"
-    process = started(
-        service, "top", main=dumb + MAIN, stdin=terminal.writer, stdout=terminal.writer
-    )
+    process = started_by(dumb + MAIN, service, "top", stdin=terminal.writer, stdout=terminal.writer)
     with running(process):
         assert process.wait(LIMIT_S) == 2
     assert not service.asked
