@@ -58,16 +58,37 @@ async def _show(address: str) -> signal.Signals | None:
     """Show the pool; return the signal that ended the view, or None if the user did."""
     once = AsyncPoolClient.connect(address, retry=RetryPolicy(attempts=1))
     patient = AsyncPoolClient.connect(address, retry=RetryPolicy(patience=math.inf))
+    # Before the terminal is taken, so that no signal ends the program without giving it back.
+    ended = _ending_signal()
     async with once, patient:
         with opened() as screen:
-            return await _Top(screen, once, patient, address).run()
+            return await _Top(screen, once, patient, address, ended).run()
+
+
+def _ending_signal() -> "asyncio.Future[signal.Signals | None]":
+    """Return a future that is done when a signal asks the program to end."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[signal.Signals | None] = loop.create_future()
+
+    def end(number: signal.Signals) -> None:
+        if not ended.done():
+            ended.set_result(number)
+
+    for number in _ENDING_SIGNALS:
+        loop.add_signal_handler(number, end, number)
+    return ended
 
 
 class _Top:
     """Connects the terminal's keys and signals with the calls and the frames."""
 
     def __init__(
-        self, screen: Screen, once: AsyncPoolClient, patient: AsyncPoolClient, address: str
+        self,
+        screen: Screen,
+        once: AsyncPoolClient,
+        patient: AsyncPoolClient,
+        address: str,
+        ended: "asyncio.Future[signal.Signals | None]",
     ) -> None:
         self._screen = screen
         self._address = address
@@ -77,8 +98,10 @@ class _Top:
         self._changed = asyncio.Event()
         self._is_anew = False
         self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[signal.Signals | None] = self._loop.create_future()
-        self._session = Session(once, patient, self._picture, self._controls, self._changed.set)
+        self._ended = ended
+        self._session = Session(
+            once, patient, self._picture, self._controls, self._changed.set, self._fail
+        )
 
     async def run(self) -> signal.Signals | None:
         """Show the pool until a key or a signal ends that."""
@@ -104,8 +127,6 @@ class _Top:
                     await work
 
     def _handle_signals(self) -> None:
-        for number in _ENDING_SIGNALS:
-            self._loop.add_signal_handler(number, self._end, number)
         self._loop.add_signal_handler(signal.SIGWINCH, self._draw_anew)
         self._loop.add_signal_handler(signal.SIGTSTP, self._guarded(self._stop))
         self._loop.add_signal_handler(signal.SIGCONT, self._guarded(self._go_on))
@@ -117,10 +138,13 @@ class _Top:
             try:
                 callback()
             except Exception as error:  # noqa: BLE001  # raised again by `run`
-                if not self._ended.done():
-                    self._ended.set_exception(error)
+                self._fail(error)
 
         return run
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
 
     def _end(self, by: signal.Signals | None = None) -> None:
         if not self._ended.done():

@@ -50,17 +50,20 @@ class Session:
         picture: Picture,
         controls: Controls,
         changed: Callable[[], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         """Make no call yet.
 
         pool: makes each attempt once. patient: tries again for as long as it takes.
         changed: is called after every change of what is shown.
+        failed: is called with an error that is none of the service.
         """
         self._pool = pool
         self._patient = patient
         self._picture = picture
         self._controls = controls
         self._changed = changed
+        self._failed = failed
         self._look_wanted = asyncio.Event()
         self._models_wanted = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,6 +149,7 @@ class Session:
         self.close_log()
         self.log = LogText()
         self._log_task = asyncio.create_task(self._follow_log(model, self.log))
+        self._keep(self._log_task)
 
     def close_log(self) -> None:
         """Follow no log any more."""
@@ -167,9 +171,18 @@ class Session:
 
     def call(self, call: Call) -> None:
         """Make a call beside everything else; its result or its refusal becomes the message."""
-        task = asyncio.create_task(self._call(call))
+        self._keep(asyncio.create_task(self._call(call)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """Keep a task until its end, and report its failure."""
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._failed(error)
 
     async def _call(self, call: Call) -> None:
         words = _words(call)

@@ -104,7 +104,10 @@ def test_a_signal_ends_the_view_and_the_terminal_is_as_before(
     assert is_given_back(terminal)
 
 
-@pytest.mark.parametrize("place", ["run.frame", "controls.Controls.press", "session.Session._look"])
+@pytest.mark.parametrize(
+    "place",
+    ["run.frame", "controls.Controls.press", "session.Session._look", "session.Session._result"],
+)
 def test_a_bug_ends_the_view_and_is_reported_on_the_terminal_as_it_was(
     service: Script, terminal: Terminal, place: str
 ) -> None:
@@ -121,9 +124,9 @@ def test_a_bug_ends_the_view_and_is_reported_on_the_terminal_as_it_was(
         broken + MAIN, service, "top", stdin=terminal.writer, stdout=terminal.writer
     )
     with running(process):
-        if "press" in place:
+        if "press" in place or "result" in place:
             terminal.wait_for("> m")
-            terminal.type("j")
+            terminal.type("E")
         terminal.wait_for(LEFT)
         assert process.wait(LIMIT_S) == 1
         assert process.stderr is not None
