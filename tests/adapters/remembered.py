@@ -93,8 +93,8 @@ st.register_type_strategy(
 st.register_type_strategy(Exit, _all_of(Exit))
 
 _momentary = (
-    *("expected_by", "footprint", "holds", "outdated", "position", "progress", "sampled_ready"),
-    *("reused_tokens", "usual_load_s", "expected_ready_at", "from_standby"),
+    *("footprint", "holds", "outdated", "position", "progress", "sampled_ready"),
+    *("reused_tokens", "expected_ready_at", "from_standby"),
 )
 
 

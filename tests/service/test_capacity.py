@@ -345,3 +345,16 @@ def test_what_a_model_was_seen_to_need_is_remembered_over_restarts(
         (remembered,) = pool.models()
     assert before.expected_bytes > after.expected_bytes == remembered.expected_bytes
     assert 50e6 < remembered.expected_bytes < 80e6
+
+
+def test_what_was_declared_is_reserved_by_the_next_service_as_well(start: Start) -> None:
+    config = "[memory]\nsample_interval = 0.2\n[models.m]\nexpected_memory = '600 MB'\n"
+    service = start(FAKE_RUNTIME + config)
+    with PoolClient.connect(service.address) as pool:
+        pool.ensure("m")
+    service.process.kill()
+    service.process.wait()
+    with PoolClient.connect(start(FAKE_RUNTIME + config).address) as pool:
+        while not (server := next(pool.list())).footprint_bytes:
+            pass
+    assert (server.expected_bytes, server.expected_by) == (600e6, Expectation.DECLARED)

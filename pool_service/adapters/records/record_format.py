@@ -48,6 +48,7 @@ from pool_service.core.server import Cause, Exit, LastRun, Phase, Role, Server, 
 from pool_service.core.types import (
     FOREVER,
     Diagnosis,
+    EstimateSource,
     ExitReport,
     Identity,
     Settings,
@@ -145,6 +146,8 @@ def _from_server(server: Server) -> dict[str, Any]:
         "spared_until": _from_number(server.spared_until),
         "drain_by": _from_number(server.drain_by),
         "expected": server.expected,
+        "expected_by": server.expected_by.name,
+        "usual_load": _from_number(server.usual_load_s),
         "peak": server.peak,
         "serves": "" if server.is_current else server.model,
         "given": server.successor_generation,
@@ -243,6 +246,9 @@ def _to_server(key: str, value: object) -> Server:
         spared_until=of.number("spared_until"),
         drain_by=of.optional("drain_by", to_number),
         expected=of.optional("expected", to_count) or 0,
+        expected_by=of.optional("expected_by", lambda name: EstimateSource[to_text(name)])
+        or EstimateSource.UNKNOWN,
+        usual_load_s=of.optional("usual_load", to_number),
         peak=of.optional("peak", to_count) or 0,
         successor_generation=of.optional("given", to_count) or 0,
     )
