@@ -44,6 +44,7 @@ from pool_service.tracing_setup import traces_of
 
 if TYPE_CHECKING:
     from pool_service.metering import Metering
+    from pool_service.page.page import Page
     from pool_service.tracing.traces import Traces
 
 log = structlog.get_logger("pool_service.app")
@@ -105,11 +106,15 @@ def compose(source: ConfigSource, config: Config, state: StateDir) -> Parts:
     # The pool comes after its observers, and is asked only once it runs.
     metering = _metering(config, clock, lambda model: pool.models.is_listed(model))  # noqa: PLW0108
     traces = traces_of(config.trace.endpoint, lambda name: pool.models.resolve(name))  # noqa: PLW0108
-    observing = [part for part in (metering, traces) if part is not None]
-    pool = Pool(world, history, config.catalogue, limits, [part.observe for part in observing])
+    page = _page(config)
+    wrapping = [part for part in (metering, traces) if part is not None]
+    observers = [part.observe for part in (*wrapping, page) if part is not None]
+    pool = Pool(world, history, config.catalogue, limits, observers)
     reloader = Reloader(source, config, machine, runtimes, pool)
     servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit)
-    server = GrpcServer(servicer, [part.wrap for part in observing])
+    server = GrpcServer(servicer, [part.wrap for part in wrapping])
+    if metering is not None and page is not None:
+        page.add_to(metering.routes, pool, servicer, clock)
     shutdown = Shutdown(
         pool,
         reloader,
@@ -145,6 +150,15 @@ def _metering(
     from pool_service.metering import Metering  # noqa: PLC0415  # no other service needs it
 
     return Metering(Address.parse(config.http.listen), clock, is_listed)
+
+
+def _page(config: Config) -> "Page | None":
+    """Return the page of the pool, if there is a listener to serve it."""
+    if not config.http.listen:
+        return None
+    from pool_service.page.page import Page  # noqa: PLC0415  # no other service needs it
+
+    return Page(config.service.state_dir)
 
 
 def _diagnose_by_kind(watch: OomWatch) -> Callable[[str], Diagnose]:

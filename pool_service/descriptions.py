@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from pool_service.core.description import Description
+from pool_service.core.description import Description, InLine
 from pool_service.core.errors import PoolError
 from pool_service.core.machine import Machine
 from pool_service.ports import World
@@ -18,6 +18,11 @@ class Descriptions:
         self._runtime = world.runtime
         self._clock = world.clock
         self._check_recovered = check_recovered
+
+    def order(self) -> tuple[InLine, ...]:
+        """Return the servers that may be preempted, the next one first. Raises Recovering."""
+        self._check_recovered()
+        return self._machine.preemption_order(self._clock.now())
 
     async def of(self, name: str) -> Description:
         """Return all that is known about the model of a name or alias, as it is at the end.

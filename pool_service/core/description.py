@@ -160,6 +160,10 @@ class Describer:
             flaw=state.catalogue.why_not_served(model),
         )
 
+    def order(self, now: float) -> tuple[InLine, ...]:
+        """Return the servers that may be preempted, the next one first."""
+        return preemption_order(self._scheduler.capacity(now).residents(), now)
+
     def _waiting(self, model: str) -> tuple[WaitingCall, ...]:
         labels = {hold.request_id: hold.holder for hold in self._state.holds.of(model)}
         return tuple(

@@ -29,7 +29,7 @@ from pool_service.core import events as ev
 from pool_service.core.callers import Callers
 from pool_service.core.catalogue import Catalogue, Entry, known_entries
 from pool_service.core.commands import Command, LogInternalError
-from pool_service.core.description import Describer, Description
+from pool_service.core.description import Describer, Description, InLine
 from pool_service.core.error_containment import Containment
 from pool_service.core.events import Event
 from pool_service.core.eviction_requests import EvictionRequests
@@ -282,6 +282,10 @@ class Machine:
     def describe(self, name: str, now: float) -> Description:
         """Return all that is known about a model. Raises ModelUnknown."""
         return self._describer.describe(name, now)
+
+    def preemption_order(self, now: float) -> tuple[InLine, ...]:
+        """Return the servers that may be preempted, the next one first."""
+        return self._describer.order(now)
 
     def known(self, model: str) -> Server | LastRun | None:
         """Return the newest server of `model`, or its last run, or None."""

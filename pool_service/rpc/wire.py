@@ -186,6 +186,11 @@ def _prompt_cache(server: Server) -> pb.PromptCache | None:
     )
 
 
+def state_name(phase: Phase) -> str:
+    """Return the name that a phase has on the wire, such as SERVER_STATE_READY."""
+    return pb.ServerState.Name(STATES[phase])
+
+
 def totals(counts: Totals) -> pb.PoolTotals:
     """Return the totals of the pool, with counts by the states of the API."""
     by_state = dict.fromkeys(STATES.values(), 0)

@@ -1,0 +1,45 @@
+// Values as people read them.
+
+// Units with the number of their decimal places, as the command line shows sizes.
+const UNITS = [["B", 0], ["kB", 0], ["MB", 0], ["GB", 1], ["TB", 1]];
+const STEP = 1000;
+
+/** Return a count of bytes in decimal units, such as "512 MB" and "4.2 GB". */
+export function bytes(count) {
+  let value = Number(count);
+  for (const [unit, digits] of UNITS.slice(0, -1)) {
+    if (Number(value.toFixed(digits)) < STEP) return `${value.toFixed(digits)} ${unit}`;
+    value /= STEP;
+  }
+  const [unit, digits] = UNITS.at(-1);
+  return `${value.toFixed(digits)} ${unit}`;
+}
+
+/** Return a duration in seconds by its two largest units, such as "3m 12s". */
+export function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m ${whole % 60}s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)}h ${Math.floor((whole % 3600) / 60)}m`;
+  return `${Math.floor(whole / 86400)}d ${Math.floor((whole % 86400) / 3600)}h`;
+}
+
+/** Return the Unix time in seconds of a timestamp as the service sends it, or null. */
+export function time(text) {
+  return text ? Date.parse(text) / 1000 : null;
+}
+
+/** Return the time of day of a Unix time, with seconds. */
+export function clock(seconds) {
+  return new Date(seconds * 1000).toLocaleTimeString([], { hour12: false });
+}
+
+/** Return the name of a state, as a word of the page: "READY", "BACKING OFF". */
+export function stateName(state) {
+  return state.replace("SERVER_STATE_", "").replaceAll("_", " ");
+}
+
+/** Return the class of a state for the style sheet. */
+export function stateClass(state) {
+  return `is-${state.replace("SERVER_STATE_", "").toLowerCase()}`;
+}

@@ -1,0 +1,95 @@
+// The page of a pool: what it shows, and what its buttons do.
+
+import { call, CallError } from "./calls.js";
+import { showDetails } from "./details.js";
+import { showMemory } from "./memory.js";
+import { Pool } from "./pool.js";
+import { showRows } from "./rows.js";
+import { Timeline } from "./timeline.js";
+
+const MESSAGE_MS = 12000;
+const TIMELINE_MS = 200;
+const connection = document.getElementById("connection");
+const messages = document.getElementById("messages");
+const confirmation = document.getElementById("confirm");
+const timeline = new Timeline();
+let timelineTimer;
+
+const pool = new Pool({
+  changed: show,
+  connected(isLive) {
+    connection.textContent = isLive ? "live" : "the service is away; trying again…";
+    connection.className = isLive ? "live" : "away";
+    if (isLive) readTimeline();
+  },
+  transition: readTimeline,
+});
+
+function show() {
+  showMemory(pool);
+  showRows(pool, act);
+}
+
+/** Read the timeline soon: changes come in groups, and one request brings them all. */
+function readTimeline() {
+  clearTimeout(timelineTimer);
+  timelineTimer = setTimeout(() => timeline.read().catch(() => {}), TIMELINE_MS);
+}
+
+const ACTS = {
+  describe: (entry) => showDetails(entry.model, "describe"),
+  logs: (entry) => showDetails(entry.model, "logs"),
+  ensure: (entry) => call("Ensure", { model: entry.model }),
+  evict: (entry) => evict(entry.model),
+  pin: (entry, button) =>
+    call("Pin", { model: entry.model, pinned: button.getAttribute("aria-pressed") !== "true" }),
+};
+
+async function act(name, entry, button) {
+  button.disabled = true;
+  try {
+    await ACTS[name](entry, button);
+    await pool.refresh();
+  } catch (error) {
+    tell(error);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+async function evict(model) {
+  try {
+    await call("Evict", { model });
+  } catch (error) {
+    if (!(error instanceof CallError) || error.reason !== "SERVER_IN_USE") throw error;
+    const isSure = await confirmed(`${error.message} Evict it all the same? Requests in flight still finish within its drain timeout.`, "Evict");
+    if (isSure) await call("Evict", { model, force: true });
+  }
+}
+
+function confirmed(text, yes) {
+  document.getElementById("confirm-text").textContent = text;
+  document.getElementById("confirm-yes").textContent = yes;
+  confirmation.returnValue = "no";
+  confirmation.showModal();
+  return new Promise((resolve) => {
+    confirmation.addEventListener("close", () => resolve(confirmation.returnValue === "yes"), { once: true });
+  });
+}
+
+function tell(error) {
+  const message = document.createElement("p");
+  message.textContent = error.message;
+  messages.append(message);
+  setTimeout(() => message.remove(), MESSAGE_MS);
+}
+
+document.getElementById("machine").textContent = location.hostname === "localhost" ? "" : location.host;
+document.getElementById("find").addEventListener("input", show);
+setInterval(() => {
+  if (!document.hidden) {
+    show();
+    timeline.draw();
+  }
+}, 1000);
+pool.start();

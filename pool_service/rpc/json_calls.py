@@ -1,0 +1,127 @@
+"""Calls of the pool service with requests and responses as JSON, as the page makes them.
+
+The handlers are those of gRPC, with the same checks, errors and reasons.
+"""
+
+import asyncio
+import inspect
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, cast
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from pool_service.core.errors import InvalidField, PoolError
+from pool_service.rpc.servicer import Context, PoolServicer, called
+from pool_service.v1 import pool_service_pb2 as pb
+
+UNARY = frozenset({"Describe", "Ensure", "Evict", "List", "ListModels", "Pin"})
+"""The methods with one response."""
+
+STREAMS = frozenset({"TailLogs", "Watch"})
+"""The methods with a stream of responses."""
+
+_METHODS = pb.DESCRIPTOR.services_by_name["PoolService"].methods_by_name
+
+
+@dataclass(slots=True)
+class CallFailed(Exception):
+    """A call that failed. code: the name of the gRPC status; reason: of the error, or empty."""
+
+    code: str
+    reason: str
+    message: str
+
+    def as_json(self) -> str:
+        """Return the error as a JSON object."""
+        return json.dumps({"code": self.code, "reason": self.reason, "message": self.message})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A caller that came by HTTP, in the place of gRPC's context: handlers ask for its address."""
+
+    address: str
+
+    def peer(self) -> str:
+        """Return the address as it is kept with what the caller changes."""
+        return self.address
+
+
+class JsonCalls:
+    """Make calls of one servicer."""
+
+    def __init__(self, servicer: PoolServicer) -> None:
+        self._servicer = servicer
+
+    async def unary(self, method: str, text: bytes, caller: Caller) -> str:
+        """Return the response of a method of UNARY. text: the request. Raises CallFailed."""
+        request = _empty_request(method)
+        try:
+            _parse(text, request)
+            handler: Callable[..., Awaitable[Message]] = _handler(method)
+            return json_of(await handler(self._servicer, request, caller))
+        except asyncio.CancelledError:
+            self._servicer.abandon(called(method, request, cast("Context", caller)))
+            raise
+        except Exception as error:
+            raise self._failed(error, method, request, caller) from error
+
+    async def stream(self, method: str, text: bytes, caller: Caller) -> AsyncGenerator[str]:
+        """Yield the responses of a method of STREAMS, each as a line.
+
+        The last line is `{"error": {...}}` if the stream fails, since its status is sent by then.
+        """
+        request = _empty_request(method)
+        try:
+            _parse(text, request)
+            handler: Callable[..., AsyncGenerator[Message]] = _handler(method)
+            async with aclosing(handler(self._servicer, request, caller)) as responses:
+                async for response in responses:
+                    yield json_of(response) + "\n"
+                    # A short line is sent at once; 500 of them must not hold up other calls.
+                    await asyncio.sleep(0)
+        except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
+            failed = self._failed(error, method, request, caller)
+            yield f'{{"error": {failed.as_json()}}}\n'
+
+    def _failed(
+        self, error: Exception, method: str, request: Message, caller: Caller
+    ) -> CallFailed:
+        status = self._servicer.refuse(error, called(method, request, cast("Context", caller)))
+        reason = error.reason if isinstance(error, PoolError) else PoolError.REASON
+        return CallFailed(status.code.name, reason, status.details)
+
+
+def _handler(method: str) -> Any:  # noqa: ANN401  # by the kind of method
+    """Return a method of the servicer without what makes its errors gRPC's."""
+    return inspect.unwrap(getattr(PoolServicer, method))
+
+
+def _empty_request(method: str) -> Message:
+    message: Message = getattr(pb, _METHODS[method].input_type.name)()
+    return message
+
+
+def _parse(text: bytes, message: Message) -> None:
+    """Fill a message from JSON. Raises InvalidField."""
+    try:
+        json_format.Parse(text or b"{}", message)
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidField(
+            f"the request is no JSON of {message.DESCRIPTOR.name}: {error}. Correct it.",
+            field_name="request",
+        ) from error
+
+
+def json_of(message: Message) -> str:
+    """Return a message as JSON, with the names of the proto file and all numbers."""
+    return json_format.MessageToJson(
+        message,
+        indent=None,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+    )
