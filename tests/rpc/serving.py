@@ -63,6 +63,7 @@ class Service:
 
     world: World
     pool: Pool
+    servicer: PoolServicer
     server: GrpcServer
     address: str
     channel: grpc.aio.Channel
@@ -131,7 +132,7 @@ async def serving(
     async with grpc.aio.insecure_channel(bound) as channel:
         stub = pb_grpc.PoolServiceStub(channel)
         try:
-            yield Service(world, pool, server, bound, channel, stub, audit)
+            yield Service(world, pool, servicer, server, bound, channel, stub, audit)
         finally:
             await server.set_not_serving()
             await pool.shutdown()
