@@ -1,6 +1,6 @@
 // The description of one model, as headings, lists and tables.
 
-import { bytes, clock, duration, stateName, time } from "./format.js";
+import { bytes, clock, duration, ordinal, stateName, time } from "./format.js";
 
 /** Return the nodes that show a description, as the service returns it. */
 export function describedBy(description) {
@@ -24,9 +24,9 @@ function nowOf(description, now) {
   if (description.queue_time) found.push(["queued", `for ${age(description.queue_time, now)}`]);
   if (server?.endpoint) found.push(["endpoint", server.endpoint]);
   found.push(["memory", memoryOf(description, server)]);
-  if (description.usual_load) found.push(["usual load", duration(parseFloat(description.usual_load))]);
+  if (description.usual_load) found.push(["usual load", `${parseFloat(description.usual_load).toFixed(1)} s`]);
   if (description.on_disk !== undefined) found.push(["on disk", description.on_disk ? bytes(description.disk_bytes) : "no"]);
-  if (server) found.push(["goes", goesOf(description)]);
+  if (server) found.push(["leaves", goesOf(description)]);
   if (description.problem) found.push(["problem", description.problem]);
   if (description.failure_message) found.push(["fails until", `${clock(time(description.retry_time))}: ${description.failure_message}`]);
   const exit = server?.last_exit ?? description.last_exit;
@@ -42,8 +42,9 @@ function memoryOf(description, server) {
 }
 
 function goesOf(description) {
-  if (description.eviction_position) return `number ${description.eviction_position} of ${description.eviction_candidates} that would go for another model`;
-  return description.kept_because || "not for another model";
+  const place = description.eviction_position;
+  if (place) return `${ordinal(place)} to go for another model, of ${description.eviction_candidates}`;
+  return `not for another model${description.kept_because ? `: ${description.kept_because}` : ""}`;
 }
 
 function waitingOf(one, now) {

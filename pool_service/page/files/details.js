@@ -1,59 +1,75 @@
-// The dialog of one model: its description, and its log as it is written.
+// The dialog of one model: its description, and its log.
 
-import { call, stream } from "./calls.js";
+import { call } from "./calls.js";
 import { describedBy } from "./describe.js";
-
-const MAX_LINES = 5000;
+import { showLogs } from "./logs.js";
 
 const dialog = document.getElementById("details");
 const title = document.getElementById("details-title");
 const panels = { describe: document.getElementById("describe"), logs: document.getElementById("logs") };
 const tabs = { describe: document.getElementById("tab-describe"), logs: document.getElementById("tab-logs") };
+const names = Object.keys(tabs);
+const show = { describe, logs: showLogs };
 
 let model = "";
-let following = new AbortController();
+let chosen = "";
+let showing = new AbortController();
 
 /** Show one model. tab: "describe" or "logs". */
 export function showDetails(name, tab) {
   model = name;
   title.textContent = name;
-  for (const panel of Object.values(panels)) panel.textContent = "";
+  for (const panel of Object.values(panels)) panel.replaceChildren();
   if (!dialog.open) dialog.showModal();
   choose(tab);
 }
 
+/** Describe a model again, if that is shown and nobody has selected a part of it. */
+export function refreshDetails(name) {
+  const isReading = !getSelection().isCollapsed;
+  if (dialog.open && name === model && chosen === "describe" && !isReading) begin("describe");
+}
+
 function choose(tab) {
-  following.abort();
-  following = new AbortController();
-  for (const [name, panel] of Object.entries(panels)) {
-    panel.hidden = name !== tab;
+  chosen = tab;
+  for (const name of names) {
+    panels[name].hidden = name !== tab;
     tabs[name].setAttribute("aria-selected", String(name === tab));
+    tabs[name].tabIndex = name === tab ? 0 : -1;
   }
-  const show = { describe, logs }[tab];
-  show(panels[tab], model, following.signal).catch((error) => {
-    if (error.name !== "AbortError") panels[tab].append(`\n${error.message}`);
+  begin(tab);
+}
+
+function begin(tab) {
+  showing.abort();
+  showing = new AbortController();
+  const { signal } = showing;
+  show[tab](panels[tab], model, signal).catch((error) => {
+    if (signal.aborted) return;
+    const note = document.createElement("div");
+    note.className = "note";
+    note.textContent = error.message;
+    panels[tab].append(note);
   });
 }
 
-async function describe(panel, name) {
+async function describe(panel, name, signal) {
   const description = await call("Describe", { model: name });
-  if (name === model) panel.replaceChildren(...describedBy(description));
+  if (!signal.aborted) panel.replaceChildren(...describedBy(description));
 }
 
-async function logs(panel, name, signal) {
-  panel.textContent = "";
-  const lines = [];
-  for await (const part of stream("TailLogs", { model: name, lines: 500, follow: true }, signal)) {
-    if (Number(part.missed_bytes)) lines.push(`… ${part.missed_bytes} bytes are no longer there …`);
-    lines.push(...part.lines);
-    if (part.ended) lines.push(`— generation ${part.generation} has ended${part.exit ? `: ${part.exit.message}` : ""} —`);
-    lines.splice(0, lines.length - MAX_LINES);
-    const isAtEnd = panel.scrollTop + panel.clientHeight >= panel.scrollHeight - 30;
-    panel.textContent = lines.join("\n");
-    if (isAtEnd) panel.scrollTop = panel.scrollHeight;
-  }
+for (const [index, name] of names.entries()) {
+  tabs[name].addEventListener("click", () => choose(name));
+  tabs[name].addEventListener("keydown", ({ key }) => {
+    if (key !== "ArrowLeft" && key !== "ArrowRight") return;
+    const next = names[(index + 1) % names.length];
+    choose(next);
+    tabs[next].focus();
+  });
 }
-
-for (const [name, tab] of Object.entries(tabs)) tab.addEventListener("click", () => choose(name));
 document.getElementById("close").addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => following.abort());
+// Beside the dialog is its backdrop.
+dialog.addEventListener("click", (event) => {
+  if (event.target === dialog) dialog.close();
+});
+dialog.addEventListener("close", () => showing.abort());

@@ -24,9 +24,23 @@ export function duration(seconds) {
   return `${Math.floor(whole / 86400)}d ${Math.floor((whole % 86400) / 3600)}h`;
 }
 
-/** Return the Unix time in seconds of a timestamp as the service sends it, or null. */
-export function time(text) {
-  return text ? Date.parse(text) / 1000 : null;
+/** Return the Unix time in seconds of a timestamp, which may be such a time already; or null. */
+export function time(at) {
+  if (typeof at === "number") return at;
+  return at ? Date.parse(at) / 1000 : null;
+}
+
+/** Return a number with its noun: "1 call", "3 calls". */
+export function counted(count, one, many) {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
+const ENDINGS = { one: "st", two: "nd", few: "rd", other: "th" };
+const ordinals = new Intl.PluralRules("en", { type: "ordinal" });
+
+/** Return a place in words: "next", "2nd". */
+export function ordinal(place) {
+  return place === 1 ? "next" : `${place}${ENDINGS[ordinals.select(place)]}`;
 }
 
 /** Return the time of day of a Unix time, with seconds. */

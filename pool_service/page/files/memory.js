@@ -1,6 +1,6 @@
 // The memory of the pool: a bar of what each server takes and reserves, and the facts in words.
 
-import { bytes, stateClass } from "./format.js";
+import { bytes, counted, stateClass } from "./format.js";
 
 const bar = document.getElementById("memory-bar");
 const text = document.getElementById("memory-text");
@@ -53,15 +53,10 @@ function showPart(part, server, whole) {
 }
 
 function factsOf(totals) {
-  const counted = [
-    [totals.ready, "ready"],
-    [totals.starting, "starting"],
-    [totals.queued, "queued"],
-    [totals.failed, "failed"],
-    [totals.waiting_calls, "calls wait"],
-    [totals.standbys, "on standby"],
-  ];
-  return counted.filter(([count]) => count > 0).map(([count, word]) => `${count} ${word}`);
+  const states = ["ready", "starting", "queued", "failed"].filter((state) => totals[state]).map((state) => `${totals[state]} ${state}`);
+  const waiting = totals.waiting_calls ? [counted(totals.waiting_calls, "call waits", "calls wait")] : [];
+  const standbys = totals.standbys ? [`${totals.standbys} on standby`] : [];
+  return [...states, ...waiting, ...standbys];
 }
 
 function showItems(list, words) {

@@ -1,7 +1,7 @@
 // The page of a pool: what it shows, and what its buttons do.
 
 import { call, CallError } from "./calls.js";
-import { showDetails } from "./details.js";
+import { refreshDetails, showDetails } from "./details.js";
 import { showMemory } from "./memory.js";
 import { Pool } from "./pool.js";
 import { showRows } from "./rows.js";
@@ -15,19 +15,38 @@ const confirmation = document.getElementById("confirm");
 const timeline = new Timeline();
 let timelineTimer;
 
+const CONNECTION = {
+  live: "live",
+  away: "the service is away; trying again…",
+  waiting: "not live: other windows show this pool; close or hide one",
+};
+
 const pool = new Pool({
   changed: show,
-  connected(isLive) {
-    connection.textContent = isLive ? "live" : "the service is away; trying again…";
-    connection.className = isLive ? "live" : "away";
-    if (isLive) readTimeline();
+  connected(state) {
+    connection.textContent = CONNECTION[state];
+    connection.className = state;
+    showTitle();
+    if (state === "live") readTimeline();
   },
-  transition: readTimeline,
+  transition(model) {
+    readTimeline();
+    refreshDetails(model);
+  },
 });
 
 function show() {
   showMemory(pool);
   showRows(pool, act);
+  showTitle();
+}
+
+/** Tell in the window's title what one would look for. */
+function showTitle() {
+  const counts = [["failed", pool.totals?.failed], ["starting", pool.totals?.starting], ["ready", pool.totals?.ready ?? 0]];
+  const words = counts.filter(([word, count]) => count || word === "ready").map(([word, count]) => `${count} ${word}`);
+  const title = `${connection.className === "away" ? "away" : words.join(", ")} · Pool`;
+  if (document.title !== title) document.title = title;
 }
 
 /** Read the timeline soon: changes come in groups, and one request brings them all. */
@@ -46,14 +65,16 @@ const ACTS = {
 };
 
 async function act(name, entry, button) {
-  button.disabled = true;
+  // Not disabled meanwhile: that would take the focus away.
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true");
   try {
     await ACTS[name](entry, button);
     await pool.refresh();
   } catch (error) {
     tell(error);
   } finally {
-    button.disabled = false;
+    button.removeAttribute("aria-busy");
   }
 }
 
@@ -79,17 +100,21 @@ function confirmed(text, yes) {
 
 function tell(error) {
   const message = document.createElement("p");
-  message.textContent = error.message;
+  message.textContent = error instanceof CallError ? error.message : "The service does not answer.";
+  message.addEventListener("click", () => message.remove());
   messages.append(message);
   setTimeout(() => message.remove(), MESSAGE_MS);
 }
 
 document.getElementById("machine").textContent = location.hostname === "localhost" ? "" : location.host;
-document.getElementById("find").addEventListener("input", show);
+document.getElementById("find").addEventListener("input", () => {
+  show();
+  timeline.draw();
+});
 setInterval(() => {
   if (!document.hidden) {
     show();
-    timeline.draw();
+    timeline.drawIfDue();
   }
 }, 1000);
 pool.start();

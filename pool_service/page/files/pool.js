@@ -1,43 +1,28 @@
 // The pool as the page knows it: servers by the stream of changes, their use by polling.
 
 import { call, stream } from "./calls.js";
+import { withSlot } from "./slots.js";
+import { repeatWhileVisible, visible, whileVisible } from "./visibility.js";
 
 const RETRY_MS = 1000;
 const USAGE_MS = 2000;
-const MODELS_MS = 30000;
+const MODELS_MS = 60000;
+const MODELS_PAGE = 50;
 
 const keyOf = (server) => `${server.model}\0${server.generation}`;
 
-const POLLED = ["footprint_bytes", "peak_bytes", "place", "busy", "waiting_calls"];
+const POLLED = ["footprint_bytes", "peak_bytes", "place", "busy", "waiting_calls", "last_use_time", "expire_time"];
 
 function useOf(server) {
   return Object.fromEntries(POLLED.filter((name) => server?.[name] !== undefined).map((name) => [name, server[name]]));
 }
 
-/** Return once the page is seen. */
-function visible() {
-  return new Promise((resolve) => {
-    if (!document.hidden) resolve();
-    else document.addEventListener("visibilitychange", () => resolve(visible()), { once: true });
-  });
-}
-
-/** Return a signal that aborts once nobody sees the page: a browser has few connections to share. */
-function whileVisible() {
-  const controller = new AbortController();
-  const look = () => {
-    if (document.hidden) controller.abort();
-    else document.addEventListener("visibilitychange", look, { once: true });
-  };
-  look();
-  return controller.signal;
-}
-
 /** Keeps the servers, the models and the totals up to date, and says when they have changed. */
 export class Pool {
   /**
-   * changed: called after each change, at most once a frame; connected: called with a boolean;
-   * transition: called when the state of a server has changed.
+   * changed: called after each change, at most once a frame; connected: called with "live", "away",
+   * or "waiting" if too many windows follow the pool; transition: called with the model of a server
+   * whose state has changed.
    */
   constructor({ changed, connected, transition }) {
     this.servers = new Map();
@@ -54,16 +39,8 @@ export class Pool {
   /** Follow the pool until the page is closed. */
   start() {
     this._follow();
-    this._repeat(() => this._readUsage(), USAGE_MS);
-    this._repeat(() => this._readModels(), MODELS_MS);
-  }
-
-  /** Return the current server of a model, or undefined. */
-  serverOf(model) {
-    for (const server of this.servers.values()) {
-      if (server.model === model && server.role !== "SERVER_ROLE_SUPERSEDED") return server;
-    }
-    return undefined;
+    repeatWhileVisible(() => this._readUsage(), USAGE_MS);
+    repeatWhileVisible(() => this._readModels(), MODELS_MS);
   }
 
   /** Read the models again now, as after a change that Watch does not tell. */
@@ -75,7 +52,8 @@ export class Pool {
     for (;;) {
       await visible();
       try {
-        await this._watch();
+        const seen = whileVisible();
+        await withSlot("watch", seen, () => this._connected("waiting"), () => this._watch(seen));
       } catch (error) {
         if (error.reason === "REVISION_COMPACTED") {
           this.revision = null;
@@ -83,24 +61,25 @@ export class Pool {
         }
       }
       if (document.hidden) continue;
-      this._connected(false);
+      this._connected("away");
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
 
   /** Follow the pool until the stream ends, or nobody sees the page: then it goes on from there. */
-  async _watch() {
+  async _watch(seen) {
     const isResumed = this.revision !== null;
     const request = isResumed ? { after_revision: this.revision } : {};
     const present = new Map();
     let isSynced = isResumed;
-    const opened = () => isResumed && this._connected(true);
-    for await (const event of stream("Watch", request, whileVisible(), opened)) {
+    const opened = () => isResumed && this._connected("live");
+    for await (const event of stream("Watch", request, seen, opened)) {
       this.revision = event.revision;
       if (event.synced) {
         isSynced = true;
         this.servers = present;
-        this._connected(true);
+        this._readModels().catch(() => {});
+        this._connected("live");
       } else if (!isSynced) {
         present.set(keyOf(event.server), event.server);
       } else {
@@ -118,7 +97,7 @@ export class Pool {
     if (event.server) this.servers.set(key, { ...server, ...useOf(before) });
     else this.servers.delete(key);
     if (event.removed || before?.state !== server.state) {
-      this._transition();
+      this._transition(server.model);
     }
   }
 
@@ -137,24 +116,12 @@ export class Pool {
     const models = new Map();
     let token = "";
     do {
-      const page = await call("ListModels", { page_token: token, found: true });
+      const page = await call("ListModels", { page_size: MODELS_PAGE, page_token: token, found: true });
       for (const model of page.models) models.set(model.model, model);
       token = page.next_page_token;
     } while (token);
     this.models = models;
     this._notify();
-  }
-
-  _repeat(read, pause) {
-    const again = async () => {
-      // A page that nobody sees asks for nothing.
-      if (!document.hidden) await read().catch(() => {});
-      setTimeout(again, pause);
-    };
-    again();
-    document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) read().catch(() => {});
-    });
   }
 
   _notify() {

@@ -1,7 +1,9 @@
-// The timeline: a lane for each model, coloured by what its server was doing.
+// The timeline: a lane for each model, coloured by what its server was doing, with a mark where one
+// was stopped or crashed.
 
 import { changesAfter } from "./calls.js";
-import { clock, duration, stateClass, stateName } from "./format.js";
+import { clock, counted, duration, stateClass, stateName } from "./format.js";
+import { isFound } from "./rows.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const LANE = 22;
@@ -11,9 +13,14 @@ const TICK = 70;
 const MAX_LANES = 40;
 const MAX_CHANGES = 20000;
 const STEPS = [60, 120, 300, 600, 1800, 3600, 7200, 14400];
+const SHORT_S = 600;
+// The causes of an end that nobody wanted.
+const CRASHES = new Set(["CRASHED", "WEDGED", "START_TIMEOUT", "MEMORY_LIMIT", "ORPHANED"]);
 
 const place = document.getElementById("timeline");
+const more = document.getElementById("more-lanes");
 const span = document.getElementById("span");
+const tip = document.getElementById("tip");
 
 /** Keeps the changes of state, and draws those of the chosen time. */
 export class Timeline {
@@ -21,13 +28,12 @@ export class Timeline {
     this._changes = [];
     this._cursor = "";
     this._reading = Promise.resolve();
+    this._drawnAt = 0;
     span.addEventListener("change", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(place);
-  }
-
-  /** The seconds that are shown. */
-  get seconds() {
-    return Number(span.value);
+    place.addEventListener("pointermove", showTip);
+    place.addEventListener("pointerdown", showTip);
+    place.addEventListener("pointerleave", () => { tip.hidden = true; });
   }
 
   /** Read the changes of state since the last time, and draw them. */
@@ -39,56 +45,66 @@ export class Timeline {
 
   async _readOn() {
     const { changes, whole, cursor } = await changesAfter(this._cursor);
-    // Each change: model, generation, state ("" once the server is gone), at, why.
+    // Each change: model, generation, state ("" once the server is gone), at, why, cause, preemptor.
+    const isFirst = !this._cursor;
     this._changes = (whole ? changes : this._changes.concat(changes)).slice(-MAX_CHANGES);
     this._cursor = cursor;
+    // A pool that has just begun fills its timeline.
+    if (isFirst && Date.now() / 1000 - (changes[0]?.at ?? 0) < SHORT_S) span.value = String(SHORT_S);
     this.draw();
+  }
+
+  /** Draw the lanes again if one pixel or more has passed since. */
+  drawIfDue() {
+    const pixel = Number(span.value) / Math.max(place.clientWidth, 1);
+    if (Date.now() / 1000 - this._drawnAt >= pixel) this.draw();
   }
 
   /** Draw the lanes of the models that had a server in the chosen time. */
   draw() {
     const now = Date.now() / 1000;
-    const from = now - this.seconds;
+    this._drawnAt = now;
+    const from = now - Number(span.value);
     const lanes = lanesOf(this._changes, from, now);
-    const names = [...lanes.keys()].sort((one, other) => lastOf(lanes, other) - lastOf(lanes, one)).slice(0, MAX_LANES);
-    const width = Math.max(place.clientWidth, 320);
-    const left = Math.min(LABEL, width * 0.35);
-    const x = (at) => left + ((Math.max(at, from) - from) / (now - from)) * (width - left - 4);
-    const svg = element("svg", { width, height: names.length * LANE + AXIS, role: "img", "aria-label": `What the servers of ${names.length} models did` });
+    const all = [...lanes.keys()].filter((name) => isFound(name));
+    const names = all.sort((one, other) => lanes.get(other).end - lanes.get(one).end || (one < other ? -1 : 1)).slice(0, MAX_LANES);
+    more.hidden = all.length <= MAX_LANES;
+    more.textContent = `and ${counted(all.length - MAX_LANES, "model", "models")} more; Find shows them`;
+    const width = Math.max(place.clientWidth, 280);
+    const left = Math.min(LABEL, width * 0.3);
+    const x = (at) => left + ((Math.max(at, from) - from) / (now - from)) * (width - left - 6);
+    const label = names.length ? `What the servers of ${counted(names.length, "model", "models")} did` : "No server ran";
+    const svg = element("svg", { width, height: names.length * LANE + AXIS, role: "img", "aria-label": label });
     drawAxis(svg, from, now, x, names.length * LANE, (width - left) / TICK);
     names.forEach((name, index) => drawLane(svg, name, lanes.get(name), index * LANE, x, left));
     place.replaceChildren(svg);
   }
 }
 
-/** Return the stretches of each model: [{state, from, to, why}], oldest first. */
+/** Return the stretches and marks of each model, oldest first, and the end of its last stretch. */
 function lanesOf(changes, from, now) {
   const lanes = new Map();
   const open = new Map();
-  for (const { model, generation, state, at, why } of changes) {
+  for (const change of changes) {
+    const { model, generation, state, at } = change;
     const key = `${model}\0${generation}`;
-    const stretch = open.get(key);
-    if (stretch) {
-      stretch.to = at;
-      open.delete(key);
-    }
+    if (!lanes.has(model)) lanes.set(model, { stretches: [], marks: [], end: 0 });
+    const lane = lanes.get(model);
+    const before = open.get(key);
+    if (before) before.to = at;
+    open.delete(key);
     if (state) {
-      const next = { state, from: at, to: now, why, generation };
-      open.set(key, next);
-      if (!lanes.has(model)) lanes.set(model, []);
-      lanes.get(model).push(next);
+      open.set(key, { ...change, from: at, to: now });
+      lane.stretches.push(open.get(key));
     }
+    if (change.cause && at >= from && state === "SERVER_STATE_STOPPING") lane.marks.push(change);
   }
-  for (const [model, stretches] of lanes) {
-    const shown = stretches.filter((one) => one.to >= from);
-    if (shown.length) lanes.set(model, shown);
-    else lanes.delete(model);
+  for (const [model, lane] of lanes) {
+    lane.stretches = lane.stretches.filter((one) => one.to >= from);
+    lane.end = Math.max(...lane.stretches.map((one) => one.to));
+    if (!lane.stretches.length) lanes.delete(model);
   }
   return lanes;
-}
-
-function lastOf(lanes, name) {
-  return Math.max(...lanes.get(name).map((one) => one.to));
 }
 
 function drawAxis(svg, from, now, x, bottom, mostTicks) {
@@ -100,17 +116,38 @@ function drawAxis(svg, from, now, x, bottom, mostTicks) {
   }
 }
 
-function drawLane(svg, name, stretches, top, x, left) {
-  const room = Math.floor((left - 8) / 6.6);
+function drawLane(svg, name, lane, top, x, left) {
+  const room = Math.max(Math.floor((left - 8) / 6.6), 4);
   const label = words(name.length > room ? `…${name.slice(1 - room)}` : name, { class: "lane", x: 0, y: top + 15 });
-  label.append(titled(name));
+  label.dataset.tip = name;
   svg.append(label);
-  for (const one of stretches) {
+  for (const one of lane.stretches) {
     const begin = x(one.from);
     const rect = element("rect", { class: stateClass(one.state), x: begin, y: top + 4, width: Math.max(1.5, x(one.to) - begin), height: LANE - 8, rx: 2 });
-    rect.append(titled(`${name} (${one.generation}): ${stateName(one.state)} from ${clock(one.from)}, ${duration(one.to - one.from)}${one.why ? `\n${one.why}` : ""}`));
+    rect.dataset.tip = `${name} (${one.generation})\n${stateName(one.state)} from ${clock(one.from)} for ${duration(one.to - one.from)}${one.why ? `\n${one.why}` : ""}`;
     svg.append(rect);
   }
+  for (const one of lane.marks) svg.append(markOf(name, one, x(one.at), top + LANE / 2));
+}
+
+/** Return the mark of an end: a diamond if it crashed, a triangle that points down if it was stopped. */
+function markOf(name, one, x, y) {
+  const isCrash = CRASHES.has(one.cause);
+  const shape = isCrash ? `M${x} ${y - 7} l6 7 l-6 7 l-6 -7 z` : `M${x - 4} ${y - 6} h8 l-4 7 z`;
+  const mark = element("path", { class: isCrash ? "mark crash" : "mark stop", d: shape });
+  const forWhom = one.preemptor ? ` (for ${one.preemptor})` : "";
+  mark.dataset.tip = `${name} (${one.generation})\n${isCrash ? "crashed" : "stopped"} at ${clock(one.at)}${one.why ? `: ${one.why}` : ""}${forWhom}`;
+  return mark;
+}
+
+function showTip(event) {
+  const text = event.target.dataset?.tip;
+  tip.hidden = !text;
+  if (!text) return;
+  if (tip.textContent !== text) tip.textContent = text;
+  const { width, height } = tip.getBoundingClientRect();
+  tip.style.left = `${Math.max(4, Math.min(event.clientX + 12, innerWidth - width - 8))}px`;
+  tip.style.top = `${event.clientY + 16 + height > innerHeight ? event.clientY - height - 10 : event.clientY + 16}px`;
 }
 
 function element(name, attributes) {
@@ -121,12 +158,6 @@ function element(name, attributes) {
 
 function words(text, attributes) {
   const made = element("text", attributes);
-  made.textContent = text;
-  return made;
-}
-
-function titled(text) {
-  const made = element("title", {});
   made.textContent = text;
   return made;
 }
