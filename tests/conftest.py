@@ -45,7 +45,7 @@ settings.register_profile("thorough", settings.get_profile("ci"), max_examples=3
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-TOGETHER = ("tests/conformance/", "tests/whole/test_demo.py")
+TOGETHER = ("tests/conformance/", "tests/page/browser/", "tests/whole/test_demo.py")
 """Tests of which one worker runs all: they share a stage, or the one place where they can run."""
 
 

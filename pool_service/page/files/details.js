@@ -14,6 +14,7 @@ const show = { describe, logs: showLogs };
 let model = "";
 let chosen = "";
 let showing = new AbortController();
+let hasFailed = false;
 
 /** Show one model. tab: "describe" or "logs". */
 export function showDetails(name, tab) {
@@ -24,10 +25,14 @@ export function showDetails(name, tab) {
   choose(tab);
 }
 
-/** Describe a model again, if that is shown and nobody has selected a part of it. */
+/**
+ * Show a model again whose state has changed, if it is shown: its description, unless somebody has
+ * selected a part of it, and a log that there was not.
+ */
 export function refreshDetails(name) {
+  if (!dialog.open || name !== model) return;
   const isReading = !getSelection().isCollapsed;
-  if (dialog.open && name === model && chosen === "describe" && !isReading) begin("describe");
+  if (hasFailed || (chosen === "describe" && !isReading)) begin(chosen);
 }
 
 function choose(tab) {
@@ -44,12 +49,14 @@ function begin(tab) {
   showing.abort();
   showing = new AbortController();
   const { signal } = showing;
+  hasFailed = false;
   show[tab](panels[tab], model, signal).catch((error) => {
     if (signal.aborted) return;
+    hasFailed = true;
     const note = document.createElement("div");
     note.className = "note";
     note.textContent = error.message;
-    panels[tab].append(note);
+    panels[tab].replaceChildren(note);
   });
 }
 

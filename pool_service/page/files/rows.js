@@ -32,10 +32,16 @@ export function showRows(pool, act) {
     }
   }
   entries.forEach((entry, index) => place(entry, index, act));
-  // A row that was moved has lost it.
-  if (focused !== document.activeElement && body.contains(focused)) focused.focus({ preventScroll: true });
+  if (body.contains(focused)) keepFocus(focused);
   none.hidden = pool.models.size + pool.servers.size > 0;
   nothingFound.hidden = entries.length > 0 || !none.hidden;
+}
+
+/** Give the focus back to a button that lost it as its row was moved, or to that in its place. */
+function keepFocus(focused) {
+  if (document.activeElement === focused && !focused.hidden) return;
+  const next = focused.hidden ? focused.parentElement.querySelector(".evict:not([hidden]), .ensure:not([hidden])") : focused;
+  next?.focus({ preventScroll: true });
 }
 
 function entriesOf(pool) {
@@ -194,15 +200,11 @@ function fillButtons(buttons, model, server, listed) {
   name(buttons.evict, "Evict", model);
   name(buttons.pin, isPinned ? "Unpin" : "Pin", model);
   name(buttons.logs, "Logs", model);
-  const focused = document.activeElement;
   buttons.ensure.hidden = isRunning || isOrphan;
   buttons.evict.hidden = !isRunning || isOrphan;
   buttons.pin.hidden = isOrphan;
   buttons.evict.disabled = server?.state === "SERVER_STATE_STOPPING";
   buttons.pin.setAttribute("aria-pressed", String(isPinned));
-  // One takes the place of the other.
-  if (focused === buttons.ensure && focused.hidden) buttons.evict.focus();
-  if (focused === buttons.evict && focused.hidden) buttons.ensure.focus();
 }
 
 /** Name a button, for those who hear it with its model. */
