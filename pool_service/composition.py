@@ -153,8 +153,8 @@ def _metering(
 
 
 def _page(config: Config) -> "Page | None":
-    """Return the page of the pool, if there is a listener to serve it."""
-    if not config.http.listen:
+    """Return the page of the pool, if it is to be served and there is a listener for that."""
+    if not (config.http.listen and config.http.page):
         return None
     from pool_service.page.page import Page  # noqa: PLC0415  # no other service needs it
 

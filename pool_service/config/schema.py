@@ -87,13 +87,19 @@ class LogsSection(Section):
 
 
 class HttpSection(Section):
-    """The HTTP listener, for metrics."""
+    """The HTTP listener, for the page and for metrics."""
 
     listen: Annotated[LocalAddress, DefaultText("none")] = Field(
         default="",
-        description="Where to serve /metrics for Prometheus, and /healthz: host:port of loopback "
-        "(port 0: any free one, which the log names) or unix:PATH. Anybody on this machine who can "
-        "reach it can read the names of your models, and change nothing.",
+        description="Where to serve the page of the pool, /metrics for Prometheus, and /healthz: "
+        "host:port of loopback (port 0: any free one, which the log names) or unix:PATH. Anybody "
+        "on this machine who can reach it can use the page.",
+    )
+    page: Switch = Field(
+        default=True,
+        description="Serve the page, which shows the pool, its logs and descriptions, and starts, "
+        "evicts and pins models: whoever reaches `listen` can do that. With false only /metrics "
+        "and /healthz are served, which show the names of your models and change nothing.",
     )
 
 

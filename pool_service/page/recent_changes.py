@@ -51,6 +51,8 @@ class RecentChanges:
     async def as_json(self, cursor: str) -> str:
         """Return the changes after a cursor, the oldest first, as a JSON object with the next one.
 
+        It has the Unix time in seconds, too, at which this service began.
+
         cursor: empty, or of another service: all changes are returned, and `whole` is true.
         """
         new = self._new_since(cursor)
@@ -63,7 +65,7 @@ class RecentChanges:
             present = present[len(present) - new :]
         return (
             f'{{"changes": [{", ".join(present)}], "whole": {json.dumps(whole)}, '
-            f'"cursor": {json.dumps(next_cursor)}}}'
+            f'"cursor": {json.dumps(next_cursor)}, "began": {self._began_at.timestamp()}}}'
         )
 
     def _new_since(self, cursor: str) -> int | None:

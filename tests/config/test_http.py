@@ -96,3 +96,8 @@ def test_a_variable_sets_it(read: Read) -> None:
 def test_a_change_needs_a_restart(read: Read) -> None:
     changed = read('[http]\nlisten = "127.0.0.1:9464"')
     assert restart_needed(read(""), changed) == ("http.listen",)
+
+
+@pytest.mark.parametrize(("text", "is_served"), [("", True), ("page = false", False)])
+def test_the_page_can_be_left_out(read: Read, text: str, *, is_served: bool) -> None:
+    assert read(f'[http]\nlisten = "127.0.0.1:0"\n{text}').http.page is is_served

@@ -12,7 +12,7 @@ const TIMELINE_MS = 200;
 const connection = document.getElementById("connection");
 const messages = document.getElementById("messages");
 const confirmation = document.getElementById("confirm");
-const timeline = new Timeline();
+const timeline = new Timeline((model, generation) => pool.has(model, generation));
 let timelineTimer;
 
 const CONNECTION = {

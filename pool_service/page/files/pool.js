@@ -6,6 +6,7 @@ import { repeatWhileVisible, visible, whileVisible } from "./visibility.js";
 
 const RETRY_MS = 1000;
 const USAGE_MS = 2000;
+const USAGE_SERVER_MS = 10; // The use of many servers takes longer to tell.
 const MODELS_MS = 60000;
 const MODELS_PAGE = 50;
 
@@ -39,13 +40,18 @@ export class Pool {
   /** Follow the pool until the page is closed. */
   start() {
     this._follow();
-    repeatWhileVisible(() => this._readUsage(), USAGE_MS);
-    repeatWhileVisible(() => this._readModels(), MODELS_MS);
+    repeatWhileVisible(() => this._readUsage(), () => Math.max(USAGE_MS, USAGE_SERVER_MS * this.servers.size));
+    repeatWhileVisible(() => this._readModels(), () => MODELS_MS);
   }
 
   /** Read the models again now, as after a change that Watch does not tell. */
   async refresh() {
     await Promise.allSettled([this._readUsage(), this._readModels()]);
+  }
+
+  /** Return whether there is a server of a model with a generation. */
+  has(model, generation) {
+    return this.servers.has(keyOf({ model, generation }));
   }
 
   async _follow() {

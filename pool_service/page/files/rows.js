@@ -97,6 +97,7 @@ function newRow(act) {
   row.state = added("span", "name", cells.state);
   row.progress = added("progress", "", cells.state);
   row.progress.max = 1;
+  row.uses = added("span", "", cells.uses);
   row.why = added("span", "why", cells.model);
   for (const name of ["ensure", "evict", "pin", "logs"]) addButton(row, name, cells.acts, act);
   return row;
@@ -124,12 +125,23 @@ function fill(row, { model, state, server, listed }) {
   set(row.state, server ? stateName(state) : "not running");
   fillProgress(row.progress, server, model);
   set(row.why, whyOf(server, listed));
+  placeReason(row, state);
   set(row.cells.memory, memoryOf(server, listed));
-  set(row.cells.uses, usesOf(server));
+  set(row.uses, usesOf(server));
   set(row.cells.used, usedOf(server, now));
   set(row.cells.leaves, leavesOf(server, now));
   row.cells.leaves.classList.toggle("next", server?.place === 1);
   fillButtons(row.buttons, model, server, listed);
+}
+
+/** Give the reason of a failure the room of what only a server in use has. */
+function placeReason({ cells, why }, state) {
+  const isFailed = state === "SERVER_STATE_FAILED" || state === "SERVER_STATE_BACKING_OFF";
+  const cell = isFailed ? cells.uses : cells.model;
+  if (why.parentElement !== cell) cell.append(why);
+  cells.uses.colSpan = isFailed ? 3 : 1;
+  cells.used.hidden = isFailed;
+  cells.leaves.hidden = isFailed;
 }
 
 function set(element, text) {

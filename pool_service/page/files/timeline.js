@@ -14,6 +14,7 @@ const MAX_LANES = 40;
 const MAX_CHANGES = 20000;
 const STEPS = [60, 120, 300, 600, 1800, 3600, 7200, 14400];
 const SHORT_S = 600;
+const ENDED = new Set(["SERVER_STATE_BACKING_OFF", "SERVER_STATE_FAILED"]);
 // The causes of an end that nobody wanted.
 const CRASHES = new Set(["CRASHED", "WEDGED", "START_TIMEOUT", "MEMORY_LIMIT", "ORPHANED"]);
 
@@ -24,7 +25,10 @@ const tip = document.getElementById("tip");
 
 /** Keeps the changes of state, and draws those of the chosen time. */
 export class Timeline {
-  constructor() {
+  /** isThere: returns whether the pool has the server of a model with a generation. */
+  constructor(isThere) {
+    this._isThere = isThere;
+    this._began = 0;
     this._changes = [];
     this._cursor = "";
     this._reading = Promise.resolve();
@@ -44,11 +48,12 @@ export class Timeline {
   }
 
   async _readOn() {
-    const { changes, whole, cursor } = await changesAfter(this._cursor);
+    const { changes, whole, cursor, began } = await changesAfter(this._cursor);
     // Each change: model, generation, state ("" once the server is gone), at, why, cause, preemptor.
     const isFirst = !this._cursor;
     this._changes = (whole ? changes : this._changes.concat(changes)).slice(-MAX_CHANGES);
     this._cursor = cursor;
+    this._began = began;
     // A pool that has just begun fills its timeline.
     if (isFirst && Date.now() / 1000 - (changes[0]?.at ?? 0) < SHORT_S) span.value = String(SHORT_S);
     this.draw();
@@ -66,6 +71,7 @@ export class Timeline {
     this._drawnAt = now;
     const from = now - Number(span.value);
     const lanes = lanesOf(this._changes, from, now);
+    endLost(lanes, this._began, this._isThere);
     const all = [...lanes.keys()].filter((name) => isFound(name));
     const names = all.sort((one, other) => lanes.get(other).end - lanes.get(one).end || (one < other ? -1 : 1)).slice(0, MAX_LANES);
     more.hidden = all.length <= MAX_LANES;
@@ -84,27 +90,39 @@ export class Timeline {
 /** Return the stretches and marks of each model, oldest first, and the end of its last stretch. */
 function lanesOf(changes, from, now) {
   const lanes = new Map();
-  const open = new Map();
   for (const change of changes) {
     const { model, generation, state, at } = change;
-    const key = `${model}\0${generation}`;
-    if (!lanes.has(model)) lanes.set(model, { stretches: [], marks: [], end: 0 });
+    if (!lanes.has(model)) lanes.set(model, { stretches: [], marks: [], open: new Map(), end: 0 });
     const lane = lanes.get(model);
-    const before = open.get(key);
-    if (before) before.to = at;
-    open.delete(key);
+    for (const [other, stretch] of lane.open) {
+      // The next generation takes the place of one that has ended.
+      if (other === generation || (state && ENDED.has(stretch.state))) {
+        stretch.to = at;
+        lane.open.delete(other);
+      }
+    }
     if (state) {
-      open.set(key, { ...change, from: at, to: now });
-      lane.stretches.push(open.get(key));
+      const stretch = { ...change, from: at, to: now };
+      lane.open.set(generation, stretch);
+      lane.stretches.push(stretch);
     }
     if (change.cause && at >= from && state === "SERVER_STATE_STOPPING") lane.marks.push(change);
   }
   for (const [model, lane] of lanes) {
     lane.stretches = lane.stretches.filter((one) => one.to >= from);
-    lane.end = Math.max(...lane.stretches.map((one) => one.to));
     if (!lane.stretches.length) lanes.delete(model);
   }
   return lanes;
+}
+
+/** End what an earlier service left, and this one has not found: nobody saw when it went. */
+function endLost(lanes, began, isThere) {
+  for (const lane of lanes.values()) {
+    for (const one of lane.open.values()) {
+      if (one.from < began && !isThere(one.model, one.generation)) one.to = began;
+    }
+    lane.end = Math.max(...lane.stretches.map((one) => one.to));
+  }
 }
 
 function drawAxis(svg, from, now, x, bottom, mostTicks) {
@@ -112,7 +130,8 @@ function drawAxis(svg, from, now, x, bottom, mostTicks) {
   const offset = new Date(now * 1000).getTimezoneOffset() * 60;
   for (let at = Math.ceil((from - offset) / step) * step + offset; at < now; at += step) {
     svg.append(element("line", { class: "grid", x1: x(at), x2: x(at), y1: 0, y2: bottom }));
-    svg.append(words(clock(at).slice(0, 5), { x: x(at), y: bottom + 14, "text-anchor": "middle" }));
+    const isLast = x(now) - x(at) < TICK / 3;
+    svg.append(words(clock(at).slice(0, 5), { x: x(at), y: bottom + 14, "text-anchor": isLast ? "end" : "middle" }));
   }
 }
 

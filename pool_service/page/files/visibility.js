@@ -19,11 +19,11 @@ export function whileVisible() {
   return controller.signal;
 }
 
-/** Call `read` now and after each pause, while the page is seen; and at once when it is again. */
+/** Call `read` now and after each pause in ms, while the page is seen; and at once when it is again. */
 export function repeatWhileVisible(read, pause) {
   const again = async () => {
     if (!document.hidden) await read().catch(() => {});
-    setTimeout(again, pause);
+    setTimeout(again, pause());
   };
   again();
   document.addEventListener("visibilitychange", () => {
