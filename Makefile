@@ -110,8 +110,9 @@ docs: setup ## Generate the keys and metrics in docs/, the manual pages and the 
 site: ## Build the documentation's site into build/site; warnings and broken links are errors
 	@sh tools/site.sh
 
-pictures: setup ## Record the pictures of a terminal in a real run (needs tmux; ARGS=top: one)
+pictures: setup ## Record terminal and page in real runs (needs tmux, Chromium; ARGS=top: one of a terminal)
 	$(BIN)/python -m tools.pictures $(ARGS)
+	$(BIN)/python -m tools.page_pictures
 
 bench: setup ## Measure every published figure against a baseline of the same run (ARGS="cold crash": parts)
 	@$(BIN)/python -m tools.bench $(ARGS)

@@ -36,7 +36,12 @@ def without_http(loaded: str) -> str:
     return f"import sys, {loaded}; print([m for m in sys.modules if m in {ONLY_FOR_HTTP}])"
 
 
-ONLY_FOR_HTTP = ("pool_service.metering", "pool_service.http", "pool_service.metrics")
+ONLY_FOR_HTTP = (
+    "pool_service.metering",
+    "pool_service.http",
+    "pool_service.metrics",
+    "pool_service.page",
+)
 
 
 def test_a_service_without_it_imports_nothing_of_it() -> None:

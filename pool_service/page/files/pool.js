@@ -6,7 +6,9 @@ import { repeatWhileVisible, visible, whileVisible } from "./visibility.js";
 
 const RETRY_MS = 1000;
 const USAGE_MS = 2000;
-const USAGE_SERVER_MS = 10; // The use of many servers takes longer to tell.
+// Looking costs the service the same, a thousandth of a processor, however many servers there are.
+const USAGE_SERVER_MS = 40;
+const MODELS_MODEL_MS = 600;
 const MODELS_MS = 60000;
 const MODELS_PAGE = 50;
 
@@ -41,7 +43,7 @@ export class Pool {
   start() {
     this._follow();
     repeatWhileVisible(() => this._readUsage(), () => Math.max(USAGE_MS, USAGE_SERVER_MS * this.servers.size));
-    repeatWhileVisible(() => this._readModels(), () => MODELS_MS);
+    repeatWhileVisible(() => this._readModels(), () => Math.max(MODELS_MS, MODELS_MODEL_MS * this.models.size));
   }
 
   /** Read the models again now, as after a change that Watch does not tell. */

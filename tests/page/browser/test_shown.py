@@ -179,3 +179,12 @@ def test_colours_follow_the_system(scheme: str, serve: Serve, visit: Open) -> No
     text = brightness(page, "td.model > button", "color")
     assert (ground > 0.9, text < 0.2) if scheme == "light" else (ground < 0.2, text > 0.8)
     assert abs(ground - text) > 0.6
+
+
+def test_without_the_page_there_are_metrics_alone(serve: Serve, visit: Open) -> None:
+    served = serve("page = false\n")
+    page = visit(f"{served.url}healthz")
+    expect(page.locator("body")).to_have_text("ok")
+    for method, path in (("GET", ""), ("GET", "page.js"), ("POST", "api/Evict")):
+        answer = page.request.fetch(served.url + path, method=method, headers={"X-Pool": "1"})
+        assert answer.status == 404
