@@ -162,7 +162,8 @@ class Describer:
 
     def order(self, now: float) -> tuple[InLine, ...]:
         """Return the servers that may be preempted, the next one first."""
-        return preemption_order(self._scheduler.capacity(now).residents(), now)
+        order = preemption_order(self._scheduler.capacity(now).residents(), now)
+        return tuple(map(_in_line, order))
 
     def _waiting(self, model: str) -> tuple[WaitingCall, ...]:
         labels = {hold.request_id: hold.holder for hold in self._state.holds.of(model)}

@@ -15,7 +15,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from pool_service.core.errors import InvalidField, PoolError
-from pool_service.rpc.servicer import Context, PoolServicer, called
+from pool_service.event_records import Call
+from pool_service.rpc.servicer import Context, PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 
 UNARY = frozenset({"Describe", "Ensure", "Evict", "List", "ListModels", "Pin"})
@@ -65,7 +66,7 @@ class JsonCalls:
             handler: Callable[..., Awaitable[Message]] = _handler(method)
             return json_of(await handler(self._servicer, request, caller))
         except asyncio.CancelledError:
-            self._servicer.abandon(called(method, request, cast("Context", caller)))
+            self._servicer.abandon(self._call(method, request, caller))
             raise
         except Exception as error:
             raise self._failed(error, method, request, caller) from error
@@ -88,10 +89,13 @@ class JsonCalls:
             failed = self._failed(error, method, request, caller)
             yield f'{{"error": {failed.as_json()}}}\n'
 
+    def _call(self, method: str, request: Message, caller: Caller) -> Call:
+        return self._servicer.called(method, request, cast("Context", caller))
+
     def _failed(
         self, error: Exception, method: str, request: Message, caller: Caller
     ) -> CallFailed:
-        status = self._servicer.refuse(error, called(method, request, cast("Context", caller)))
+        status = self._servicer.refuse(error, self._call(method, request, caller))
         reason = error.reason if isinstance(error, PoolError) else PoolError.REASON
         return CallFailed(status.code.name, reason, status.details)
 
