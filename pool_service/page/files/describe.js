@@ -63,7 +63,7 @@ function runOf(run) {
     run.origin.replace("RUN_ORIGIN_", "").toLowerCase(),
     between(run.create_time, run.admit_time),
     between(run.admit_time, run.start_time),
-    between(run.start_time, run.ready_time),
+    run.load ? `${parseFloat(run.load).toFixed(1)} s` : "",
     run.ready_time ? clock(time(run.ready_time)) : "",
     Number(run.peak_bytes) ? bytes(run.peak_bytes) : "",
     exit,
