@@ -1,5 +1,6 @@
 """Looking at a pool is no use of it: whichever way, nothing is kept, started or changed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+from urllib.request import Request, urlopen
 
 import grpc
 import pytest
@@ -17,7 +19,7 @@ from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.service.conftest import FAKE_RUNTIME, Start
 from tests.service.live import a_terminal, top
-from tests.service.metrics import get, http_address
+from tests.service.metrics import LIMIT_S, get, http_address
 from tools.demo.service import RunningService, command
 
 CONFIG = f"""
@@ -129,6 +131,20 @@ def scrape(pool: Pool) -> None:
         assert get(address, path)
 
 
+def use_the_page(pool: Pool) -> None:
+    address = http_address(pool.service)
+    assert get(address, "/")
+    calls = [("Usage", ""), ("Changes", ""), ("List", "{}"), ("ListModels", '{"found": true}')]
+    calls += [("Describe", json.dumps({"model": name})) for name in NAMES]
+    streams = [("Watch", "{}"), ("TailLogs", '{"model": "first", "follow": true}')]
+    for method, body in [*calls, *streams]:
+        request = Request(
+            f"http://{address}/api/{method}", body.encode(), {"X-Pool": "1"}, method="POST"
+        )
+        with urlopen(request, timeout=LIMIT_S) as answer:
+            assert answer.readline()
+
+
 def use_the_command_line(pool: Pool) -> None:
     for arguments in (
         ("list",),
@@ -198,6 +214,7 @@ def test_every_method_is_known_as_a_use_or_as_a_look() -> None:
         ask_for_health,
         ask_what_there_is,
         scrape,
+        use_the_page,
         use_the_command_line,
         follow_on_the_command_line,
         look_at_it_live,
