@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -224,6 +225,53 @@ def test_a_writer_that_was_given_up_neither_rotates_nor_cuts_what_the_next_one_w
         file.append([b"x" * 300 + b"\n"])
     assert not (tmp_path / OLDER).exists()
     file.close()
+
+
+def held_up(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
+    """Have the next look at the end of a file take so long that something happens meanwhile."""
+    look = os.pread
+
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
+        found = look(descriptor, length, offset)
+        monkeypatch.setattr("pool_service.adapters.event_log.event_file.os.pread", look)
+        meanwhile()
+        return found
+
+    monkeypatch.setattr("pool_service.adapters.event_log.event_file.os.pread", pread)
+
+
+@pytest.mark.parametrize("length", [20, 300])
+def test_a_writer_that_is_given_up_while_it_looks_at_the_file_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    write(tmp_path, 1)
+    file = EventFile(tmp_path, 200)
+    held_up(monkeypatch, lambda: setattr(file, "is_given_up", True))
+    before = (tmp_path / NEWER).read_bytes()
+    with pytest.raises(GivenUpError):
+        file.append([b"x" * length + b"\n"])
+    assert (tmp_path / NEWER).read_bytes() == before
+    assert not (tmp_path / OLDER).exists()
+    file.close()
+
+
+def test_a_writer_does_not_rotate_the_file_that_another_one_has_begun_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1)
+    file = EventFile(tmp_path, 200)
+
+    def rotate() -> None:
+        (tmp_path / NEWER).replace(tmp_path / OLDER)
+        write(tmp_path, 2)
+
+    held_up(monkeypatch, rotate)
+    older = (tmp_path / NEWER).read_bytes()
+    line = older.replace(b'"n": 1', b'"n": 3').replace(b'"pad": ""', b'"pad": "%s"' % (b"x" * 200))
+    file.append([line])
+    file.close()
+    assert (tmp_path / OLDER).read_bytes() == older
+    assert numbers(tmp_path) == [1, 2, 3]
 
 
 def test_events_beyond_the_buffer_are_dropped_and_counted_after_those_in_it(

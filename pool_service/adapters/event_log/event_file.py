@@ -40,18 +40,17 @@ class EventFile:
         No part of another line stays, and a line that was there for a moment is never taken back:
         a reader may have read it. Raises OSError if the disk takes none, GivenUpError.
         """
-        if self.is_given_up:
-            raise GivenUpError
+        self._check()
         data = b"".join(lines)
         descriptor = self._opened()
-        size = os.fstat(descriptor).st_size
-        # A service was killed as it wrote: its last line must not spoil the next one.
-        is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        size, is_torn = _end(descriptor)
         if size and size + len(data) > self._max_bytes:
-            self.close()
-            self._newer.replace(self._older)
-            descriptor, size, is_torn = self._opened(), 0, False
+            self._rotate()
+            descriptor = self._opened()
+            size, is_torn = _end(descriptor)
         data = b"\n" * is_torn + data
+        # A slow disk may have held up each of the calls above until the next writer began.
+        self._check()
         written, error = _write_all(descriptor, data)
         if error is None:
             return len(lines)
@@ -69,13 +68,44 @@ class EventFile:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def _check(self) -> None:
+        """Raise GivenUpError if nothing may be changed any more."""
+        if self.is_given_up:
+            raise GivenUpError
+
+    def _rotate(self) -> None:
+        """Make the newer file the older one, unless another file has its name by now."""
+        if self._is_current():
+            self._check()
+            self._newer.replace(self._older)
+        self.close()
+
     def _opened(self) -> int:
-        """Return the descriptor of the newer file; open it anew if somebody has removed it."""
-        if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
+        """Return the descriptor of the newer file; open it anew if somebody has replaced it."""
+        if self._descriptor is not None and not self._is_current():
             self.close()
         if self._descriptor is None:
             self._descriptor = open_own(self._newer, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         return self._descriptor
+
+    def _is_current(self) -> bool:
+        """Return whether the open file is the one that has the name of the newer file."""
+        if self._descriptor is None:
+            return False
+        try:
+            status = self._newer.lstat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(status, os.fstat(self._descriptor))
+
+
+def _end(descriptor: int) -> tuple[int, bool]:
+    """Return the size of a file, and whether its last line has no line feed.
+
+    A service was killed as it wrote such a line, which must not spoil the next one.
+    """
+    size = os.fstat(descriptor).st_size
+    return size, size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 
 
 def _write_all(descriptor: int, data: bytes) -> tuple[int, OSError | None]:
