@@ -121,6 +121,26 @@ def test_lines_that_were_written_before_the_disk_was_full_stay_and_no_part_of_th
     assert numbers(tmp_path) == [0, 1, 3]
 
 
+def test_lines_that_are_on_disk_are_not_lost_if_the_part_after_them_cannot_be_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 0)
+    line = (tmp_path / NEWER).read_bytes()
+    lines = [line.replace(b'"n": 0', b'"n": %d' % n) for n in (1, 2)]
+    disk = BriefDisk(monkeypatch, bytes_left=len(line) + 30)
+
+    def fail(_descriptor: int, _length: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pool_service.adapters.event_log.event_file.os.ftruncate", fail)
+    file = EventFile(tmp_path)
+    assert file.append(lines) == 1
+    disk.bytes_left = 10**6
+    assert file.append(lines[1:]) == 1
+    file.close()
+    assert numbers(tmp_path) == [0, 1, 2]
+
+
 def test_a_follower_loses_and_doubles_nothing_when_the_disk_gets_full_in_the_middle_of_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

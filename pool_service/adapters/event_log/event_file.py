@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pool_service.adapters.system.own_files import open_own
@@ -37,8 +38,9 @@ class EventFile:
     def append(self, lines: Sequence[bytes]) -> int:
         """Append lines, each of which ends with a line feed; return how many the disk has taken.
 
-        No part of another line stays, and a line that was there for a moment is never taken back:
-        a reader may have read it. Raises OSError if the disk takes none, GivenUpError.
+        No part of another line stays if the disk lets it be cut off, and a line that was there for
+        a moment is never taken back: a reader may have read it. Raises OSError if the disk takes
+        none, GivenUpError.
         """
         self._check()
         data = b"".join(lines)
@@ -56,7 +58,9 @@ class EventFile:
             return len(lines)
         whole = data.rfind(b"\n", 0, written) + 1
         if whole < written and not self.is_given_up:
-            os.ftruncate(descriptor, size + whole)
+            # If it stays, the next line begins after it, as after a crash.
+            with suppress(OSError):
+                os.ftruncate(descriptor, size + whole)
         count = data.count(b"\n", 0, whole) - is_torn
         if count <= 0:
             raise error
