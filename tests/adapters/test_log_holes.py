@@ -1,6 +1,7 @@
 """Reading logs whose heads were trimmed: whole lines, none of those that are kept left out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,18 @@ def test_the_first_line_after_a_cut_on_a_block_is_read(tmp_path: Path) -> None:
     # Half of it is 4096 * 4 - 1, so that the line after it begins with a block.
     assert trim_file(path, 2 * (4 * 4096 + 1))
     assert all_lines(path, first) == (lines[-4 * 64 :], (1024 - 4 * 64) * LINE_BYTES)
+
+
+def test_a_reader_that_is_where_the_hole_ends_loses_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "1.log"
+    lines = numbered(1024)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    end_of_hole = 4 * 4096
+    reader = replace(beginning(path), offset=end_of_hole)
+    with path.open("r+b") as file:
+        log_trim._punch(file.fileno(), 0, end_of_hole)
+        assert log_trim.data_begin(file.fileno()) == end_of_hole
+    assert all_lines(path, reader) == (lines[end_of_hole // LINE_BYTES :], 0)
 
 
 @pytest.mark.parametrize("before", ["", "line\n"])

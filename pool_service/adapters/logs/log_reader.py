@@ -184,7 +184,7 @@ def _data_from(descriptor: int, offset: int) -> tuple[int, bytes, bool]:
         if begin == data_begin(descriptor):
             break
     at_end = len(data) < PART_BYTES
-    is_after_hole = 0 < begin >= offset or _is_hole(descriptor, offset, data)
+    is_after_hole = offset < begin or _is_hole(descriptor, offset, data)
     skipped = _length_of_hole(data) if is_after_hole else 0
     return max(offset, begin) + skipped, data[skipped:], at_end
 
