@@ -100,6 +100,19 @@ def test_the_file_is_made_anew_when_somebody_has_removed_it(tmp_path: Path) -> N
         assert found.get(timeout=PATIENCE_S) == 2
 
 
+def test_a_follower_does_not_read_the_older_file_again_when_somebody_has_removed_the_newer_one(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, 1)
+    (tmp_path / NEWER).replace(tmp_path / OLDER)
+    write(tmp_path, 2)
+    with following(tmp_path) as found:
+        assert [found.get(timeout=PATIENCE_S) for _ in range(2)] == [1, 2]
+        (tmp_path / NEWER).unlink()
+        write(tmp_path, 3)
+        assert found.get(timeout=PATIENCE_S) == 3
+
+
 def test_a_follower_gets_each_event_once_over_rotations(tmp_path: Path) -> None:
     write(tmp_path, 0)
     with following(tmp_path) as found:

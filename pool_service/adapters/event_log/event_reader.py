@@ -33,7 +33,7 @@ def read_events(directory: Path, *, follow: bool = False) -> Generator[Event | N
         while follow:
             yield None
             time.sleep(POLL_INTERVAL_S)
-            newer = yield from _after_rotation(directory, newer, files)
+            older, newer = yield from _after_rotation(directory, older, newer, files)
             yield from newer.new()
         yield from newer.complete()
     yield None
@@ -53,24 +53,27 @@ def _opened(directory: Path, files: ExitStack) -> tuple["_Lines", "_Lines"]:
 
 
 def _after_rotation(
-    directory: Path, last: "_Lines", files: ExitStack
-) -> Generator[Event, None, "_Lines"]:
-    """Return the file to be read on; yield what is left of the one that was read before."""
+    directory: Path, older: "_Lines", newer: "_Lines", files: ExitStack
+) -> Generator[Event, None, tuple["_Lines", "_Lines"]]:
+    """Return the two files to go on with; yield what is left of those before the newer one.
+
+    Both are kept open, so that no other file gets the id of one that was read.
+    """
     present = _file_id(directory / NEWER)
-    if present is None or present == last.file_id:
-        return last
-    yield from last.complete()
-    older, newer = _opened(directory, files)
-    if newer.file_id is None:
+    if present is None or present == newer.file_id:
+        return older, newer
+    yield from newer.complete()
+    next_older, next_newer = _opened(directory, files)
+    if next_newer.file_id is None:
         # It was removed this moment.
-        older.close()
-        return last
-    if None not in (last.file_id, older.file_id) and last.file_id != older.file_id:
+        next_older.close()
+        return older, newer
+    if next_older.file_id not in (older.file_id, newer.file_id):
         # Rotated twice meanwhile.
-        yield from older.complete()
+        yield from next_older.complete()
     older.close()
-    last.close()
-    return newer
+    newer.close()
+    return next_older, next_newer
 
 
 class _Lines:
