@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,7 @@ from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool
 from pool_service.reloader import Reloader
 from pool_service.rpc.server import GrpcServer
-from pool_service.shutdown import Shutdown
+from pool_service.shutdown import DRAIN_SIGNALS, Shutdown
 from pool_service.startup_log import log_pool, log_runtime
 
 STOP_GRACE_S = 5.0
@@ -122,19 +122,28 @@ def _serve_repeatedly(
     stream: of the service's own log.
     """
     left = _Left()
-    while state is not None:
-        with state:
-            make_claimable(state.path)
-            with asyncio.Runner() as runner:
-                runner.get_loop().set_default_executor(running_workers())
-                bound = runner.run(_serve(source, config, addresses, state, left, stream))
-        # The closed loop has restored the signal's default action, and a late request may come.
-        signal.signal(LEAVE_SIGNAL, disregard)
-        state = take_back(config.service.state_dir) if bound else None
-        if state is not None:
-            log.warning("the service that was to take over has ended; serving again")
-            addresses = [Address.parse(text) for text in bound]
-    # Only now: a new service waits for the state directory.
+    try:
+        while state is not None:
+            with state:
+                make_claimable(state.path)
+                with asyncio.Runner() as runner:
+                    runner.get_loop().set_default_executor(running_workers())
+                    bound = runner.run(_serve(source, config, addresses, state, left, stream))
+            # The closed loop has restored the signal's default action; a late request may come.
+            signal.signal(LEAVE_SIGNAL, disregard)
+            state = take_back(config.service.state_dir) if bound else None
+            if state is not None:
+                log.warning("the service that was to take over has ended; serving again")
+                addresses = [Address.parse(text) for text in bound]
+    finally:
+        # Only now: a new service waits for the state directory.
+        _finish(left)
+
+
+def _finish(left: _Left) -> None:
+    """Wait for what is unfinished; a signal to end changes nothing about that any more."""
+    for number in (*DRAIN_SIGNALS, LEAVE_SIGNAL, signal.SIGHUP):
+        signal.signal(number, disregard)
     for finish in left.unfinished:
         finish()
 
@@ -165,7 +174,14 @@ async def _serve(
     ]
     if parts.metering:
         upkeep.append(parts.metering.keep_socket())
-    async with _story(parts, bound), keeping as keeper, _in_background(*upkeep):
+    async with (
+        AsyncExitStack() as ending,
+        _story(parts, bound),
+        keeping as keeper,
+        _in_background(*upkeep),
+    ):
+        if traces := parts.traces:
+            ending.callback(lambda: left.unfinished.append(traces.close()))
         await pool.recover(service.recovery_timeout)
         log_pool(service.state_dir, parts.limits.memory_budget, pool.totals())
         await server.set_serving()
@@ -177,8 +193,8 @@ async def _serve(
         await _end(pool, parts.shutdown, keeper)
         await parts.standbys.close()
         await server.stop(STOP_GRACE_S)
-        if parts.traces:
-            left.unfinished.append(parts.traces.close())
+        # The last spans are sent while the rest ends.
+        await ending.aclose()
         if parts.metering:
             await parts.metering.stop()
         await parts.records.close()

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,22 +109,47 @@ class Directory:
         self.is_locked = False
 
 
+END_SIGNALS = (LEAVE_SIGNAL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+@pytest.fixture
+def received() -> Iterator[list[int]]:
+    """The signals that end the service and that have had an effect on this process."""
+    numbers = list[int]()
+    before = {
+        number: signal.signal(number, lambda signum, _frame: numbers.append(signum))
+        for number in END_SIGNALS
+    }
+    yield numbers
+    for number, action in before.items():
+        signal.signal(number, action)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a bug")])
 def test_what_goes_on_in_threads_is_waited_for_once_the_next_service_can_begin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    received: list[int],
+    error: Exception | None,
 ) -> None:
     directory, locked_at = Directory(tmp_path), list[bool]()
 
+    def finish() -> None:
+        locked_at.append(directory.is_locked)
+        for number in END_SIGNALS:
+            signal.raise_signal(number)
+
     async def serve(*arguments: object) -> list[str]:
         (left,) = (each for each in arguments if isinstance(each, app._Left))
-        left.unfinished.append(lambda: locked_at.append(directory.is_locked))
+        left.unfinished.append(finish)
+        if error is not None:
+            raise error
         return []
 
     monkeypatch.setattr(app, "_serve", serve)
-    before = signal.getsignal(LEAVE_SIGNAL)
-    try:
-        nothing: Any = None
-        state: Any = directory
+    nothing: Any = None
+    state: Any = directory
+    with suppress(RuntimeError):
         app._serve_repeatedly(nothing, nothing, [], state, nothing)
-    finally:
-        signal.signal(LEAVE_SIGNAL, before)
     assert locked_at == [False]
+    assert received == [], "a signal cut the wait short"
