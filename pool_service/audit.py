@@ -6,7 +6,8 @@ the first is written at once; the last follows at the end of the minute, with th
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pool_service import event_records
@@ -28,18 +29,26 @@ MAX_NAMED = 10
 
 @dataclass(slots=True)
 class _Repeated:
-    """The calls like one that was written at `first_at`, without it, and the newest of them."""
+    """The calls like one that was written at `first_at`, without it, and the newest of them.
+
+    first_at: a time of the event loop. last_at: the Unix time of the newest, in seconds.
+    """
 
     first_at: float
     count: int
     last: EventRecord
+    last_at: float
 
 
 class Audit:
-    """Writes calls to the events; runs on the event loop only."""
+    """Writes calls to the events; runs on the event loop only.
 
-    def __init__(self, events: Events) -> None:
+    now: returns the Unix time in seconds.
+    """
+
+    def __init__(self, events: Events, now: Callable[[], float] = time.time) -> None:
         self._events = events
+        self._now = now
         self._loop = asyncio.get_running_loop()
         self._kinds: dict[tuple[Call, str], _Repeated] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -107,12 +116,12 @@ class Audit:
         key = replace(called, peer=_host(called.peer)), outcome
         known = self._kinds.get(key)
         if known is not None:
-            known.count, known.last = known.count + 1, record
+            known.count, known.last, known.last_at = known.count + 1, record, self._now()
             return
         self._events.write(record)
         if len(self._kinds) >= MAX_KINDS:
             self._write_count(self._kinds.pop(next(iter(self._kinds))))
-        self._kinds[key] = _Repeated(self._loop.time(), 0, record)
+        self._kinds[key] = _Repeated(self._loop.time(), 0, record, self._now())
         if self._timer is None:
             self._timer = self._loop.call_later(REPEAT_WINDOW_S, self._write_due)
 
@@ -130,7 +139,7 @@ class Audit:
 
     def _write_count(self, known: _Repeated) -> None:
         if known.count:
-            self._events.write(known.last | {"repeated": known.count})
+            self._events.write(known.last | {"repeated": known.count}, known.last_at)
 
 
 def _host(peer: str) -> str:

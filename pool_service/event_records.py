@@ -10,7 +10,7 @@ they do not know.
 2. call: method, model, alias (the name that the caller used for it), target ("all" or "idle", of
    an eviction), models (those whose servers it evicted, or a reload affected; the first
    MAX_MODELS), peer, principal, code ("OK" or that of the error), reason, why, repeated (calls
-   since the first one like it, of which this is the last).
+   since the first one like it, of which this is the last, and whose time it has).
 3. service: what ("started" or "stopped"), pid, why (where it listens; what it leaves).
 4. lost: lines (events that could not be written before this one).
 """

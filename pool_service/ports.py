@@ -270,10 +270,10 @@ class Records(Protocol):
 class Events(Protocol):
     """Keeps the pool's story on disk: changes of servers, and calls (`event_records.py`)."""
 
-    def write(self, event: Mapping[str, object]) -> None:
-        """Have an event written with the present time; return at once, and never raise an error.
+    def write(self, event: Mapping[str, object], at: float | None = None) -> None:
+        """Have an event written; return at once, and never raise an error.
 
-        event: of values that JSON has.
+        event: of values that JSON has. at: its Unix time in seconds; the present one if None.
         """
 
 

@@ -9,9 +9,12 @@ class FakeEvents:
 
     def __init__(self) -> None:
         self.written: list[dict[str, Any]] = []
+        self.times: list[float | None] = []
+        """The time that was given for each event; None: that of its writing."""
 
-    def write(self, event: Mapping[str, object]) -> None:
+    def write(self, event: Mapping[str, object], at: float | None = None) -> None:
         self.written.append(dict(event))
+        self.times.append(at)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The events of one kind."""

@@ -37,6 +37,12 @@ def test_an_event_is_one_line_of_ascii_with_the_time_in_utc(tmp_path: Path) -> N
     assert len(json.loads(line)["ts"]) == len("2026-11-27T12:00:00.000Z")
 
 
+def test_an_event_has_the_time_that_is_given_for_it(tmp_path: Path) -> None:
+    with EventWriter(tmp_path) as writer:
+        writer.write({"kind": "test"}, at=1_000_000_000.25)
+    assert [event["ts"] for event in events_of(tmp_path)] == ["2001-09-09T01:46:40.250Z"]
+
+
 def test_only_the_user_can_read_the_file(tmp_path: Path) -> None:
     write(tmp_path, 1)
     assert stat.S_IMODE((tmp_path / NEWER).stat().st_mode) == 0o600

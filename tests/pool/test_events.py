@@ -132,6 +132,17 @@ async def test_refusals_that_are_alike_are_counted_and_told_at_the_end_of_the_mi
     audit.close()
 
 
+async def test_the_number_of_calls_that_are_alike_has_the_time_of_the_last_of_them() -> None:
+    events, began = FakeEvents(), asyncio.get_running_loop().time()
+    audit = Audit(events, now=lambda: asyncio.get_running_loop().time() - began)
+    for _ in range(3):
+        refuse(audit)
+        await asyncio.sleep(5)
+    await asyncio.sleep(REPEAT_WINDOW_S)
+    assert counts(events) == [None, 2]
+    assert events.times == [None, pytest.approx(10)]
+
+
 @pytest.mark.parametrize(
     "other",
     [

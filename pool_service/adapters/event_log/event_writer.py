@@ -76,9 +76,10 @@ class EventWriter:
                 lost = self._lost + self._taken + len(self._events) + self._dropped
             log.warning("events were lost", lines=lost, why="the disk is too slow")
 
-    def write(self, event: Mapping[str, object]) -> None:
-        """Have an event written, with the present time; return at once."""
-        at = time.time()
+    def write(self, event: Mapping[str, object], at: float | None = None) -> None:
+        """Have an event written; return at once. at: its Unix time in seconds, if it is past."""
+        if at is None:
+            at = time.time()
         with self._changed:
             if len(self._events) < self._max_events:
                 self._events.append((at, event))
