@@ -20,7 +20,13 @@ from pool_service.cli.shell_completion import ModelName
     "'yesterday 18:00') or a date (2026-11-26, 2026-11-26T18:00).",
 )
 @click.option("--until", type=PointInTime(), metavar="TIME", help="Show events up to this time.")
-@click.option("--model", type=ModelName(), metavar="M", help="Show only what is about the model M.")
+@click.option(
+    "--model",
+    type=ModelName(),
+    metavar="M",
+    help="Show only what is about the model M. With --state-dir, an alias of it also needs "
+    "--config: the configuration says which model it means.",
+)
 @click.option(
     "-n",
     "--lines",

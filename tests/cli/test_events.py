@@ -218,6 +218,13 @@ def test_a_time_that_is_none_is_a_fault_of_the_command_line(tmp_path: Path, text
     assert "is not a time" in result.stderr
 
 
+def test_the_help_says_that_an_alias_needs_the_configuration(tmp_path: Path) -> None:
+    put(tmp_path, change(None, "QUEUED"))
+    assert lines(tmp_path, "--model", "fast") == [], "nothing says what the alias means"
+    text = " ".join(CliRunner().invoke(pool_service, ["events", "--help"]).stdout.split())
+    assert "an alias of it also needs --config" in text
+
+
 def test_a_state_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     result = run(tmp_path / "none")
     assert result.exit_code == 1
