@@ -12,7 +12,7 @@ is to stop it for a caller of Evict, or for a shutdown: see `evictions.py`.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -128,7 +128,7 @@ def verdict(demand: Demand, capacity: Capacity, now: float) -> Verdict:
     if short.is_none:
         return Admit()
     residents = capacity.residents()
-    leaving = [one for one in residents if one.preemption_class is PreemptionClass.LEAVING]
+    leaving = _of_class(residents, PreemptionClass.LEAVING)
     if short.without(leaving).is_none:
         return Wait(f"{_names(leaving, demand.model)} to be gone", may_backfill=False)
     if capacity.returning and short.is_of_machine_only:
@@ -150,7 +150,7 @@ def overrun(capacity: Capacity, now: float) -> tuple[ServerId, ...]:
     if short.is_none:
         return ()
     residents = capacity.residents()
-    leaving = [one for one in residents if one.preemption_class is PreemptionClass.LEAVING]
+    leaving = _of_class(residents, PreemptionClass.LEAVING)
     short = short.without(leaving)
     if short.is_none:
         return ()
@@ -184,17 +184,23 @@ def preemption_order(residents: tuple[Resident, ...], now: float) -> list[Reside
     return order
 
 
-def _choices(residents: tuple[Resident, ...], now: float) -> tuple[list[Resident], ...]:
-    """Return the sets of servers from which those to preempt are chosen, each within the next."""
-    unused = [one for one in residents if one.preemption_class is PreemptionClass.UNUSED]
-    busy = [one for one in residents if one.preemption_class is PreemptionClass.BUSY]
-    return _past_grace(residents, now), unused, unused + busy
+def _choices(residents: tuple[Resident, ...], now: float) -> Iterator[list[Resident]]:
+    """Yield the sets of servers from which those to preempt are chosen, each within the next."""
+    yield _past_grace(residents, now)
+    unused = _of_class(residents, PreemptionClass.UNUSED)
+    yield unused
+    yield unused + _of_class(residents, PreemptionClass.BUSY)
 
 
 def _past_grace(residents: tuple[Resident, ...], now: float) -> list[Resident]:
     """Return the unused residents past their grace period."""
-    unused = [one for one in residents if one.preemption_class is PreemptionClass.UNUSED]
+    unused = _of_class(residents, PreemptionClass.UNUSED)
     return [one for one in unused if one.resides_until <= now]
+
+
+def _of_class(residents: Iterable[Resident], *classes: PreemptionClass) -> list[Resident]:
+    """Return the residents of these classes."""
+    return [one for one in residents if one.preemption_class in classes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,24 +254,21 @@ def shortage(demand: Demand, capacity: Capacity) -> Shortage:
 def _preempt_or_wait(
     demand: Demand, residents: tuple[Resident, ...], short: Shortage, now: float
 ) -> Verdict:
-    past_grace, unused, in_use_too = _choices(residents, now)
-    busy = [one for one in in_use_too if one not in unused]
-    for choice in (past_grace, unused, in_use_too):
+    for choice in _choices(residents, now):
         chosen = _chosen(choice, short, now)
         if chosen is None:
             continue
-        if choice is past_grace or choice is unused or demand.waited >= STARVATION_LIMIT_S:
+        if demand.waited >= STARVATION_LIMIT_S or not _of_class(chosen, PreemptionClass.BUSY):
             return PreemptFirst(tuple(one.candidate.server_id for one in chosen), _why(chosen, now))
+        busy = _of_class(residents, PreemptionClass.BUSY)
         return Wait(f"{_names(busy)} to be less busy", may_backfill=True)
-    starting = [one for one in residents if one.preemption_class is PreemptionClass.STARTING]
-    if (
-        demand.waited >= STARVATION_LIMIT_S
-        and _chosen(in_use_too + starting, short, now) is not None
-    ):
-        # If models behind it could backfill now, they would keep it from starting for ever.
-        return Wait(f"{_names(starting)} to have started", may_backfill=False)
-    protected = [one for one in residents if one.preemption_class is PreemptionClass.PROTECTED]
-    kept = starting + protected
+    starting = _of_class(residents, PreemptionClass.STARTING)
+    if demand.waited >= STARVATION_LIMIT_S:
+        kinds = PreemptionClass.UNUSED, PreemptionClass.BUSY, PreemptionClass.STARTING
+        if _chosen(_of_class(residents, *kinds), short, now) is not None:
+            # If models behind it could backfill now, they would keep it from starting for ever.
+            return Wait(f"{_names(starting)} to have started", may_backfill=False)
+    kept = starting + _of_class(residents, PreemptionClass.PROTECTED)
     why = f"{_names(kept)} to go, which the pool does not preempt" if kept else "memory"
     return Wait(why, may_backfill=True)
 
@@ -295,8 +298,8 @@ def _cheapest(choice: list[Resident], needed: int, now: float) -> list[Resident]
 
 
 def _why(chosen: list[Resident], now: float) -> str:
-    busy = [one for one in chosen if one.preemption_class is PreemptionClass.BUSY]
-    in_use = [one for one in chosen if one in busy or one.resides_until > now]
+    busy = PreemptionClass.BUSY
+    in_use = [one for one in chosen if one.preemption_class is busy or one.resides_until > now]
     return f"{_names(in_use)} to be unused" if in_use else f"{_names(chosen)} to go"
 
 
