@@ -72,11 +72,10 @@ class Pins:
             self._pinned[model] = pinned
         return True
 
-    def move(self, aliases: Mapping[str, str]) -> list[str]:
+    def move(self, aliases: Mapping[str, str]) -> None:
         """Move what callers say of aliases to the models that these stand for.
 
-        What they say of a model by its own name counts first, then what they said last. Returns
-        the aliases and models of which something else is remembered now.
+        What they say of a model by its own name counts first, then what they said last.
         """
         before = self._pinned
         said = [(name, pinned) for name, pinned in before.items() if name in aliases]
@@ -85,6 +84,9 @@ class Pins:
         for alias, pinned in said:
             if aliases[alias] not in own:
                 self._pinned[aliases[alias]] = pinned
+
+    def changed_since(self, before: Mapping[str, bool]) -> list[str]:
+        """Return the names of which something else is remembered now; before: as `all` was."""
         names = {**before, **self._pinned}
         return [name for name in names if self.get(name) is not before.get(name)]
 

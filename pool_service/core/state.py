@@ -343,14 +343,17 @@ class PoolState:
            the model no more.
         2. A pin of a name that is an alias now is one of the model that the alias stands for,
            unless callers said something of that.
+        3. A pin that was taken back is forgotten where the catalogue pins the model no more.
 
         Returns the models of whose pin something else is remembered now.
         """
         aliases = self.catalogue.aliases
         self.forget_namings([*self.catalogue.models, *aliases])
-        changed = self.pins.move(aliases)
-        for model in changed:
-            self.pins.set(model, pinned=self.to_remember(model, pinned=self.pins.get(model)))
+        before = self.pins.all()
+        self.pins.move(aliases)
+        for model, pinned in self.pins.all().items():
+            self.pins.set(model, pinned=self.to_remember(model, pinned=pinned))
+        changed = self.pins.changed_since(before)
         if changed:
             self.commands.append(RecordPins(self.pins.all()))
         return changed

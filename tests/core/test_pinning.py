@@ -78,6 +78,18 @@ def test_a_pin_that_is_taken_back_leaves_a_later_configuration_free_to_pin_the_m
     assert parts.state.settings_for("m").pinned
 
 
+def test_a_pin_that_is_taken_back_ends_with_the_configuration_that_gave_it() -> None:
+    parts = Parts({"m": PINNED})
+    parts.there(settings=PINNED)
+    pin(parts, False)
+    for listed, recorded in ((PLAIN, [RecordPins({})]), (PINNED, [])):
+        parts.taken()
+        catalogue = Parts({"m": listed}).state.catalogue
+        parts.reconfiguration.reload(ReloadRequested(1, catalogue, parts.state.limits), NOW)
+        assert parts.shown().settings.pinned is listed.pinned
+        assert of_kind(parts.taken(), RecordPins) == recorded
+
+
 def test_a_model_that_both_pin_stays_pinned_if_the_configuration_does_so_no_more() -> None:
     parts = Parts({"m": PINNED})
     assert pin(parts, True) == Pinned(pinned=True, changed=False, configured=True)
@@ -128,6 +140,8 @@ def test_such_a_pin_is_that_of_what_ends_and_of_what_is_beside_too(phase: Phase)
         ({"older": False, "old": True}, PLAIN, {"m": True}),
         # Only remembered where the configuration pins the model.
         ({"old": False}, PLAIN, {}),
+        ({"m": False}, PLAIN, {}),
+        ({"m": False}, PINNED, {"m": False}),
         ({"other": True}, PLAIN, {"other": True}),
     ],
 )
