@@ -15,6 +15,7 @@ from pool_service.core.events import PinRequested
 from pool_service.core.remembered import MAX_PINS
 from pool_service.core.results import Pinned
 from pool_service.core.scheduler import Scheduler
+from pool_service.core.server import Server
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Row
@@ -84,12 +85,18 @@ class Pinning:
     def _apply_to(self, row: Row, now: float) -> None:
         server = row.server
         settings = self._as_now(server.model, server.settings)
-        if settings == server.settings:
+        if settings != server.settings:
+            self.put(server, replace(server, settings=settings), now)
+
+    def put(self, before: Server, server: Server, now: float) -> None:
+        """Put a server with changed settings; one that they pin is preempted for others no more."""
+        row = self._state.put(server)
+        is_pinned = server.settings.pinned
+        if is_pinned is before.settings.pinned:
             return
-        row = self._state.put(replace(server, settings=settings))
-        why = "it was pinned" if settings.pinned else TAKEN_BACK
+        why = "it was pinned" if is_pinned else TAKEN_BACK
         self._state.note(row.server, server.phase, server.phase, why)
-        if settings.pinned:
+        if is_pinned:
             self._scheduler.release(row, now)
 
     def _as_now(self, model: str, settings: Settings) -> Settings:

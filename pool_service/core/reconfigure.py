@@ -80,14 +80,14 @@ class Reconfiguration:
             self._queue_again(row, now)
         elif server.phase is Phase.FAILED:
             # The new configuration may have mended the cause, so a start is allowed at once.
-            state.put(life.barred(fresh, now, None))
+            self._pinning.put(server, life.barred(fresh, now, None), now)
         else:
             limit = fresh.settings.start_timeout
             # While the log of a timed-out start is read, its deadline is that of the reading.
             is_limited = fresh.phase is Phase.STARTING and row.timed_out is None
             if is_limited and limit != server.settings.start_timeout:
                 fresh = life.with_start_limit(fresh, now)
-            state.put(fresh)
+            self._pinning.put(server, fresh, now)
             self._supervisor.give_up_unwanted(model, now)
         if not fresh.outdated or server.phase in life.WITHOUT_PROCESS:
             return "updated"
@@ -114,7 +114,8 @@ class Reconfiguration:
         if row.is_estimating:
             row.is_estimating = False
             state.commands.append(CancelEstimate(server.id))
-        state.put(replace(server, settings=first.settings, step_deadline=FOREVER))
+        fresh = replace(server, settings=first.settings, step_deadline=FOREVER)
+        self._pinning.put(server, fresh, now)
         self._supervisor.estimate(row)
 
     def preload(self, models: set[str], now: float) -> None:

@@ -1,6 +1,6 @@
 """What a reload of the configuration makes of servers and of who waits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -10,11 +10,23 @@ from pool_service.core.commands import Answer, CancelEstimate, Command
 from pool_service.core.errors import PoolError, StartTimeout
 from pool_service.core.events import ReloadRequested
 from pool_service.core.limits import Limits
-from pool_service.core.results import Reloaded
+from pool_service.core.results import Ensured, Reloaded
 from pool_service.core.server import Phase, Role
 from pool_service.core.table import TimedOut
 from pool_service.core.types import FOREVER, Settings
-from tests.core.parts import DEFAULTS, M1, NOW, Field, Parts, ended, kinds, made, of_kind, refused
+from tests.core.parts import (
+    DEFAULTS,
+    M1,
+    NOW,
+    Field,
+    Parts,
+    answers,
+    ended,
+    kinds,
+    made,
+    of_kind,
+    refused,
+)
 
 AS = replace(DEFAULTS, runtime_model="m")
 
@@ -25,9 +37,10 @@ def reload(
     defaults: Settings = DEFAULTS,
     *,
     only_listed: bool = False,
+    aliases: Mapping[str, str] | None = None,
 ) -> tuple[Reloaded, list[Command]]:
     """Let the configuration say this from now on; return what that changed, and the rest."""
-    catalogue = Catalogue(defaults, models or {}, {}, only_listed)
+    catalogue = Catalogue(defaults, models or {}, aliases or {}, only_listed)
     event = ReloadRequested(50, catalogue, Limits(max_starts=3))
     parts.reconfiguration.reload(event, NOW)
     issued = parts.taken()
@@ -53,6 +66,43 @@ def test_limits_of_time_and_memory_count_at_once() -> None:
     result, _ = reload(parts, defaults=replace(DEFAULTS, pinned=True))
     assert result == Reloaded(updated=("m",))
     assert (parts.shown().settings.pinned, parts.shown().outdated) == (True, False)
+
+
+def by_the_configuration(parts: Parts) -> tuple[Reloaded, list[Command]]:
+    return reload(parts, {"m": replace(AS, pinned=True)})
+
+
+def by_a_caller_who_pinned_what_is_its_alias_now(
+    parts: Parts,
+) -> tuple[Reloaded, list[Command]]:
+    parts.state.pins.set("old", pinned=True)
+    return reload(parts, aliases={"old": "m"})
+
+
+@pytest.mark.parametrize(
+    "pin", [by_the_configuration, by_a_caller_who_pinned_what_is_its_alias_now]
+)
+def test_a_server_that_a_reload_pins_is_preempted_for_others_no_more(
+    pin: Callable[[Parts], tuple[Reloaded, list[Command]]],
+) -> None:
+    parts = Parts()
+    row = parts.there()
+    row.preempt("b")
+    row.is_cordoned = True
+    parts.waits(1)
+    result, issued = pin(parts)
+    assert result == Reloaded(updated=("m",))
+    assert parts.shown().settings.pinned
+    assert answers(issued)[1] == Ensured(parts.shown(), started=False)
+    assert (row.is_preempted, row.is_cordoned) == (False, False)
+    assert parts.state.stories.of("m")[-1].why == "it was pinned"
+
+
+def test_a_server_that_a_reload_unpins_shows_that_in_its_story() -> None:
+    parts = Parts()
+    parts.there(settings=replace(AS, pinned=True))
+    reload(parts)
+    assert parts.state.stories.of("m")[-1].why == "its pin was taken back"
 
 
 def test_what_decides_the_process_replaces_it_when_it_is_next_unused() -> None:
