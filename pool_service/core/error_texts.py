@@ -191,12 +191,16 @@ def too_many_readers(most: int) -> TooManyFollowers:
     )
 
 
-def too_many_pins(model: str, most: int) -> TooManyPins:
-    """Return the error for a pin that would have to be remembered beside `most` others."""
+def too_many_pins(model: str, most: int, *, pinned: bool) -> TooManyPins:
+    """Return the error for a pin that would have to be remembered beside `most` others.
+
+    pinned: whether the model was to be pinned, or its configured pin to be taken back.
+    """
+    change = "pin the model in" if pinned else "take the pin of the model out of"
     return TooManyPins(
         f"the pins of {most} models are remembered already, and there may be no more, so that of "
         f"{model!r} is not changed. Take back pins that you do not need ('pool-service models "
-        "--json' says which are pinned), or pin the model in the configuration.",
+        f"--json' says which are pinned), or {change} the configuration.",
         model=model,
     )
 

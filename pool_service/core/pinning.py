@@ -45,7 +45,8 @@ class Pinning:
             return
         said = state.to_remember(model, pinned=event.pinned)
         if said is not None and not state.pins.has_place(model):
-            state.commands.append(Answer(event.request_id, too_many_pins(model, MAX_PINS)))
+            error = too_many_pins(model, MAX_PINS, pinned=said)
+            state.commands.append(Answer(event.request_id, error))
             return
         before = self._present(model).pinned
         is_new = state.pins.set(model, pinned=said)

@@ -137,3 +137,14 @@ def test_what_is_told_from_memory_names_the_time_that_is_left() -> None:
 def test_a_model_without_room_is_refused_with_what_it_waited_for(detail: str, why: str) -> None:
     error = error_texts.pool_full(replace(server(), detail=detail), LIMITS)
     assert why in error.message
+
+
+@pytest.mark.parametrize(
+    ("pinned", "advice"),
+    [
+        (True, "or pin the model in the configuration."),
+        (False, "or take the pin of the model out of the configuration."),
+    ],
+)
+def test_a_refused_pin_says_how_the_configuration_does_the_same(pinned: bool, advice: str) -> None:
+    assert str(error_texts.too_many_pins("m", 7, pinned=pinned)).endswith(advice)

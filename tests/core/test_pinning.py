@@ -178,6 +178,8 @@ def test_one_more_than_are_remembered_is_refused_and_no_other_loses_its_pin_for_
         parts.pinning.pin(PinRequested(number, model, pinned), NOW)
         issued = parts.taken()
         assert (refused(issued), of_kind(issued, RecordPins)) == ({number: "TooManyPins"}, [])
+        advice = "pin the model in" if pinned else "take the pin of the model out of"
+        assert f"or {advice} the configuration" in str(answers(issued)[number])
     assert parts.state.pins.all() == said
     # What adds nothing is answered, and one that is taken back makes room.
     assert not pin(parts, model="m0").changed
