@@ -116,7 +116,7 @@ class CommandRunner:
         try:
             # Record the intent first: if the service dies now, the next one finds the process
             # by its nonce.
-            await self._records.settled()
+            await self._records.servers_settled()
             process = await self._processes.spawn(*server_id, command.plan)
         except PoolError as error:
             return events.NotStarted(server_id, error)
@@ -161,7 +161,7 @@ class CommandRunner:
 
     async def _send_signal(self, command: commands.SendSignal) -> None:
         # Record the intent first: if the service dies now, the next one sends the signal.
-        await self._records.settled()
+        await self._records.servers_settled()
         if not self._is_still_wanted(command):
             return
         level = log.warning if command.stop is StopSignal.KILL else log.info

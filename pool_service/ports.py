@@ -256,8 +256,17 @@ class Records(Protocol):
     def put_pins(self, pins: Mapping[str, bool]) -> None:
         """Record all that callers of Pin have said, by model; return at once."""
 
+    async def servers_settled(self) -> None:
+        """Wait until every change of a server so far is on disk or could not be written.
+
+        Starts and signals of servers wait for this, and so for no flush of namings and pins.
+        """
+
     async def settled(self) -> None:
-        """Wait until every change so far is on disk or could not be written."""
+        """Wait until every change so far is on disk or could not be written.
+
+        Namings and pins then survive a power failure; on a busy disk that takes seconds.
+        """
 
     async def load(self) -> RecoveredState:
         """Return the state that an earlier service left; called once, before any change."""

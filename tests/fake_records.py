@@ -10,7 +10,7 @@ class FakeRecords:
     """Records on a disk that is as slow as the port allows: only `settled` writes.
 
     degraded_reason: why the disk fails; damaged: files that cannot be read; loading,
-    settling: how many seconds these take.
+    settling: how many seconds these take; flushing: those that namings and pins take in addition.
     """
 
     def __init__(self) -> None:
@@ -18,6 +18,7 @@ class FakeRecords:
         self.damaged: tuple[str, ...] = ()
         self.loading = 0.0
         self.settling = 0.0
+        self.flushing = 0.0
         self.disk: dict[str, Server | LastRun] = {}
         self.puts: list[Server] = []
         self._unwritten: dict[str, Server | LastRun | None] = {}
@@ -55,8 +56,12 @@ class FakeRecords:
     def put_pins(self, pins: Mapping[str, bool]) -> None:
         self._unwritten_pins = pins
 
-    async def settled(self) -> None:
+    async def servers_settled(self) -> None:
         await _passes(self.settling)
+        self._write_servers()
+
+    async def settled(self) -> None:
+        await _passes(self.settling + self.flushing)
         self.write()
 
     async def load(self) -> RecoveredState:
@@ -72,12 +77,16 @@ class FakeRecords:
 
     def write(self) -> None:
         """What was put reaches the disk, if that works."""
+        self._write_servers()
+        if not self.degraded_reason:
+            self.namings = self._unwritten_namings
+            self.pins = self._unwritten_pins
+
+    def _write_servers(self) -> None:
         if not self.degraded_reason:
             now = self.disk | self._unwritten
             self.disk = {key: entry for key, entry in now.items() if entry is not None}
             self._unwritten = {}
-            self.namings = self._unwritten_namings
-            self.pins = self._unwritten_pins
 
     def lose(self) -> None:
         """What was put since the last write is gone with the service."""

@@ -90,15 +90,14 @@ class EvictionRequests:
         """Refuse new requests, and drain and stop all servers."""
         state = self._state
         state.is_closing = True
-        state.record_order()
         eviction = Eviction(event.request_id, force=True, cause=Cause.SHUTDOWN)
         self._end([] if state.is_detaching else list(state.table), eviction, now)
+        state.record_order()
 
     def detach(self, now: float) -> None:
         """Leave the servers running for the next service, and answer all waiters and evictions."""
         state = self._state
         state.is_closing = state.is_detaching = True
-        state.record_order()
         for eviction in state.evictions.take():
             state.answer(eviction.request_id, detaching())
 
@@ -112,6 +111,7 @@ class EvictionRequests:
                 self._supervisor.give_up(row.server, now)
 
         self._containment.each(state.table, detach_from, now)
+        state.record_order()
 
     def _end(self, rows: list[Row], eviction: Eviction, now: float) -> None:
         """Stop the servers of an eviction; without force a READY one is checked first."""

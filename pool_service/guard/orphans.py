@@ -223,7 +223,7 @@ class Orphans:
             if orphan.is_recorded:
                 # Record the intent first: a service that starts now continues from it.
                 self._records.put(server)
-                await self._records.settled()
+                await self._records.servers_settled()
             _log.info("signal", signal=stop.value, model=server.model, pid=identity.pid)
             await self._processes.signal(identity, stop)
             await asyncio.wait({exiting}, timeout=server.step_deadline - now)

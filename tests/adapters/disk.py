@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.records.record_files import file_name
 from pool_service.adapters.records.record_format import decode
-from pool_service.adapters.records.records import FileRecords
+from pool_service.adapters.records.records import FileRecords, Part
 from pool_service.core.server import Cause, Exit, LastRun, RecoveredState, Server
 from pool_service.core.types import Diagnosis, ExitReport
 from tests.adapters.remembered import BOOT, ready
@@ -32,16 +32,17 @@ class FixedClock:
 
 
 class Told(FileRecords):
-    """Tells of each round of writing."""
+    """Tells of each round of writing servers."""
 
     def __init__(self, disk: "Disk") -> None:
         super().__init__(disk.state_dir, clock=FixedClock(), boot=BOOT, check_interval=0.001)
         self.rounds = asyncio.Queue[str]()
         disk.services.append(self)
 
-    def _set_degraded(self, trouble: str) -> None:
-        super()._set_degraded(trouble)
-        self.rounds.put_nowait(trouble)
+    def _set_degraded(self, part: Part, reason: str) -> None:
+        super()._set_degraded(part, reason)
+        if part is Part.SERVERS:
+            self.rounds.put_nowait(reason)
 
 
 class Disk:

@@ -232,7 +232,7 @@ async def test_a_damaged_file_that_cannot_be_moved_is_not_replaced_either(
 
 
 async def test_a_directory_of_servers_that_cannot_be_read_costs_no_pins(disk: Disk) -> None:
-    records = await disk.keeps()
+    records = await disk.keeps(ready("a"))
     records.put_pins(PINS)
     records.put_namings(NAMINGS)
     await records.settled()

@@ -178,6 +178,22 @@ def test_a_shutdown_drains_all_and_is_answered_when_nothing_is_left() -> None:
     assert parts.server("b") is None
 
 
+@pytest.mark.parametrize("stops", [True, False])
+def test_the_order_of_namings_is_recorded_after_what_is_done_to_servers(*, stops: bool) -> None:
+    parts = Parts()
+    for model in ("q", "r", "q"):
+        parts.state.namings.add(model, "x")
+    parts.there("a")
+    parts.there("b", Phase.PREPARING)
+    if stops:
+        parts.evicting.shut_down(ShutdownRequested(9), NOW)
+    else:
+        parts.evicting.detach(NOW)
+    issued = kinds(parts.taken())
+    assert len(issued) > 1
+    assert issued.index("RecordNamings") == len(issued) - 1
+
+
 def test_a_shutdown_of_an_empty_pool_is_answered_at_once() -> None:
     parts = Parts()
     parts.evicting.shut_down(ShutdownRequested(9), NOW)

@@ -7,7 +7,7 @@ from pool_service.core.errors import ModelUnknown, StartFailed
 from pool_service.core.remembered import MAX_NAMINGS, Namings
 from pool_service.core.server import Phase
 from pool_service.core.types import Settings
-from tests.pool.running import DEFAULTS, LIMITS, Running, running
+from tests.pool.running import DEFAULTS, LIMITS, Running, now, running
 from tests.world import Script
 
 pytestmark = pytest.mark.looptime
@@ -54,6 +54,16 @@ async def test_what_never_became_ready_is_not_remembered() -> None:
         run.world.script("q", Script(dies=0.1))
         with pytest.raises(StartFailed):
             await run.pool.ensure("q", "/typo")
+        assert run.world.records.namings == {}
+
+
+async def test_forget_returns_when_the_disk_has_forgotten_it_too() -> None:
+    async with running() as run:
+        await runs(run, "q", "/models/q")
+        run.world.records.write()
+        run.world.records.flushing, began = 2.0, now()
+        await run.pool.forget("q")
+        assert now() - began == 2.0
         assert run.world.records.namings == {}
 
 

@@ -81,7 +81,7 @@ async def test_a_pin_that_is_taken_back_is_so_after_a_crash_too() -> None:
 
 async def test_the_answer_waits_for_the_disk() -> None:
     async with running() as run:
-        run.world.records.settling = 2.0
+        run.world.records.flushing = 2.0
         await run.pool.pin("m", pinned=True)
         assert now() == 2.0
         assert run.world.records.pins == {"m": True}

@@ -45,6 +45,18 @@ async def test_the_requested_stop_is_on_disk_before_the_signal() -> None:
         assert run.world.signals("m") == [("SIGTERM", pytest.approx(begun + 2.0))]
 
 
+async def test_no_start_or_signal_waits_until_a_pin_has_been_flushed() -> None:
+    async with running() as run:
+        run.world.records.flushing = 60.0
+        pinning = asyncio.create_task(run.pool.pin("m", pinned=True))
+        await run.pool.ensure("m")
+        await run.pool.evict("m")
+        assert run.world.signals("m")
+        assert not pinning.done()
+        assert (await pinning).pinned
+        assert now() == 60.0
+
+
 async def test_a_process_that_ends_while_its_stop_is_recorded_is_not_signalled() -> None:
     async with running() as run:
         await run.pool.ensure("m")

@@ -100,9 +100,9 @@ class ModelFile(Generic[Value]):
     def write(self, *, check: bool) -> None:
         """Write the content if it is not on disk; with `check` also if the file is gone.
 
-        The file is replaced by a rename, so that it is never incomplete, and is on the disk itself
-        at the end: a user has said this, and may lose power. Raises OSError; the next call then
-        tries again.
+        A directory that is gone is made again. The file is replaced by a rename, so that it is
+        never incomplete, and is on the disk itself at the end: a user has said this, and may lose
+        power. Raises OSError; the next call then tries again.
         """
         if self._flaw and _exists(self._path):
             raise self._unread()
@@ -115,6 +115,7 @@ class ModelFile(Generic[Value]):
         content = {"version": _VERSION, self._member: dict(self._content)}
         beside = self._path.with_suffix(".tmp")
         try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_own(beside, json.dumps(content).encode(), flushes=True)
             os.replace(beside, self._path)  # noqa: PTH105  # says what it does
             flush_directory(self._path.parent)

@@ -1,7 +1,9 @@
 """The files of the records: STATE/servers/<slug of the model>.json, one for each model.
 
-Each file is replaced by a rename, so that it is the old or the new one, never half of one. Nothing
-is synced: written files survive the end of the service, and a reboot ends all servers anyway.
+Each file is replaced by a rename, so that it is the old or the new one, never half of one. These
+files are not synced: they survive the end of the service, and a reboot ends all servers anyway.
+What callers said of models outlives a reboot; its files are synced, by a thread of their own
+(`model_file`).
 Links are not followed. Foreign and unreadable files are moved to STATE/servers/damaged/, never
 deleted.
 """

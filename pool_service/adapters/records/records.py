@@ -1,15 +1,16 @@
-"""Implementation of the port `Records`: the state of the pool on disk, in `record_files`.
+"""Implementation of the port `Records`: the state of the pool on disk.
 
 The last entry of each model is kept in memory too, so that it can be written again after the disk
-has failed or the files were removed. One worker thread writes, in rounds: changes during a round
-wait for the next one, which writes the last entry of each changed model.
+has failed or the files were removed. Servers (`record_files`) and what callers said of models
+(`model_file`) have a worker thread and rounds of writing each: the latter is flushed to the disk
+itself, which may take seconds, and no start or signal of a server waits for that.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,10 +19,11 @@ import structlog
 from pool_service.adapters.process.exits import retry_on_shortage
 from pool_service.adapters.process.identity import boot_id
 from pool_service.adapters.records.model_file import Found as FoundSaid
-from pool_service.adapters.records.model_file import namings_file, pins_file
+from pool_service.adapters.records.model_file import ModelFile, namings_file, pins_file
 from pool_service.adapters.records.record_files import Found as FoundRecords
 from pool_service.adapters.records.record_files import Outcome, RecordFiles
 from pool_service.adapters.records.record_format import Entry, Record, record_key
+from pool_service.adapters.records.write_rounds import WriteRounds
 from pool_service.adapters.system.clock import SystemClock
 from pool_service.core.server import Exit, LastRun, RecoveredState, Role, Server, ServerId
 from pool_service.ports import Clock
@@ -34,25 +36,12 @@ MAX_PASTS = 1000
 """Models without a server whose last run is remembered; beyond that the oldest is forgotten."""
 
 
-@dataclass(slots=True)
-class _Round:
-    """The changes to write together.
+class Part(Enum):
+    """What fails or works by itself, in the order in which the reasons are told."""
 
-    keys: those of the changed records, in the order of their first change.
-    said: whether what callers said of models has changed.
-    check: whether to look for files that were removed.
-    done: set when the round is on disk or has failed.
-    """
-
-    keys: dict[str, None] = field(default_factory=dict)
-    said: bool = False
-    check: bool = False
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether there is anything to do in this round."""
-        return self.check or self.said or bool(self.keys)
+    SERVERS = "servers"
+    NAMINGS = "namings"
+    PINS = "pins"
 
 
 class FileRecords:
@@ -76,32 +65,35 @@ class FileRecords:
         self._files = RecordFiles(state_dir, self._boot)
         self._check_interval = check_interval
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="records")
+        self._rounds = WriteRounds(self._write_servers, "write records")
         self._namings = namings_file(state_dir)
         self._pins = pins_file(state_dir)
+        self._said_worker = ThreadPoolExecutor(1, thread_name_prefix="records-said")
+        self._said_rounds = WriteRounds(self._write_said, "write what callers said")
         self._known: dict[str, Entry] = {}
         self._keys: dict[ServerId, str] = {}
         # The models whose entry is a LastRun, the oldest first.
         self._pasts: dict[str, None] = {}
+        # The keys of changed entries, in the order of their first change.
+        self._changed: dict[str, None] = {}
         self._failed: dict[str, None] = {}
-        self._next = _Round()
-        self._current: _Round | None = None
-        self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._degraded_reason = ""
+        self._is_closing = False
+        self._reasons = dict.fromkeys(Part, "")
         self._is_writable = False
         self._degraded_changed = asyncio.Event()
 
     @property
     def degraded_reason(self) -> str:
-        """The reason why changes do not reach the disk at present; empty if they do."""
-        return self._degraded_reason
+        """The reasons why changes do not reach the disk at present; empty if they do."""
+        return "; and ".join(filter(None, self._reasons.values()))
 
     async def wait_for_change(self, *, degraded: bool) -> bool:
         """Wait until the records are degraded, or not any more; return whether they are degraded.
 
         degraded: whether the caller knows them as degraded. Returns at once if that is outdated.
         """
-        while bool(self._degraded_reason) is degraded:
+        while bool(self.degraded_reason) is degraded:
             await self._degraded_changed.wait()
         return not degraded
 
@@ -117,7 +109,7 @@ class FileRecords:
         self._keys[server.id] = key
         self._pasts.pop(key, None)
         self._known[key] = server
-        self._changed(key)
+        self._note_change(key)
 
     def remove(self, server: Server) -> None:
         """Remove the record of a server; see the port.
@@ -128,7 +120,7 @@ class FileRecords:
         if server.is_current and (server.last_generation or server.last_exit):
             past = LastRun(server.model, server.last_generation, server.last_exit)
             self._remember(past)
-            self._changed(server.model)
+            self._note_change(server.model)
 
     def _remove_record(self, server: Server, unless: str = "") -> None:
         """Remove a server's record, unless its key is `unless`.
@@ -139,32 +131,33 @@ class FileRecords:
         known = self._known.get(key)
         if key != unless and isinstance(known, Server) and known.id == server.id:
             del self._known[key]
-            self._changed(key)
+            self._note_change(key)
 
     def put_namings(self, namings: Mapping[str, str]) -> None:
         """Set the runtime models that callers named; see the port."""
         self._namings.put(namings)
-        self._next.said = True
-        self._wake()
+        self._said_rounds.want()
 
     def put_pins(self, pins: Mapping[str, bool]) -> None:
         """Set what callers of Pin said; see the port."""
         self._pins.put(pins)
-        self._next.said = True
-        self._wake()
+        self._said_rounds.want()
+
+    async def servers_settled(self) -> None:
+        """Wait until every change of a server is on disk; see the port."""
+        await self._rounds.settled()
 
     async def settled(self) -> None:
         """Wait until everything put so far is on disk, or its write has failed."""
-        # The present round may have begun before the last put.
-        waited_for = self._next if self._next.is_wanted else self._current
-        if waited_for:
-            await waited_for.done.wait()
+        await self._rounds.settled()
+        await self._said_rounds.settled()
 
     async def load(self) -> RecoveredState:
         """Read the records of an earlier service; see the port."""
-        found = await self._loaded(self._files.read_all, self._files.explain) or FoundRecords()
-        named = await self._loaded(self._namings.read, self._namings.explain) or FoundSaid({})
-        pinned = await self._loaded(self._pins.read, self._pins.explain) or FoundSaid({})
+        files, namings, pins = self._files, self._namings, self._pins
+        found = await self._loaded(Part.SERVERS, files.read_all, files.explain) or FoundRecords()
+        named = await self._loaded(Part.NAMINGS, namings.read, namings.explain) or FoundSaid({})
+        pinned = await self._loaded(Part.PINS, pins.read, pins.explain) or FoundSaid({})
         for entry in map(self._as_of_now, found.records):
             self._known[record_key(entry)] = entry
             if isinstance(entry, LastRun):
@@ -181,24 +174,28 @@ class FileRecords:
             pins=pinned.content,
         )
 
-    async def _loaded(self, read: Callable[[], T], explain: Callable[[OSError], str]) -> T | None:
+    async def _loaded(
+        self, part: Part, read: Callable[[], T], explain: Callable[[OSError], str]
+    ) -> T | None:
         """Return what `read` returns; None, and say why, if that cannot be read.
 
         Each is read by itself: a part that cannot be read costs no other.
         """
+        worker = self._worker if part is Part.SERVERS else self._said_worker
         try:
-            return await retry_on_shortage(lambda: self._in_worker(read))
+            return await retry_on_shortage(lambda: _in_worker(worker, read))
         except OSError as error:
-            self._set_degraded(explain(error))
+            self._set_degraded(part, explain(error))
             return None
 
     async def close(self) -> None:
         """Write the pending changes, then stop writing."""
+        self._is_closing = True
+        self._disarm()
         await self.settled()
-        if self._timer:
-            self._timer.cancel()
-        await self._in_worker(self._files.close)
+        await _in_worker(self._worker, self._files.close)
         self._worker.shutdown()
+        self._said_worker.shutdown()
 
     def _as_of_now(self, record: Record) -> Entry:
         """Return the entry of a record; of an earlier boot only the last run, as if it ended now.
@@ -221,75 +218,77 @@ class FileRecords:
         if len(self._pasts) > MAX_PASTS:
             oldest = next(iter(self._pasts))
             del self._pasts[oldest], self._known[oldest]
-            self._changed(oldest)
+            self._note_change(oldest)
 
-    def _changed(self, key: str) -> None:
-        self._next.keys[key] = None
-        self._wake()
+    def _note_change(self, key: str) -> None:
+        self._changed[key] = None
+        self._rounds.want()
 
-    def _wake(self) -> None:
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_all(), name="write records")
-
-    async def _write_all(self) -> None:
-        try:
-            while self._next.is_wanted:
-                self._current, self._next = self._next, _Round()
-                await self._write(self._current)
-        finally:
-            self._writer = self._current = None
-            self._arm()
-
-    async def _write(self, current: _Round) -> None:
+    async def _write_servers(self, check: bool) -> None:  # noqa: FBT001 - the rounds' only word
         # Failed changes first, as they have waited longest. They count as failed until written.
-        self._failed |= current.keys
+        self._failed |= self._changed
+        self._changed = {}
         changed = {key: self._known.get(key) for key in self._failed}
         known = dict(self._known)
         # Without changes, only a probe shows that the disk has failed, or works again.
-        probe = current.check and not self._is_writable
+        probe = check and not self._is_writable
         try:
-            outcome: Outcome = await self._in_worker(
-                lambda: self._files.write(changed, known, check=current.check, probe=probe)
+            outcome: Outcome = await _in_worker(
+                self._worker, lambda: self._files.write(changed, known, check=check, probe=probe)
             )
-            why = await self._in_worker(partial(self._write_said, current)) or outcome.why
             self._is_writable = not outcome.why
             self._failed = dict.fromkeys(outcome.failed)
-            self._set_degraded(why)
+            self._set_degraded(Part.SERVERS, outcome.why)
         finally:
-            current.done.set()
+            self._arm()
 
-    def _write_said(self, current: _Round) -> str:
-        """Write what callers said of models where that is needed; return why that failed."""
+    async def _write_said(self, check: bool) -> None:  # noqa: FBT001 - the rounds' only word
+        """Write what callers said of models where that is needed."""
+        try:
+            await self._write_file(Part.NAMINGS, self._namings, check=check)
+            await self._write_file(Part.PINS, self._pins, check=check)
+        finally:
+            self._arm()
+
+    async def _write_file(
+        self, part: Part, file: ModelFile[str] | ModelFile[bool], *, check: bool
+    ) -> None:
         why = ""
-        for file in (self._namings, self._pins):
-            try:
-                file.write(check=current.check)
-            except OSError as error:
-                why = file.explain(error)
-        return why
-
-    async def _in_worker(self, step: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, step)
+        try:
+            await _in_worker(self._said_worker, lambda: file.write(check=check))
+        except OSError as error:
+            why = file.explain(error)
+        self._set_degraded(part, why)
 
     def _arm(self) -> None:
-        """Start the time until the next check anew."""
+        """Start the time until the next check, unless it runs already."""
+        if self._timer is None and not self._is_closing:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._check_interval, self._check)
+
+    def _disarm(self) -> None:
         if self._timer:
             self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._check_interval, self._check)
+        self._timer = None
 
     def _check(self) -> None:
-        """Begin a round that looks for removed files, and writes again what has failed."""
-        self._next.check = True
-        self._wake()
+        """Begin rounds that look for removed files, and write again what has failed."""
+        self._disarm()
+        self._rounds.want(check=True)
+        self._said_rounds.want(check=True)
 
-    def _set_degraded(self, reason: str) -> None:
-        """Set `degraded_reason`; log only when the trouble begins and when it ends."""
-        before, self._degraded_reason = self._degraded_reason, reason
-        if bool(reason) is not bool(before):
+    def _set_degraded(self, part: Part, reason: str) -> None:
+        """Set why a part is not written (empty: it is); log only when the reasons change."""
+        before, self._reasons[part] = self.degraded_reason, reason
+        now = self.degraded_reason
+        if bool(now) is not bool(before):
             self._degraded_changed.set()
             self._degraded_changed = asyncio.Event()
-        if reason and not before:
-            _log.warning("records cannot be written", why=reason)
-        elif before and not reason:
+        if now and now != before:
+            _log.warning("records cannot be written", why=now)
+        elif before and not now:
             _log.info("records are written again")
+
+
+async def _in_worker(worker: ThreadPoolExecutor, step: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(worker, step)
