@@ -64,6 +64,7 @@ CONTENTS = {
     "How-to guides": [
         "docs/how-to/install",
         "docs/how-to/operations",
+        "docs/how-to/page",
         "docs/how-to/metrics",
         "docs/how-to/traces",
         "docs/how-to/many-models",
