@@ -80,6 +80,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def names_loopback(host_header: str) -> bool:
+    """Return whether a Host header, with a port or without, is for localhost or loopback."""
+    host, colon, port = host_header.rpartition(":")
+    return is_loopback(host if colon and port.isdigit() else host_header)
+
+
 def _socket_path(text: str) -> Path:
     if not text or "\0" in text:
         raise AddressError(f"{f'unix:{text}'!r} is not an address; write host:port or unix:PATH.")

@@ -9,7 +9,7 @@ from http import HTTPStatus
 import h11
 import structlog
 
-from pool_service.address import is_loopback
+from pool_service.address import names_loopback
 from pool_service.http import limits
 from pool_service.http.exchange import Handler, Request, Response, Routes, refusal
 
@@ -157,7 +157,7 @@ class Connection:
         HTTP/1.0, which no browser speaks.
         """
         host = request.headers.get("host")
-        if self._checks_host and host is not None and not is_loopback(_without_port(host)):
+        if self._checks_host and host is not None and not names_loopback(host):
             raise Refused(
                 refusal(
                     HTTPStatus.MISDIRECTED_REQUEST,
@@ -256,12 +256,6 @@ class Connection:
             self._writer.write(data)
             async with asyncio.timeout(limits.WRITE_TIMEOUT_S):
                 await self._writer.drain()
-
-
-def _without_port(header: str) -> str:
-    """Return the host of a Host header."""
-    host, colon, port = header.rpartition(":")
-    return host if colon and port.isdigit() else header
 
 
 async def _result_of(handler: Handler, request: Request) -> Response:

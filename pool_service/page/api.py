@@ -1,7 +1,9 @@
 """The calls of the page: methods of the pool service with JSON, and what only the page asks.
 
 They are POST requests with a header of their own, which no page of another site can send: a browser
-would first ask this listener for leave (CORS), and gets none.
+would first ask this listener for leave (CORS), and gets none. They name this machine as their host,
+also where the listener is a unix socket that something forwards to: a page of another site can make
+its own name resolve to that (DNS rebinding), and would then be of the same origin.
 """
 
 import asyncio
@@ -9,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from http import HTTPStatus
 
+from pool_service.address import names_loopback
 from pool_service.http.exchange import Handler, Request, Response, Routes
 from pool_service.page.files import SECURITY
 from pool_service.rpc.json_calls import STREAMS, UNARY, Caller, CallFailed, JsonCalls
@@ -60,13 +63,15 @@ def add_own_call(routes: Routes, name: str, answer: Callable[[Request], Awaitabl
 def _guarded(handler: Handler) -> Handler:
     async def guarded(request: Request) -> Response:
         site = request.headers.get("sec-fetch-site", "same-origin")
-        if HEADER not in request.headers or site != "same-origin":
+        is_ours = HEADER in request.headers and site == "same-origin"
+        if not is_ours or not names_loopback(request.headers.get("host", "")):
             return _failure(
                 HTTPStatus.FORBIDDEN,
                 CallFailed(
                     "PERMISSION_DENIED",
                     "",
-                    "only the page of this service may call this; use gRPC, or reload the page",
+                    "only the page of this service may call this, opened as localhost; use gRPC, "
+                    "or reload the page",
                 ),
             )
         return await handler(request)

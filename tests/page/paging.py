@@ -56,12 +56,17 @@ class Paged:
 
 
 @asynccontextmanager
-async def paged(state_dir: Path, **options: Any) -> AsyncIterator[Paged]:  # noqa: ANN401
+async def paged(
+    state_dir: Path,
+    *,
+    listen: str = "127.0.0.1:0",
+    **options: Any,  # noqa: ANN401
+) -> AsyncIterator[Paged]:
     """A page of a pool; options: of `serving`."""
     page, routes = Page(state_dir), Routes()
     async with serving(observers=[page.observe], **options) as service:
         page.add_to(routes, service.pool, service.servicer, service.world.clock)
-        listener = HttpListener(Address.parse("127.0.0.1:0"), routes)
+        listener = HttpListener(Address.parse(listen), routes)
         site = Site(listener, await listener.start(), [])
         try:
             yield Paged(service, site, page, routes)

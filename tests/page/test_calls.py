@@ -71,6 +71,10 @@ async def test_a_call_gives_what_grpc_gives(method: str, tmp_path: Path) -> None
     if isinstance(by_grpc, pb.DescribeResponse):
         # Its worth falls with time.
         by_json.next_to_go[0].retention_seconds = by_grpc.next_to_go[0].retention_seconds
+    if isinstance(by_grpc, pb.EnsureResponse):
+        # The second one is a later use.
+        by_json.server.last_use_time.CopyFrom(by_grpc.server.last_use_time)
+        by_json.server.expire_time.CopyFrom(by_grpc.server.expire_time)
     assert by_json == by_grpc
 
 
@@ -189,6 +193,17 @@ async def test_nobody_else_may_call(who: str, tmp_path: Path) -> None:
             assert b'm"' not in answer.body
             assert "access-control-allow-origin" not in answer.headers
         assert told.service.pool.history.revision == revision
+
+
+async def test_a_unix_socket_that_something_forwards_to_is_called_by_no_other_name(
+    socket_dir: Path, tmp_path: Path
+) -> None:
+    async with paged(tmp_path, listen=f"unix:{socket_dir}/http.sock") as told:
+        await told.service.ensure("m")
+        for host in (("Host: evil.example:9464",), ("Host: ",)):
+            answer = await told.post("Evict", {"model": "m"}, (*host, *OURS[1:]))
+            assert answer.status == 403
+        assert (await told.called("Describe", {"model": "m"}))["servers"]
 
 
 async def test_a_browser_that_asks_for_leave_gets_none(tmp_path: Path) -> None:

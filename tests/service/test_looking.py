@@ -26,7 +26,9 @@ CONFIG = f"""
 {FAKE_RUNTIME}
 [http]
 listen = "127.0.0.1:0"
-# Declared, so that what is measured meanwhile changes nothing that is shown.
+# Neither what is measured nor a grace period that ends changes anything that is shown.
+[defaults]
+grace_period = 0
 [models.first]
 aliases = ["other"]
 expected_memory = "1 GB"

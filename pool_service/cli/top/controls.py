@@ -29,6 +29,13 @@ _FAR = 1_000_000
 _AWAITED_STATES = {ServerState.QUEUED, ServerState.STARTING, ServerState.BACKING_OFF}
 
 
+_BESIDE = {
+    ServerRole.SUCCESSOR: "this server takes over once it is ready; evict the current one",
+    ServerRole.SUPERSEDED: "this server ends once its last requests are answered",
+}
+"""Why a server beside the current one of its model is not evicted, by its role."""
+
+
 class Mode(Enum):
     """What fills the screen."""
 
@@ -61,6 +68,8 @@ class Controls:
     Attributes:
         chosen: the key of the chosen row; None: the first row.
         index: the place that the chosen row had last.
+        gone: the model that was chosen, if its row has gone since: no key acts on the row that is
+            in its place before the user has moved.
         subject: the model whose log or description is shown.
         scroll: rows that the text was scrolled by: of a log from its end, else from its beginning.
         shows_all: whether models are listed that the configuration does not list.
@@ -69,10 +78,12 @@ class Controls:
     mode: Mode = Mode.TABLE
     chosen: Key | None = None
     index: int = 0
+    gone: str = ""
     subject: str = ""
     scroll: int = 0
     shows_all: bool = False
-    question: Question | None = None
+    questions: list[Question] = field(default_factory=list)
+    """Those that are not answered yet; the first one is shown."""
     message: Message | None = None
     calls: list[str] = field(default_factory=list)
     """The calls under way, in words."""
@@ -81,15 +92,18 @@ class Controls:
         """Return the index of the chosen row, which stays chosen wherever it moves."""
         self.index = row_of(rows, self.chosen, self.index)
         if rows:
-            self.chosen = rows[self.index].key
+            row = rows[self.index]
+            if self.chosen is not None and row.model != self.chosen[0]:
+                self.gone = self.chosen[0]
+            self.chosen = row.key
         return self.index
 
     def press(self, key: str, picture: Picture) -> Action | None:
         """Apply a key; return what it makes the program do."""
         if self.mode is not Mode.TABLE:
             return self._press_in_text(key)
-        if self.question is not None:
-            return self._answer(key)
+        if self.questions:
+            return self._answer(self.questions.pop(0), key)
         self.message = None
         return self._press_in_table(key, picture.rows())
 
@@ -109,9 +123,8 @@ class Controls:
                 return self._press_on(key, rows[index])
         return None
 
-    def _answer(self, key: str) -> Action | None:
-        question, self.question = self.question, None
-        if question is not None and key in "yY":
+    def _answer(self, question: Question, key: str) -> Action | None:
+        if key in "yY":
             return question.action
         self.message = Message("nothing was stopped", Mark.NOTE)
         return None
@@ -132,13 +145,12 @@ class Controls:
             return None
         wanted = {"home": 0, "end": len(rows) - 1}.get(key, index + _STEPS.get(key, 0))
         self.index = max(0, min(wanted, len(rows) - 1))
-        self.chosen = rows[self.index].key
+        self.chosen, self.gone = rows[self.index].key, ""
         return Look()
 
     def _press_on(self, key: str, row: Row) -> Action | None:
-        if row.server is not None and row.server.role is ServerRole.ORPHAN:
-            text = "this is an orphan of an earlier service, which the service ends by itself"
-            self.message = Message(text, Mark.WARNING)
+        if refusal := self._refusal(row):
+            self.message = Message(refusal, Mark.WARNING)
             return None
         match key:
             case "E":
@@ -154,6 +166,14 @@ class Controls:
                 self._show(Mode.DESCRIPTION, row.model)
                 return Look()
 
+    def _refusal(self, row: Row) -> str:
+        """Return why no key acts on a row; empty if keys do."""
+        if self.gone:
+            return f"{self.gone} has gone; choose another row with the arrow keys first"
+        if row.server is not None and row.server.role is ServerRole.ORPHAN:
+            return "this is an orphan of an earlier service, which the service ends by itself"
+        return ""
+
     def _show(self, mode: Mode, subject: str = "") -> None:
         self.mode, self.subject, self.scroll = mode, subject, 0
 
@@ -166,6 +186,10 @@ class Controls:
         server = row.server
         if server is None:
             self.message = Message(f"{row.model} has no server", Mark.NOTE)
+            return None
+        if server.role in _BESIDE:
+            # An Evict names the model, and would stop the current server.
+            self.message = Message(f"{row.model}: {_BESIDE[server.role]}", Mark.WARNING)
             return None
         if server.holds:
             times = "once" if server.holds == 1 else f"{server.holds} times"
@@ -186,4 +210,4 @@ class Controls:
         force: after a yes, also if the server is held or has requests in flight.
         """
         text = f"{why.removesuffix('.')}. Stop it all the same? (y/n)"
-        self.question = Question(text, Evict(model, force=force))
+        self.questions.append(Question(text, Evict(model, force=force)))

@@ -87,8 +87,8 @@ def _ago(at: datetime, now: datetime) -> str:
 
 def _news(controls: Controls, canvas: Canvas) -> Iterator[Text]:
     """Yield the open question, or the result of the last call and those under way."""
-    if controls.question is not None:
-        yield from _message(controls.question.text, "bold yellow", canvas)
+    if controls.questions:
+        yield from _message(controls.questions[0].text, "bold yellow", canvas)
         return
     if controls.message is not None:
         yield from _message(controls.message.text, controls.message.mark.colour, canvas)

@@ -11,6 +11,7 @@ const MESSAGE_MS = 12000;
 const TIMELINE_MS = 200;
 const connection = document.getElementById("connection");
 const messages = document.getElementById("messages");
+let question = Promise.resolve();
 const confirmation = document.getElementById("confirm");
 const timeline = new Timeline((model, generation) => pool.has(model, generation));
 let timelineTimer;
@@ -52,7 +53,10 @@ function showTitle() {
 /** Read the timeline soon: changes come in groups, and one request brings them all. */
 function readTimeline() {
   clearTimeout(timelineTimer);
-  timelineTimer = setTimeout(() => timeline.read().catch(() => {}), TIMELINE_MS);
+  timelineTimer = setTimeout(() => {
+    // Once the page is seen again, it is live again, which reads the timeline.
+    if (!document.hidden) timeline.read().catch(() => {});
+  }, TIMELINE_MS);
 }
 
 const ACTS = {
@@ -83,9 +87,15 @@ async function evict(model) {
     await call("Evict", { model });
   } catch (error) {
     if (!(error instanceof CallError) || error.reason !== "SERVER_IN_USE") throw error;
-    const isSure = await confirmed(`${error.message} Evict it all the same? Requests in flight still finish within its drain timeout.`, "Evict");
+    const isSure = await asked(`${error.message} Evict it all the same? Requests in flight still finish within its drain timeout.`, "Evict");
     if (isSure) await call("Evict", { model, force: true });
   }
+}
+
+/** Return whether the user agrees to a question; one is asked after the other. */
+function asked(text, yes) {
+  question = question.then(() => confirmed(text, yes));
+  return question;
 }
 
 function confirmed(text, yes) {

@@ -96,8 +96,7 @@ def test_what_is_held_waited_for_or_pinned_is_evicted_only_after_y(
     shown = picture(server("m", **fields))
     controls = Controls()
     assert press(controls, shown, "e") is None
-    assert controls.question is not None
-    assert controls.question.text == f"{why}. Stop it all the same? (y/n)"
+    assert [one.text for one in controls.questions] == [f"{why}. Stop it all the same? (y/n)"]
     assert press(controls, shown, "n") is None
     assert controls.message is not None
     assert controls.message.text == "nothing was stopped"
@@ -118,6 +117,45 @@ def test_a_question_that_comes_while_a_text_is_shown_is_not_answered_by_its_keys
     assert press(controls, shown, "y") is None
     assert press(controls, shown, "q") == CloseLog()
     assert press(controls, shown, "y") == Evict("m", force=True)
+
+
+def test_a_question_that_comes_while_another_is_open_is_asked_after_it() -> None:
+    controls, shown = Controls(), picture(server("b", pinned=True), server("c"))
+    press(controls, shown, "e")
+    controls.ask_before_evicting("c", "c is in use")
+    assert press(controls, shown, "y") == Evict("b", force=False)
+    assert press(controls, shown, "y") == Evict("c", force=True)
+
+
+@pytest.mark.parametrize("key", ["e", "E", "p", "l", "d"])
+def test_no_key_acts_on_the_row_in_the_place_of_one_that_has_gone(key: str) -> None:
+    controls = Controls()
+    assert press(controls, picture(server("x"), server("y"), server("z")), "down", "e") == Evict(
+        "y"
+    )
+    left = picture(server("x"), server("z"))
+    assert press(controls, left, key) is None
+    assert press(controls, left, key) is None
+    assert controls.message is not None
+    assert controls.message.text == "y has gone; choose another row with the arrow keys first"
+    assert press(controls, left, "up", "e") == Evict("x")
+
+
+@pytest.mark.parametrize(
+    ("role", "why"),
+    [
+        (pb.SERVER_ROLE_SUCCESSOR, "takes over once it is ready"),
+        (pb.SERVER_ROLE_SUPERSEDED, "ends once its last requests are answered"),
+    ],
+)
+def test_a_server_beside_the_current_one_is_not_evicted(
+    role: pb.ServerRole.ValueType, why: str
+) -> None:
+    controls, shown = Controls(), picture(server("m", role=role))
+    assert press(controls, shown, "e") is None
+    assert controls.questions == []
+    assert controls.message is not None
+    assert why in controls.message.text
 
 
 def test_a_model_without_a_server_is_not_evicted() -> None:

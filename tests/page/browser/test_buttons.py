@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from pool_service_client import ServerState
 from tests.page.browser.conftest import Open, Serve, button, is_live, row, state
@@ -62,6 +62,37 @@ def test_one_that_is_in_use_is_evicted_only_after_a_confirmation(serve: Serve, v
         dialog.get_by_role("button", name="Evict").click()
         expect(state(page, "m")).to_have_text("not running")
         assert list(served.pool.list()) == []
+
+
+def test_of_two_that_are_in_use_each_has_a_question_of_its_own(serve: Serve, visit: Open) -> None:
+    served = serve("[models.m]\n[models.n]\n")
+    page = visit(served.url)
+    asked: list[Route] = []
+
+    def keep_two(call: Route) -> None:
+        if len(asked) < 2:
+            asked.append(call)
+        else:
+            call.continue_()
+
+    page.route("**/api/Evict", keep_two)
+    with served.pool.hold("m"), served.pool.hold("n"):
+        for model in ("m", "n"):
+            expect(state(page, model)).to_have_text("READY")
+            button(page, "Evict", model).click()
+        while len(asked) < 2:
+            page.wait_for_timeout(10)
+        for call in asked:
+            call.continue_()
+        dialog = page.get_by_role("alertdialog")
+        expect(dialog).to_contain_text("held")
+        first = "m" if "'m'" in dialog.inner_text() else "n"
+        second = "n" if first == "m" else "m"
+        dialog.get_by_role("button", name="Evict").click()
+        expect(dialog).to_contain_text(f"'{second}'")
+        dialog.get_by_role("button", name="Cancel").click()
+        expect(state(page, first)).to_have_text("not running")
+        assert served.server(second).state is ServerState.READY
 
 
 def test_a_refused_call_is_told(serve: Serve, visit: Open) -> None:

@@ -89,7 +89,11 @@ def test_a_page_that_nobody_sees_asks_for_nothing_and_goes_on_where_it_was(
 
 
 def test_looking_is_no_use(serve: Serve, visit: Open) -> None:
-    served = serve("[models.m]\n[models.n]\n")
+    # No order by grace periods that end, nor by what is measured meanwhile.
+    served = serve(
+        "[defaults]\ngrace_period = 0\n"
+        "[models.m]\nexpected_memory = '1GB'\n[models.n]\nexpected_memory = '2GB'\n"
+    )
     served.pool.ensure("m")
     served.pool.ensure("n")
     before = {one.model: one for one in served.pool.list()}
