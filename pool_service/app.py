@@ -55,7 +55,7 @@ log = structlog.get_logger("pool_service.app")
 
 @dataclass(frozen=True, slots=True)
 class _Left:
-    """What is left when a service has ended, to the next one of this process or to its end.
+    """Holds the parts of an ended service that outlive it: for the next one, or the process's end.
 
     guards: guards that the next service reaps.
     unfinished: work that goes on in threads; each function waits for some of it, but not long.

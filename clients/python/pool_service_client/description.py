@@ -32,7 +32,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One generation of a model, with the times of its stages.
+    """Describes one generation of a model, with the times of its stages.
 
     load: how long its load took, without the time for which the machine was suspended; None if it
     has not ended, or if it is not known.

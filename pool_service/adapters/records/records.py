@@ -37,7 +37,7 @@ MAX_PASTS = 1000
 
 
 class Part(Enum):
-    """What fails or works by itself, in the order in which the reasons are told."""
+    """Names the parts that fail each by itself, in the order in which reasons are told."""
 
     SERVERS = "servers"
     NAMINGS = "namings"

@@ -1,4 +1,4 @@
-"""What a key of `top` makes the program do."""
+"""Actions: the values that a key of `top` becomes, for the program to carry out."""
 
 from dataclasses import dataclass
 

@@ -11,7 +11,7 @@ from pool_service.cli.appearance import wrapped
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """What a part of the screen is drawn for: its size in cells, and the time."""
+    """Holds the size in cells that a part of the screen is drawn for, and the time."""
 
     width: int
     height: int

@@ -1,4 +1,4 @@
-"""What the user has chosen, and what each key does with it."""
+"""Controls: keep the user's choices, and turn each key into an action on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ _BESIDE = {
 
 
 class Mode(Enum):
-    """What fills the screen."""
+    """Tells the views that can fill the screen apart."""
 
     TABLE = auto()
     HELP = auto()
@@ -83,7 +83,7 @@ class Controls:
     scroll: int = 0
     shows_all: bool = False
     questions: list[Question] = field(default_factory=list)
-    """Those that are not answered yet; the first one is shown."""
+    """Questions that the user has not answered yet; the first one is shown."""
     message: Message | None = None
     calls: list[str] = field(default_factory=list)
     """The calls under way, in words."""
