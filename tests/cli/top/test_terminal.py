@@ -184,11 +184,8 @@ def test_another_size_of_the_terminal_is_drawn_for_at_once(
     with top(service, terminal) as process:
         assert "WAITING" in terminal.seen
         resize(terminal, 60, 20)
-        terminal.forget()
         process.send_signal(signal.SIGWINCH)
-        terminal.wait_for("> m")
-        terminal.wait_for("choose")
-        assert "WAITING" not in terminal.seen
+        terminal.wait_for_screen("> m", "choose", without="WAITING")
 
 
 @pytest.mark.parametrize("lacking", ["stdin", "stdout"])
@@ -321,8 +318,4 @@ def test_the_view_outlives_the_service(service: Script, terminal: Terminal) -> N
         terminal.wait_for("NO ANSWER for 0s, trying again")
         terminal.wait_for("> m")
         again.open()
-        terminal.wait_for("newer")
-        terminal.forget()
-        terminal.wait_for("> newer")
-        terminal.wait_for(ALL)
-        assert "NO ANSWER" not in terminal.seen
+        terminal.wait_for_screen("> newer", ALL, without="NO ANSWER")
