@@ -4,6 +4,7 @@ The functions `..._flaw` return what is wrong with a name, to be put after the n
 ("model begins with ..."), or None.
 """
 
+import functools
 import hashlib
 import re
 import unicodedata
@@ -110,6 +111,7 @@ def _likeness(a: str, b: str) -> float:
     return matcher.ratio()
 
 
+@functools.lru_cache(maxsize=4096)
 def slug(model: str) -> str:
     """Return a file name for a model: readable, short, and unique by a hash of the model."""
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip(".-")[:60]

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +75,18 @@ def notes(api: FakeApi) -> Iterator[KqueueNotifications]:
     one.close()
 
 
+def append(path: Path) -> None:
+    with path.open("ab") as log:
+        log.write(b"line")
+
+
 def test_a_wait_ends_with_the_write_and_not_before(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_writes, "MAX_WAIT_S", 0.0)
 
-    def write() -> None:
-        with path.open("ab") as log:
-            log.write(b"line")
-
     with Writes() as writes:
-        timer = threading.Timer(0.05, write)
+        timer = threading.Timer(0.05, append, [path])
         timer.start()
         began = time.monotonic()
         writes.wait([path], LONG)
@@ -101,6 +102,66 @@ def test_a_wait_ends_when_it_is_woken_and_one_that_begins_later_too(path: Path) 
         writes.wait([path], LONG)
         assert time.monotonic() - began < LONG / 2
     writes.wake()  # closed: nobody waits
+
+
+def test_files_that_nobody_writes_to_are_watched_on_without_asking_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[set[Path]]()
+    other = path.with_name("other")
+    other.touch()
+    with Writes() as writes:
+        notifications = writes._notifications
+        assert notifications is not None
+        watch = notifications.watch
+
+        def noted(paths: Collection[Path]) -> bool:
+            asked.append(set(paths))
+            return watch(paths)
+
+        monkeypatch.setattr(notifications, "watch", noted)
+        for paths in ([path], [path], [path, other], [other, path]):
+            writes.wait(paths, 0)
+        assert asked == [{path}, {path, other}]
+        append(path)
+        assert writes.wait([path, other], LONG)
+        writes.wait([path, other], 0)
+        append(other)
+        assert writes.wait([path, other], LONG)
+        assert asked[2:] == [{path, other}]
+
+
+def test_a_write_before_the_files_were_watched_is_not_missed(path: Path) -> None:
+    with Writes() as writes:
+        append(path)
+        assert writes.wait([path], 0)
+        assert not writes.wait([path], 0)
+        append(path)
+        assert writes.wait([path], LONG)
+        append(path)
+        assert writes.wait([path], 0)
+        assert not writes.wait([path], 0)
+
+
+def test_a_wake_has_a_file_watched_that_was_not_there(path: Path) -> None:
+    path.unlink()
+    with Writes() as writes:
+        assert writes.wait([path], 0)
+        assert not writes.wait([path], 0)
+        path.touch()
+        writes.wake()
+        assert writes.wait([path], LONG)
+        assert writes.wait([path], 0)
+        append(path)
+        assert writes.wait([path], LONG)
+
+
+def test_where_nothing_is_told_a_file_may_have_been_written_to(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writes, "_notifications", lambda: None)
+    with Writes() as writes:
+        assert writes.wait([path], 0)
 
 
 def test_where_nothing_is_told_a_wait_is_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

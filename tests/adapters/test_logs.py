@@ -222,42 +222,61 @@ async def test_the_janitor_trims_until_it_is_cancelled(tmp_path: Path) -> None:
             super().trim()
             loop.call_soon_threadsafe(trimmed.put_nowait, None)
 
-    logs = Watched(tmp_path, max_bytes=1000, trim_interval=0)
+    logs = Watched(tmp_path, max_bytes=1000, trim_interval=0.01)
     janitor = asyncio.create_task(logs.run_janitor())
     path = logs.create("model", 1)
     for _ in range(3):
         append(path, b"x\n" * 1000)
-        await asyncio.sleep(0)
-        while not trimmed.empty():
-            trimmed.get_nowait()  # ended before the append
-        await trimmed.get()  # may have begun before the append
-        await trimmed.get()
-        assert len(content(path)) < 1000
+        while len(content(path)) >= 1000:
+            await trimmed.get()
     janitor.cancel()
     with pytest.raises(asyncio.CancelledError):
         await janitor
 
 
-def test_between_two_trims_writes_are_waited_for_and_then_as_long_as_the_growth_permits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_full", [False, True])
+def test_logs_are_trimmed_after_writes_once_the_growth_permits_and_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_full: bool
 ) -> None:
-    waits = list[tuple[str, float]]()
+    steps = list[tuple[str, float]]()
+    written = iter([True, False, True])
 
     class Ended(threading.Event):
         def is_set(self) -> bool:
-            return len(waits) >= 4
+            return [step for step, _ in steps].count("writes") >= 3
 
         def wait(self, timeout: float | None = None) -> bool:
             assert timeout is not None
-            waits.append(("growth", timeout))
+            steps.append(("growth", timeout))
             return False
+
+    def wait(_paths: object, timeout: float) -> bool:
+        steps.append(("writes", timeout))
+        return next(written)
 
     logs = LogStore(tmp_path, max_bytes=1000, trim_interval=7)
     monkeypatch.setattr(Growth, "measure", lambda *_: 0.5)
+    monkeypatch.setattr(logs, "_has_free_space", lambda: not is_full)
+    monkeypatch.setattr(logs, "trim", lambda: steps.append(("trim", 0)))
     with Writes() as writes:
-        monkeypatch.setattr(writes, "wait", lambda _, timeout: waits.append(("writes", timeout)))
+        monkeypatch.setattr(writes, "wait", wait)
         logs._trim_until(writes, Ended())
-    assert waits == [("writes", 7), ("growth", 0.5)] * 2
+    one = [("writes", 7), ("growth", 0.5), ("trim", 0)]
+    quiet = [("writes", 7), *([("trim", 0)] if is_full else [])]
+    assert steps == one + quiet + one
+
+
+def test_a_log_is_watched_once_its_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = LogStore(tmp_path)
+    was_there = list[bool]()
+    with Writes() as writes:
+        logs._writes = writes
+        path = logs.path_of("model", 1)
+        monkeypatch.setattr(writes, "wake", lambda: was_there.append(path.exists()))
+        logs.create("model", 1)
+    assert was_there[-1]
 
 
 def test_the_logs_of_the_models_that_ran_last_are_kept(tmp_path: Path) -> None:

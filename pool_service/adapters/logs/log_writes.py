@@ -107,6 +107,8 @@ class Writes:
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
         self._notifications = _notifications()
+        # The files whose next write is notified: requesting that for each takes a system call.
+        self._watched: frozenset[Path] | None = None
         self._closing = threading.Lock()
         self._is_closed = False
 
@@ -133,16 +135,35 @@ class Writes:
             if not self._is_closed:
                 os.write(self._writer, b"!")
 
-    def wait(self, paths: Collection[Path], timeout: float) -> None:
-        """Wait for a write to one of the files, for `wake`, or for `timeout` seconds."""
+    def wait(self, paths: Collection[Path], timeout: float) -> bool:
+        """Wait for a write to one of the files, for `wake`, or for `timeout` seconds.
+
+        Return whether a file may have been written to since the wait before. A file that does not
+        exist is watched from the next `wake` on.
+        """
         # poll(), as select() is limited to low descriptors.
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         if self._notifications is not None:
             poll.register(self._notifications.fileno(), select.POLLIN)
+        were_watched = frozenset(paths) == self._watched
+        is_notified = were_watched or self._watch(frozenset(paths))
+        if poll.poll((timeout if is_notified else min(timeout, MAX_WAIT_S)) * 1000):
+            self._watched = None
+            self._discard()
+            return True
+        # A write before the files were watched is not notified.
+        return not were_watched
+
+    def _watch(self, paths: frozenset[Path]) -> bool:
+        """Have the system notify of the next write to each file; return whether it will."""
         if self._notifications is None or not self._notifications.watch(paths):
-            timeout = min(timeout, MAX_WAIT_S)
-        poll.poll(timeout * 1000)
+            return False
+        self._watched = paths
+        return True
+
+    def _discard(self) -> None:
+        """Discard what has ended a wait."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._reader, _EVENT_BYTES)
         if self._notifications is not None:

@@ -80,6 +80,8 @@ class LogStore:
             with _inode_kept(path):
                 path.unlink(missing_ok=True)
                 _claim_block(path)
+            # Only a file that is there can be watched.
+            self._wake_janitor()
         except OSError:
             self._live.discard(path)
             with contextlib.suppress(OSError):
@@ -108,6 +110,9 @@ class LogStore:
     def adopt(self, path: Path) -> None:
         """Add the log of a running process to those that are trimmed."""
         self._live.add(path)
+        self._wake_janitor()
+
+    def _wake_janitor(self) -> None:
         if self._writes is not None:
             self._writes.wake()
 
@@ -168,10 +173,11 @@ class LogStore:
         growth = Growth(self._max_bytes)
         while not ended.is_set():
             live = tuple(self._live)
-            if not growth.is_fast:
-                writes.wait(live, self._trim_interval)
-            ended.wait(growth.measure(live))
-            self.trim()
+            is_written = growth.is_fast or writes.wait(live, self._trim_interval)
+            if is_written:
+                ended.wait(growth.measure(live))
+            if is_written or not self._has_free_space():
+                self.trim()
 
     def _has_free_space(self) -> bool:
         try:

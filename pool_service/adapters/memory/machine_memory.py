@@ -3,7 +3,7 @@
 import ctypes
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -82,6 +82,9 @@ class LinuxMemory:
     def __init__(self, root: Path = Path("/")) -> None:
         self._proc = root / "proc"
         self._groups = root / "sys/fs/cgroup"
+        # What /proc tells of the own control groups, and those groups with their ancestors.
+        self._own = ""
+        self._found: tuple[Path, ...] = ()
 
     def total(self) -> int:
         """Return the machine's memory, or the lowest limit of a control group."""
@@ -96,7 +99,7 @@ class LinuxMemory:
     def pressured(self) -> bool:
         """Return whether the PSI of the machine or of the own control group is too high."""
         files = [self._proc / "pressure/memory"]
-        files += [group / "memory.pressure" for group in list(self._ancestors())[:1]]
+        files += [group / "memory.pressure" for group in self._ancestors()[:1]]
         return any(_stalled(file) >= STALLED_PERCENT for file in files)
 
     def critical(self) -> bool:
@@ -120,9 +123,15 @@ class LinuxMemory:
             if limit is not None:
                 yield group, limit
 
-    def _ancestors(self) -> Iterator[Path]:
-        """Yield the own control group and its ancestors, of cgroup version 2 and 1."""
-        for line in text_of(self._proc / "self/cgroup").splitlines():
+    def _ancestors(self) -> Sequence[Path]:
+        """Return the own control group and its ancestors, of cgroup version 2 and 1."""
+        own = text_of(self._proc / "self/cgroup")
+        if own != self._own:
+            self._own, self._found = own, tuple(self._find_ancestors(own))
+        return self._found
+
+    def _find_ancestors(self, own: str) -> Iterator[Path]:
+        for line in own.splitlines():
             _, controllers, path = [*line.split(":", 2), "", ""][:3]
             if controllers == "" or "memory" in controllers.split(","):
                 base = self._groups / "memory" if controllers else self._groups

@@ -27,7 +27,7 @@ def text_of(file: Path) -> str:
     Raises OSError if the system lacks descriptors or memory, which says nothing about the file.
     """
     try:
-        return file.read_text()
+        return read_file(os.fspath(file)).decode()
     except OSError as error:
         raise_shortage(error)
     except ValueError:
