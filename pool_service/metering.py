@@ -79,7 +79,7 @@ class Metering:
         self._sources = _Sources(pool, guard_alive, log_lines_dropped, is_ending)
         bound = await self._listener.start()
         self._lag.start()
-        log.info("serving metrics over HTTP", address=bound)
+        log.info("serving HTTP", address=bound)
         return bound
 
     async def keep_socket(self) -> None:

@@ -213,6 +213,7 @@ class GrpcServer:
         Waits first until arrived calls have begun, as the pool refuses them with a reason; gRPC
         would end them as CANCELLED, without a message.
         """
+        self._servicer.is_ending = True
         self._health.end_watches()
         await self._wait_for_lull(min(grace, MAX_LULL_WAIT_S))
         sockets, self._sockets = self._sockets, []

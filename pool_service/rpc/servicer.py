@@ -38,7 +38,12 @@ CHANGING = frozenset({"Ensure", "Evict", "Forget", "Pin", "Pull", "Reload"})
 """The calls that may have changed something when their callers go away before the end. A Hold tells
 its end by itself."""
 
+USES = CHANGING | {"Hold"}
+"""The calls that are no mere looks. Views repeat their looks by themselves, so that refusals of
+them would fill the events."""
+
 GONE = "the caller went away before the answer; what it asked for may go on"
+ENDED = "the service ended before the answer"
 
 LONGEST_NAME = 512
 """Characters of a model's name in an event; a valid name is not longer."""
@@ -163,6 +168,8 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         self._description_wire = DescriptionWire(wire)
         self._reload = reload
         self.refused_at = -math.inf
+        self.is_ending = False
+        """Whether calls in progress are cancelled soon, as the service ends."""
         """The time of the event loop at which the last call was refused."""
 
     def called(self, method: str, request: object, context: Context) -> Call:
@@ -181,19 +188,17 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         )
 
     def refuse(self, error: Exception, call: Call) -> grpc.Status:
-        """Return the status of a failed call; note the time, and keep the call.
-
-        The end of a Watch is not kept, since a Watch is refused nothing.
-        """
+        """Return the status of a failed call; note the time, and keep the call if it is a use."""
         self.refused_at = asyncio.get_running_loop().time()
-        if call.method == "Watch":
-            return failure_status(error, call.method)
-        return keep_refusal(self._audit, call, error)
+        if call.method in USES:
+            return keep_refusal(self._audit, call, error)
+        return failure_status(error, call.method)
 
     def abandon(self, call: Call) -> None:
-        """Keep a call whose caller went away before its answer, if it may change something."""
+        """Keep a call that was cancelled before its answer, if it may change something."""
         if call.method in CHANGING:
-            self._audit.refused(call, grpc.StatusCode.CANCELLED.name, "", GONE)
+            why = ENDED if self.is_ending else GONE
+            self._audit.refused(call, grpc.StatusCode.CANCELLED.name, "", why)
 
     @unary
     async def Ensure(self, request: pb.EnsureRequest, context: Context) -> pb.EnsureResponse:

@@ -192,6 +192,12 @@ async def test_looks_are_not_kept() -> None:
         stream.cancel()
         error = await failure(service.stub.Watch(pb.WatchRequest(after_revision=1)).read())
         assert error.reason == "REVISION_COMPACTED"
+        for refused in (
+            service.stub.Describe(pb.DescribeRequest(model="x" * 10_000)),
+            service.stub.List(pb.ListRequest(page_token="none")),
+            service.stub.TailLogs(pb.TailLogsRequest(model="x" * 10_000)).read(),
+        ):
+            await failure(refused)
         assert calls(service) == []
 
 
@@ -235,6 +241,17 @@ async def test_a_caller_that_goes_away_before_the_answer_is_kept() -> None:
         ((method, code, why),) = told(service)
         assert (method, code) == ("Ensure", "CANCELLED")
         assert "went away" in why
+
+
+async def test_a_call_that_the_end_of_the_service_cancels_is_told_as_that() -> None:
+    async with serving() as service:
+        service.world.script("m", Script(load=gate()))
+        call = service.stub.Ensure(pb.EnsureRequest(model="m"))
+        await settled(lambda: service.pool.totals().waiting_calls == 1)
+        await service.server.stop(0)
+        await settled(lambda: told(service))
+        assert told(service) == [("Ensure", "CANCELLED", "the service ended before the answer")]
+        call.cancel()
 
 
 async def test_a_look_that_is_given_up_is_not_kept() -> None:

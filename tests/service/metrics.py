@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 LIMIT_S = 60.0
 """However loaded the machine is."""
 
-SERVING = re.compile(r"serving metrics over HTTP .*address=(\S+)")
+SERVING = re.compile(r"serving HTTP .*address=(\S+)")
 RULES = Path(__file__).parents[2] / "packaging/prometheus/rules.yml"
 
 CONFIG = """

@@ -35,7 +35,7 @@ WARM_UP = 500
 SHARES = (99.0, 99.9)
 """A scrape takes less than a hundredth of its second: the second one is all about scrapes."""
 
-LISTENING = "serving metrics over HTTP"
+LISTENING = "serving HTTP"
 
 SCRAPER = """
 import http.client, sys, time
