@@ -7,12 +7,14 @@ its own name resolve to that (DNS rebinding), and would then be of the same orig
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
 
 from pool_service.address import names_loopback
 from pool_service.http.exchange import Handler, Request, Response, Routes
+from pool_service.page.accepted_calls import AcceptedCalls
 from pool_service.page.files import SECURITY
 from pool_service.rpc.json_calls import STREAMS, UNARY, Caller, CallFailed, JsonCalls
 
@@ -33,20 +35,30 @@ STATUSES = {
 LONG = frozenset({"Ensure", "Evict"})
 """The methods that may take minutes: a load, or what is left of an answer."""
 
-ANSWER_WITHIN_S = 2.0
-"""The time in which a failure of these is told to its caller; later ones are seen on the page."""
+BEGUN_S = 0.1
+"""The time after which a stream without a first line is told to have begun."""
+
+HEARTBEAT_S = 15.0
+"""The time without a line after which an empty one tells that the stream still stands."""
 
 _PAGE = Caller("page")
-_ACCEPTED = Response(HTTPStatus.ACCEPTED, b"{}", JSON, SECURITY)
 
 
 def add_calls(routes: Routes, calls: JsonCalls) -> None:
-    """Add a route for each method that the page calls."""
+    """Add a route for each method that the page calls, and for the ends of the long ones."""
+    accepted = AcceptedCalls(_accepted, _failed)
     for method in UNARY:
         handler = _unary(calls, method)
         routes.add(
-            "POST", f"/api/{method}", _guarded(_soon(handler) if method in LONG else handler)
+            "POST",
+            f"/api/{method}",
+            _guarded(accepted.handler(handler) if method in LONG else handler),
         )
+
+    async def ended(request: Request) -> str:
+        return accepted.ends(request.body.decode("utf-8", "replace"))
+
+    add_own_call(routes, "Ended", ended)
     for method in STREAMS:
         routes.add("POST", f"/api/{method}", _guarded(_stream(calls, method)))
 
@@ -62,9 +74,7 @@ def add_own_call(routes: Routes, name: str, answer: Callable[[Request], Awaitabl
 
 def _guarded(handler: Handler) -> Handler:
     async def guarded(request: Request) -> Response:
-        site = request.headers.get("sec-fetch-site", "same-origin")
-        is_ours = HEADER in request.headers and site == "same-origin"
-        if not is_ours or not names_loopback(request.headers.get("host", "")):
+        if not _is_ours(request.headers):
             return _failure(
                 HTTPStatus.FORBIDDEN,
                 CallFailed(
@@ -79,52 +89,71 @@ def _guarded(handler: Handler) -> Handler:
     return guarded
 
 
+def _is_ours(headers: Mapping[str, str]) -> bool:
+    """Return whether a request comes from the page: what a browser says of it, and its host."""
+    host = headers.get("host", "")
+    origin = headers.get("origin")
+    return (
+        HEADER in headers
+        and headers.get("sec-fetch-site", "same-origin") == "same-origin"
+        and names_loopback(host)
+        and (origin is None or origin in (f"http://{host}", f"https://{host}"))
+    )
+
+
 def _unary(calls: JsonCalls, method: str) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             body = await calls.unary(method, request.body, _PAGE)
         except CallFailed as failed:
-            status = STATUSES.get(failed.code, HTTPStatus.INTERNAL_SERVER_ERROR)
-            return _failure(status, failed)
+            return _failed(failed)
         return Response(HTTPStatus.OK, body.encode(), JSON, SECURITY)
 
     return answer
 
 
-def _soon(handler: Handler) -> Handler:
-    """Return a handler that answers 202 if the other one takes longer, which then goes on.
-
-    A browser has six connections to share among all its windows, and a start takes minutes. Who
-    has asked for one may also close the window.
-    """
-    under_way: set[asyncio.Task[Response]] = set()
-
-    async def answer(request: Request) -> Response:
-        task = asyncio.get_running_loop().create_task(_answer(handler, request))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-        await asyncio.wait((task,), timeout=ANSWER_WITHIN_S)
-        return task.result() if task.done() else _ACCEPTED
-
-    return answer
-
-
-async def _answer(handler: Handler, request: Request) -> Response:
-    return await handler(request)
-
-
 def _stream(calls: JsonCalls, method: str) -> Handler:
     async def answer(request: Request) -> Response:
         lines = calls.stream(method, request.body, _PAGE)
-        return Response(HTTPStatus.OK, _encoded(lines), LINES, SECURITY)
+        return Response(HTTPStatus.OK, _pieces(lines), LINES, SECURITY)
 
     return answer
 
 
-async def _encoded(lines: AsyncGenerator[str]) -> AsyncGenerator[bytes]:
+async def _pieces(lines: AsyncGenerator[str]) -> AsyncGenerator[bytes]:
+    """Yield lines, and empty ones while none comes, so that a lost connection is noticed."""
     async with aclosing(lines):
-        async for line in lines:
-            yield line.encode()
+        coming: asyncio.Task[str] | None = None
+        pause_s = BEGUN_S
+        try:
+            while True:
+                coming = coming or asyncio.get_running_loop().create_task(_next(lines))
+                await asyncio.wait((coming,), timeout=pause_s)
+                pause_s = HEARTBEAT_S
+                if not coming.done():
+                    yield b"\n"
+                    continue
+                line, coming = coming.result(), None
+                if not line:
+                    return
+                yield line.encode()
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+
+
+async def _next(lines: AsyncGenerator[str]) -> str:
+    """Return the next line, or none at the end."""
+    return await anext(lines, "")
+
+
+def _accepted(number: str) -> Response:
+    return Response(HTTPStatus.ACCEPTED, json.dumps({"accepted": number}).encode(), JSON, SECURITY)
+
+
+def _failed(failed: CallFailed) -> Response:
+    return _failure(STATUSES.get(failed.code, HTTPStatus.INTERNAL_SERVER_ERROR), failed)
 
 
 def _failure(status: HTTPStatus, failed: CallFailed) -> Response:

@@ -79,12 +79,19 @@ class RecentChanges:
         return new if 0 <= new <= len(self._changes) else None
 
     async def _before(self) -> list[str]:
-        """Return the changes that earlier services have made; they are read once."""
-        if self._earlier is None:
+        """Return the changes that earlier services have made; they are read once.
+
+        A reading that fails is begun again by the next one who asks.
+        """
+        if self._earlier is None or _has_failed(self._earlier):
             self._earlier = asyncio.ensure_future(
                 asyncio.to_thread(_read_earlier, self._state_dir, self._began_at)
             )
         return await asyncio.shield(self._earlier)
+
+
+def _has_failed(task: "asyncio.Task[list[str]]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _read_earlier(state_dir: Path, before: datetime) -> list[str]:

@@ -19,11 +19,14 @@ from pool_service.event_records import Call
 from pool_service.rpc.servicer import Context, PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 
-UNARY = frozenset({"Describe", "Ensure", "Evict", "List", "ListModels", "Pin"})
+UNARY = frozenset({"Describe", "Ensure", "Evict", "ListModels", "Pin"})
 """The methods with one response."""
 
 STREAMS = frozenset({"TailLogs", "Watch"})
 """The methods with a stream of responses."""
+
+MAX_PAGE_SIZE = 50
+"""Models of one response: a thousand as JSON would hold up all other calls for half a second."""
 
 _METHODS = pb.DESCRIPTOR.services_by_name["PoolService"].methods_by_name
 
@@ -63,6 +66,8 @@ class JsonCalls:
         request = _empty_request(method)
         try:
             _parse(text, request)
+            if isinstance(request, pb.ListModelsRequest):
+                request.page_size = min(request.page_size or MAX_PAGE_SIZE, MAX_PAGE_SIZE)
             handler: Callable[..., Awaitable[Message]] = _handler(method)
             return json_of(await handler(self._servicer, request, caller))
         except asyncio.CancelledError:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from google.protobuf.message import Message
 from pool_service.core.types import Settings
 from pool_service.http import limits
 from pool_service.page import api
-from pool_service.rpc.json_calls import STREAMS, UNARY, Caller, JsonCalls
+from pool_service.rpc.json_calls import MAX_PAGE_SIZE, STREAMS, UNARY, Caller, JsonCalls
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.http.speaking import LIMIT_S, Peer
 from tests.page.paging import OURS, Paged, paged
@@ -27,7 +28,6 @@ LISTED: dict[str, Settings] = {"listed": DEFAULTS}
 ALIKE: dict[str, Message] = {
     "Describe": pb.DescribeRequest(model="m"),
     "Ensure": pb.EnsureRequest(model="m"),
-    "List": pb.ListRequest(page_size=1),
     "ListModels": pb.ListModelsRequest(found=True),
     "Pin": pb.PinRequest(model="m", pinned=True),
 }
@@ -37,14 +37,20 @@ def as_json(message: Message) -> str:
     return json_format.MessageToJson(message, preserving_proto_field_name=True)
 
 
-async def lines(peer: Peer, count: int) -> list[dict[str, Any]]:
-    """The next lines of a stream; the first time behind its head."""
-    found: list[dict[str, Any]] = []
+async def piece(peer: Peer) -> bytes:
+    """The next piece of a stream; the first time behind its head."""
     async with asyncio.timeout(LIMIT_S):
-        while len(found) < count:
-            size = int(await peer.reader.readline(), 16)
-            found += map(json.loads, (await peer.reader.readexactly(size)).splitlines())
-            await peer.reader.readline()
+        size = int(await peer.reader.readline(), 16)
+        found = await peer.reader.readexactly(size)
+        await peer.reader.readline()
+    return found
+
+
+async def lines(peer: Peer, count: int) -> list[dict[str, Any]]:
+    """The next lines of a stream that are not empty."""
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        found += map(json.loads, filter(None, (await piece(peer)).splitlines()))
     return found
 
 
@@ -88,8 +94,9 @@ async def test_an_eviction_gives_what_it_has_evicted(tmp_path: Path) -> None:
 
 async def test_zeros_and_empty_lists_are_told(tmp_path: Path) -> None:
     async with paged(tmp_path) as told:
-        response = await told.called("List")
-    assert (response["servers"], response["totals"]["ready"]) == ([], 0)
+        response = await told.called("Pin", {"model": "m", "pinned": False})
+        models = await told.called("ListModels")
+    assert (response["pinned"], response["changed"], models["models"]) == (False, False, [])
 
 
 @pytest.mark.parametrize(
@@ -129,8 +136,8 @@ async def test_an_internal_error_tells_no_more_than_by_grpc(
         raise LookupError("a secret of the inside")
 
     async with paged(tmp_path) as told:
-        monkeypatch.setattr(told.service.pool, "page", fails)
-        status, error = await told.refused("List")
+        monkeypatch.setattr(told.service.pool.models, "page", fails)
+        status, error = await told.refused("ListModels")
     assert (status, error["code"], error["reason"]) == (500, "INTERNAL", "INTERNAL")
     assert "secret" not in error["message"]
 
@@ -177,6 +184,11 @@ FOREIGN = {
     "another port": (403, ("Host: localhost", "X-Pool: 1", "Sec-Fetch-Site: same-site")),
     "no page": (403, ("Host: localhost", "X-Pool: 1", "Sec-Fetch-Site: none")),
     "another name": (421, ("Host: evil.example", "X-Pool: 1", "Sec-Fetch-Site: same-origin")),
+    "another origin": (403, (*OURS, "Origin: http://evil.example")),
+    "another port as origin": (403, ("Host: localhost:1", *OURS[1:], "Origin: http://localhost")),
+    "no origin": (403, (*OURS, "Origin: null")),
+    "another origin, and no site": (403, (*OURS[:2], "Origin: http://evil.example")),
+    "no site and no header": (403, ("Host: localhost", "Origin: http://localhost")),
 }
 
 
@@ -187,7 +199,7 @@ async def test_nobody_else_may_call(who: str, tmp_path: Path) -> None:
         await told.service.ensure("m")
         revision = told.service.pool.history.revision
         bodies = {"Ensure": {"model": "n"}, "Evict": {"model": "m"}}
-        for method in sorted({*UNARY, *STREAMS, "Usage", "Changes"}):
+        for method in sorted({*UNARY, *STREAMS, "Usage", "Changes", "Ended"}):
             answer = await told.post(method, bodies.get(method, {"model": "m"}), headers)
             assert answer.status == status, method
             assert b'm"' not in answer.body
@@ -200,10 +212,33 @@ async def test_a_unix_socket_that_something_forwards_to_is_called_by_no_other_na
 ) -> None:
     async with paged(tmp_path, listen=f"unix:{socket_dir}/http.sock") as told:
         await told.service.ensure("m")
-        for host in (("Host: evil.example:9464",), ("Host: ",)):
-            answer = await told.post("Evict", {"model": "m"}, (*host, *OURS[1:]))
-            assert answer.status == 403
+        for headers in (
+            ("Host: evil.example:9464", *OURS[1:]),
+            ("Host: ", *OURS[1:]),
+            ("Host: evil.example:9464", "X-Pool: 1"),
+            ("Host: evil.example:9464", "X-Pool: 1", "Origin: http://evil.example:9464"),
+            (*OURS, "Origin: http://evil.example:9464"),
+        ):
+            answer = await told.post("Evict", {"model": "m"}, headers)
+            assert answer.status == 403, headers
         assert (await told.called("Describe", {"model": "m"}))["servers"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Host: localhost", "X-Pool: 1"),
+        ("Host: localhost:9464", *OURS[1:], "Origin: http://localhost:9464"),
+        ("Host: 127.0.0.1:1", "X-Pool: 1", "Origin: http://127.0.0.1:1"),
+        ("Host: localhost", *OURS[1:], "Origin: https://localhost"),
+    ],
+    ids=["a browser that says nothing", "its origin", "another port forwarded", "behind HTTPS"],
+)
+async def test_the_page_itself_may_call(headers: tuple[str, ...], tmp_path: Path) -> None:
+    async with paged(tmp_path) as told:
+        answer = await told.post("Ensure", {"model": "m"}, headers)
+        assert answer.status == 200
+        assert told.service.world.living
 
 
 async def test_a_browser_that_asks_for_leave_gets_none(tmp_path: Path) -> None:
@@ -243,34 +278,7 @@ async def test_what_the_page_changes_is_kept_with_the_page_as_its_caller(tmp_pat
     ]
 
 
-# --- long calls -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "ANSWER_WITHIN_S", 0.0)
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_a_long_start_is_answered_at_once_and_goes_on(tmp_path: Path) -> None:
-    async with paged(tmp_path) as told:
-        loaded = asyncio.Event()
-        told.service.world.script("m", Script(load=loaded))
-        answer = await told.post("Ensure", {"model": "m"})
-        assert (answer.status, answer.body) == (202, b"{}")
-        loaded.set()
-        await settled(lambda: told.service.pool.totals().waiting_calls == 0)
-        assert (await told.service.ensure("m")).server.state == pb.SERVER_STATE_READY
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_a_long_start_that_fails_ends_without_a_word(tmp_path: Path) -> None:
-    async with paged(tmp_path) as told:
-        told.service.world.script("m", Script(load=NEVER))
-        assert (await told.post("Ensure", {"model": "m"})).status == 202
-        await told.service.stub.Evict(pb.EvictRequest(model="m", force=True))
-        await settled(lambda: told.service.pool.totals().waiting_calls == 0)
-        await settled(lambda: told.service.world.events.of("call"))
+# --- cancelled --------------------------------------------------------------------------
 
 
 async def test_a_call_that_is_cancelled_is_kept_and_no_longer_waits(tmp_path: Path) -> None:
@@ -336,7 +344,7 @@ async def test_a_stream_that_fails_ends_with_the_error(
             assert await peer.reader.readline() == b"0\r\n", "the stream is whole"
 
 
-async def test_a_watch_that_is_far_behind_ends_with_an_error(tmp_path: Path) -> None:
+async def test_a_watch_ends_with_the_service(tmp_path: Path) -> None:
     async with paged(tmp_path) as told:
         peer = await streaming(told, "Watch", {})
         await lines(peer, 1)
@@ -344,3 +352,71 @@ async def test_a_watch_that_is_far_behind_ends_with_an_error(tmp_path: Path) -> 
         told.service.pool.history.close()
         (last,) = await lines(peer, 1)
     assert last["error"]["code"] == grpc.StatusCode.UNAVAILABLE.name
+
+
+async def test_a_watch_whose_reader_is_overtaken_ends_with_an_error(tmp_path: Path) -> None:
+    async with paged(tmp_path, capacity=8) as told:
+        calls = JsonCalls(told.service.servicer)
+        async with aclosing(calls.stream("Watch", b"{}", Caller("page"))) as watch:
+            assert "synced" in json.loads(await anext(watch))
+            await told.service.ensure("m")
+            assert json.loads(await anext(watch))["server"]["model"] == "m"
+            for model in ("n", "o"):
+                await told.service.ensure(model)
+            error = json.loads(await anext(watch))["error"]
+            assert (error["code"], error["reason"]) == ("OUT_OF_RANGE", "REVISION_COMPACTED")
+            assert await anext(watch, None) is None
+
+
+@pytest.mark.parametrize("method", sorted(STREAMS))
+async def test_a_stream_during_a_recovery_fails_without_a_line_before(
+    method: str, tmp_path: Path
+) -> None:
+    async with paged(tmp_path, recovers=False) as told:
+        peer = await streaming(told, method, {"model": "m"} if method == "TailLogs" else {})
+        error = json.loads(await piece(peer))["error"]
+        assert (error["code"], error["reason"]) == ("UNAVAILABLE", "RECOVERING")
+        await told.service.pool.recover(1.0)
+
+
+@pytest.mark.parametrize("method", sorted(STREAMS))
+async def test_a_stream_without_news_sends_empty_lines(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "BEGUN_S", 0.0)
+    monkeypatch.setattr(api, "HEARTBEAT_S", 0.01)
+    async with paged(tmp_path) as told:
+        await told.service.ensure("m")
+        revision = str(told.service.pool.history.revision)
+        requests: dict[str, object] = {
+            "TailLogs": {"model": "m", "follow": True},
+            "Watch": {"after_revision": revision},
+        }
+        peer = await streaming(told, method, requests[method])
+        empty = 0
+        while empty < 3:
+            empty += await piece(peer) == b"\n"
+        if method == "Watch":
+            await told.service.stub.Pin(pb.PinRequest(model="m", pinned=True))
+            (change,) = await lines(peer, 1)
+            assert change["server"]["pinned"] is True
+
+
+async def test_a_stream_that_has_begun_says_so_before_its_first_line(tmp_path: Path) -> None:
+    async with paged(tmp_path) as told:
+        revision = str(told.service.pool.history.revision)
+        peer = await streaming(told, "Watch", {"after_revision": revision})
+        assert await piece(peer) == b"\n"
+
+
+async def test_one_page_of_models_has_so_many_at_most(tmp_path: Path) -> None:
+    listed = {f"m{number:03}": DEFAULTS for number in range(MAX_PAGE_SIZE + 5)}
+    async with paged(tmp_path, models=listed) as told:
+        for size in (0, 1000):
+            first = await told.called("ListModels", {"page_size": size})
+            assert [one["model"] for one in first["models"]] == sorted(listed)[:MAX_PAGE_SIZE]
+            token = first["next_page_token"]
+            rest = await told.called("ListModels", {"page_size": size, "page_token": token})
+            assert [one["model"] for one in rest["models"]] == sorted(listed)[MAX_PAGE_SIZE:]
+        assert len((await told.called("ListModels", {"page_size": 3}))["models"]) == 3
+        assert (await told.refused("ListModels", {"page_size": -1}))[0] == 400

@@ -222,3 +222,19 @@ async def test_without_events_on_disk_there_are_those_of_this_service(tmp_path: 
     changes = RecentChanges(tmp_path / "missing")
     start_of(changes, "a")
     assert models(await read(changes)) == ["a"]
+
+
+async def test_a_reading_that_fails_is_begun_again_by_the_next_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_arguments: object) -> list[str]:
+        raise RuntimeError("can't start new thread")
+
+    (tmp_path / "events.jsonl").write_text(event(model="old") + "\n")
+    changes = RecentChanges(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(recent_changes, "_read_earlier", fails)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                await read(changes)
+    assert models(await read(changes)) == ["old"]

@@ -30,7 +30,7 @@ async def test_each_file_is_served_with_a_strict_policy(name: str, tmp_path: Pat
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-@pytest.mark.parametrize("method", ["List", "Usage", "Changes", "Watch", "Describe"])
+@pytest.mark.parametrize("method", ["ListModels", "Usage", "Ended", "Changes", "Watch", "Describe"])
 async def test_each_answer_of_a_call_has_the_policy(method: str, tmp_path: Path) -> None:
     async with paged(tmp_path) as told:
         peer = await told.site.connect()

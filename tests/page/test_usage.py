@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from google.protobuf import json_format
 
 from pool_service.page import usage as module
 from pool_service.page.usage import SERVERS_PER_TURN, Usage
@@ -59,9 +60,9 @@ async def test_totals_and_notices_are_those_of_list(tmp_path: Path) -> None:
     async with paged(tmp_path) as told:
         await told.service.ensure("m")
         told.service.world.records.degraded_reason = "the disk is full"
-        usage, listed = await told.called("Usage"), await told.called("List")
-    assert usage["totals"] == listed["totals"]
-    assert usage["notices"] == listed["notices"] == ["the disk is full"]
+        usage, listed = await told.called("Usage"), await told.service.stub.List(pb.ListRequest())
+    assert json_format.ParseDict(usage["totals"], pb.PoolTotals()) == listed.totals
+    assert usage["notices"] == listed.notices == ["the disk is full"]
 
 
 async def test_a_service_that_recovers_tells_no_servers(tmp_path: Path) -> None:
@@ -78,12 +79,12 @@ async def test_looking_changes_nothing(tmp_path: Path) -> None:
         for method, request in (
             ("Usage", None),
             ("Changes", b""),
-            ("List", {}),
+            ("Ended", b"1 2"),
             ("ListModels", {"found": True}),
             ("Describe", {"model": "m"}),
             ("Describe", {"model": "other"}),
         ):
-            await told.post(method, request)
+            await told.called(method, request)
         assert pool.page(None, 9) == before
         assert pool.history.revision == revision
         assert len(world.living) == 1

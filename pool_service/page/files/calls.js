@@ -1,20 +1,33 @@
 // Calls of the service: its gRPC methods with JSON, one object or a stream of lines.
 
-/** A call that the service refused. reason: as in gRPC, such as SERVER_IN_USE. */
+const LIMIT_MS = 10000;
+// These look at the disk, or change something: a limit too short would leave open what became of it.
+const SLOW = new Set(["Ensure", "Evict", "ListModels", "Pin"]);
+const SLOW_LIMIT_MS = 30000;
+// A stream without news says each 15 seconds that it stands.
+const SILENT_MS = 45000;
+
+/** A call that the service refused. reason, code: as in gRPC, such as SERVER_IN_USE and ABORTED. */
 export class CallError extends Error {
-  constructor(message, reason) {
+  constructor({ message, reason, code }) {
     super(message);
     this.reason = reason;
+    this.code = code;
   }
+}
+
+/** Return whether a call that failed may succeed if it is only made again. */
+export function isTemporary(error) {
+  return !(error instanceof CallError) || error.code === "UNAVAILABLE" || error.code === "RESOURCE_EXHAUSTED";
 }
 
 async function failure(response) {
   const text = await response.text();
   try {
-    const { message, reason } = JSON.parse(text);
-    return new CallError(message, reason);
+    return new CallError(JSON.parse(text));
   } catch {
-    return new CallError(text.trim() || `the service answered ${response.status}`, "");
+    const message = text.trim() || `the service answered ${response.status}`;
+    return new CallError({ message, reason: "", code: response.status === 503 ? "UNAVAILABLE" : "" });
   }
 }
 
@@ -27,7 +40,7 @@ function send(method, body, signal) {
   });
 }
 
-/** Return the response of a method. Throws CallError, or TypeError if nobody answers. */
+/** Return the response of a method. Throws CallError, or another error if nobody answers in time. */
 export function call(method, request = {}) {
   return answer(method, JSON.stringify(request));
 }
@@ -37,31 +50,49 @@ export function changesAfter(cursor) {
   return answer("Changes", cursor);
 }
 
+/** Return how accepted calls ended, by their numbers: null, or the error; see `call`. */
+export async function endsOf(numbers) {
+  const { ended } = await answer("Ended", numbers.join(" "));
+  return new Map(Object.entries(ended).map(([number, error]) => [number, error && new CallError(error)]));
+}
+
 async function answer(method, body) {
-  const response = await send(method, body);
+  const limit = AbortSignal.timeout(SLOW.has(method) ? SLOW_LIMIT_MS : LIMIT_MS);
+  const response = await send(method, body, limit);
   if (!response.ok) throw await failure(response);
   return response.json();
 }
 
 /**
- * Yield each response of a streaming method, until it ends or `signal` aborts it.
- * opened: called once the service has begun to answer.
+ * Yield each response of a streaming method, until it ends, `signal` aborts it, or nothing has come
+ * for too long. opened: called once the service has begun, and has not refused it.
  */
 export async function* stream(method, request, signal, opened = () => {}) {
-  const response = await send(method, JSON.stringify(request), signal);
-  if (!response.ok) throw await failure(response);
-  opened();
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
-    for (const line of lines) {
-      const message = JSON.parse(line);
-      if (message.error) throw new CallError(message.error.message, message.error.reason);
-      yield message;
+  const own = new AbortController();
+  let timer = setTimeout(() => own.abort(), LIMIT_MS);
+  let isOpen = false;
+  try {
+    const response = await send(method, JSON.stringify(request), AbortSignal.any([signal, own.signal]));
+    if (!response.ok) throw await failure(response);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      clearTimeout(timer);
+      timer = setTimeout(() => own.abort(), SILENT_MS);
+      const { done, value } = await reader.read();
+      if (done) return;
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        const message = line ? JSON.parse(line) : null;
+        if (message?.error) throw new CallError(message.error);
+        if (!isOpen) opened();
+        isOpen = true;
+        if (message) yield message;
+      }
     }
+  } finally {
+    clearTimeout(timer);
+    own.abort();
   }
 }

@@ -1,8 +1,13 @@
 // The dialog of one model: its description, and its log.
 
-import { call } from "./calls.js";
+import { call, isTemporary } from "./calls.js";
 import { describedBy } from "./describe.js";
 import { showLogs } from "./logs.js";
+import { visible } from "./visibility.js";
+
+// A description is read again when its model does something, and because its ages grow.
+const LEAST_PAUSE_MS = 1000;
+const MOST_PAUSE_MS = 5000;
 
 const dialog = document.getElementById("details");
 const title = document.getElementById("details-title");
@@ -15,6 +20,7 @@ let model = "";
 let chosen = "";
 let showing = new AbortController();
 let hasFailed = false;
+let wake = () => {};
 
 /** Show one model. tab: "describe" or "logs". */
 export function showDetails(name, tab) {
@@ -26,13 +32,13 @@ export function showDetails(name, tab) {
 }
 
 /**
- * Show a model again whose state has changed, if it is shown: its description, unless somebody has
- * selected a part of it, and a log that there was not.
+ * Show a model again that has changed, if it is shown: its description, and a log that there was not.
+ * name: of the model; null: of all.
  */
 export function refreshDetails(name) {
-  if (!dialog.open || name !== model) return;
-  const isReading = !getSelection().isCollapsed;
-  if (hasFailed || (chosen === "describe" && !isReading)) begin(chosen);
+  if (!dialog.open || (name !== null && name !== model)) return;
+  if (hasFailed) begin(chosen);
+  else wake();
 }
 
 function choose(tab) {
@@ -56,13 +62,40 @@ function begin(tab) {
     const note = document.createElement("div");
     note.className = "note";
     note.textContent = error.message;
-    panels[tab].replaceChildren(note);
+    // What a server wrote stays, whatever became of it.
+    if (tab === "describe") panels[tab].replaceChildren();
+    panels[tab].append(note);
   });
 }
 
+/** Show the description of a model until `signal` aborts; it stays while the service is away. */
 async function describe(panel, name, signal) {
-  const description = await call("Describe", { model: name });
-  if (!signal.aborted) panel.replaceChildren(...describedBy(description));
+  while (!signal.aborted) {
+    await visible();
+    const woken = new Promise((resolve) => {
+      wake = resolve;
+    });
+    const description = await call("Describe", { model: name }).catch((error) => {
+      if (!isTemporary(error)) throw error;
+    });
+    if (signal.aborted) return;
+    // Nor is text taken away that somebody has selected.
+    if (description && getSelection().isCollapsed) showChanged(panel, describedBy(description));
+    await Promise.all([pause(LEAST_PAUSE_MS), Promise.race([woken, pause(MOST_PAUSE_MS)])]);
+  }
+}
+
+/** Show nodes in a panel, and leave those in it that are the same: they may be scrolled. */
+function showChanged(panel, nodes) {
+  if (panel.childNodes.length !== nodes.length) panel.replaceChildren(...nodes);
+  for (const [index, node] of nodes.entries()) {
+    const shown = panel.childNodes[index];
+    if (!shown.isEqualNode(node)) shown.replaceWith(node);
+  }
+}
+
+function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 for (const [index, name] of names.entries()) {

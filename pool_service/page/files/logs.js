@@ -1,6 +1,6 @@
 // The log of one model, as it is written, over its generations.
 
-import { CallError, stream } from "./calls.js";
+import { CallError, isTemporary, stream } from "./calls.js";
 import { counted } from "./format.js";
 import { withSlot } from "./slots.js";
 import { visible, whileVisible } from "./visibility.js";
@@ -18,17 +18,17 @@ export async function showLogs(panel, model, signal) {
   while (!signal.aborted) {
     await visible();
     try {
-      const seen = AbortSignal.any([signal, whileVisible()]);
-      await withSlot("logs", seen, () => log.tell("waits: other windows follow logs; close one"), async () => {
+      await whileVisible((seen) => withSlot("logs", seen, () => log.tell("waits: other windows follow logs; close one"), async () => {
         for await (const part of stream("TailLogs", request, seen)) {
           log.add(part);
           request = { model, cursor: part.cursor, follow: true };
         }
-      });
+      }), signal);
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof CallError && error.reason !== "SHUTTING_DOWN") throw error;
-      if (!document.hidden) log.tell("the service is away; trying again");
+      if (!isTemporary(error)) throw error;
+      const isAway = !(error instanceof CallError) || error.reason === "SHUTTING_DOWN";
+      if (!document.hidden) log.tell(isAway ? "the service is away; trying again" : error.message);
     }
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }

@@ -1,5 +1,6 @@
 // The page of a pool: what it shows, and what its buttons do.
 
+import { longCall } from "./accepted.js";
 import { call, CallError } from "./calls.js";
 import { refreshDetails, showDetails } from "./details.js";
 import { showMemory } from "./memory.js";
@@ -20,20 +21,20 @@ const CONNECTION = {
   live: "live",
   away: "the service is away; trying again…",
   waiting: "not live: other windows show this pool; close or hide one",
+  silent: "the service does not answer all that is asked; some of this is old. Trying again…",
 };
+const CHANGES = new Set(["ensure", "evict", "pin"]);
 
 const pool = new Pool({
   changed: show,
   connected(state) {
-    connection.textContent = CONNECTION[state];
+    if (connection.className !== state) connection.textContent = CONNECTION[state];
     connection.className = state;
     showTitle();
     if (state === "live") readTimeline();
   },
-  transition(model) {
-    readTimeline();
-    refreshDetails(model);
-  },
+  transition: readTimeline,
+  news: refreshDetails,
 });
 
 function show() {
@@ -55,17 +56,16 @@ function readTimeline() {
   clearTimeout(timelineTimer);
   timelineTimer = setTimeout(() => {
     // Once the page is seen again, it is live again, which reads the timeline.
-    if (!document.hidden) timeline.read().catch(() => {});
+    if (!document.hidden) pool.polled("timeline", timeline.read()).catch(() => {});
   }, TIMELINE_MS);
 }
 
 const ACTS = {
   describe: (entry) => showDetails(entry.model, "describe"),
   logs: (entry) => showDetails(entry.model, "logs"),
-  ensure: (entry) => call("Ensure", { model: entry.model }),
+  ensure: (entry) => longCall("Ensure", { model: entry.model }),
   evict: (entry) => evict(entry.model),
-  pin: (entry, button) =>
-    call("Pin", { model: entry.model, pinned: button.getAttribute("aria-pressed") !== "true" }),
+  pin: (entry, button) => pin(entry.model, button.getAttribute("aria-pressed") !== "true"),
 };
 
 async function act(name, entry, button) {
@@ -74,21 +74,26 @@ async function act(name, entry, button) {
   button.setAttribute("aria-busy", "true");
   try {
     await ACTS[name](entry, button);
-    await pool.refresh();
+    if (CHANGES.has(name)) pool.refresh(entry.model);
   } catch (error) {
-    tell(error);
+    tell(error, entry.model);
   } finally {
     button.removeAttribute("aria-busy");
   }
 }
 
+async function pin(model, isWanted) {
+  const { pinned } = await call("Pin", { model, pinned: isWanted });
+  pool.setPinned(model, pinned);
+}
+
 async function evict(model) {
   try {
-    await call("Evict", { model });
+    await longCall("Evict", { model });
   } catch (error) {
     if (!(error instanceof CallError) || error.reason !== "SERVER_IN_USE") throw error;
     const isSure = await asked(`${error.message} Evict it all the same? Requests in flight still finish within its drain timeout.`, "Evict");
-    if (isSure) await call("Evict", { model, force: true });
+    if (isSure) await longCall("Evict", { model, force: true });
   }
 }
 
@@ -108,9 +113,10 @@ function confirmed(text, yes) {
   });
 }
 
-function tell(error) {
+function tell(error, model) {
   const message = document.createElement("p");
-  message.textContent = error instanceof CallError ? error.message : "The service does not answer.";
+  const text = error instanceof CallError ? error.message : "The service does not answer.";
+  message.textContent = text.includes(`'${model}'`) ? text : `${model}: ${text}`;
   message.addEventListener("click", () => message.remove());
   messages.append(message);
   setTimeout(() => message.remove(), MESSAGE_MS);

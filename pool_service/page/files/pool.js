@@ -1,6 +1,7 @@
 // The pool as the page knows it: servers by the stream of changes, their use by polling.
 
 import { call, stream } from "./calls.js";
+import { Connection } from "./connection.js";
 import { withSlot } from "./slots.js";
 import { repeatWhileVisible, visible, whileVisible } from "./visibility.js";
 
@@ -11,6 +12,7 @@ const USAGE_SERVER_MS = 40;
 const MODELS_MODEL_MS = 600;
 const MODELS_MS = 60000;
 const MODELS_PAGE = 50;
+const MOST_ENDS = 200;
 
 const keyOf = (server) => `${server.model}\0${server.generation}`;
 
@@ -24,31 +26,48 @@ function useOf(server) {
 export class Pool {
   /**
    * changed: called after each change, at most once a frame; connected: called with "live", "away",
-   * or "waiting" if too many windows follow the pool; transition: called with the model of a server
-   * whose state has changed.
+   * "waiting" if too many windows follow the pool, or "silent" if what is polled is not answered;
+   * transition: called with the model of a server whose state has changed; news: called with the
+   * model of a server of which anything has changed, or null: of any.
    */
-  constructor({ changed, connected, transition }) {
+  constructor({ changed, connected, transition, news }) {
     this.servers = new Map();
     this.models = new Map();
     this.totals = null;
     this.notices = [];
     this.revision = null;
+    /** Why the last server of a model went that nobody had stopped, by model. */
+    this.ends = new Map();
     this._changed = changed;
-    this._connected = connected;
+    this._connection = new Connection(connected);
     this._transition = transition;
+    this._news = news;
     this._isDue = false;
   }
 
   /** Follow the pool until the page is closed. */
   start() {
     this._follow();
-    repeatWhileVisible(() => this._readUsage(), () => Math.max(USAGE_MS, USAGE_SERVER_MS * this.servers.size));
-    repeatWhileVisible(() => this._readModels(), () => Math.max(MODELS_MS, MODELS_MODEL_MS * this.models.size));
+    repeatWhileVisible(() => this.polled("usage", this._readUsage()), () => Math.max(USAGE_MS, USAGE_SERVER_MS * this.servers.size));
+    repeatWhileVisible(() => this.polled("models", this._readModels()), () => Math.max(MODELS_MS, MODELS_MODEL_MS * this.models.size));
   }
 
-  /** Read the models again now, as after a change that Watch does not tell. */
-  async refresh() {
-    await Promise.allSettled([this._readUsage(), this._readModels()]);
+  /** Return what something polled returns; its failures are told. */
+  polled(name, work) {
+    return this._connection.polled(name, work);
+  }
+
+  /** Read again now what Watch does not tell of a change: the use, and a model that is new. */
+  async refresh(model) {
+    const isListed = this.models.has(model);
+    await Promise.allSettled([this._readUsage(), isListed ? null : this._readModels()]);
+  }
+
+  /** Note that a model was pinned, or no longer is. */
+  setPinned(model, isPinned) {
+    const listed = this.models.get(model);
+    if (listed) listed.pinned = isPinned;
+    this._notify();
   }
 
   /** Return whether there is a server of a model with a generation. */
@@ -60,8 +79,9 @@ export class Pool {
     for (;;) {
       await visible();
       try {
-        const seen = whileVisible();
-        await withSlot("watch", seen, () => this._connected("waiting"), () => this._watch(seen));
+        await whileVisible((seen) =>
+          withSlot("watch", seen, () => this._connection.follow("waiting"), () => this._watch(seen)),
+        );
       } catch (error) {
         if (error.reason === "REVISION_COMPACTED") {
           this.revision = null;
@@ -69,7 +89,7 @@ export class Pool {
         }
       }
       if (document.hidden) continue;
-      this._connected("away");
+      this._connection.follow("away");
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
@@ -80,14 +100,17 @@ export class Pool {
     const request = isResumed ? { after_revision: this.revision } : {};
     const present = new Map();
     let isSynced = isResumed;
-    const opened = () => isResumed && this._connected("live");
+    const opened = () => isResumed && this._connection.follow("live");
     for await (const event of stream("Watch", request, seen, opened)) {
       this.revision = event.revision;
       if (event.synced) {
         isSynced = true;
+        const before = this.servers;
         this.servers = present;
-        this._readModels().catch(() => {});
-        this._connected("live");
+        for (const model of modelsThatDiffer(before, present)) this._transition(model);
+        this._news(null);
+        Promise.allSettled([this._readUsage(), this._readModels()]);
+        this._connection.follow("live");
       } else if (!isSynced) {
         present.set(keyOf(event.server), event.server);
       } else {
@@ -104,9 +127,18 @@ export class Pool {
     // Its use is not news to Watch: what polling told last is newer.
     if (event.server) this.servers.set(key, { ...server, ...useOf(before) });
     else this.servers.delete(key);
-    if (event.removed || before?.state !== server.state) {
-      this._transition(server.model);
-    }
+    this._noteEnd(event, before);
+    if (event.removed || before?.state !== server.state) this._transition(server.model);
+    this._news(server.model);
+  }
+
+  /** Keep why a server went that was not stopped, until its model has another one. */
+  _noteEnd({ server, removed }, before) {
+    const { model } = server ?? removed;
+    this.ends.delete(model);
+    if (!removed?.detail || before?.state === "SERVER_STATE_STOPPING") return;
+    this.ends.set(model, removed.detail);
+    if (this.ends.size > MOST_ENDS) this.ends.delete(this.ends.keys().next().value);
   }
 
   async _readUsage() {
@@ -140,4 +172,10 @@ export class Pool {
       this._changed();
     });
   }
+}
+
+/** Return the models with a server that only one of two maps has, or has in another state. */
+function modelsThatDiffer(before, after) {
+  const all = [...before, ...after];
+  return new Set(all.filter(([key]) => before.get(key)?.state !== after.get(key)?.state).map(([, { model }]) => model));
 }

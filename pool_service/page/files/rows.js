@@ -52,7 +52,8 @@ function entriesOf(pool) {
     entries.set(isMain ? model : key, { model, state: server.state, server, listed: pool.models.get(server.model) });
   }
   for (const listed of pool.models.values()) {
-    if (!entries.has(listed.model)) entries.set(listed.model, { model: listed.model, state: NONE, listed });
+    const end = pool.ends.get(listed.model);
+    if (!entries.has(listed.model)) entries.set(listed.model, { model: listed.model, state: NONE, listed, end });
   }
   return [...entries].map(([key, entry]) => ({ key, ...entry }));
 }
@@ -117,14 +118,14 @@ function addButton(row, name, parent, act) {
   row.buttons[name] = made;
 }
 
-function fill(row, { model, state, server, listed }) {
+function fill(row, { model, state, server, listed, end }) {
   const now = Date.now() / 1000;
   row.element.className = server ? stateClass(state) : "absent";
   set(row.sub, subOf(server, listed));
   row.cells.state.classList.value = `state ${stateClass(state)}`;
   set(row.state, server ? stateName(state) : "not running");
   fillProgress(row.progress, server, model);
-  set(row.why, whyOf(server, listed));
+  set(row.why, whyOf(server, listed, end));
   placeReason(row, state);
   set(row.cells.memory, memoryOf(server, listed));
   set(row.uses, usesOf(server));
@@ -166,8 +167,8 @@ function subOf(server, listed) {
   return parts.join(" · ");
 }
 
-function whyOf(server, listed) {
-  if (!server) return listed?.problem ?? "";
+function whyOf(server, listed, end) {
+  if (!server) return listed?.problem || end || "";
   const place = server.queue_position ? `${ordinal(server.queue_position)} in the queue` : "";
   return [place, server.detail].filter(Boolean).join(": ");
 }

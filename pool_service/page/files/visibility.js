@@ -1,5 +1,8 @@
 // Whether somebody sees the page: one that nobody sees costs nothing.
 
+// What could not be read is read again sooner than what was.
+const FAILED_MS = 5000;
+
 /** Return once the page is seen. */
 export function visible() {
   return new Promise((resolve) => {
@@ -8,25 +11,43 @@ export function visible() {
   });
 }
 
-/** Return a signal that aborts once nobody sees the page. */
-export function whileVisible() {
+/**
+ * Return what `work` returns. It is called with a signal that aborts once nobody sees the page, once
+ * `outer` aborts, and at the end of the work.
+ */
+export async function whileVisible(work, outer) {
   const controller = new AbortController();
-  const look = () => {
-    if (document.hidden) controller.abort();
-    else document.addEventListener("visibilitychange", look, { once: true });
-  };
+  const signals = [controller.signal, ...(outer ? [outer] : [])];
+  const look = () => document.hidden && controller.abort();
+  document.addEventListener("visibilitychange", look);
   look();
-  return controller.signal;
+  try {
+    return await work(AbortSignal.any(signals));
+  } finally {
+    document.removeEventListener("visibilitychange", look);
+    controller.abort();
+  }
 }
 
 /** Call `read` now and after each pause in ms, while the page is seen; and at once when it is again. */
-export function repeatWhileVisible(read, pause) {
-  const again = async () => {
-    if (!document.hidden) await read().catch(() => {});
-    setTimeout(again, pause());
-  };
-  again();
-  document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) read().catch(() => {});
+export async function repeatWhileVisible(read, pause) {
+  for (;;) {
+    await visible();
+    const isRead = await read().then(() => true, () => false);
+    await pauseOrSeen(isRead ? pause() : Math.min(pause(), FAILED_MS));
+  }
+}
+
+/** Return after so many ms, or as soon as the page is seen again. */
+function pauseOrSeen(ms) {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", look);
+      resolve();
+    };
+    const look = () => document.hidden || end();
+    const timer = setTimeout(end, ms);
+    document.addEventListener("visibilitychange", look);
   });
 }

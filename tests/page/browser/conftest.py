@@ -102,9 +102,9 @@ def visit(browser: Browser) -> Iterator[Open]:
         contexts.append(context)
         context.set_default_timeout(LIMIT_MS)
         context.add_init_script(LISTENING)
-        page = context.new_page()
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on(
+        # Of each page that the test opens in it.
+        context.on("weberror", lambda failed: troubles.append(str(failed.error)))
+        context.on(
             "console",
             lambda told: (
                 troubles.append(told.text)
@@ -112,6 +112,7 @@ def visit(browser: Browser) -> Iterator[Open]:
                 else None
             ),
         )
+        page = context.new_page()
         page.goto(url)
         return page
 

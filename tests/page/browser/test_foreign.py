@@ -85,7 +85,7 @@ def is_unchanged(served: Served) -> None:
 def test_it_cannot_call(options: dict[str, object], serve: Serve, foreign: Page) -> None:
     served = serve("[models.m]\n")
     served.pool.ensure("m")
-    for method in ("Evict", "List", "Usage", "Describe"):
+    for method in ("Evict", "ListModels", "Usage", "Describe"):
         found = foreign.evaluate(FETCH, [f"{served.url}api/{method}", options])
         assert found == "TypeError", method
     is_unchanged(served)
