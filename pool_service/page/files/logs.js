@@ -19,7 +19,7 @@ export async function showLogs(panel, model, signal) {
     await visible();
     try {
       await whileVisible((seen) => withSlot("logs", seen, () => log.tell("waits: other windows follow logs; close one"), async () => {
-        for await (const part of stream("TailLogs", request, seen)) {
+        for await (const part of stream("TailLogs", request, seen, () => log.tell(""))) {
           log.add(part);
           request = { model, cursor: part.cursor, follow: true };
         }
@@ -44,19 +44,18 @@ class Log {
 
   /** Add a part of the log. */
   add(part) {
-    this._note?.remove();
-    this._note = null;
+    this.tell("");
     const missed = Number(part.missed_bytes);
     if (missed) this._append(`${counted(missed, "byte is", "bytes are")} no longer there`, 1, "note");
     if (part.lines.length) this._append(part.lines.join("\n"), part.lines.length, "");
     if (part.ended) this._append(`generation ${part.generation} has ended${part.exit ? `: ${part.exit.message}` : ""}`, 1, "note");
   }
 
-  /** Tell what the log waits for, until the next line. */
+  /** Tell what the log waits for; empty: for nothing but lines. */
   tell(text) {
     if (this._note?.textContent === text) return;
     this._note?.remove();
-    this._note = this._append(text, 0, "note");
+    this._note = text ? this._append(text, 0, "note") : null;
   }
 
   _append(text, count, name) {

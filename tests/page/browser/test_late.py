@@ -124,8 +124,12 @@ def test_a_button_is_free_again_as_soon_as_its_call_has_ended(serve: Serve, visi
     is_live(page)
     expect(button(page, "Pin", "m")).to_be_visible()
     kept: list[Route] = []
+
+    def keep(call: Route) -> None:
+        kept.append(call)
+
     for method in ("ListModels", "Usage"):
-        page.route(f"**/api/{method}", lambda call: kept.append(call))
+        page.route(f"**/api/{method}", keep)
     for text in ("Pin", "Unpin", "Pin"):
         button(page, text, "m").click()
         other = "Unpin" if text == "Pin" else "Pin"

@@ -1,9 +1,10 @@
 """Servers and services that die while somebody watches, and pages that nobody sees."""
 
+import json
 import os
 import signal
 
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.page.browser.conftest import Open, Serve, button, is_live, row, state
 
@@ -130,3 +131,175 @@ def test_windows_share_the_connections_of_a_browser(serve: Serve, visit: Open) -
     is_live(last)
     served.pool.ensure("m")
     expect(state(last, "m")).to_have_text("READY")
+
+
+# --- a service that recovers, and one that does not answer -----------------------------
+
+
+def recovering(call: Route) -> None:
+    """Answer a stream as a service that has just started."""
+    error = {"code": "UNAVAILABLE", "reason": "RECOVERING", "message": "it has just started."}
+    call.fulfill(content_type="application/x-ndjson", body=json.dumps({"error": error}) + "\n")
+
+
+SHOWN = """
+window.told = [];
+addEventListener("DOMContentLoaded", () => {
+  const connection = document.getElementById("connection");
+  new MutationObserver(() => told.push(connection.textContent))
+    .observe(connection, { childList: true });
+});
+"""
+
+
+def test_a_log_outlasts_a_recovery_however_long_it_takes(serve: Serve, visit: Open) -> None:
+    served = serve("[models.m]\n")
+    served.pool.ensure("m")
+    page = visit("about:blank")
+    page.add_init_script(SHOWN)
+    page.goto(served.url)
+    is_live(page)
+    button(page, "Logs", "m").click()
+    log = page.locator("#logs")
+    expect(log).to_contain_text("Uvicorn running on")
+    for method in ("Watch", "TailLogs"):
+        page.route(f"**/api/{method}", recovering)
+    served.service.process.kill()
+    again = serve("[models.m]\n", listen=served.url.split("/")[2])
+    expect(log).to_contain_text("it has just started.")
+    expect(log).to_contain_text("Uvicorn running on")
+    page.evaluate("told.length = 0")
+    for _ in range(3):
+        page.wait_for_event("response", lambda answer: answer.url.endswith("/api/Watch"))
+    assert "live" not in page.evaluate("told"), "it is away all the time"
+    for method in ("Watch", "TailLogs"):
+        page.unroute(f"**/api/{method}")
+    is_live(page)
+    expect(log).not_to_contain_text("it has just started.")
+    expect(log).to_contain_text("Uvicorn running on")
+    again.pool.evict("m")
+    expect(log).to_contain_text("generation 1 has ended")
+
+
+def test_what_changed_while_the_service_was_away_is_described_again(
+    serve: Serve, visit: Open
+) -> None:
+    served = serve("[models.m]\n")
+    served.pool.ensure("m")
+    page = visit(served.url)
+    is_live(page)
+    row(page, "m").locator("td.model > button").click()
+    panel = page.locator("#describe")
+    expect(panel).to_contain_text("READY")
+    page.route("**/api/Watch", recovering)
+    page.route("**/api/Describe", lambda call: call.abort())
+    served.service.process.kill()
+    expect(page.locator("#connection")).to_contain_text("away")
+    again = serve("[models.m]\n", listen=served.url.split("/")[2])
+    again.pool.evict("m")
+    expect(panel).to_contain_text("READY")
+    page.unroute("**/api/Describe")
+    page.unroute("**/api/Watch")
+    expect(panel).to_contain_text("not running")
+
+
+def test_a_description_follows_holders_which_are_no_change_of_state(
+    serve: Serve, visit: Open
+) -> None:
+    served = serve("[models.m]\n")
+    served.pool.ensure("m")
+    page = visit(served.url)
+    row(page, "m").locator("td.model > button").click()
+    panel = page.locator("#describe")
+    expect(panel).to_contain_text("READY")
+    with served.pool.hold("m", holder="nightly"):
+        expect(panel).to_contain_text("nightly, for")
+        first = panel.locator("li", has_text="nightly").inner_text()
+        expect(panel.locator("li", has_text="nightly")).not_to_have_text(first)
+    expect(panel).not_to_contain_text("nightly, for")
+
+
+def test_a_resumed_page_is_live_only_once_the_service_has_begun(serve: Serve, visit: Open) -> None:
+    served = serve("[models.m]\n")
+    page = visit(served.url)
+    is_live(page)
+    kept: list[Route] = []
+
+    def keep(call: Route) -> None:
+        kept.append(call)
+
+    page.route("**/api/Watch", keep)
+    page.evaluate(HIDE, arg=True)
+    page.evaluate("document.getElementById('connection').className = 'away'")
+    page.evaluate(HIDE, arg=False)
+    while not kept:
+        page.wait_for_timeout(10)
+    assert "after_revision" in (kept[0].request.post_data or "")
+    assert page.locator("#connection").get_attribute("class") == "away"
+    kept[0].continue_()
+    # No change has come: an empty line tells.
+    expect(page.locator("#connection")).to_have_class("live")
+
+
+SOON = """
+const real = AbortSignal.timeout.bind(AbortSignal);
+AbortSignal.timeout = (ms) => real(ms / 100);
+"""
+
+
+def test_polls_that_hang_are_told_and_so_is_their_end(serve: Serve, visit: Open) -> None:
+    served = serve("[models.m]\n")
+    page = visit("about:blank")
+    page.add_init_script(SOON)
+    page.route("**/api/Usage", lambda _call: None)
+    page.goto(served.url)
+    expect(page.locator("#connection")).to_contain_text("does not answer all that is asked")
+    # What is followed works all the same.
+    served.pool.ensure("m")
+    expect(state(page, "m")).to_have_text("READY")
+    page.unroute("**/api/Usage")
+    is_live(page)
+    expect(page.locator("#memory-text")).to_contain_text("reserved")
+
+
+def test_a_stream_that_is_silent_too_long_is_begun_again(serve: Serve, visit: Open) -> None:
+    served = serve("[models.m]\n")
+    page = visit("about:blank")
+    page.clock.install()
+    page.goto(served.url)
+    is_live(page)
+    with page.expect_request("**/api/Watch") as again:
+        # Its heartbeats come by the time of the service.
+        page.clock.fast_forward(46_000)
+    assert "after_revision" in (again.value.post_data or "")
+    is_live(page)
+
+
+COUNTED = """
+window.listeners = 0;
+for (const [name, step] of [["addEventListener", 1], ["removeEventListener", -1]]) {
+  const real = document[name];
+  document[name] = function (type, ...rest) {
+    if (type === "visibilitychange") window.listeners += step;
+    return real.call(this, type, ...rest);
+  };
+}
+"""
+
+
+def test_a_page_whose_service_is_away_keeps_as_few_listeners_as_before(
+    serve: Serve, visit: Open
+) -> None:
+    served = serve("[models.m]\n")
+    served.pool.ensure("m")
+    page = visit("about:blank")
+    page.add_init_script(COUNTED)
+    page.goto(served.url)
+    is_live(page)
+    button(page, "Logs", "m").click()
+    expect(page.locator("#logs")).to_contain_text("Uvicorn running on")
+    served.service.process.kill()
+    expect(page.locator("#connection")).to_contain_text("away")
+    for _ in range(6):
+        page.wait_for_event("requestfailed", lambda sent: sent.url.endswith("/api/Watch"))
+    assert page.evaluate("window.listeners") < 8
