@@ -12,6 +12,7 @@ const MESSAGE_MS = 12000;
 const TIMELINE_MS = 200;
 const connection = document.getElementById("connection");
 const messages = document.getElementById("messages");
+const evicted = new Set();
 let question = Promise.resolve();
 const confirmation = document.getElementById("confirm");
 const timeline = new Timeline((model, generation) => pool.has(model, generation));
@@ -63,7 +64,7 @@ function readTimeline() {
 const ACTS = {
   describe: (entry) => showDetails(entry.model, "describe"),
   logs: (entry) => showDetails(entry.model, "logs"),
-  ensure: (entry) => longCall("Ensure", { model: entry.model }),
+  ensure: (entry) => start(entry.model),
   evict: (entry) => evict(entry.model),
   pin: (entry, button) => pin(entry.model, button.getAttribute("aria-pressed") !== "true"),
 };
@@ -87,7 +88,18 @@ async function pin(model, isWanted) {
   pool.setPinned(model, pinned);
 }
 
+async function start(model) {
+  evicted.delete(model);
+  try {
+    await longCall("Ensure", { model });
+  } catch (error) {
+    // Who has just evicted it knows.
+    if (error.reason !== "EVICTED" || !evicted.has(model)) throw error;
+  }
+}
+
 async function evict(model) {
+  evicted.add(model);
   try {
     await longCall("Evict", { model });
   } catch (error) {

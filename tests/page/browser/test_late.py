@@ -1,6 +1,7 @@
 """Starts and evictions that fail after their calls were accepted, and what a button waits for."""
 
 import json
+from pathlib import Path
 
 from playwright.sync_api import Page, Request, Route, expect
 
@@ -81,6 +82,24 @@ def test_a_service_that_starts_again_meanwhile_says_that_it_does_not_know(
     page.route("**/api/Ensure", lambda call: call.fulfill(**answer))
     button(page, "Start", "m").click()
     expect(page.get_by_role("alert")).to_contain_text("m: it is not known how this call ended")
+
+
+def test_a_start_that_another_caller_ends_is_told_and_one_that_you_end_is_not(
+    serve: Serve, visit: Open, tmp_path: Path
+) -> None:
+    served = serve(f"[models.m]\nruntime_model = 'x?load_until={tmp_path}/loaded'\n")
+    page = visit(served.url)
+    button(page, "Start", "m").click()
+    expect(state(page, "m")).to_have_text("STARTING")
+    button(page, "Evict", "m").click()
+    expect(state(page, "m")).to_have_text("not running")
+    # It is told as soon as the start has ended, which sets its button free.
+    expect(button(page, "Start", "m")).not_to_have_attribute("aria-busy", "true")
+    expect(page.get_by_role("alert").locator("p")).to_have_count(0)
+    button(page, "Start", "m").click()
+    expect(state(page, "m")).to_have_text("STARTING")
+    served.pool.evict("m", force=True)
+    expect(page.get_by_role("alert")).to_contain_text("'m' was evicted")
 
 
 # --- the rest of a click ----------------------------------------------------------------

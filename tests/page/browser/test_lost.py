@@ -181,6 +181,20 @@ def test_a_log_outlasts_a_recovery_however_long_it_takes(serve: Serve, visit: Op
     expect(log).to_contain_text("generation 1 has ended")
 
 
+def test_a_log_waits_for_a_connection_that_is_free(serve: Serve, visit: Open) -> None:
+    served = serve("[models.m]\n")
+    served.pool.ensure("m")
+    page = visit(served.url)
+    busy = "64 connections are in use; try again later"
+    page.route("**/api/TailLogs", lambda call: call.fulfill(status=503, body=busy))
+    button(page, "Logs", "m").click()
+    log = page.locator("#logs")
+    expect(log).to_have_text(busy)
+    page.unroute("**/api/TailLogs")
+    expect(log).to_contain_text("Uvicorn running on")
+    expect(log).not_to_contain_text(busy)
+
+
 def test_what_changed_while_the_service_was_away_is_described_again(
     serve: Serve, visit: Open
 ) -> None:
