@@ -106,6 +106,7 @@ async function evict(model) {
     if (!(error instanceof CallError) || error.reason !== "SERVER_IN_USE") throw error;
     const isSure = await asked(`${error.message} Evict it all the same? Requests in flight still finish within its drain timeout.`, "Evict");
     if (isSure) await longCall("Evict", { model, force: true });
+    else evicted.delete(model);
   }
 }
 

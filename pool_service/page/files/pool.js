@@ -36,7 +36,7 @@ export class Pool {
     this.totals = null;
     this.notices = [];
     this.revision = null;
-    /** Why the last server of a model went that nobody had stopped, by model. */
+    /** Why the last start of a model came to nothing, by model. */
     this.ends = new Map();
     this._changed = changed;
     this._connection = new Connection(connected);
@@ -132,11 +132,13 @@ export class Pool {
     this._news(server.model);
   }
 
-  /** Keep why a server went that was not stopped, until its model has another one. */
+  /** Keep why a start came to nothing, until its model has another server. */
   _noteEnd({ server, removed }, before) {
     const { model } = server ?? removed;
     this.ends.delete(model);
-    if (!removed?.detail || before?.state === "SERVER_STATE_STOPPING") return;
+    // What it had told before, as what it waits for, is no reason why it went.
+    const isTold = !removed?.detail || removed.detail === before?.detail;
+    if (isTold || before?.state === "SERVER_STATE_STOPPING") return;
     this.ends.set(model, removed.detail);
     if (this.ends.size > MOST_ENDS) this.ends.delete(this.ends.keys().next().value);
   }

@@ -11,7 +11,7 @@ from tests.page.browser.conftest import Open, Serve, button, is_live, row, state
 FULL = """
 [memory]
 budget = "6GB"
-queue_timeout = "3s"
+{more}
 [models.held]
 expected_memory = "5GB"
 [models.m]
@@ -24,7 +24,7 @@ NO_ROOM = "there was no room for 'm' within 3 s"
 def test_a_start_that_fails_late_is_told_and_its_row_keeps_the_reason(
     serve: Serve, visit: Open
 ) -> None:
-    served = serve(FULL)
+    served = serve(FULL.format(more="queue_timeout = '3s'"))
     page = visit(served.url)
     with served.pool.hold("held"):
         expect(state(page, "held")).to_have_text("READY")
@@ -41,6 +41,18 @@ def test_a_start_that_fails_late_is_told_and_its_row_keeps_the_reason(
     button(page, "Evict", "m").click()
     expect(state(page, "m")).to_have_text("not running")
     expect(row(page, "m").locator(".why")).to_have_text("")
+
+
+def test_a_start_that_is_given_up_leaves_no_reason_on_its_row(serve: Serve, visit: Open) -> None:
+    served = serve(FULL.format(more=""))
+    page = visit(served.url)
+    with served.pool.hold("held"):
+        expect(state(page, "held")).to_have_text("READY")
+        button(page, "Start", "m").click()
+        expect(row(page, "m").locator(".why")).to_contain_text("held")
+        served.pool.evict("m", force=True)
+        expect(state(page, "m")).to_have_text("not running")
+        expect(row(page, "m").locator(".why")).to_have_text("")
 
 
 def test_an_eviction_that_is_refused_late_asks_as_one_that_is_refused_at_once(
