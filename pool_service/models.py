@@ -35,10 +35,9 @@ class Models:
         found: also return models that are not listed: in the hub's cache, with a server, or with
         a runtime model that a caller has named.
         """
-        cached = await self._runtime.cached() if found else ()
-        known = self._machine.known_entries(cached) if found else self._machine.listed()
-        further = [entry for entry in known if after is None or entry.model > after]
-        return list(await asyncio.gather(*map(self._estimated, further[:size])))
+        cached = await self._runtime.cached() if found else None
+        page = self._machine.page_of_models(after, size, cached)
+        return list(await asyncio.gather(*map(self._estimated, page)))
 
     async def _estimated(self, entry: Entry) -> Entry:
         try:

@@ -98,52 +98,80 @@ class Catalogue:
         """Return the models that are started with the service."""
         return [model for model, settings in self.models.items() if settings.preload]
 
-    def entries(self) -> list[Entry]:
-        """Return the listed models in alphabetical order, without estimates."""
-        names: dict[str, list[str]] = {model: [] for model in sorted(self.models)}
+    def aliases_of_models(self) -> dict[str, tuple[str, ...]]:
+        """Return the listed models, with those that aliases stand for, and their aliases."""
+        names: dict[str, tuple[str, ...]] = dict.fromkeys(self.models, ())
         for alias, model in sorted(self.aliases.items()):
-            names.setdefault(model, []).append(alias)
-        return [
-            Entry(model, tuple(aliases), self.settings_for(model))
-            for model, aliases in names.items()
-        ]
+            names[model] = (*names.get(model, ()), alias)
+        return names
 
 
-def known_entries(
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The models that are known though the configuration does not list them.
+
+    kept: models that callers pinned or named, with the runtime models named; "": none.
+    cached: the ids of the models in the Hugging Face cache.
+    """
+
+    kept: Mapping[str, str] = field(default_factory=dict)
+    cached: Iterable[str] = ()
+
+
+def page_of_models(
     catalogue: Catalogue,
     servers: Iterable[Server],
-    kept: Mapping[str, str],
-    cached: Iterable[str],
+    found: Found | None = None,
+    after: str | None = None,
+    size: int | None = None,
 ) -> list[Entry]:
-    """Return the entries of all known models: listed, with a server, kept in mind, or cached.
+    """Return the entries of known models, in alphabetical order and without estimates.
 
-    They are in alphabetical order. A cached model that is the runtime model of another entry is
-    not repeated.
+    A cached model that is the runtime model of another entry is not repeated.
 
     Args:
         catalogue: the listed models.
         servers: all servers of the pool.
-        kept: models that callers pinned or named, with the runtime models named; "": none.
-        cached: the ids of the models in the Hugging Face cache.
+        found: models that are returned as well, as are those with a server; None: only listed ones.
+        after: begin with the first name that follows this one; None: from the beginning.
+        size: the most entries that are returned; None: all.
     """
-    entries = {entry.model: entry for entry in catalogue.entries()}
     # Only current servers: the others are not what callers of a model get.
     current = {server.model: server for server in servers if server.is_current}
-    for model, server in current.items():
-        entries.setdefault(model, Entry(model, (), server.settings, listed=False))
-    for model, runtime_model in kept.items():
-        settings = catalogue.settings_for(model, runtime_model)
-        entries.setdefault(model, Entry(model, (), settings, listed=False))
-    loaded = {entry.settings.runtime_model for entry in entries.values()}
-    for model in cached:
-        if model not in loaded and model_flaw(model) is None:
-            settings = catalogue.settings_for(model)
-            entries.setdefault(model, Entry(model, (), settings, listed=False))
-    return [
-        replace(
-            entry,
-            phase=current[model].phase if model in current else None,
+    aliases = catalogue.aliases_of_models()
+    names = set(aliases) if found is None else _found(catalogue, aliases, current, found)
+    kept = found.kept if found is not None else {}
+
+    def entry(model: str) -> Entry:
+        server, is_listed = current.get(model), model in aliases
+        if server is not None and not is_listed:
+            settings = server.settings
+        else:
+            settings = catalogue.settings_for(model, "" if is_listed else kept.get(model, ""))
+        return Entry(
+            model,
+            aliases.get(model, ()),
+            settings,
             flaw=catalogue.why_not_served(model),
+            phase=server.phase if server is not None else None,
+            listed=is_listed,
         )
-        for model, entry in sorted(entries.items())
-    ]
+
+    # Making the entries takes longest, so only those of the page are made.
+    return [entry(name) for name in sorted(n for n in names if after is None or n > after)[:size]]
+
+
+def _found(
+    catalogue: Catalogue,
+    listed: Iterable[str],
+    current: Mapping[str, Server],
+    found: Found,
+) -> set[str]:
+    """Return the names of all known models."""
+    loaded = {model: catalogue.configured(model) for model in listed}
+    for model, server in current.items():
+        loaded.setdefault(model, server.settings.runtime_model)
+    for model, runtime_model in found.kept.items():
+        loaded.setdefault(model, runtime_model or catalogue.configured(model))
+    others = set(found.cached).difference(loaded.values())
+    return {*loaded, *(model for model in others if model_flaw(model) is None)}

@@ -27,7 +27,7 @@ from typing import assert_never
 
 from pool_service.core import events as ev
 from pool_service.core.callers import Callers
-from pool_service.core.catalogue import Catalogue, Entry, known_entries
+from pool_service.core.catalogue import Catalogue, Entry, Found, page_of_models
 from pool_service.core.commands import Command, LogInternalError
 from pool_service.core.description import Describer, Description, InLine
 from pool_service.core.error_containment import Containment
@@ -332,20 +332,23 @@ class Machine:
         """Return whether the catalogue lists a model."""
         return model in self._state.catalogue.models
 
-    def listed(self) -> list[Entry]:
-        """Return the listed models in alphabetical order, without estimates."""
-        return [self._as_pinned(entry) for entry in self._state.catalogue.entries()]
+    def page_of_models(
+        self, after: str | None, size: int | None, cached: Iterable[str] | None
+    ) -> list[Entry]:
+        """Return at most `size` known models in alphabetical order, without estimates.
 
-    def known_entries(self, cached: Iterable[str]) -> list[Entry]:
-        """Return the entries of all known models, listed or not, in alphabetical order.
-
-        cached: the ids of the models in the Hugging Face cache.
+        after: begin with the first name that follows this one; None: from the beginning.
+        cached: the ids of the models in the Hugging Face cache; None: only listed models are
+        returned, with it all that are known.
         """
         servers = [row.server for row in self._state.table]
-        named, pins = self._state.namings.all(), self._state.pins.all()
-        kept = {**{model: "" for model, pinned in pins.items() if pinned}, **named}
-        known = known_entries(self._state.catalogue, servers, kept, cached)
-        return [self._as_pinned(entry) for entry in known]
+        found = None
+        if cached is not None:
+            named, pins = self._state.namings.all(), self._state.pins.all()
+            pinned = {model: "" for model, is_pinned in pins.items() if is_pinned}
+            found = Found({**pinned, **named}, cached)
+        page = page_of_models(self._state.catalogue, servers, found, after, size)
+        return [self._as_pinned(entry) for entry in page]
 
     def _as_pinned(self, entry: Entry) -> Entry:
         return replace(entry, settings=self._state.with_pin(entry.model, entry.settings))

@@ -457,9 +457,13 @@ def test_a_listed_an_unlisted_and_a_pinned_model_without_a_server_are_told_as_th
     machine = Machine(catalogue, Parts().state.limits)
     for number, model in enumerate(("alias", "n")):
         machine.handle(PinRequested(number, model, pinned=True), NOW)
-    assert [(one.model, one.settings.pinned) for one in machine.listed()] == [("m", True)]
-    known = {one.model: one.settings.pinned for one in machine.known_entries(["org/cached"])}
+    assert [
+        (one.model, one.settings.pinned) for one in machine.page_of_models(None, None, None)
+    ] == [("m", True)]
+    known = {
+        one.model: one.settings.pinned for one in machine.page_of_models(None, None, ["org/cached"])
+    }
     assert known == {"m": True, "n": True, "org/cached": False}
     machine.handle(PinRequested(2, "n", pinned=False), NOW)
-    assert "n" not in {one.model for one in machine.known_entries([])}
+    assert "n" not in {one.model for one in machine.page_of_models(None, None, [])}
     assert machine.server(ServerId("m", 1)) is None, "a pin starts nothing"
