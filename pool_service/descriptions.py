@@ -6,6 +6,7 @@ from dataclasses import replace
 from pool_service.core.description import Description, InLine
 from pool_service.core.errors import PoolError
 from pool_service.core.machine import Machine
+from pool_service.core.server import ServerId
 from pool_service.ports import World
 
 
@@ -23,6 +24,11 @@ class Descriptions:
         """Return the servers that may be preempted, the next one first. Raises Recovering."""
         self._check_recovered()
         return self._machine.preemption_order(self._clock.now())
+
+    def busy(self) -> frozenset[ServerId]:
+        """Return the servers that were in use when they were last checked. Raises Recovering."""
+        self._check_recovered()
+        return self._machine.busy()
 
     async def of(self, name: str) -> Description:
         """Return all that is known about the model of a name or alias, as it is at the end.

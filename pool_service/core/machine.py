@@ -287,6 +287,10 @@ class Machine:
         """Return the servers that may be preempted, the next one first."""
         return self._describer.order(now)
 
+    def busy(self) -> frozenset[ServerId]:
+        """Return the servers that were in use when they were last checked."""
+        return frozenset(row.server.id for row in self._state.table if row.busy_until is not None)
+
     def known(self, model: str) -> Server | LastRun | None:
         """Return the newest server of `model`, or its last run, or None."""
         return self._state.known(model)

@@ -3,9 +3,10 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ KEPT = 4096
 """Changes that are kept; one start makes six."""
 
 Event = Mapping[str, Any]
+
+Key = tuple[str, int]
+"""The model and the generation of a server."""
 
 KEPT_S = 86_400
 """The age in seconds up to which changes of earlier services are read from the disk."""
@@ -36,37 +40,45 @@ class RecentChanges:
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
-        self._changes: deque[str] = deque(maxlen=KEPT)
-        self._count = 0
+        self._record = Record()
         self._began_at = datetime.now(UTC)
-        self._earlier: asyncio.Task[list[str]] | None = None
+        self._earlier: asyncio.Task[Record] | None = None
 
     def observe(self, change: Publish) -> None:
         """Keep a change, if the state has changed; for the pool."""
         if _state(change.before) != ("" if change.removed else _state(change.server.phase)):
-            now = datetime.now(UTC)
-            self._changes.append(_json(event_records.transition(change), now))
-            self._count += 1
+            self._record.add(event_records.transition(change), datetime.now(UTC))
 
     async def as_json(self, cursor: str) -> str:
         """Return the changes after a cursor, the oldest first, as a JSON object with the next one.
 
-        It has the Unix time in seconds, too, at which this service began.
-
         cursor: empty, or of another service: all changes are returned, and `whole` is true.
+
+        It has Unix times in seconds, too: that of now, when this service began (`began`), and with
+        all changes since when none is missing (`since`). Of the time before that, there is the last
+        change of each server that is still there.
         """
         new = self._new_since(cursor)
         # Before the await: what comes while the disk is read comes with the next cursor.
-        next_cursor = f"{self._began_at.isoformat()}/{self._count}"
-        whole, present = new is None, list(self._changes)
+        next_cursor = f"{self._began_at.isoformat()}/{self._record.count}"
+        since: float | None = None
         if new is None:
-            present = [*await self._before(), *present][-KEPT:]
+            present, since = self._record.all(), self._record.since
+            # If changes of this service are missing, those before them tell nothing.
+            if since is None:
+                earlier = await self._before()
+                present = earlier.all(self._record.present) + present
+                since = earlier.since or self._began_at.timestamp()
         else:
-            present = present[len(present) - new :]
-        return (
-            f'{{"changes": [{", ".join(present)}], "whole": {json.dumps(whole)}, '
-            f'"cursor": {json.dumps(next_cursor)}, "began": {self._began_at.timestamp()}}}'
-        )
+            present = self._record.last(new)
+        answer = {
+            "whole": new is None,
+            "cursor": next_cursor,
+            "began": self._began_at.timestamp(),
+            "since": since,
+            "now": datetime.now(UTC).timestamp(),
+        }
+        return f'{{"changes": [{", ".join(present)}], {json.dumps(answer)[1:]}'
 
     def _new_since(self, cursor: str) -> int | None:
         """Return the number of changes after a cursor; None if not all of them are known."""
@@ -75,10 +87,10 @@ class RecentChanges:
         is_count = len(count) <= MAX_DIGITS and count.isascii() and count.isdigit()
         if began != self._began_at.isoformat() or not is_count:
             return None
-        new = self._count - int(count)
-        return new if 0 <= new <= len(self._changes) else None
+        new = self._record.count - int(count)
+        return new if 0 <= new <= self._record.size else None
 
-    async def _before(self) -> list[str]:
+    async def _before(self) -> "Record":
         """Return the changes that earlier services have made; they are read once.
 
         A reading that fails is begun again by the next one who asks.
@@ -90,27 +102,89 @@ class RecentChanges:
         return await asyncio.shield(self._earlier)
 
 
-def _has_failed(task: "asyncio.Task[list[str]]") -> bool:
+def _has_failed(task: "asyncio.Task[Record]") -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
 
-def _read_earlier(state_dir: Path, before: datetime) -> list[str]:
+class Record:
+    """The last KEPT changes, and of those before the last one of each server that is still there.
+
+    count: the changes there were. since: the Unix time in seconds since when none is missing; None:
+    none is.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.since: float | None = None
+        self._ring: deque[tuple[float, str]] = deque(maxlen=KEPT)
+        self._newest: dict[Key, tuple[int, str]] = {}
+
+    @property
+    def size(self) -> int:
+        """The number of the last changes that are kept without a gap."""
+        return len(self._ring)
+
+    @property
+    def present(self) -> Collection[Key]:
+        """The servers that are there."""
+        return self._newest.keys()
+
+    def add(self, event: Event, at: datetime, *, is_old: bool = False) -> None:
+        """Keep a transition. Raises KeyError if it is of another form.
+
+        is_old: only as the last change of its server.
+        """
+        text, key = _json(event, at), (event["model"], event["generation"])
+        # At the end again: they are in the order of their times.
+        self._newest.pop(key, None)
+        if not is_old:
+            if len(self._ring) == KEPT:
+                self.since = self._ring[1][0]
+            self._ring.append((at.timestamp(), text))
+            self.count += 1
+        if event["after"]:
+            self._newest[key] = 0 if is_old else self.count, text
+
+    def all(self, present: Collection[Key] | None = None) -> list[str]:
+        """Return all changes that are kept, the oldest first.
+
+        present: the servers that are still there; None: those that the changes tell of.
+        """
+        missing = self.count - len(self._ring)
+        before = [
+            text
+            for key, (number, text) in self._newest.items()
+            if number <= missing and (present is None or key in present)
+        ]
+        return before + [text for _, text in self._ring]
+
+    def last(self, number: int) -> list[str]:
+        """Return the last changes, the oldest first."""
+        return [text for _, text in islice(self._ring, len(self._ring) - number, None)]
+
+
+def _read_earlier(state_dir: Path, before: datetime) -> Record:
     """Return the changes that earlier services have kept on disk; none if they cannot be read."""
-    try:
-        return list(deque(_read(state_dir, before), maxlen=KEPT))
-    except OSError:
-        return []
+    record = Record()
+    with suppress(OSError):
+        _read(record, state_dir, before)
+    return record
 
 
-def _read(state_dir: Path, before: datetime) -> Iterator[str]:
-    since = (before - timedelta(seconds=KEPT_S)).isoformat()
+def _read(record: Record, state_dir: Path, before: datetime) -> None:
+    since = before - timedelta(seconds=KEPT_S)
     for event in read_events(state_dir):
-        if event is None or event.get("kind") != "transition":
+        if event is None:
             continue
         # An event of another version may be of another form.
         with suppress(AttributeError, KeyError, TypeError, ValueError):
-            if since <= event["ts"] < before.isoformat() and _changes_state(event):
-                yield _json(event, datetime.fromisoformat(event["ts"]))
+            at = datetime.fromisoformat(event["ts"])
+            if at >= before:
+                continue
+            if record.since is None:
+                record.since = max(at, since).timestamp()
+            if event["kind"] == "transition" and _changes_state(event):
+                record.add(event, at, is_old=at < since)
 
 
 def _changes_state(event: Event) -> bool:

@@ -191,6 +191,11 @@ def state_name(phase: Phase) -> str:
     return pb.ServerState.Name(STATES[phase])
 
 
+def role_name(role: Role) -> str:
+    """Return the name that a role has on the wire, such as SERVER_ROLE_CURRENT."""
+    return pb.ServerRole.Name(ROLES[role])
+
+
 def totals(counts: Totals) -> pb.PoolTotals:
     """Return the totals of the pool, with counts by the states of the API."""
     by_state = dict.fromkeys(STATES.values(), 0)

@@ -12,7 +12,7 @@ import pytest
 from pool_service.core.commands import Preemptor, Publish
 from pool_service.core.server import Phase, Server
 from pool_service.page import recent_changes
-from pool_service.page.recent_changes import KEPT, RecentChanges
+from pool_service.page.recent_changes import KEPT, RecentChanges, Record
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.page.paging import paged
 from tests.pool.running import DEFAULTS
@@ -28,6 +28,11 @@ def server(phase: Phase = Phase.READY, model: str = "m") -> Server:
 
 def start_of(changes: RecentChanges, model: str) -> None:
     changes.observe(Publish(server(Phase.QUEUED, model), None))
+
+
+def end_of(changes: RecentChanges, model: str) -> None:
+    gone = server(Phase.CLEANING_UP, model)
+    changes.observe(Publish(gone, Phase.CLEANING_UP, removed=True))
 
 
 async def read(changes: RecentChanges, cursor: str = "") -> dict[str, Any]:
@@ -118,16 +123,71 @@ async def test_an_unknown_cursor_gives_all(cursor_of: Callable[[str], str], tmp_
 
 async def test_a_cursor_that_is_too_old_gives_all_that_are_kept(tmp_path: Path) -> None:
     changes = RecentChanges(tmp_path)
-    start_of(changes, "first")
+    end_of(changes, "first")
     cursor = (await read(changes))["cursor"]
     for number in range(KEPT):
-        start_of(changes, str(number))
+        end_of(changes, str(number))
     just = await read(changes, cursor)
     assert (len(just["changes"]), just["whole"]) == (KEPT, False)
-    start_of(changes, "last")
+    end_of(changes, "last")
     found = await read(changes, cursor)
     assert (len(found["changes"]), found["whole"]) == (KEPT, True)
     assert (models(found)[0], models(found)[-1]) == ("1", "last")
+
+
+# --- of more than are kept --------------------------------------------------------------
+
+
+async def test_a_server_that_runs_all_along_is_told_however_many_others_come_and_go(
+    tmp_path: Path,
+) -> None:
+    changes = RecentChanges(tmp_path)
+    for phase in (Phase.QUEUED, Phase.STARTING, Phase.READY):
+        changes.observe(Publish(server(phase, "stays"), None))
+    for number in range(KEPT):
+        end_of(changes, f"m{number}")
+    found = await read(changes)
+    first, second, *_ = found["changes"]
+    assert (first["model"], first["state"]) == ("stays", READY)
+    assert (len(found["changes"]), second["model"]) == (KEPT + 1, "m0")
+    assert found["since"] == second["at"] > first["at"]
+
+
+async def test_a_server_that_is_gone_is_not_kept_besides(tmp_path: Path) -> None:
+    changes = RecentChanges(tmp_path)
+    start_of(changes, "m")
+    end_of(changes, "m")
+    for number in range(KEPT):
+        end_of(changes, f"m{number}")
+    found = await read(changes)
+    assert (len(found["changes"]), models(found)[0]) == (KEPT, "m0")
+
+
+async def test_all_changes_are_told_with_the_time_since_when_none_is_missing(
+    tmp_path: Path,
+) -> None:
+    alone = await read(RecentChanges(tmp_path))
+    assert alone["since"] == alone["began"]
+    first = {"ts": (NOW - timedelta(hours=2)).isoformat(), "kind": "service", "what": "started"}
+    (tmp_path / "events.jsonl").write_text(json.dumps(first) + "\n" + event() + "\n")
+    changes = RecentChanges(tmp_path)
+    found = await read(changes)
+    assert found["since"] == (NOW - timedelta(hours=2)).timestamp()
+    assert found["began"] <= found["now"]
+    assert (await read(changes, found["cursor"]))["since"] is None
+
+
+async def test_a_server_of_days_ago_is_told_if_it_is_still_there(tmp_path: Path) -> None:
+    days = NOW - timedelta(days=3)
+    (tmp_path / "events.jsonl").write_text(
+        event(days, model="stays") + "\n" + event(days, model="lost") + "\n"
+    )
+    changes = RecentChanges(tmp_path)
+    changes.observe(Publish(server(Phase.READY, "stays"), None))
+    found = await read(changes)
+    assert models(found) == ["stays", "stays"]
+    assert found["changes"][0]["at"] == days.timestamp()
+    assert found["since"] == pytest.approx(found["began"] - recent_changes.KEPT_S)
 
 
 # --- of earlier services ----------------------------------------------------------------
@@ -178,10 +238,10 @@ async def test_changes_while_the_disk_is_read_come_with_the_next_cursor(
 ) -> None:
     loop, reading, go_on = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
-    def slow(*_arguments: object) -> list[str]:
+    def slow(*_arguments: object) -> Record:
         loop.call_soon_threadsafe(reading.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
-        return []
+        return Record()
 
     monkeypatch.setattr(recent_changes, "_read_earlier", slow)
     changes = RecentChanges(tmp_path)
@@ -200,12 +260,12 @@ async def test_a_page_that_goes_does_not_end_the_reading_for_others(
     loop, reading, go_on = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     reads = 0
 
-    def slow(*_arguments: object) -> list[str]:
+    def slow(*_arguments: object) -> Record:
         nonlocal reads
         reads += 1
         loop.call_soon_threadsafe(reading.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
-        return []
+        return Record()
 
     monkeypatch.setattr(recent_changes, "_read_earlier", slow)
     changes = RecentChanges(tmp_path)
@@ -227,7 +287,7 @@ async def test_without_events_on_disk_there_are_those_of_this_service(tmp_path: 
 async def test_a_reading_that_fails_is_begun_again_by_the_next_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_arguments: object) -> list[str]:
+    def fails(*_arguments: object) -> Record:
         raise RuntimeError("can't start new thread")
 
     (tmp_path / "events.jsonl").write_text(event(model="old") + "\n")

@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import grpc
 import pytest
 from google.protobuf import json_format
 
@@ -34,6 +35,45 @@ async def test_a_server_is_told_with_what_uses_it(tmp_path: Path) -> None:
     assert (one["generation"], one["holds"], one["place"]) == ("1", 1, 0)
     assert one["last_use_time"] == pytest.approx(listed.last_use_time.ToNanoseconds() / 1e9)
     assert one["expire_time"] is None, "not while it is held"
+
+
+async def test_the_state_of_a_server_is_told_with_the_revision_that_it_is_of(
+    tmp_path: Path,
+) -> None:
+    async with paged(tmp_path) as told:
+        await told.service.ensure("m")
+        await told.service.stub.Pin(pb.PinRequest(model="m", pinned=True))
+        (server,) = (await told.service.stub.List(pb.ListRequest())).servers
+        usage, one = await told.called("Usage"), await of(told, "m")
+        revision = told.service.pool.history.revision
+        now = told.service.world.clock.wall(told.service.world.clock.now())
+    assert (one["state"], one["role"]) == ("SERVER_STATE_READY", "SERVER_ROLE_CURRENT")
+    assert (one["pinned"], one["expected_bytes"]) == (True, server.expected_bytes)
+    assert usage["revision"] == str(revision)
+    assert usage["now"] == pytest.approx(now, abs=5.0)
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+async def test_a_server_that_answers_is_busy_whether_it_is_pinned_or_not(
+    pinned: bool, tmp_path: Path
+) -> None:
+    async with paged(tmp_path) as told:
+        told.service.world.script("m", Script(load=0.0, requests=3))
+        await told.service.ensure("m")
+        assert (await of(told, "m"))["busy"] is False, "nobody has looked"
+        await told.service.stub.Pin(pb.PinRequest(model="m", pinned=pinned))
+        with pytest.raises(grpc.aio.AioRpcError, match="in flight"):
+            await told.service.stub.Evict(pb.EvictRequest(model="m"))
+        assert (await of(told, "m"))["busy"] is True
+
+
+async def test_memory_that_nobody_has_looked_at_is_told_as_that(tmp_path: Path) -> None:
+    async with paged(tmp_path) as told:
+        before = await told.called("Usage")
+        await told.service.ensure("m")
+        await settled(lambda: told.service.pool.totals().memory_current)
+        after = await told.called("Usage")
+    assert (before["memory_current"], after["memory_current"]) == (False, True)
 
 
 async def test_who_goes_next_is_told_by_its_place(tmp_path: Path) -> None:
@@ -67,7 +107,8 @@ async def test_totals_and_notices_are_those_of_list(tmp_path: Path) -> None:
 
 async def test_a_service_that_recovers_tells_no_servers(tmp_path: Path) -> None:
     async with paged(tmp_path, recovers=False) as told:
-        assert (await told.called("Usage"))["servers"] == []
+        usage = await told.called("Usage")
+        assert (usage["servers"], usage["revision"]) == ([], "")
         await told.service.pool.recover(1.0)
 
 
