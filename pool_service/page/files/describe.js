@@ -1,10 +1,11 @@
 // The description of one model, as headings, lists and tables.
 
 import { bytes, clock, duration, ordinal, stateName, time } from "./format.js";
+import { poolClock } from "./service_clock.js";
 
 /** Return the nodes that show a description, as the service returns it. */
 export function describedBy(description) {
-  const now = Date.now() / 1000;
+  const now = poolClock.now();
   return [
     ...section("Now", facts(nowOf(description, now))),
     ...section("Who holds it", list(description.holders.map((one) => `${one.label || "without a label"}, for ${age(one.since, now)}`))),

@@ -1,5 +1,7 @@
 // Values as people read them.
 
+import { poolClock } from "./service_clock.js";
+
 // Units with the number of their decimal places, as the command line shows sizes.
 const UNITS = [["B", 0], ["kB", 0], ["MB", 0], ["GB", 1], ["TB", 1]];
 const STEP = 1000;
@@ -43,9 +45,19 @@ export function ordinal(place) {
   return place === 1 ? "next" : `${place}${ENDINGS[ordinals.select(place)]}`;
 }
 
-/** Return the time of day of a Unix time, with seconds. */
+const TIME = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const MINUTE = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const DAY = new Intl.DateTimeFormat([], { day: "numeric", month: "short" });
+
+/** Return the time of day of a Unix time, with seconds, and its date if that is not today. */
 export function clock(seconds) {
-  return new Date(seconds * 1000).toLocaleTimeString([], { hour12: false });
+  const [day, today] = [seconds, poolClock.now()].map((at) => DAY.format(at * 1000));
+  return `${day === today ? "" : `${day}, `}${TIME.format(seconds * 1000)}`;
+}
+
+/** Return the time of day of a Unix time, such as "14:02". */
+export function minute(seconds) {
+  return MINUTE.format(seconds * 1000);
 }
 
 /** Return the name of a state, as a word of the page: "READY", "BACKING OFF". */

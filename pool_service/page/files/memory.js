@@ -9,16 +9,28 @@ const notices = document.getElementById("notices");
 
 /** Show the memory of the pool and what goes wrong. */
 export function showMemory(pool) {
-  const totals = pool.totals;
+  const { totals } = pool;
   if (!totals) return;
   const total = Number(totals.memory_total_bytes);
   const budget = totals.memory_budget_bytes === undefined ? total : Number(totals.memory_budget_bytes);
   const reserved = Number(totals.memory_reserved_bytes);
-  const limit = totals.memory_budget_bytes === undefined ? "no budget" : `of ${bytes(budget)} budget`;
-  text.textContent = `${bytes(reserved)} reserved ${limit} · ${bytes(totals.memory_available_bytes)} of ${bytes(total)} available on the machine`;
-  showBar(pool, Math.max(budget, reserved, 1));
-  showItems(facts, factsOf(totals));
+  const limit = totals.memory_budget_bytes === undefined ? ", no budget" : ` of ${bytes(budget)} budget`;
+  const words = [`${bytes(reserved)} reserved${limit}`, ...machineOf(totals)].join(" · ");
+  if (text.textContent !== words) text.textContent = words;
+  const whole = Math.max(budget, reserved);
+  bar.hidden = !whole;
+  if (whole) showBar(pool, whole);
+  showItems(facts, factsOf(totals, pool.counts));
   showItems(notices, pool.notices.concat(totals.memory_pressured ? ["The machine is short of memory."] : []));
+}
+
+/** Return what is known of the machine's memory: nothing before a server was started. */
+function machineOf(totals) {
+  const total = Number(totals.memory_total_bytes);
+  if (!total) return [];
+  // Without servers nobody looks, and what was found before is no longer so.
+  if (!totals.memory_current) return [`${bytes(total)} on the machine`];
+  return [`${bytes(totals.memory_available_bytes)} of ${bytes(total)} available on the machine`];
 }
 
 function showBar(pool, whole) {
@@ -52,8 +64,8 @@ function showPart(part, server, whole) {
   part.title = `${server.model}: takes ${bytes(server.footprint_bytes)} of ${bytes(size)} reserved`;
 }
 
-function factsOf(totals) {
-  const states = ["ready", "starting", "queued", "failed"].filter((state) => totals[state]).map((state) => `${totals[state]} ${state}`);
+function factsOf(totals, counts) {
+  const states = ["ready", "starting", "queued", "backing_off", "failed"].filter((state) => counts[state]).map((state) => `${counts[state]} ${state.replace("_", " ")}`);
   const waiting = totals.waiting_calls ? [counted(totals.waiting_calls, "call waits", "calls wait")] : [];
   const standbys = totals.standbys ? [`${totals.standbys} on standby`] : [];
   return [...states, ...waiting, ...standbys];

@@ -4,19 +4,17 @@ import { longCall } from "./accepted.js";
 import { call, CallError } from "./calls.js";
 import { refreshDetails, showDetails } from "./details.js";
 import { showMemory } from "./memory.js";
+import { tell } from "./messages.js";
 import { Pool } from "./pool.js";
+import { isPinned } from "./row.js";
 import { showRows } from "./rows.js";
 import { Timeline } from "./timeline.js";
 
-const MESSAGE_MS = 12000;
-const TIMELINE_MS = 200;
 const connection = document.getElementById("connection");
-const messages = document.getElementById("messages");
 const evicted = new Set();
 let question = Promise.resolve();
 const confirmation = document.getElementById("confirm");
-const timeline = new Timeline((model, generation) => pool.has(model, generation));
-let timelineTimer;
+const timeline = new Timeline((model, generation) => pool.has(model, generation), (work) => pool.polled("timeline", work));
 
 const CONNECTION = {
   live: "live",
@@ -32,9 +30,9 @@ const pool = new Pool({
     if (connection.className !== state) connection.textContent = CONNECTION[state];
     connection.className = state;
     showTitle();
-    if (state === "live") readTimeline();
+    if (state === "live") timeline.readSoon();
   },
-  transition: readTimeline,
+  transition: () => timeline.readSoon(),
   news: refreshDetails,
 });
 
@@ -46,19 +44,11 @@ function show() {
 
 /** Tell in the window's title what one would look for. */
 function showTitle() {
-  const counts = [["failed", pool.totals?.failed], ["starting", pool.totals?.starting], ["ready", pool.totals?.ready ?? 0]];
+  const { counts: known } = pool;
+  const counts = [["failed", known?.failed], ["starting", known?.starting], ["ready", known?.ready ?? 0]];
   const words = counts.filter(([word, count]) => count || word === "ready").map(([word, count]) => `${count} ${word}`);
   const title = `${connection.className === "away" ? "away" : words.join(", ")} · Pool`;
   if (document.title !== title) document.title = title;
-}
-
-/** Read the timeline soon: changes come in groups, and one request brings them all. */
-function readTimeline() {
-  clearTimeout(timelineTimer);
-  timelineTimer = setTimeout(() => {
-    // Once the page is seen again, it is live again, which reads the timeline.
-    if (!document.hidden) pool.polled("timeline", timeline.read()).catch(() => {});
-  }, TIMELINE_MS);
 }
 
 const ACTS = {
@@ -66,7 +56,7 @@ const ACTS = {
   logs: (entry) => showDetails(entry.model, "logs"),
   ensure: (entry) => start(entry.model),
   evict: (entry) => evict(entry.model),
-  pin: (entry, button) => pin(entry.model, button.getAttribute("aria-pressed") !== "true"),
+  pin: (entry) => pin(entry.model, !isPinned(entry)),
 };
 
 async function act(name, entry, button) {
@@ -74,10 +64,10 @@ async function act(name, entry, button) {
   if (button.getAttribute("aria-busy") === "true") return;
   button.setAttribute("aria-busy", "true");
   try {
-    await ACTS[name](entry, button);
+    await ACTS[name](entry);
     if (CHANGES.has(name)) pool.refresh(entry.model);
   } catch (error) {
-    tell(error, entry.model);
+    tell(wordsOf(error, entry.model));
   } finally {
     button.removeAttribute("aria-busy");
   }
@@ -126,13 +116,10 @@ function confirmed(text, yes) {
   });
 }
 
-function tell(error, model) {
-  const message = document.createElement("p");
+/** Return in words why a call about a model failed. */
+function wordsOf(error, model) {
   const text = error instanceof CallError ? error.message : "The service does not answer.";
-  message.textContent = text.includes(`'${model}'`) ? text : `${model}: ${text}`;
-  message.addEventListener("click", () => message.remove());
-  messages.append(message);
-  setTimeout(() => message.remove(), MESSAGE_MS);
+  return text.includes(`'${model}'`) ? text : `${model}: ${text}`;
 }
 
 document.getElementById("machine").textContent = location.hostname === "localhost" ? "" : location.host;

@@ -2,6 +2,9 @@
 
 import { call, stream } from "./calls.js";
 import { Connection } from "./connection.js";
+import { Requests } from "./requests.js";
+import { isSettled, keyOf, Servers } from "./servers.js";
+import { poolClock } from "./service_clock.js";
 import { withSlot } from "./slots.js";
 import { repeatWhileVisible, visible, whileVisible } from "./visibility.js";
 
@@ -13,14 +16,8 @@ const MODELS_MODEL_MS = 600;
 const MODELS_MS = 60000;
 const MODELS_PAGE = 50;
 const MOST_ENDS = 200;
-
-const keyOf = (server) => `${server.model}\0${server.generation}`;
-
-const POLLED = ["footprint_bytes", "peak_bytes", "place", "busy", "waiting_calls", "last_use_time", "expire_time"];
-
-function useOf(server) {
-  return Object.fromEntries(POLLED.filter((name) => server?.[name] !== undefined).map((name) => [name, server[name]]));
-}
+// What is polled is read again so much sooner after a change, which tells less than all.
+const SOONER = 4;
 
 /** Keeps the servers, the models and the totals up to date, and says when they have changed. */
 export class Pool {
@@ -31,8 +28,8 @@ export class Pool {
    * model of a server of which anything has changed, or null: of any.
    */
   constructor({ changed, connected, transition, news }) {
-    this.servers = new Map();
     this.models = new Map();
+    this.hasReadModels = false;
     this.totals = null;
     this.notices = [];
     this.revision = null;
@@ -43,12 +40,31 @@ export class Pool {
     this._transition = transition;
     this._news = news;
     this._isDue = false;
+    this._servers = new Servers();
+    this._usages = new Requests();
+    this._lists = new Requests();
+    this._usageTimer = 0;
+  }
+
+  /** The servers by key, as far as they are known. */
+  get servers() {
+    return this._servers.shown;
+  }
+
+  /** Whether these are the servers of the pool: not before the service has told them. */
+  get isKnown() {
+    return this._servers.isKnown;
+  }
+
+  /** The number of servers in each state, or null. */
+  get counts() {
+    return this._servers.counts() ?? this.totals;
   }
 
   /** Follow the pool until the page is closed. */
   start() {
     this._follow();
-    repeatWhileVisible(() => this.polled("usage", this._readUsage()), () => Math.max(USAGE_MS, USAGE_SERVER_MS * this.servers.size));
+    repeatWhileVisible(() => this.polled("usage", this._readUsage()), () => this._usagePause());
     repeatWhileVisible(() => this.polled("models", this._readModels()), () => Math.max(MODELS_MS, MODELS_MODEL_MS * this.models.size));
   }
 
@@ -66,7 +82,7 @@ export class Pool {
   /** Note that a model was pinned, or no longer is. */
   setPinned(model, isPinned) {
     const listed = this.models.get(model);
-    if (listed) listed.pinned = isPinned;
+    if (listed) this.models.set(model, { ...listed, pinned: isPinned });
     this._notify();
   }
 
@@ -78,6 +94,7 @@ export class Pool {
   async _follow() {
     for (;;) {
       await visible();
+      this._servers.isFollowed = false;
       try {
         await whileVisible((seen) =>
           withSlot("watch", seen, () => this._connection.follow("waiting"), () => this._watch(seen)),
@@ -105,9 +122,9 @@ export class Pool {
       this.revision = event.revision;
       if (event.synced) {
         isSynced = true;
-        const before = this.servers;
-        this.servers = present;
-        for (const model of modelsThatDiffer(before, present)) this._transition(model);
+        const before = new Map(this.servers);
+        this._servers.reset(present, event.revision);
+        this._tellTransitions(before);
         this._news(null);
         Promise.allSettled([this._readUsage(), this._readModels()]);
         this._connection.follow("live");
@@ -116,19 +133,19 @@ export class Pool {
       } else {
         this._apply(event);
       }
-      if (isSynced) this._notify();
+      if (isSynced) {
+        this._servers.isFollowed = true;
+        this._notify();
+      }
     }
   }
 
   _apply(event) {
+    const before = this._servers.apply(event);
     const server = event.server ?? event.removed;
-    const key = keyOf(server);
-    const before = this.servers.get(key);
-    // Its use is not news to Watch: what polling told last is newer.
-    if (event.server) this.servers.set(key, { ...server, ...useOf(before) });
-    else this.servers.delete(key);
     this._noteEnd(event, before);
     if (event.removed || before?.state !== server.state) this._transition(server.model);
+    if (event.server && !isSettled(server, before)) this._readUsageSoon();
     this._news(server.model);
   }
 
@@ -143,18 +160,37 @@ export class Pool {
     if (this.ends.size > MOST_ENDS) this.ends.delete(this.ends.keys().next().value);
   }
 
+  _tellTransitions(before) {
+    for (const model of modelsThatDiffer(before, this.servers)) this._transition(model);
+  }
+
+  _usagePause() {
+    return Math.max(USAGE_MS, USAGE_SERVER_MS * this._servers.size);
+  }
+
+  _readUsageSoon() {
+    if (this._usageTimer) return;
+    this._usageTimer = setTimeout(() => {
+      this._usageTimer = 0;
+      if (!document.hidden) this._readUsage().catch(() => {});
+    }, this._usagePause() / SOONER);
+  }
+
   async _readUsage() {
+    const number = this._usages.send();
     const usage = await call("Usage");
-    this.totals = usage.totals;
+    if (!this._usages.isNews(number)) return;
+    poolClock.set(usage.now);
+    this.totals = { ...usage.totals, memory_current: usage.memory_current };
     this.notices = usage.notices;
-    for (const use of usage.servers) {
-      const server = this.servers.get(keyOf(use));
-      if (server) Object.assign(server, use);
-    }
+    const before = new Map(this.servers);
+    this._servers.use(usage);
+    this._tellTransitions(before);
     this._notify();
   }
 
   async _readModels() {
+    const number = this._lists.send();
     const models = new Map();
     let token = "";
     do {
@@ -162,7 +198,9 @@ export class Pool {
       for (const model of page.models) models.set(model.model, model);
       token = page.next_page_token;
     } while (token);
+    if (!this._lists.isNews(number)) return;
     this.models = models;
+    this.hasReadModels = true;
     this._notify();
   }
 

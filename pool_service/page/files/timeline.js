@@ -2,8 +2,9 @@
 // was stopped or crashed.
 
 import { changesAfter } from "./calls.js";
-import { clock, counted, duration, stateClass, stateName } from "./format.js";
+import { clock, counted, duration, minute, stateClass, stateName } from "./format.js";
 import { isFound } from "./rows.js";
+import { ServiceClock } from "./service_clock.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const LANE = 22;
@@ -12,9 +13,14 @@ const AXIS = 18;
 const TICK = 70;
 const MAX_LANES = 40;
 const MAX_CHANGES = 20000;
+const MAX_ENDS = 20;
+// Changes come in groups, and one request brings them all.
+const SOON_MS = 200;
+const RETRY_MS = 3000;
 const STEPS = [60, 120, 300, 600, 1800, 3600, 7200, 14400];
 const SHORT_S = 600;
 const ENDED = new Set(["SERVER_STATE_BACKING_OFF", "SERVER_STATE_FAILED"]);
+const UNDER_WAY = new Set(["SERVER_STATE_QUEUED", "SERVER_STATE_STARTING"]);
 // The causes of an end that nobody wanted.
 const CRASHES = new Set(["CRASHED", "WEDGED", "START_TIMEOUT", "MEMORY_LIMIT", "ORPHANED"]);
 
@@ -22,13 +28,22 @@ const place = document.getElementById("timeline");
 const more = document.getElementById("more-lanes");
 const span = document.getElementById("span");
 const tip = document.getElementById("tip");
+const ends = document.getElementById("ends");
 
 /** Keeps the changes of state, and draws those of the chosen time. */
 export class Timeline {
-  /** isThere: returns whether the pool has the server of a model with a generation. */
-  constructor(isThere) {
+  /**
+   * isThere: returns whether the pool has the server of a model with a generation; polled: receives
+   * the promise of each reading, and returns it.
+   */
+  constructor(isThere, polled) {
     this._isThere = isThere;
+    this._polled = polled;
+    // The times of changes are by the machine's clock, which can be set.
+    this._clock = new ServiceClock();
     this._began = 0;
+    this._since = 0;
+    this._timer = 0;
     this._changes = [];
     this._cursor = "";
     this._reading = Promise.resolve();
@@ -40,34 +55,46 @@ export class Timeline {
     place.addEventListener("pointerleave", () => { tip.hidden = true; });
   }
 
-  /** Read the changes of state since the last time, and draw them. */
-  async read() {
+  /** Read the changes of state since the last time, and draw them, in a moment; try until they come. */
+  readSoon(pause = SOON_MS) {
+    if (this._timer) return;
+    this._timer = setTimeout(() => {
+      this._timer = 0;
+      // Once the page is seen again, it is live again, which reads the timeline.
+      if (!document.hidden) this._polled(this._read()).catch(() => this.readSoon(RETRY_MS));
+    }, pause);
+  }
+
+  async _read() {
     // One after the other, so that each begins where the one before has ended.
     this._reading = this._reading.catch(() => {}).then(() => this._readOn());
     await this._reading;
   }
 
   async _readOn() {
-    const { changes, whole, cursor, began } = await changesAfter(this._cursor);
+    const { changes, whole, cursor, began, since, now } = await changesAfter(this._cursor);
     // Each change: model, generation, state ("" once the server is gone), at, why, cause, preemptor.
-    const isFirst = !this._cursor;
-    this._changes = (whole ? changes : this._changes.concat(changes)).slice(-MAX_CHANGES);
-    this._cursor = cursor;
+    const isFirst = !this._began;
+    this._changes = whole ? changes : this._changes.concat(changes);
+    // The service keeps fewer, and of each server that is there the last: these are read anew.
+    this._cursor = this._changes.length > MAX_CHANGES ? "" : cursor;
     this._began = began;
+    this._since = since ?? this._since;
+    this._clock.set(now);
     // A pool that has just begun fills its timeline.
-    if (isFirst && Date.now() / 1000 - (changes[0]?.at ?? 0) < SHORT_S) span.value = String(SHORT_S);
+    if (isFirst && now - since < SHORT_S) span.value = String(SHORT_S);
     this.draw();
   }
 
   /** Draw the lanes again if one pixel or more has passed since. */
   drawIfDue() {
     const pixel = Number(span.value) / Math.max(place.clientWidth, 1);
-    if (Date.now() / 1000 - this._drawnAt >= pixel) this.draw();
+    if (this._clock.now() - this._drawnAt >= pixel) this.draw();
   }
 
   /** Draw the lanes of the models that had a server in the chosen time. */
   draw() {
-    const now = Date.now() / 1000;
+    const now = this._clock.now();
     this._drawnAt = now;
     const from = now - Number(span.value);
     const lanes = lanesOf(this._changes, from, now);
@@ -81,9 +108,11 @@ export class Timeline {
     const x = (at) => left + ((Math.max(at, from) - from) / (now - from)) * (width - left - 6);
     const label = names.length ? `What the servers of ${counted(names.length, "model", "models")} did` : "No server ran";
     const svg = element("svg", { width, height: names.length * LANE + AXIS, role: "img", "aria-label": label });
+    if (this._since > from) drawUnknown(svg, x(from), x(this._since), names.length * LANE, this._since);
     drawAxis(svg, from, now, x, names.length * LANE, (width - left) / TICK);
     names.forEach((name, index) => drawLane(svg, name, lanes.get(name), index * LANE, x, left));
     place.replaceChildren(svg);
+    showEnds(all.flatMap((name) => lanes.get(name).marks.map((one) => ({ at: one.at, text: endOf(name, one) }))));
   }
 }
 
@@ -94,6 +123,7 @@ function lanesOf(changes, from, now) {
     const { model, generation, state, at } = change;
     if (!lanes.has(model)) lanes.set(model, { stretches: [], marks: [], open: new Map(), end: 0 });
     const lane = lanes.get(model);
+    const before = lane.open.get(generation)?.state;
     for (const [other, stretch] of lane.open) {
       // The next generation takes the place of one that has ended.
       if (other === generation || (state && ENDED.has(stretch.state))) {
@@ -106,13 +136,19 @@ function lanesOf(changes, from, now) {
       lane.open.set(generation, stretch);
       lane.stretches.push(stretch);
     }
-    if (change.cause && at >= from && state === "SERVER_STATE_STOPPING") lane.marks.push(change);
+    if (at >= from && isEnd(change, before)) lane.marks.push(change);
   }
   for (const [model, lane] of lanes) {
     lane.stretches = lane.stretches.filter((one) => one.to >= from);
     if (!lane.stretches.length) lanes.delete(model);
   }
   return lanes;
+}
+
+/** Return whether a change is the end of a server, or of a start that came to nothing. */
+function isEnd({ state, cause, why }, before) {
+  if (state === "SERVER_STATE_STOPPING") return Boolean(cause);
+  return !state && Boolean(why) && UNDER_WAY.has(before);
 }
 
 /** End what an earlier service left, and this one has not found: nobody saw when it went. */
@@ -125,13 +161,20 @@ function endLost(lanes, began, isThere) {
   }
 }
 
+/** Draw the time of which not all is known: changes are missing there. */
+function drawUnknown(svg, left, right, bottom, since) {
+  const rect = element("rect", { class: "unknown", x: left, y: 0, width: Math.max(0, right - left), height: bottom });
+  rect.dataset.tip = `Changes before ${clock(since)} are no longer known, or there was no service`;
+  svg.append(rect);
+}
+
 function drawAxis(svg, from, now, x, bottom, mostTicks) {
   const step = STEPS.find((one) => (now - from) / one <= mostTicks) ?? STEPS.at(-1);
   const offset = new Date(now * 1000).getTimezoneOffset() * 60;
   for (let at = Math.ceil((from - offset) / step) * step + offset; at < now; at += step) {
     svg.append(element("line", { class: "grid", x1: x(at), x2: x(at), y1: 0, y2: bottom }));
     const isLast = x(now) - x(at) < TICK / 3;
-    svg.append(words(clock(at).slice(0, 5), { x: x(at), y: bottom + 14, "text-anchor": isLast ? "end" : "middle" }));
+    svg.append(words(minute(at), { x: x(at), y: bottom + 14, "text-anchor": isLast ? "end" : "middle" }));
   }
 }
 
@@ -154,9 +197,24 @@ function markOf(name, one, x, y) {
   const isCrash = CRASHES.has(one.cause);
   const shape = isCrash ? `M${x} ${y - 7} l6 7 l-6 7 l-6 -7 z` : `M${x - 4} ${y - 6} h8 l-4 7 z`;
   const mark = element("path", { class: isCrash ? "mark crash" : "mark stop", d: shape });
-  const forWhom = one.preemptor ? ` (for ${one.preemptor})` : "";
-  mark.dataset.tip = `${name} (${one.generation})\n${isCrash ? "crashed" : "stopped"} at ${clock(one.at)}${one.why ? `: ${one.why}` : ""}${forWhom}`;
+  mark.dataset.tip = endOf(name, one);
   return mark;
+}
+
+/** Return in words when and why a server ended. */
+function endOf(name, { generation, state, at, cause, why, preemptor }) {
+  const what = !state ? "did not start" : CRASHES.has(cause) ? "crashed" : "stopped";
+  const forWhom = preemptor ? ` (for ${preemptor})` : "";
+  return `${name} (${generation})\n${what} at ${clock(at)}${why ? `: ${why}` : ""}${forWhom}`;
+}
+
+/** List the last ends, for those who do not see the marks or have no pointer for their tips. */
+function showEnds(found) {
+  const words = found.sort((one, other) => other.at - one.at).slice(0, MAX_ENDS).map((one) => one.text.replace("\n", " "));
+  ends.parentElement.hidden = !words.length;
+  if (ends.dataset.shown === words.join("\n")) return;
+  ends.dataset.shown = words.join("\n");
+  ends.replaceChildren(...words.map((word) => Object.assign(document.createElement("li"), { textContent: word })));
 }
 
 function showTip(event) {

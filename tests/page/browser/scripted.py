@@ -1,0 +1,165 @@
+"""A service that answers the page what a test says: in any order, and at any time."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from queue import Queue
+from typing import Any, cast
+
+from pool_service.page.files import TYPES
+
+FILES = files("pool_service.page").joinpath("files")
+REVISION = 100
+GIB = 1 << 30
+
+Json = dict[str, Any]
+
+
+def key(model: str, generation: int = 1) -> Json:
+    return {"model": model, "generation": str(generation)}
+
+
+def server(model: str = "m", state: str = "READY", role: str = "CURRENT", **values: object) -> Json:
+    """A server as Watch tells it."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    known = {
+        "state": f"SERVER_STATE_{state}",
+        "role": f"SERVER_ROLE_{role}",
+        "runtime_model": model,
+    }
+    sizes = {"expected_bytes": str(GIB), "footprint_bytes": "0", "peak_bytes": "0"}
+    use = {"holds": 0, "pinned": False, "last_use_time": now, "queue_position": 0, "detail": ""}
+    return key(model) | known | sizes | use | values
+
+
+def use(model: str = "m", state: str = "READY", role: str = "CURRENT", **values: object) -> Json:
+    """A server as polling tells it."""
+    known = {"state": f"SERVER_STATE_{state}", "role": f"SERVER_ROLE_{role}", "pinned": False}
+    sizes = {"expected_bytes": GIB, "footprint_bytes": 0, "peak_bytes": 0}
+    used = {"holds": 0, "waiting_calls": 0, "place": 0, "busy": False, "expire_time": None}
+    return key(model) | known | sizes | used | {"last_use_time": time.time()} | values
+
+
+def listed(model: str = "m", state: str = "UNSPECIFIED") -> Json:
+    """A model of the configuration."""
+    known = {"aliases": [], "runtime_model": model, "pinned": False, "problem": ""}
+    return {"model": model, "state": f"SERVER_STATE_{state}", "expected_bytes": "0"} | known
+
+
+class Scripted(ThreadingHTTPServer):
+    """Answers calls by `answers`: a function of the request for each. Watch tells `events`."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.models: list[Json] = []
+        self.events: Queue[Json] = Queue()
+        self.revision = REVISION
+        self.now: Callable[[], float] = time.time
+        self.usage: Json = {"revision": str(REVISION), "servers": [], "memory_current": True}
+        self.totals: Json = {"memory_total_bytes": 64 * GIB, "memory_available_bytes": 32 * GIB}
+        self.changes: Json = {"changes": [], "since": time.time() - 7200}
+        self.answers: dict[str, Callable[[Json], Json]] = {
+            "Usage": lambda _request: self.told(self.usage),
+            "ListModels": self.listing,
+            "Changes": lambda _request: self.change_record(),
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def told(self, usage: Json) -> Json:
+        """An answer of Usage; servers may be fewer than a real one tells."""
+        totals = {"memory_reserved_bytes": 0, "memory_pressured": False} | self.totals
+        return {"totals": totals, "notices": [], "now": self.now()} | usage
+
+    def listing(self, request: Json) -> Json:
+        """A page of the models."""
+        first = int(request["page_token"] or 0)
+        end = first + request["page_size"]
+        token = str(end) if end < len(self.models) else ""
+        return {"models": self.models[first:end], "next_page_token": token}
+
+    def change_record(self) -> Json:
+        began = {"whole": True, "cursor": "c", "began": self.now() - 7200, "now": self.now()}
+        return began | self.changes
+
+    def tell(self, **event: Json) -> None:
+        """Tell the next change by Watch."""
+        self.revision += 1
+        self.events.put({"revision": str(self.revision)} | event)
+
+    def begin(self, *servers: Json) -> None:
+        """Tell the servers that are there."""
+        for one in servers:
+            self.events.put({"revision": str(REVISION), "server": one})
+        self.events.put({"revision": str(REVISION), "synced": {}})
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection to a scripted service."""
+
+    protocol_version = "HTTP/1.1"
+
+    @property
+    def script(self) -> Scripted:
+        return cast("Scripted", self.server)
+
+    def do_GET(self) -> None:
+        name = self.path.strip("/") or "index.html"
+        file = FILES.joinpath(name)
+        self.answer(file.read_bytes(), TYPES["." + name.rpartition(".")[2]])
+
+    def do_POST(self) -> None:
+        method = self.path.removeprefix("/api/")
+        body = self.rfile.read(int(self.headers["content-length"]))
+        request = json.loads(body) if body.startswith(b"{") else {}
+        if method == "Watch":
+            self.watch()
+            return
+        answer = self.script.answers[method](request)
+        failed = int(answer.pop("status", 200))
+        self.answer(json.dumps(answer).encode(), "application/json", failed)
+
+    def watch(self) -> None:
+        """Tell events until one is an error."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        while True:
+            event = self.script.events.get()
+            self.wfile.write(json.dumps(event).encode() + b"\n")
+            self.wfile.flush()
+            if "error" in event:
+                self.close_connection = True
+                return
+
+    def answer(self, body: bytes, kind: str, status: int = 200) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def scripted() -> Iterator[Scripted]:
+    """A scripted service for as long as the block runs."""
+    with Scripted() as service:
+        thread = threading.Thread(target=service.serve_forever)
+        thread.start()
+        try:
+            yield service
+        finally:
+            service.shutdown()
+            thread.join()
