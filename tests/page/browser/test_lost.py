@@ -116,7 +116,8 @@ def test_looking_is_no_use(serve: Serve, visit: Open) -> None:
 
 
 def test_windows_share_the_connections_of_a_browser(serve: Serve, visit: Open) -> None:
-    served = serve("[models.m]\n")
+    served = serve("[models.m]\n[models.n]\n")
+    served.pool.ensure("n")
     first = visit(served.url)
     others = [first.context.new_page() for _ in range(7)]
     for page in others:
@@ -126,6 +127,10 @@ def test_windows_share_the_connections_of_a_browser(serve: Serve, visit: Open) -
     # Its buttons and what is polled work all the same.
     button(last, "Pin", "m").click()
     expect(button(last, "Unpin", "m")).to_be_visible()
+    expect(state(last, "n")).to_have_text("READY")
+    expect(button(last, "Start", "n")).to_be_hidden()
+    button(last, "Evict", "n").click()
+    expect(state(last, "n")).to_have_text("not running")
     for page in (first, *others[:-1]):
         page.close()
     is_live(last)

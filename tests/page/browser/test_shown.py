@@ -113,6 +113,8 @@ def test_the_timeline_has_a_lane_for_each_model_and_a_mark_for_an_eviction(
     page.locator("#timeline .stop").hover()
     expect(page.locator("#tip")).to_contain_text("stopped at")
     expect(page.locator("#tip")).to_contain_text("it was evicted")
+    page.get_by_text("Why the last ones stopped").click()
+    expect(page.locator("#ends")).to_contain_text("it was evicted")
     served.pool.ensure("three")
     expect(page.locator("#timeline .lane", has_text="three")).to_be_visible()
 
