@@ -17,14 +17,16 @@ const names = Object.keys(tabs);
 const show = { describe, logs: showLogs };
 
 let model = "";
+let generation;
 let chosen = "";
 let showing = new AbortController();
 let hasFailed = false;
 let wake = () => {};
 
-/** Show one model. tab: "describe" or "logs". */
-export function showDetails(name, tab) {
+/** Show one model. tab: "describe" or "logs"; from: the generation that its log begins with. */
+export function showDetails(name, tab, from) {
   model = name;
+  generation = from;
   title.textContent = name;
   for (const panel of Object.values(panels)) panel.replaceChildren();
   if (!dialog.open) dialog.showModal();
@@ -56,7 +58,7 @@ function begin(tab) {
   showing = new AbortController();
   const { signal } = showing;
   hasFailed = false;
-  show[tab](panels[tab], model, signal).catch((error) => {
+  show[tab](panels[tab], model, signal, generation).catch((error) => {
     if (signal.aborted) return;
     hasFailed = true;
     const note = document.createElement("div");

@@ -10,11 +10,14 @@ const MAX_LINES = 3000;
 const RETRY_MS = 1000;
 const NEAR_END_PX = 30;
 
-/** Show the lines of a model in a panel, the last ones at first, until `signal` aborts. */
-export async function showLogs(panel, model, signal) {
+/**
+ * Show the lines of a model in a panel, the last ones at first, until `signal` aborts.
+ * generation: the one to begin with, if that is not the newest.
+ */
+export async function showLogs(panel, model, signal, generation) {
   panel.replaceChildren();
   const log = new Log(panel);
-  let request = { model, lines: FIRST_LINES, follow: true };
+  let request = { model, generation, lines: FIRST_LINES, follow: true };
   while (!signal.aborted) {
     await visible();
     try {

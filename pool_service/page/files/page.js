@@ -53,7 +53,7 @@ function showTitle() {
 
 const ACTS = {
   describe: (entry) => showDetails(entry.model, "describe"),
-  logs: (entry) => showDetails(entry.model, "logs"),
+  logs: ({ model, isBeside, server }) => showDetails(model, "logs", isBeside ? server.generation : undefined),
   ensure: (entry) => start(entry.model),
   evict: (entry) => evict(entry.model),
   pin: (entry) => pin(entry.model, !isPinned(entry)),

@@ -164,26 +164,29 @@ export function isPinned({ server, listed }) {
 
 function fillButtons(buttons, entry) {
   const { model, state, server, isBeside } = entry;
+  // An orphan is of no model that is known, and what is gone of none that could be asked for.
+  const isNamed = !isBeside || Boolean(server?.model);
+  const generation = isBeside && server ? `generation ${server.generation}` : "";
   const isRunning = state !== NONE && state !== "SERVER_STATE_FAILED";
   buttons.describe.title = `Describe ${model}`;
-  buttons.describe.disabled = isBeside && !server?.model;
-  name(buttons.describe, model, isBeside && server ? `generation ${server.generation}` : "");
+  buttons.describe.disabled = !isNamed;
+  name(buttons.describe, model, generation);
   name(buttons.ensure, "Start", model);
   name(buttons.evict, "Evict", model);
   name(buttons.pin, isPinned(entry) ? "Unpin" : "Pin", model);
-  name(buttons.logs, "Logs", model);
+  name(buttons.logs, "Logs", model, generation);
   // What they do is done to the current server: no other row has them.
   buttons.ensure.hidden = isRunning || isBeside;
   buttons.evict.hidden = !isRunning || isBeside;
   buttons.pin.hidden = isBeside;
-  buttons.logs.hidden = isBeside;
+  buttons.logs.hidden = !isNamed;
   buttons.evict.disabled = state === "SERVER_STATE_STOPPING";
   buttons.pin.classList.toggle("is-on", isPinned(entry));
 }
 
-/** Name a button, for those who hear it with its model. */
-function name(button, text, model) {
+/** Name a button, for those who hear it, also by what it is for. */
+function name(button, text, ...what) {
   set(button, text);
-  const label = [text, model].filter(Boolean).join(" ");
+  const label = [text, ...what].filter(Boolean).join(" ");
   if (button.getAttribute("aria-label") !== label) button.setAttribute("aria-label", label);
 }

@@ -29,6 +29,7 @@ const more = document.getElementById("more-lanes");
 const span = document.getElementById("span");
 const tip = document.getElementById("tip");
 const ends = document.getElementById("ends");
+const unknown = document.querySelector("#legend .unknown");
 
 /** Keeps the changes of state, and draws those of the chosen time. */
 export class Timeline {
@@ -108,7 +109,8 @@ export class Timeline {
     const x = (at) => left + ((Math.max(at, from) - from) / (now - from)) * (width - left - 6);
     const label = names.length ? `What the servers of ${counted(names.length, "model", "models")} did` : "No server ran";
     const svg = element("svg", { width, height: names.length * LANE + AXIS, role: "img", "aria-label": label });
-    if (this._since > from) drawUnknown(svg, x(from), x(this._since), names.length * LANE, this._since);
+    unknown.hidden = this._since <= from;
+    if (!unknown.hidden) drawUnknown(svg, x(from), x(this._since), names.length * LANE, this._since);
     drawAxis(svg, from, now, x, names.length * LANE, (width - left) / TICK);
     names.forEach((name, index) => drawLane(svg, name, lanes.get(name), index * LANE, x, left));
     place.replaceChildren(svg);

@@ -68,6 +68,7 @@ class Scripted(ThreadingHTTPServer):
             "Usage": lambda _request: self.told(self.usage),
             "ListModels": self.listing,
             "Changes": lambda _request: self.change_record(),
+            "TailLogs": lambda _request: {},
         }
 
     @property

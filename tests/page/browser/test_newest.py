@@ -150,7 +150,9 @@ def test_a_window_that_waits_for_its_turn_shows_the_servers_as_polled(
 # --- rows that are not the current server -----------------------------------------------
 
 
-def test_only_the_row_of_the_current_server_has_buttons(told: Scripted, visit: Open) -> None:
+def test_only_the_row_of_the_current_server_has_buttons_that_change_it(
+    told: Scripted, visit: Open
+) -> None:
     told.begin(
         server("m", generation="2"),
         server("m", "STARTING", "SUCCESSOR", generation="3"),
@@ -160,13 +162,16 @@ def test_only_the_row_of_the_current_server_has_buttons(told: Scripted, visit: O
     is_live(page)
     rows = page.locator("#servers tbody tr")
     expect(rows).to_have_count(3)
-    acts = {one.locator(".sub").inner_text(): one.locator("td.acts") for one in rows.all()}
-    for sub, cell_ in acts.items():
-        expect(cell_.get_by_role("button")).to_have_count(3 if sub == "generation 2" else 0)
-    assert any("generation 3 · takes the place" in sub for sub in acts)
-    beside = page.get_by_role("button", name="m generation 3", exact=True)
-    expect(beside).to_be_enabled()
+    of = {one.locator(".sub").inner_text(): one.locator("td.acts") for one in rows.all()}
+    buttons = {sub: acts.get_by_role("button").all_inner_texts() for sub, acts in of.items()}
+    (successor,) = (sub for sub in buttons if sub.startswith("generation 3 · takes the place"))
+    (orphan,) = (sub for sub in buttons if sub.startswith("left by an earlier service"))
+    assert buttons == {"generation 2": ["Evict", "Pin", "Logs"], successor: ["Logs"], orphan: []}
     expect(page.get_by_role("button", name="orphan 4711")).to_be_disabled()
+    expect(page.get_by_role("button", name="m generation 3", exact=True)).to_be_enabled()
+    with page.expect_request("**/api/TailLogs") as asked:
+        page.get_by_role("button", name="Logs m generation 3", exact=True).click()
+    assert asked.value.post_data_json["generation"] == "3"
 
 
 @pytest.mark.parametrize("role", ["SUPERSEDED", "ORPHAN"])
