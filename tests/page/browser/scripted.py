@@ -1,6 +1,7 @@
 """A service that answers the page what a test says: in any order, and at any time."""
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +75,11 @@ class Scripted(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Tell errors but those of a page that is closed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def told(self, usage: Json) -> Json:
         """An answer of Usage; servers may be fewer than a real one tells."""
