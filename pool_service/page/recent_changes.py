@@ -165,14 +165,14 @@ class Record:
 
 def _read_earlier(state_dir: Path, before: datetime) -> Record:
     """Return the changes that earlier services have kept on disk; none if they cannot be read."""
-    record = Record()
-    with suppress(OSError):
-        _read(record, state_dir, before)
-    return record
+    try:
+        return _read(state_dir, before)
+    except OSError:
+        return Record()
 
 
-def _read(record: Record, state_dir: Path, before: datetime) -> None:
-    since = before - timedelta(seconds=KEPT_S)
+def _read(state_dir: Path, before: datetime) -> Record:
+    record, since = Record(), before - timedelta(seconds=KEPT_S)
     for event in read_events(state_dir):
         if event is None:
             continue
@@ -185,6 +185,7 @@ def _read(record: Record, state_dir: Path, before: datetime) -> None:
                 record.since = max(at, since).timestamp()
             if event["kind"] == "transition" and _changes_state(event):
                 record.add(event, at, is_old=at < since)
+    return record
 
 
 def _changes_state(event: Event) -> bool:
