@@ -136,14 +136,17 @@ def test_a_window_that_waits_for_its_turn_shows_the_servers_as_polled(
 ) -> None:
     told.models = [listed("m")]
     told.usage["servers"] = [use("m", footprint_bytes=GIB // 2), use("unlisted", "STARTING")]
+    told.changes["changes"] = [change(time.time() - 60, "READY")]
     page = visit(told.url)
     # Its Watch tells nothing.
     expect(state(page, "m")).to_have_text("READY")
     expect(state(page, "unlisted")).to_have_text("STARTING")
     expect(row(page, "m").locator("td.memory")).to_contain_text("537 MB of")
     expect(page).to_have_title("1 starting, 1 ready · Pool")
+    expect(page.locator("#timeline .lane")).to_have_text(["m"])
     told.usage["servers"] = [use("m", "FAILED")]
-    expect(state(page, "m")).to_have_text("FAILED")
+    with page.expect_response("**/api/Changes"):
+        expect(state(page, "m")).to_have_text("FAILED")
     expect(row(page, "unlisted")).to_have_count(0)
 
 
