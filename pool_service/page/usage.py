@@ -17,7 +17,7 @@ from pool_service.rpc.json_calls import json_of
 from pool_service.rpc.wire import role_name, state_name, totals
 
 SERVERS_PER_TURN = 50
-"""Servers that are written between two turns of the event loop, in a third of a millisecond."""
+"""Servers that are written between two turns of the event loop, in half a millisecond."""
 
 ORDER_PAUSE = 1000
 """The order is found again after so many times what that took: 500 servers take 6 ms."""
