@@ -105,7 +105,9 @@ def test_what_is_held_is_stopped_only_after_a_yes(start: Start, terminal: Termin
         terminal.type("n")
         terminal.wait_for("nothing was stopped")
         assert is_ready(service, "a")
-        terminal.type("ey")
+        terminal.type("e")
+        terminal.wait_for_screen("(y/n)")
+        terminal.type("y")
         terminal.wait_for("evicted a (generation 1)")
 
 

@@ -87,6 +87,8 @@ class Controls:
     message: Message | None = None
     calls: list[str] = field(default_factory=list)
     """The calls under way, in words."""
+    _asked: Question | None = None
+    """The question that is on the screen."""
 
     def choose(self, rows: Sequence[Row]) -> int:
         """Return the index of the chosen row, which stays chosen wherever it moves."""
@@ -98,12 +100,19 @@ class Controls:
             self.chosen = row.key
         return self.index
 
+    def drawn(self) -> None:
+        """Take note that what there is to see is on the screen: a question may be answered now."""
+        is_seen = self.mode is Mode.TABLE and self.questions
+        self._asked = self.questions[0] if is_seen else None
+
     def press(self, key: str, picture: Picture) -> Action | None:
         """Apply a key; return what it makes the program do."""
         if self.mode is not Mode.TABLE:
             return self._press_in_text(key)
         if self.questions:
-            return self._answer(self.questions.pop(0), key)
+            # A key that was typed before the question could be read is no answer to it.
+            is_answer = self.questions[0] is self._asked
+            return self._answer(self.questions.pop(0), key) if is_answer else None
         self.message = None
         return self._press_in_table(key, picture.rows())
 

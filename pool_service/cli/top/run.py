@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +25,9 @@ from pool_service_client import AsyncPoolClient, RetryPolicy
 
 CLOCK_S = 1.0
 """A frame is drawn at least so often, if a time in it has changed."""
+
+_ESCAPE_S = 0.05
+"""The time in which the rest of a sequence comes that begins like Escape."""
 
 _SHORTEST_FRAME_S = 0.05
 """The least time between two frames, however much changes."""
@@ -95,6 +98,7 @@ class _Top:
         self._picture = Picture()
         self._controls = Controls()
         self._keyboard = Keyboard()
+        self._escape: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._is_anew = False
         self._loop = asyncio.get_running_loop()
@@ -178,6 +182,7 @@ class _Top:
             log = self._session.log
             lines = frame(self._picture, self._controls, log, self._address, canvas)
             self._screen.draw(lines, anew=anew)
+            self._controls.drawn()
             await asyncio.sleep(_SHORTEST_FRAME_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOCK_S):
@@ -187,7 +192,19 @@ class _Top:
         data = self._screen.read()
         if not data:
             self._end(signal.SIGHUP)
-        for key in self._keyboard.read(data):
+        if self._escape is not None:
+            self._escape.cancel()
+        self._press(self._keyboard.read(data))
+        if self._keyboard.is_waiting:
+            self._escape = self._loop.call_later(_ESCAPE_S, self._guarded(self._end_of_sequence))
+
+    def _end_of_sequence(self) -> None:
+        self._press(self._keyboard.flush())
+
+    def _press(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            if self._ended.done():
+                break
             action = self._controls.press(key, self._picture)
             if action is not None:
                 self._do(action)

@@ -16,6 +16,9 @@ from pool_service.cli.terminal import TerminalConsole
 
 _READ_BYTES = 4096
 
+_MARK_PASTED, _MARK_NOTHING = "\x1b[?2004h", "\x1b[?2004l"
+"""Whether the terminal marks the beginning and the end of a text that is pasted."""
+
 
 class Screen:
     """The terminal of standard input and output; create it by `opened`."""
@@ -42,18 +45,27 @@ class Screen:
     def take(self) -> None:
         """Take the terminal: each key comes at once and unseen, and frames replace what is shown.
 
-        Ctrl-C, Ctrl-Z and the like remain signals.
+        Ctrl-C, Ctrl-Z and the like remain signals. Text that is pasted is marked as such.
         """
         tty.setcbreak(self.descriptor)
         self._live.start()
+        self._write(_MARK_PASTED)
         self._shown = ()
 
     def give_back(self) -> None:
-        """Show again what was there before, and restore the terminal's settings."""
+        """Show again what was there before, and restore the terminal's settings.
+
+        What was typed and is not read yet is dropped: for the shell it would be a command.
+        """
         try:
+            self._write(_MARK_NOTHING)
             self._live.stop()
         finally:
-            termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self._settings)
+            termios.tcsetattr(self.descriptor, termios.TCSAFLUSH, self._settings)
+
+    def _write(self, control: str) -> None:
+        self._console.file.write(control)
+        self._console.file.flush()
 
     def draw(self, lines: Sequence[Text], *, anew: bool = False) -> None:
         """Show a frame, if it differs from the one that is shown. anew: in any case."""

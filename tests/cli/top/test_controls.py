@@ -22,9 +22,10 @@ STARTING, QUEUED = pb.SERVER_STATE_STARTING, pb.SERVER_STATE_QUEUED
 
 
 def press(controls: Controls, shown: Picture, *keys: str) -> Action | None:
-    """The action of the last key."""
+    """The action of the last key, when each is pressed in view of what those before it did."""
     action = None
     for key in keys:
+        controls.drawn()
         action = controls.press(key, shown)
     return action
 
@@ -102,6 +103,26 @@ def test_what_is_held_waited_for_or_pinned_is_evicted_only_after_y(
     assert controls.message.text == "nothing was stopped"
     assert press(controls, shown, "e", "y") == Evict("m", force=force)
     assert press(controls, shown, "y") is None
+
+
+def test_a_key_typed_before_the_question_was_shown_is_no_answer_to_it() -> None:
+    controls, shown = Controls(), picture(server("m", holds=1))
+    press(controls, shown, "e")
+    for key in "yn":
+        assert controls.press(key, shown) is None
+    assert len(controls.questions) == 1
+    controls.drawn()
+    assert controls.press("y", shown) == Evict("m", force=True)
+
+
+def test_a_question_that_came_behind_a_text_is_answered_only_once_it_was_shown() -> None:
+    controls, shown = Controls(), picture(server("m", holds=1))
+    press(controls, shown, "e", "n", "l")
+    controls.ask_before_evicting("m", "m is in use")
+    controls.drawn()
+    controls.press("q", shown)
+    assert controls.press("y", shown) is None
+    assert press(controls, shown, "y") == Evict("m", force=True)
 
 
 def test_another_key_than_y_neither_evicts_nor_does_what_it_else_does() -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from tests.cli.program import LIMIT_S, MAIN, Terminal, running, started, started
 from tests.client.scripted import Gate, Refusal, Script, Stay, changed, ready, synced
 
 ENTERED, LEFT, CURSOR_SHOWN = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
+PASTES_MARKED, PASTES_PLAIN = "\x1b[?2004h", "\x1b[?2004l"
 ALL = "q quit"
 """The end of each frame with the table."""
 
@@ -62,11 +64,9 @@ def settings(terminal: Terminal) -> list[object]:
 
 
 def is_given_back(terminal: Terminal) -> bool:
-    """Whether the last that was written left the screen, and showed the cursor."""
-    seen = terminal.seen
-    return seen.rindex(LEFT) > seen.rindex(ENTERED) and seen.rindex(CURSOR_SHOWN) > seen.rindex(
-        "\x1b[?25l"
-    )
+    """Whether what was written last left the screen, showed the cursor and ended the marks."""
+    pairs = ((ENTERED, LEFT), ("\x1b[?25l", CURSOR_SHOWN), (PASTES_MARKED, PASTES_PLAIN))
+    return all(terminal.seen.rindex(end) > terminal.seen.rindex(begin) for begin, end in pairs)
 
 
 def test_q_ends_the_view_and_the_terminal_is_as_before(service: Script, terminal: Terminal) -> None:
@@ -236,6 +236,66 @@ def test_what_the_view_asks_by_itself_is_no_use_of_a_server(
         terminal.type("q?")
         terminal.wait_for("up, down, j, k")
     assert set(service.asked) == {"List", "Watch", "ListModels", "Describe", "TailLogs"}
+
+
+def test_pasted_text_does_nothing(service: Script, terminal: Terminal) -> None:
+    watched(service)
+    with top(service, terminal):
+        terminal.wait_for(PASTES_MARKED)
+        terminal.type("\x1b[200~EeyqE\n\x1b[201~?")
+        terminal.wait_for_screen("up, down, j, k")
+    assert service.asked.keys().isdisjoint({"Ensure", "Evict"})
+
+
+def test_what_is_typed_at_once_is_no_answer_to_the_question_that_it_raises(
+    service: Script, terminal: Terminal
+) -> None:
+    service.answer("Watch", changed(1, pinned=True), synced(1), Stay())
+    with top(service, terminal):
+        terminal.type("ey")
+        terminal.wait_for_screen("(y/n)", ALL)
+        terminal.type("n")
+        terminal.wait_for_screen("nothing was stopped", ALL)
+    assert not service.asked["Evict"]
+
+
+def test_nothing_that_is_typed_after_q_has_an_effect(service: Script, terminal: Terminal) -> None:
+    watched(service)
+    with top(service, terminal) as process:
+        terminal.type("qE")
+        assert process.wait(LIMIT_S) == 0
+    assert not service.asked["Ensure"]
+
+
+def test_what_is_typed_while_the_view_ends_is_no_command_for_the_shell(
+    service: Script, terminal: Terminal
+) -> None:
+    watched(service)
+    slow = (
+        "import select\n"
+        "from pool_service.cli.top import screen\n"
+        "give_back = screen.Screen.give_back\n"
+        "def give_back_late(self):\n"
+        "    print('at its end', flush=True)\n"
+        "    select.select([0], [], [])\n"
+        "    give_back(self)\n"
+        "screen.Screen.give_back = give_back_late\n"
+    )
+    with top(service, terminal, slow + MAIN) as process:
+        terminal.type("q")
+        terminal.wait_for("at its end")
+        terminal.type("rm\n")
+        assert process.wait(LIMIT_S) == 0
+    assert not select.select([terminal.writer], [], [], 0)[0]
+
+
+def test_escape_alone_leaves_a_text(service: Script, terminal: Terminal) -> None:
+    watched(service)
+    with top(service, terminal):
+        terminal.type("?")
+        terminal.wait_for_screen("up, down, j, k")
+        terminal.type("\x1b")
+        terminal.wait_for_screen("> m", ALL)
 
 
 def test_a_call_under_way_does_not_hold_up_the_view(service: Script, terminal: Terminal) -> None:
