@@ -101,12 +101,13 @@ def test_what_is_held_is_stopped_only_after_a_yes(start: Start, terminal: Termin
         hold.ready()
         terminal.wait_for("held by nightly")
         terminal.type("e")
-        terminal.wait_for("a is held once. Stop it all the same? (y/n)")
+        terminal.wait_for("Stop a all the same? (y/n) a is held once.")
         terminal.type("n")
         terminal.wait_for("nothing was stopped")
         assert is_ready(service, "a")
+        terminal.forget()
         terminal.type("e")
-        terminal.wait_for_screen("(y/n)")
+        terminal.wait_for("(y/n)")
         terminal.type("y")
         terminal.wait_for("evicted a (generation 1)")
 
@@ -125,8 +126,9 @@ def test_what_answers_a_request_is_stopped_only_after_a_yes(
             terminal.type("g")
             terminal.wait_for("> c ")
             terminal.type("e")
-            terminal.wait_for("'c' has 1 request(s) in flight, so it was not evicted")
-            terminal.wait_for("(y/n)")
+            terminal.wait_for_screen(
+                "Stop c all the same? (y/n) 'c' has 1 request(s) in flight, so it was not evicted"
+            )
             terminal.type("n")
             terminal.wait_for("nothing was stopped")
             assert next(words)

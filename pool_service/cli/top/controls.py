@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from pool_service.cli.appearance import Mark
+from pool_service.cli.server_lines import generation_text
 from pool_service.cli.top.actions import (
     Action,
     CloseLog,
@@ -17,7 +18,7 @@ from pool_service.cli.top.actions import (
     Quit,
 )
 from pool_service.cli.top.picture import Key, Picture, Row, row_of
-from pool_service_client import ServerRole, ServerState
+from pool_service_client import Server, ServerRole, ServerState
 
 PAGE_ROWS = 10
 """Rows that Page Up and Page Down move by."""
@@ -47,10 +48,28 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question to answer with y or n, and what to do after y."""
+    """A question to answer with y or n: whether a server is to be stopped all the same.
 
-    text: str
-    action: Action
+    Attributes:
+        why: why that is asked, as a sentence.
+        about: the server as it was when this was asked; None: it was not known.
+        force: after a yes, also if the server is held or has requests in flight.
+    """
+
+    model: str
+    why: str
+    about: Server | None
+    force: bool
+
+    def still_holds(self, server: Server) -> bool:
+        """Return whether a yes would do to a server what it said when this was asked."""
+        asked = self.about
+        return (
+            asked is not None
+            and (asked.generation, asked.state) == (server.generation, server.state)
+            and server.holds <= asked.holds
+            and server.pinned <= asked.pinned
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +131,7 @@ class Controls:
         if self.questions:
             # A key that was typed before the question could be read is no answer to it.
             is_answer = self.questions[0] is self._asked
-            return self._answer(self.questions.pop(0), key) if is_answer else None
+            return self._answer(self.questions.pop(0), key, picture) if is_answer else None
         self.message = None
         return self._press_in_table(key, picture.rows())
 
@@ -132,11 +151,26 @@ class Controls:
                 return self._press_on(key, rows[index])
         return None
 
-    def _answer(self, question: Question, key: str) -> Action | None:
-        if key in "yY":
-            return question.action
-        self.message = Message("nothing was stopped", Mark.NOTE)
+    def _answer(self, question: Question, key: str, picture: Picture) -> Action | None:
+        if key not in "yY":
+            self.message = Message("nothing was stopped", Mark.NOTE)
+            return None
+        model, server = question.model, picture.current(question.model)
+        if server is None:
+            self.message = Message(f"{model} has no server any more", Mark.NOTE)
+        elif question.still_holds(server):
+            return Evict(model, force=question.force)
+        else:
+            why, force = _reason_to_ask(server) or (_changed(server), False)
+            self.questions.insert(0, Question(model, why, server, force))
         return None
+
+    def drop_questions(self, why: str) -> None:
+        """Ask nothing that was asked so far; say so, and why."""
+        if self.questions:
+            models = ", ".join(dict.fromkeys(one.model for one in self.questions))
+            self.message = Message(f"{models}: nothing was stopped, as {why}", Mark.WARNING)
+        self.questions.clear()
 
     def _press_in_text(self, key: str) -> Action | None:
         if key in {"q", "escape"}:
@@ -200,23 +234,39 @@ class Controls:
             # An Evict names the model, and would stop the current server.
             self.message = Message(f"{row.model}: {_BESIDE[server.role]}", Mark.WARNING)
             return None
-        if server.holds:
-            times = "once" if server.holds == 1 else f"{server.holds} times"
-            self.ask_before_evicting(row.model, f"{row.model} is held {times}")
-        elif server.state in _AWAITED_STATES:
-            state = server.state.name.replace("_", " ")
-            why = f"{row.model} is {state}, and calls that wait for it fail"
-            self.ask_before_evicting(row.model, why, force=False)
-        elif server.pinned:
-            self.ask_before_evicting(row.model, f"{row.model} is pinned", force=False)
-        else:
+        reason = _reason_to_ask(server)
+        if reason is None:
             return Evict(row.model)
+        why, force = reason
+        self.questions.append(Question(row.model, why, server, force))
         return None
 
-    def ask_before_evicting(self, model: str, why: str, *, force: bool = True) -> None:
-        """Ask whether a server is to be stopped all the same.
+    def ask_before_evicting(self, model: str, why: str, server: Server | None) -> None:
+        """Ask whether a server that is in use is to be stopped all the same.
 
-        force: after a yes, also if the server is held or has requests in flight.
+        server: as it is now, so far as that is known.
         """
-        text = f"{why.removesuffix('.')}. Stop it all the same? (y/n)"
-        self.questions.append(Question(text, Evict(model, force=force)))
+        self.questions.append(Question(model, why, server, force=True))
+
+
+def _reason_to_ask(server: Server) -> tuple[str, bool] | None:
+    """Return why to ask before a server is stopped, and whether that takes force.
+
+    Returns None if there is nothing to ask.
+    """
+    model = server.model
+    if server.holds:
+        times = "once" if server.holds == 1 else f"{server.holds} times"
+        return f"{model} is held {times}", True
+    if server.state in _AWAITED_STATES:
+        return f"{model} is {_state(server)}, and calls that wait for it fail", False
+    return (f"{model} is pinned", False) if server.pinned else None
+
+
+def _changed(server: Server) -> str:
+    generation = generation_text(server)
+    return f"{server.model} has changed since: generation {generation} is {_state(server)}"
+
+
+def _state(server: Server) -> str:
+    return server.state.name.replace("_", " ")

@@ -5,16 +5,20 @@ from datetime import datetime
 
 from rich.text import Text
 
+from pool_service.cli.columns import shorten
 from pool_service.cli.format import human_duration, safe
 from pool_service.cli.server_lines import expiry_text, generation_text, label, state_reason
 from pool_service.cli.top.canvas import Canvas, fitted, wrapped_lines
-from pool_service.cli.top.controls import Controls
+from pool_service.cli.top.controls import Controls, Question
 from pool_service.cli.top.picture import Picture, Row
 from pool_service.core.units import size
 from pool_service_client import Description, Holder, Server
 
 _MAX_HOLDERS = 4
 _MAX_MESSAGE_LINES = 4
+_LEAST_NAME = 8
+"""Cells that a name has in a question, however narrow the screen is."""
+
 _DETAILS = 3
 """Lines about the chosen row."""
 
@@ -88,15 +92,29 @@ def _ago(at: datetime, now: datetime) -> str:
 def _news(controls: Controls, canvas: Canvas) -> Iterator[Text]:
     """Yield the open question, or the result of the last call and those under way."""
     if controls.questions:
-        yield from _message(controls.questions[0].text, "bold yellow", canvas)
+        yield from _question(controls.questions[0], canvas)
         return
-    if controls.message is not None:
-        yield from _message(controls.message.text, controls.message.mark.colour, canvas)
+    if (message := controls.message) is not None:
+        yield from _lines(message.text, message.mark.colour, canvas)
     if controls.calls:
-        yield from _message(f"under way: {', '.join(controls.calls)}", "yellow", canvas)
+        yield from _lines(f"under way: {', '.join(controls.calls)}", "yellow", canvas)
 
 
-def _message(text: str, style: str, canvas: Canvas) -> Iterator[Text]:
+def _question(question: Question, canvas: Canvas) -> Iterator[Text]:
+    """Yield what is asked, which is never cut, and then why."""
+    ask = "Stop {} all the same? (y/n)"
+    room = max(canvas.width - len(ask.format("")), _LEAST_NAME)
+    model = safe(question.model)
+    name = shorten(model, room, canvas.has_symbols)
+    why = safe(question.why).replace(model, name).removesuffix(".")
+    yield from _lines(f"{ask.format(name)} {why}.", "bold yellow", canvas)
+
+
+def _lines(text: str, style: str, canvas: Canvas) -> Iterator[Text]:
+    """Yield a text in a few lines; a longer one loses its middle, as advice stands at its end."""
     lines = wrapped_lines(safe(text), canvas.width, 2)
-    for line in lines[:_MAX_MESSAGE_LINES]:
+    if len(lines) > _MAX_MESSAGE_LINES:
+        half = _MAX_MESSAGE_LINES // 2
+        lines = [*lines[:half], fitted("  ...", canvas.width), *lines[-half:]]
+    for line in lines:
         yield Text(line, style=style)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from rich.text import Text
 
+from pool_service.cli.format import safe
 from pool_service.cli.top.canvas import Canvas, fitted
 from pool_service.cli.top.controls import Controls, Mode
 from pool_service.cli.top.foot import foot
@@ -22,6 +23,9 @@ def frame(
         lines = _table(picture, controls, address, canvas)
     else:
         lines, controls.scroll = _text(picture, controls, log, canvas)
+        if controls.questions:
+            waits = f"q back, to a question about {controls.questions[0].model}"
+            lines[-1] = Text(fitted(safe(waits), canvas.width), style="bold yellow")
     for line in lines:
         line.truncate(canvas.width)
     return lines[-canvas.height :]

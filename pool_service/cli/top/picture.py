@@ -121,6 +121,11 @@ class Picture:
             *(Row(one.model, known=one) for one in self.models if one.model not in taken),
         ]
 
+    def current(self, model: str) -> Server | None:
+        """Return the server that callers of a model get; None if there is none."""
+        servers = (one for one in self.servers.values() if one.model == model)
+        return next((one for one in servers if one.role is ServerRole.CURRENT), None)
+
     def next_to_go(self) -> Mapping[Key, tuple[int, EvictionCandidate]]:
         """Return the servers that would be stopped next, each with its place from 1."""
         order = next((one.next_to_go for one in self.descriptions.values()), ())

@@ -5,6 +5,7 @@ What `top` does by itself (Watch, List, ListModels, Describe, TailLogs) is no us
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pool_service.cli.appearance import Mark
@@ -22,6 +23,7 @@ from pool_service_client import (
     Description,
     EvictedServer,
     PoolError,
+    Server,
     ServerInUse,
     Synced,
 )
@@ -84,6 +86,7 @@ class Session:
                         self._changed()
             except PoolError as error:
                 self._picture.lose(str(error), datetime.now(UTC))
+                self._controls.drop_questions("the service did not answer")
                 self._changed()
             await asyncio.sleep(_RETRY_S)
 
@@ -191,7 +194,8 @@ class Session:
         try:
             self._controls.message = await self._result(call)
         except ServerInUse as error:
-            self._controls.ask_before_evicting(call.model, str(error))
+            server = _with_holds(self._picture.current(call.model), error)
+            self._controls.ask_before_evicting(call.model, str(error), server)
         except PoolError as error:
             text = f"{words}: {failure_of(error).message}"
             self._controls.message = Message(text, Mark.BAD)
@@ -216,6 +220,12 @@ class Session:
                 )
                 text = pinned_line(call.model, pinned, pinned=call.pinned)
                 return Message(text, Mark.DONE)
+
+
+def _with_holds(server: Server | None, refusal: ServerInUse) -> Server | None:
+    """Return a server with the holds that a refusal tells, which may be news."""
+    holds = refusal.metadata.get("holds", "")
+    return replace(server, holds=int(holds)) if server is not None and holds.isdigit() else server
 
 
 def _words(call: Call) -> str:

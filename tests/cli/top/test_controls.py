@@ -1,5 +1,7 @@
 """Each key does what the help says."""
 
+from typing import Any
+
 import pytest
 
 from pool_service.cli.top.actions import (
@@ -92,12 +94,12 @@ def test_a_pinned_model_is_unpinned_with_and_without_a_server() -> None:
     ],
 )
 def test_what_is_held_waited_for_or_pinned_is_evicted_only_after_y(
-    fields: dict[str, object], why: str, force: bool
+    fields: dict[str, Any], why: str, force: bool
 ) -> None:
     shown = picture(server("m", **fields))
     controls = Controls()
     assert press(controls, shown, "e") is None
-    assert [one.text for one in controls.questions] == [f"{why}. Stop it all the same? (y/n)"]
+    assert [(one.model, one.why) for one in controls.questions] == [("m", why)]
     assert press(controls, shown, "n") is None
     assert controls.message is not None
     assert controls.message.text == "nothing was stopped"
@@ -118,11 +120,52 @@ def test_a_key_typed_before_the_question_was_shown_is_no_answer_to_it() -> None:
 def test_a_question_that_came_behind_a_text_is_answered_only_once_it_was_shown() -> None:
     controls, shown = Controls(), picture(server("m", holds=1))
     press(controls, shown, "e", "n", "l")
-    controls.ask_before_evicting("m", "m is in use")
+    controls.ask_before_evicting("m", "m is in use", shown.current("m"))
     controls.drawn()
     controls.press("q", shown)
     assert controls.press("y", shown) is None
     assert press(controls, shown, "y") == Evict("m", force=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "why", "force"),
+    [
+        ({"holds": 1}, {"holds": 2}, "m is held 2 times", True),
+        ({"holds": 1}, {"holds": 1, "generation": 5}, "m is held once", True),
+        ({"holds": 1}, {"generation": 5}, "m has changed since: generation 5 is READY", False),
+        ({"pinned": True}, {"pinned": True, "holds": 1}, "m is held once", True),
+        ({"state": STARTING}, {}, "m has changed since: generation 1 is READY", False),
+        (
+            {"holds": 1},
+            {"holds": 1, "state": pb.SERVER_STATE_STOPPING},
+            "m is held once",
+            True,
+        ),
+    ],
+)
+def test_a_yes_to_what_has_changed_since_the_question_asks_anew(
+    before: dict[str, Any], now: dict[str, Any], why: str, force: bool
+) -> None:
+    controls, changed = Controls(), picture(server("m", **now))
+    press(controls, picture(server("m", **before)), "e")
+    assert press(controls, changed, "y") is None
+    assert [one.why for one in controls.questions] == [why]
+    assert press(controls, changed, "y") == Evict("m", force=force)
+
+
+def test_a_yes_counts_if_fewer_hold_the_server_than_was_said() -> None:
+    controls = Controls()
+    press(controls, picture(server("m", holds=3)), "e")
+    assert press(controls, picture(server("m", holds=2)), "y") == Evict("m", force=True)
+
+
+def test_a_yes_to_a_server_that_has_gone_stops_nothing() -> None:
+    controls = Controls()
+    press(controls, picture(server("m", holds=1)), "e")
+    assert press(controls, picture(server("n")), "y") is None
+    assert controls.questions == []
+    assert controls.message is not None
+    assert controls.message.text == "m has no server any more"
 
 
 def test_another_key_than_y_neither_evicts_nor_does_what_it_else_does() -> None:
@@ -134,7 +177,7 @@ def test_another_key_than_y_neither_evicts_nor_does_what_it_else_does() -> None:
 def test_a_question_that_comes_while_a_text_is_shown_is_not_answered_by_its_keys() -> None:
     controls, shown = Controls(), picture(server("m"))
     press(controls, shown, "l")
-    controls.ask_before_evicting("m", "m is in use")
+    controls.ask_before_evicting("m", "m is in use", shown.current("m"))
     assert press(controls, shown, "y") is None
     assert press(controls, shown, "q") == CloseLog()
     assert press(controls, shown, "y") == Evict("m", force=True)
@@ -143,7 +186,7 @@ def test_a_question_that_comes_while_a_text_is_shown_is_not_answered_by_its_keys
 def test_a_question_that_comes_while_another_is_open_is_asked_after_it() -> None:
     controls, shown = Controls(), picture(server("b", pinned=True), server("c"))
     press(controls, shown, "e")
-    controls.ask_before_evicting("c", "c is in use")
+    controls.ask_before_evicting("c", "c is in use", shown.current("c"))
     assert press(controls, shown, "y") == Evict("b", force=False)
     assert press(controls, shown, "y") == Evict("c", force=True)
 

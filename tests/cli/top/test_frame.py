@@ -214,10 +214,38 @@ def test_a_refusal_is_shown_whole_in_the_lines_above_the_keys() -> None:
 
 def test_a_question_is_alone_above_the_keys() -> None:
     controls = Controls(message=Message("old", Mark.DONE), calls=["ensure b"])
-    controls.ask_before_evicting("m", "m is held once")
+    controls.ask_before_evicting("m", "m is held once", None)
     lines = screen(full(), controls)
-    assert lines[-2] == "m is held once. Stop it all the same? (y/n)"
+    assert lines[-2] == "Stop m all the same? (y/n) m is held once."
     assert "old" not in lines
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+@pytest.mark.parametrize("length", [1, 47, 512])
+def test_what_is_asked_is_never_cut_nor_are_the_ends_of_the_name(width: int, length: int) -> None:
+    name = "N" + "n" * (length - 2) + "z" * (length > 1)
+    controls = Controls()
+    refusal = f"'{name}' has 1 request(s) in flight, so it was not evicted. Try again later."
+    controls.ask_before_evicting(name, refusal, None)
+    lines = screen(picture(server(name)), controls, width, 24)
+    begin = next(place for place, line in enumerate(lines) if line.startswith("Stop N"))
+    asked = " ".join(map(str.strip, lines[begin:-1]))
+    assert f"{name[-1]} all the same? (y/n) " in asked
+    assert asked.endswith("Try again later.")
+
+
+def test_a_long_refusal_keeps_the_advice_at_its_end() -> None:
+    text = f"ensure {'m' * 512}: it is too large. Give it less to do."
+    lines = screen(picture(), Controls(message=Message(text, Mark.BAD)), 80, 24)
+    assert lines[-2].endswith("it is too large. Give it less to do.")
+    assert "ensure" in lines
+
+
+@pytest.mark.parametrize("mode", [Mode.LOG, Mode.DESCRIPTION, Mode.HELP])
+def test_a_text_says_that_a_question_waits_behind_it(mode: Mode) -> None:
+    controls = Controls(mode=mode, subject="a")
+    controls.ask_before_evicting("m", "m is held once", None)
+    assert screen(picture(), controls)[-1] == "q back, to a question about m"
 
 
 def test_an_empty_pool_says_so_once_that_is_known() -> None:

@@ -333,7 +333,7 @@ def test_a_server_found_in_use_is_stopped_only_after_a_yes(
     service.answer("Evict", pb.EvictResponse(evicted=[pb.EvictedServer(server=ready())]))
     with top(service, terminal):
         terminal.type("e")
-        terminal.wait_for("m has 1 request. Stop it all the same? (y/n)")
+        terminal.wait_for("Stop m all the same? (y/n) m has 1 request.")
         assert service.asked["Evict"] == [pb.EvictRequest(model="m")]
         terminal.type("y")
         terminal.wait_for("evicted m (generation 1)")
@@ -373,8 +373,12 @@ def test_the_view_outlives_the_service(service: Script, terminal: Terminal) -> N
     )
     again = Gate()
     service.answer("Watch", again, changed(9, "newer"), synced(9), Stay())
+    service.answer("Evict", Refusal(grpc.StatusCode.FAILED_PRECONDITION, "used", "SERVER_IN_USE"))
     with top(service, terminal):
+        terminal.type("e")
+        terminal.wait_for_screen("(y/n)", ALL)
         gate.open()
+        terminal.wait_for("m: nothing was stopped, as the service did not answer")
         terminal.wait_for("NO ANSWER for 0s, trying again")
         terminal.wait_for("> m")
         again.open()
