@@ -36,16 +36,27 @@ def display(*columns: ProgressColumn, transient: bool = False) -> Iterator[Progr
 
 
 class TerminalConsole(Console):
-    """A rich console that has colours and symbols where `appearance` says so."""
+    """A rich console that has colours and symbols where `appearance` says so.
 
-    def __init__(self, stream: TextIO, **options: Any) -> None:  # noqa: ANN401  # rich's own
+    fills_screen: the stream is known to be a terminal that can move its cursor, whatever
+    FORCE_COLOR, TTY_COMPATIBLE and TTY_INTERACTIVE say.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        fills_screen: bool = False,
+        **options: Any,  # noqa: ANN401  # rich's own
+    ) -> None:
         coloured = is_coloured(stream)
         self._is_ascii = not has_symbols(stream)
         super().__init__(
             file=stream,
             highlight=False,
             color_system="auto" if coloured else None,
-            force_terminal=True if coloured and not stream.isatty() else None,
+            force_terminal=fills_screen or (coloured and not stream.isatty()) or None,
+            force_interactive=fills_screen or None,
             **options,
         )
 

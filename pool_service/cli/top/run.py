@@ -1,6 +1,7 @@
 """Running `top`: the terminal, its signals and keys, the calls, and when a frame is drawn."""
 
 import asyncio
+import errno
 import math
 import os
 import signal
@@ -32,7 +33,13 @@ _ESCAPE_S = 0.05
 _SHORTEST_FRAME_S = 0.05
 """The least time between two frames, however much changes."""
 
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+_WITHOUT_CURSOR = {"", "dumb", "unknown"}
+"""Values of TERM of terminals that cannot move their cursor."""
+
+_GONE = {errno.EIO, errno.ENXIO}
+"""Errors of writing to a terminal whose window was closed."""
 
 _NO_TERMINAL = (
     "top needs a terminal for its keys and its screen, and there is none here. "
@@ -46,7 +53,7 @@ def top(address: str | None) -> None:
     Raises UsageError without a terminal, and PoolError if the service does not answer.
     """
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    if not is_terminal or os.environ.get("TERM", "dumb") == "dumb":
+    if not is_terminal or os.environ.get("TERM", "").lower() in _WITHOUT_CURSOR:
         raise click.UsageError(_NO_TERMINAL)
     check_reachable(address)
     ended_by = asyncio.run(_show(valid_address(address)))
@@ -111,7 +118,7 @@ class _Top:
         """Show the pool until a key or a signal ends that."""
         self._handle_signals()
         self._loop.add_reader(self._screen.descriptor, self._guarded(self._read_keys))
-        # None of these ends by itself, but with a failure.
+        # They never all end by themselves, but each with a failure.
         work = asyncio.gather(
             self._session.watch(),
             self._session.look_regularly(),
@@ -176,17 +183,25 @@ class _Top:
     async def _draw_frames(self) -> None:
         while True:
             self._changed.clear()
-            anew, self._is_anew = self._is_anew, False
-            width, height = self._screen.size
-            canvas = Canvas(width, height, datetime.now(UTC), self._screen.has_symbols)
-            log = self._session.log
-            lines = frame(self._picture, self._controls, log, self._address, canvas)
-            self._screen.draw(lines, anew=anew)
-            self._controls.drawn()
+            try:
+                self._draw()
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+                return self._end(signal.SIGHUP)
             await asyncio.sleep(_SHORTEST_FRAME_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOCK_S):
                     await self._changed.wait()
+
+    def _draw(self) -> None:
+        anew, self._is_anew = self._is_anew, False
+        width, height = self._screen.measure()
+        canvas = Canvas(width, height, datetime.now(UTC), self._screen.has_symbols)
+        log = self._session.log
+        lines = frame(self._picture, self._controls, log, self._address, canvas)
+        self._screen.draw(lines, anew=anew)
+        self._controls.drawn()
 
     def _read_keys(self) -> None:
         data = self._screen.read()

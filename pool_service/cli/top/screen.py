@@ -15,6 +15,8 @@ from pool_service.cli.appearance import has_symbols
 from pool_service.cli.terminal import TerminalConsole
 
 _READ_BYTES = 4096
+_DEFAULT_SIZE = (80, 24)
+"""The width and the height in cells, of a terminal that does not report them."""
 
 _MARK_PASTED, _MARK_NOTHING = "\x1b[?2004h", "\x1b[?2004l"
 """Whether the terminal marks the beginning and the end of a text that is pasted."""
@@ -26,7 +28,7 @@ class Screen:
     def __init__(self) -> None:
         self.descriptor = sys.stdin.fileno()
         self.has_symbols = has_symbols(sys.stdout)
-        self._console = TerminalConsole(sys.stdout)
+        self._console = TerminalConsole(sys.stdout, fills_screen=True)
         self._live = Live(
             console=self._console,
             screen=True,
@@ -37,9 +39,13 @@ class Screen:
         self._settings = termios.tcgetattr(self.descriptor)
         self._shown: Sequence[object] = ()
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """The width and the height in cells."""
+    def measure(self) -> tuple[int, int]:
+        """Return the width and the height of the terminal in cells, and draw for these from now on.
+
+        COLUMNS and LINES do not count: they are of the time when a shell exported them.
+        """
+        width, height = os.get_terminal_size(sys.stdout.fileno())
+        self._console.size = (width or _DEFAULT_SIZE[0], height or _DEFAULT_SIZE[1])
         return self._console.size
 
     def take(self) -> None:

@@ -89,6 +89,7 @@ def test_q_ends_the_view_and_the_terminal_is_as_before(service: Script, terminal
         (signal.SIGINT, 130),
         (signal.SIGTERM, -signal.SIGTERM),
         (signal.SIGHUP, -signal.SIGHUP),
+        (signal.SIGQUIT, -signal.SIGQUIT),
     ],
 )
 def test_a_signal_ends_the_view_and_the_terminal_is_as_before(
@@ -188,6 +189,44 @@ def test_another_size_of_the_terminal_is_drawn_for_at_once(
         terminal.wait_for_screen("> m", "choose", without="WAITING")
 
 
+def test_the_size_is_the_terminals_own_whatever_a_shell_has_exported(
+    service: Script, terminal: Terminal
+) -> None:
+    watched(service)
+    exported = "import os; os.environ.update(COLUMNS='60', LINES='12')\n"
+    with top(service, terminal, exported + MAIN):
+        terminal.wait_for_screen("> m", "WAITING", ALL)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"FORCE_COLOR": ""}, {"TTY_COMPATIBLE": "0"}, {"TTY_INTERACTIVE": "0"}],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_frames_are_drawn_whatever_is_said_about_terminals_for_other_output(
+    service: Script, terminal: Terminal, variables: dict[str, str]
+) -> None:
+    watched(service)
+    with top(service, terminal, f"import os; os.environ.update({variables!r})\n" + MAIN):
+        terminal.wait_for_screen("> m", ALL)
+
+
+def test_a_frame_for_a_terminal_that_has_gone_ends_the_view_as_its_hangup_would(
+    service: Script, terminal: Terminal
+) -> None:
+    watched(service)
+    gone = (
+        "import errno, os\n"
+        "from pool_service.cli.top import screen\n"
+        "def fails(*arguments, **options):\n"
+        "    raise OSError(errno.EIO, os.strerror(errno.EIO))\n"
+        "screen.Screen.draw = fails\n"
+    )
+    process = started_by(gone + MAIN, service, "top", stdin=terminal.writer, stdout=terminal.writer)
+    with running(process):
+        assert process.wait(LIMIT_S) == -signal.SIGHUP
+
+
 @pytest.mark.parametrize("lacking", ["stdin", "stdout"])
 def test_without_a_terminal_the_error_names_what_works_there(
     service: Script, terminal: Terminal, lacking: str
@@ -204,10 +243,11 @@ def test_without_a_terminal_the_error_names_what_works_there(
     assert not service.asked
 
 
+@pytest.mark.parametrize("kind", ["dumb", "unknown", ""])
 def test_a_terminal_that_cannot_move_its_cursor_is_none(
-    service: Script, terminal: Terminal
+    service: Script, terminal: Terminal, kind: str
 ) -> None:
-    dumb = "import os; os.environ['TERM'] = 'dumb'\n"
+    dumb = f"import os; os.environ['TERM'] = {kind!r}\n"
     process = started_by(dumb + MAIN, service, "top", stdin=terminal.writer, stdout=terminal.writer)
     with running(process):
         assert process.wait(LIMIT_S) == 2
