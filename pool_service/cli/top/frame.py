@@ -9,7 +9,7 @@ from pool_service.cli.format import safe
 from pool_service.cli.top.canvas import Canvas, fitted
 from pool_service.cli.top.controls import Controls, Mode
 from pool_service.cli.top.foot import foot
-from pool_service.cli.top.head import head
+from pool_service.cli.top.head import head, outage_line
 from pool_service.cli.top.picture import Picture, Row
 from pool_service.cli.top.table import remarks, table, window
 from pool_service.cli.top.text_views import LogText, description_view, help_view, log_view
@@ -22,7 +22,7 @@ def frame(
     if controls.mode is Mode.TABLE:
         lines = _table(picture, controls, address, canvas)
     else:
-        lines, controls.scroll = _text(picture, controls, log, canvas)
+        lines = _text(picture, controls, log, canvas)
         if controls.questions:
             waits = f"q back, to a question about {controls.questions[0].model}"
             lines[-1] = Text(fitted(safe(waits), canvas.width), style="bold yellow")
@@ -31,7 +31,18 @@ def frame(
     return lines[-canvas.height :]
 
 
-def _text(
+def _text(picture: Picture, controls: Controls, log: LogText, canvas: Canvas) -> list[Text]:
+    """Return the lines of a text, grey and below the outage while there is one."""
+    outage = picture.outage
+    above = [outage_line(outage, canvas)] if outage is not None else []
+    view = _view(picture, controls, log, replace(canvas, height=canvas.height - len(above)))
+    lines, controls.scroll = view
+    for line in lines if above else ():
+        line.stylize("dim")
+    return [*above, *lines]
+
+
+def _view(
     picture: Picture, controls: Controls, log: LogText, canvas: Canvas
 ) -> tuple[list[Text], int]:
     model, scroll = controls.subject, controls.scroll

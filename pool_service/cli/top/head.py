@@ -8,7 +8,7 @@ from pool_service.cli.format import human_duration, safe
 from pool_service.cli.server_lines import totals_line
 from pool_service.cli.top.bar import memory_bar
 from pool_service.cli.top.canvas import Canvas, fitted, wrapped_lines
-from pool_service.cli.top.picture import Picture
+from pool_service.cli.top.picture import Outage, Picture
 from pool_service.core.units import size
 from pool_service_client import Totals
 
@@ -40,14 +40,22 @@ def _lines(picture: Picture, address: str, canvas: Canvas) -> Iterator[Text]:
 
 
 def _title(picture: Picture, address: str, canvas: Canvas) -> Text:
+    if picture.outage is not None:
+        return outage_line(picture.outage, canvas, f"  (pool-service at {address})")
     title = Text(fitted(safe(f"pool-service at {address}"), canvas.width), style="bold")
-    if picture.outage is None:
-        title.append("" if picture.is_complete else "  (waiting for the servers)")
-        return title
-    since = human_duration((canvas.now - picture.outage.since).total_seconds())
-    text = safe(f"  NO ANSWER for {since}, trying again: {picture.outage.why}")
-    title.append(fitted(text, canvas.width - len(title.plain)), style="bold red")
+    title.append("" if picture.is_complete else "  (waiting for the servers)")
     return title
+
+
+def outage_line(outage: Outage, canvas: Canvas, more: str = "") -> Text:
+    """Return the line that says for how long the service has not done its job, and why.
+
+    more: what is shown behind that if there is room.
+    """
+    since = human_duration((canvas.now - outage.since).total_seconds())
+    what = "NOT READY" if outage.answers else "NO ANSWER"
+    text = f"{what} for {since}, trying again: {outage.why}{more}"
+    return Text(fitted(safe(text), canvas.width), style="bold red")
 
 
 def _notice(text: str, canvas: Canvas) -> Text:

@@ -44,10 +44,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The time since when the service does not answer, and the last error."""
+    """The time since when the service does not do its job, and the last error.
+
+    answers: it can be reached and says why, such as that it is still recovering.
+    """
 
     since: datetime
     why: str
+    answers: bool = False
 
 
 @dataclass(slots=True)
@@ -61,7 +65,7 @@ class Picture:
         is_complete: whether Watch has told all servers at least once.
         models: the models that the service knows, with or without a server.
         descriptions: of the models that the last look described.
-        outage: None while the service answers.
+        outage: None while the service does its job.
     """
 
     servers: dict[Key, Server] = field(default_factory=dict)
@@ -98,9 +102,10 @@ class Picture:
         self.servers.pop(key, None)
         self._revisions.pop(key, None)
 
-    def lose(self, why: str, now: datetime) -> None:
-        """Keep the picture, and say that the service does not answer."""
-        self.outage = Outage(self.outage.since if self.outage is not None else now, why)
+    def lose(self, why: str, now: datetime, *, answers: bool = False) -> None:
+        """Keep the picture, and say that the service does not do its job; answers: see Outage."""
+        since = self.outage.since if self.outage is not None else now
+        self.outage = Outage(since, why, answers)
 
     def refresh(self, pages: Sequence[Page]) -> None:
         """Apply the pages of a List; servers that Watch has told later news of stay as they are."""

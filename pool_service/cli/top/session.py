@@ -23,6 +23,7 @@ from pool_service_client import (
     Description,
     EvictedServer,
     PoolError,
+    PoolUnavailable,
     Server,
     ServerInUse,
     Synced,
@@ -85,7 +86,8 @@ class Session:
                             self.list_models()
                         self._changed()
             except PoolError as error:
-                self._picture.lose(str(error), datetime.now(UTC))
+                answers = not isinstance(error, PoolUnavailable)
+                self._picture.lose(str(error), datetime.now(UTC), answers=answers)
                 self._controls.drop_questions("the service did not answer")
                 self._changed()
             await asyncio.sleep(_RETRY_S)

@@ -163,13 +163,42 @@ def test_while_the_service_is_away_the_last_picture_is_grey_and_says_for_how_lon
     canvas = Canvas(120, 30, NOW.replace(second=12))
     title, *lines = frame(shown, on(HELD), LogText(), "host:1", canvas)
     assert title.plain == (
-        "pool-service at host:1  NO ANSWER for 12s, trying again: "
-        "cannot reach host:1: Connection refused"
+        "NO ANSWER for 12s, trying again: "
+        "cannot reach host:1: Connection refused  (pool-service at host:1)"
     )
     rows = [line for line in lines if "READY" in line.plain]
     assert len(rows) == 2
     for line in rows:
         assert any(span.style == "dim" and span.end == len(line) for span in line.spans)
+
+
+def test_a_long_address_does_not_hide_an_outage() -> None:
+    shown = full()
+    shown.lose("cannot reach it", NOW)
+    address = f"unix:/{'very/' * 30}long"
+    title = frame(shown, on(HELD), LogText(), address, Canvas(80, 24, NOW))[0].plain
+    assert title.startswith(
+        "NO ANSWER for 0s, trying again: cannot reach it  (pool-service at unix"
+    )
+
+
+@pytest.mark.parametrize("mode", [Mode.LOG, Mode.DESCRIPTION, Mode.HELP])
+def test_an_outage_is_told_above_a_text_too(mode: Mode) -> None:
+    shown = full()
+    shown.lose("cannot reach it", NOW)
+    canvas = Canvas(60, 10, NOW)
+    controls = Controls(mode=mode, subject=HELD)
+    first, title, *rest = frame(shown, controls, LogText(), "host:1", canvas)
+    assert first.plain == "NO ANSWER for 0s, trying again: cannot reach it"
+    assert title.plain.split()[0] in {"log", "description", "help,"}
+    assert len(rest) == 8
+    assert all(line.spans[-1].style == "dim" for line in rest if line.plain)
+
+
+def test_a_service_that_answers_but_is_not_ready_is_not_said_to_give_no_answer() -> None:
+    shown = full()
+    shown.lose("the service is still recovering", NOW, answers=True)
+    assert screen(shown)[0].startswith("NOT READY for 0s, trying again: the service is still")
 
 
 def test_what_is_wrong_stands_above_the_table() -> None:

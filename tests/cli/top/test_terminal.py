@@ -406,6 +406,18 @@ def test_a_log_is_followed_until_it_is_left(service: Script, terminal: Terminal)
         assert service.closed("TailLogs")
 
 
+def test_a_service_that_is_still_recovering_is_said_to_answer(
+    service: Script, terminal: Terminal
+) -> None:
+    recovering = Refusal(grpc.StatusCode.UNAVAILABLE, "it is recovering", "RECOVERING")
+    service.answer("Watch", changed(1), synced(1), recovering)
+    service.answer("Watch", recovering)
+    resize(terminal, 120, 30)
+    process = started(service, "top", stdin=terminal.writer, stdout=terminal.writer)
+    with running(process):
+        terminal.wait_for_screen("NOT READY for ", "s, trying again: it is recovering", ALL)
+
+
 def test_the_view_outlives_the_service(service: Script, terminal: Terminal) -> None:
     gate = Gate()
     service.answer(
