@@ -44,8 +44,8 @@ class CloseLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Ask at once for what the service does not tell by itself."""
+class LookAtChoice:
+    """Ask for more about the chosen model once the choice rests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +54,4 @@ class ListModels:
 
 
 Call = Ensure | Evict | Pin
-Action = Quit | Call | OpenLog | CloseLog | Look | ListModels
+Action = Quit | Call | OpenLog | CloseLog | LookAtChoice | ListModels

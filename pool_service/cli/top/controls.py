@@ -12,7 +12,7 @@ from pool_service.cli.top.actions import (
     Ensure,
     Evict,
     ListModels,
-    Look,
+    LookAtChoice,
     OpenLog,
     Pin,
     Quit,
@@ -176,7 +176,7 @@ class Controls:
         if key in {"q", "escape"}:
             was_log = self.mode is Mode.LOG
             self._show(Mode.TABLE)
-            return CloseLog() if was_log else Look()
+            return CloseLog() if was_log else LookAtChoice()
         sign = -1 if self.mode is Mode.LOG else 1
         to_begin, to_end = (_FAR, 0) if self.mode is Mode.LOG else (0, _FAR)
         places = {"home": to_begin, "end": to_end}
@@ -189,7 +189,7 @@ class Controls:
         wanted = {"home": 0, "end": len(rows) - 1}.get(key, index + _STEPS.get(key, 0))
         self.index = max(0, min(wanted, len(rows) - 1))
         self.chosen, self.gone = rows[self.index].key, ""
-        return Look()
+        return LookAtChoice()
 
     def _press_on(self, key: str, row: Row) -> Action | None:
         if refusal := self._refusal(row):
@@ -207,7 +207,7 @@ class Controls:
                 return OpenLog(row.model)
             case _:
                 self._show(Mode.DESCRIPTION, row.model)
-                return Look()
+                return LookAtChoice()
 
     def _refusal(self, row: Row) -> str:
         """Return why no key acts on a row; empty if keys do."""

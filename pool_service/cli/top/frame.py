@@ -49,7 +49,8 @@ def _view(
     if controls.mode is Mode.LOG:
         return log_view(model, log, scroll, canvas)
     if controls.mode is Mode.DESCRIPTION:
-        return description_view(model, picture.descriptions.get(model), scroll, canvas)
+        described = picture.descriptions.get(model) or picture.refusals.get(model, "")
+        return description_view(model, described, scroll, canvas)
     return help_view(scroll, canvas)
 
 

@@ -1,8 +1,9 @@
 """The picture of the pool: what Watch, List, Describe and ListModels have told, merged."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from pool_service_client import (
     Description,
@@ -64,7 +65,8 @@ class Picture:
     Attributes:
         is_complete: whether Watch has told all servers at least once.
         models: the models that the service knows, with or without a server.
-        descriptions: of the models that the last look described.
+        descriptions: of the models that were described since the last List, the newest first.
+        refusals: why the service did not describe a model, by model.
         outage: None while the service does its job.
     """
 
@@ -73,6 +75,7 @@ class Picture:
     notices: tuple[str, ...] = ()
     models: tuple[Model, ...] = ()
     descriptions: Mapping[str, Description] = field(default_factory=dict)
+    refusals: Mapping[str, str] = field(default_factory=dict)
     outage: Outage | None = None
     is_complete: bool = False
     _revisions: dict[Key, int] = field(default_factory=dict)
@@ -140,22 +143,44 @@ class Picture:
         """Return the memory that all servers take."""
         return sum(server.footprint_bytes for server in self.servers.values())
 
+    def learn(self, described: Mapping[str, Description | str], *, anew: bool) -> None:
+        """Apply descriptions, or why there is none, by model; anew: forget all others."""
+        told = {model: one for model, one in described.items() if isinstance(one, Description)}
+        refused = {model: one for model, one in described.items() if isinstance(one, str)}
+        if not anew:
+            told |= _without(self.descriptions, described)
+            refused |= _without(self.refusals, described)
+        self.descriptions, self.refusals = told, refused
+
     def models_to_describe(self, chosen: str | None) -> list[str]:
-        """Return the models that the next look describes, at most MAX_DESCRIBED.
+        """Return the models that a look describes, at most MAX_DESCRIBED.
 
-        The chosen one, or any that has a server, for the order of evictions; and those that calls
-        wait for.
+        Those of `around_choice`, and those that calls wait for.
         """
-        return list(dict.fromkeys(self._worth_describing(chosen)))[:MAX_DESCRIBED]
-
-    def _worth_describing(self, chosen: str | None) -> Iterator[str]:
-        servers = [one for one in self.servers.values() if one.role is not ServerRole.ORPHAN]
-        if chosen:
-            yield chosen
-        else:
-            yield from (server.model for server in servers[:1])
+        models = self.around_choice(chosen)
         if self.totals is not None and self.totals.waiting_calls:
-            yield from (one.model for one in servers if one.state in _AWAITED_STATES)
+            models += [one.model for one in self._named() if one.state in _AWAITED_STATES]
+        return list(dict.fromkeys(models))[:MAX_DESCRIBED]
+
+    def around_choice(self, chosen: str | None) -> list[str]:
+        """Return the chosen model and, unless it has a server, another one that has.
+
+        Only the description of a model that the service knows has the order of evictions.
+        """
+        models = [one.model for one in self._named()]
+        others = models[:1] if chosen not in models else []
+        return [chosen, *others] if chosen else others
+
+    def _named(self) -> list[Server]:
+        """Return the servers that have a model's name."""
+        return [one for one in self.servers.values() if one.role is not ServerRole.ORPHAN]
+
+
+T = TypeVar("T")
+
+
+def _without(old: Mapping[str, T], models: Collection[str]) -> dict[str, T]:
+    return {model: one for model, one in old.items() if model not in models}
 
 
 def _key(server: Server) -> Key:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from pool_service.cli.connection import check_reachable, valid_address
-from pool_service.cli.top.actions import Action, CloseLog, ListModels, Look, OpenLog, Quit
+from pool_service.cli.top.actions import Action, CloseLog, ListModels, LookAtChoice, OpenLog, Quit
 from pool_service.cli.top.canvas import Canvas
 from pool_service.cli.top.controls import Controls
 from pool_service.cli.top.frame import frame
@@ -122,6 +122,7 @@ class _Top:
         work = asyncio.gather(
             self._session.watch(),
             self._session.look_regularly(),
+            self._session.follow_choice(),
             self._session.keep_models(),
             self._draw_frames(),
         )
@@ -233,9 +234,9 @@ class _Top:
                 self._session.open_log(action.model)
             case CloseLog():
                 self._session.close_log()
-                self._session.look()
-            case Look():
-                self._session.look()
+                self._session.look_at_choice()
+            case LookAtChoice():
+                self._session.look_at_choice()
             case ListModels():
                 self._session.list_models()
             case _:

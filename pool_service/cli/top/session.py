@@ -26,19 +26,28 @@ from pool_service_client import (
     PoolUnavailable,
     Server,
     ServerInUse,
+    ServerRemoved,
     Synced,
 )
 
 LOOK_EACH_S = 2.0
 """The time between two looks at what the service does not tell by itself."""
 
+LIST_S_PER_SERVER = 0.04
+"""The time between two Lists for each server, so that the load of a large pool stays small."""
+
+MODELS_EACH_S = 60.0
+"""The time between two lists of the models, which others pin, download and reload."""
+
 _PAUSE_S = 0.2
-"""The time after a look before the next one, however many keys are pressed."""
+"""The time after a look before the next one, and that a choice rests before it is described."""
 
 _RETRY_S = 0.5
 """The time before the service is tried again."""
 
-_PAGE_SIZE = 1000
+_PAGE_SIZE = 100
+"""Servers that the service puts together in one piece of its time."""
+
 _LOG_LINES = 500
 """The last lines of a log that its view begins with."""
 
@@ -68,7 +77,10 @@ class Session:
         self._changed = changed
         self._failed = failed
         self._look_wanted = asyncio.Event()
+        self._choice_wanted = asyncio.Event()
         self._models_wanted = asyncio.Event()
+        self._list_at = 0.0
+        """The time of the event loop from which on the next List is due."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._log_task: asyncio.Task[None] | None = None
         self.log = LogText()
@@ -83,6 +95,7 @@ class Session:
                         self._picture.receive(event)
                         if isinstance(event, Synced):
                             self.look()
+                        if isinstance(event, Synced | ServerRemoved):
                             self.list_models()
                         self._changed()
             except PoolError as error:
@@ -100,7 +113,24 @@ class Session:
                 self._changed()
             await asyncio.sleep(_PAUSE_S)
             await _within(LOOK_EACH_S - _PAUSE_S, self._look_wanted)
-            self._look_wanted.clear()
+
+    async def follow_choice(self) -> None:
+        """Describe the chosen model whenever it was asked for, and then rested, until cancelled."""
+        while True:
+            await self._choice_wanted.wait()
+            while self._choice_wanted.is_set():
+                self._choice_wanted.clear()
+                await _within(_PAUSE_S, self._choice_wanted)
+            if self._is_looking():
+                await self._describe_choice()
+                self._changed()
+
+    def look_at_choice(self) -> None:
+        """Describe the chosen model once the choice rests."""
+        self._choice_wanted.set()
+        if self._is_list_due():
+            # After a view in which there was no look.
+            self.look()
 
     def look(self) -> None:
         """Make the next look at once."""
@@ -110,40 +140,60 @@ class Session:
         is_shown = self._controls.mode in {Mode.TABLE, Mode.DESCRIPTION}
         return is_shown and self._picture.is_complete and self._picture.outage is None
 
+    def _is_list_due(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._list_at
+
     async def _look(self) -> None:
-        picture, controls = self._picture, self._controls
+        if not (self._look_wanted.is_set() or self._is_list_due()):
+            await self._describe_choice()
+            return
+        self._look_wanted.clear()
+        picture = self._picture
         try:
             pages = self._pool.pages(page_size=_PAGE_SIZE, timeout=QUERY_TIMEOUT_S)
             picture.refresh([page async for page in pages])
         except PoolError as error:
             picture.notices = (f"memory and use are not up to date: {error}",)
             return
-        chosen = controls.chosen[0] if controls.chosen is not None else None
-        models = picture.models_to_describe(controls.subject or chosen)
-        described = await asyncio.gather(*map(self._describe, models))
-        picture.descriptions = {
-            model: one for model, one in zip(models, described, strict=True) if one is not None
-        }
+        pause = max(LOOK_EACH_S, LIST_S_PER_SERVER * len(picture.servers))
+        self._list_at = asyncio.get_running_loop().time() + pause - _PAUSE_S
+        await self._describe(picture.models_to_describe(self._chosen_model()), anew=True)
 
-    async def _describe(self, model: str) -> Description | None:
+    async def _describe_choice(self) -> None:
+        await self._describe(self._picture.around_choice(self._chosen_model()), anew=False)
+
+    def _chosen_model(self) -> str | None:
+        chosen = self._controls.chosen
+        return self._controls.subject or (chosen[0] if chosen is not None else None)
+
+    async def _describe(self, models: Sequence[str], *, anew: bool) -> None:
+        described = await asyncio.gather(*map(self._described, models))
+        self._picture.learn(dict(zip(models, described, strict=True)), anew=anew)
+
+    async def _described(self, model: str) -> Description | str:
+        """Return the description of a model, or why there is none."""
         try:
             return await self._pool.describe(model, timeout=QUERY_TIMEOUT_S)
-        except PoolError:
-            # It may have gone since; its row says more than an error could.
-            return None
+        except PoolError as error:
+            return failure_of(error).message
 
     async def keep_models(self) -> None:
-        """List the models whenever that is wanted, until cancelled."""
+        """List the models whenever that is wanted, and regularly, until cancelled."""
         while True:
-            await self._models_wanted.wait()
+            await _within(MODELS_EACH_S, self._models_wanted)
             self._models_wanted.clear()
-            found = self._controls.shows_all
-            try:
-                models = self._pool.models(found=found, timeout=QUERY_TIMEOUT_S)
-                self._picture.models = tuple([model async for model in models])
-            except PoolError as error:
-                self._controls.message = Message(failure_of(error).message, Mark.BAD)
-            self._changed()
+            if self._picture.is_complete and self._picture.outage is None:
+                await self._list_models()
+                self._changed()
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _list_models(self) -> None:
+        found = self._controls.shows_all
+        try:
+            models = self._pool.models(found=found, timeout=QUERY_TIMEOUT_S)
+            self._picture.models = tuple([model async for model in models])
+        except PoolError as error:
+            self._controls.message = Message(failure_of(error).message, Mark.BAD)
 
     def list_models(self) -> None:
         """List the models at once."""

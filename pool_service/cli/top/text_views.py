@@ -79,13 +79,19 @@ def log_view(model: str, log: LogText, scroll: int, canvas: Canvas) -> tuple[lis
 
 
 def description_view(
-    model: str, described: Description | None, scroll: int, canvas: Canvas
+    model: str, described: Description | str, scroll: int, canvas: Canvas
 ) -> tuple[list[Text], int]:
-    """Return the lines of a description's view, and by how many rows it is scrolled."""
-    rows = ["waiting for the service"] if described is None else []
-    if described is not None:
-        for line, indent in description_text.lines(described, canvas.now):
-            rows += wrapped_lines(safe(line), canvas.width, indent)
+    """Return the lines of a description's view, and by how many rows it is scrolled.
+
+    described: a text says why there is no description; empty: it has not come yet.
+    """
+    if isinstance(described, str):
+        lines = [(described or "waiting for the service", 2)]
+    else:
+        lines = list(description_text.lines(described, canvas.now))
+    rows = [
+        row for line, indent in lines for row in wrapped_lines(safe(line), canvas.width, indent)
+    ]
     return _scrolled(f"description of {model}", rows, scroll, canvas)
 
 

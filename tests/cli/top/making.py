@@ -11,7 +11,15 @@ from pool_service.cli.top.controls import Controls
 from pool_service.cli.top.frame import frame
 from pool_service.cli.top.picture import Picture
 from pool_service.cli.top.text_views import LogText
-from pool_service_client import Event, Server, ServerChanged, ServerRemoved, Synced, convert
+from pool_service_client import (
+    Description,
+    Event,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    Synced,
+    convert,
+)
 from pool_service_client.convert_description import description
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import ready
@@ -58,10 +66,11 @@ def look(into: Picture, *servers: pb.Server, revision: int = 1, **totals: Any) -
 
 
 def describe(into: Picture, model: str, **fields: Any) -> None:  # noqa: ANN401
-    into.descriptions = {
-        **into.descriptions,
-        model: description(pb.DescribeResponse(model=model, **fields)),
-    }
+    into.learn({model: described(model, **fields)}, anew=False)
+
+
+def described(model: str, **fields: Any) -> Description:  # noqa: ANN401
+    return description(pb.DescribeResponse(model=model, **fields))
 
 
 def know(into: Picture, models: Iterable[pb.Model]) -> None:

@@ -10,7 +10,7 @@ from pool_service.cli.top.actions import (
     Ensure,
     Evict,
     ListModels,
-    Look,
+    LookAtChoice,
     OpenLog,
     Pin,
     Quit,
@@ -39,8 +39,8 @@ def press(controls: Controls, shown: Picture, *keys: str) -> Action | None:
         ("e", Evict("m")),
         ("p", Pin("m", pinned=True)),
         ("l", OpenLog("m")),
-        ("d", Look()),
-        ("\n", Look()),
+        ("d", LookAtChoice()),
+        ("\n", LookAtChoice()),
         ("a", ListModels()),
         ("?", None),
         ("q", Quit()),
@@ -249,7 +249,11 @@ def test_without_rows_a_key_does_nothing(key: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "mode", "back"),
-    [("?", Mode.HELP, Look()), ("l", Mode.LOG, CloseLog()), ("d", Mode.DESCRIPTION, Look())],
+    [
+        ("?", Mode.HELP, LookAtChoice()),
+        ("l", Mode.LOG, CloseLog()),
+        ("d", Mode.DESCRIPTION, LookAtChoice()),
+    ],
 )
 @pytest.mark.parametrize("leave", ["q", "escape"])
 def test_q_and_escape_go_back_to_the_table(key: str, mode: Mode, back: Action, leave: str) -> None:

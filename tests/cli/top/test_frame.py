@@ -359,6 +359,14 @@ def test_a_description_is_the_text_of_describe_within_the_width() -> None:
     assert lines[at_problem + 1].startswith(" " * 18 + "too long for")
 
 
+def test_a_description_that_is_refused_says_why() -> None:
+    shown = picture()
+    controls = Controls(mode=Mode.DESCRIPTION, subject="m")
+    assert "waiting for the service" in screen(shown, controls)
+    shown.learn({"m": "'m' is not in the catalogue"}, anew=True)
+    assert "'m' is not in the catalogue" in screen(shown, controls)
+
+
 def test_what_is_longer_than_the_screen_says_how_much_follows_and_scrolls() -> None:
     controls = Controls(mode=Mode.HELP)
     first = screen(picture(), controls, 80, 12)

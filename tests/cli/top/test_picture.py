@@ -79,6 +79,32 @@ def test_only_the_chosen_model_is_described_while_nobody_waits() -> None:
     assert shown.models_to_describe("z") == ["z", "s"]
 
 
+def test_beside_a_choice_without_a_server_one_is_described_for_the_order() -> None:
+    shown = picture(server("a"), server("z"))
+    assert shown.models_to_describe("unused") == ["unused", "a"]
+    assert shown.around_choice("unused") == ["unused", "a"]
+    assert shown.around_choice("z") == ["z"]
+
+
+def test_the_order_is_that_of_the_newest_description() -> None:
+    shown = picture(server("a"), server("b"))
+    describe(shown, "a", next_to_go=[pb.EvictionCandidate(model="a", generation=1)])
+    describe(shown, "b", next_to_go=[pb.EvictionCandidate(model="b", generation=1)])
+    assert list(shown.next_to_go()) == [("b", 1)]
+
+
+def test_a_refused_description_takes_the_place_of_an_earlier_one() -> None:
+    shown = picture(server("a"), server("b"))
+    describe(shown, "a")
+    describe(shown, "b")
+    shown.learn({"a": "not listed"}, anew=False)
+    assert (list(shown.descriptions), dict(shown.refusals)) == (["b"], {"a": "not listed"})
+    describe(shown, "a")
+    assert (list(shown.descriptions), shown.refusals) == (["a", "b"], {})
+    shown.learn({}, anew=True)
+    assert shown.descriptions == {}
+
+
 def test_however_many_models_are_waited_for_few_are_described() -> None:
     queued = [server(f"m{place}", state=pb.SERVER_STATE_QUEUED) for place in range(50)]
     shown = picture(*queued)

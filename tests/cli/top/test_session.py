@@ -1,0 +1,160 @@
+"""When the view asks the service for what: in virtual time, over a service of values."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from pool_service.cli.top.controls import Controls
+from pool_service.cli.top.picture import Picture
+from pool_service.cli.top.session import Session
+from pool_service_client import (
+    AsyncPoolClient,
+    Description,
+    Event,
+    Model,
+    PoolError,
+    Synced,
+    convert,
+)
+from pool_service_client.v1 import pool_service_pb2 as pb
+from tests.cli.top.making import changed, described, removed, server
+from tests.client.scripted import ready
+
+pytestmark = pytest.mark.looptime
+
+
+class Pool:
+    """Has these READY servers, keeps when it was asked for what, and tells the events put in."""
+
+    def __init__(self, *names: str) -> None:
+        self.servers = [ready(name) for name in names]
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.asked: dict[str, list[float]] = defaultdict(list)
+        self.described: list[str] = []
+        self.page_sizes: set[int] = set()
+        self.refuses_models = False
+
+    def _note(self, rpc: str) -> None:
+        self.asked[rpc].append(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[AsyncIterator[Event]]:
+        async def events() -> AsyncIterator[Event]:
+            for one in self.servers:
+                yield changed(convert.server(one))
+            yield Synced(1)
+            while True:
+                yield await self.events.get()
+
+        yield events()
+
+    async def pages(self, page_size: int, **_: object) -> AsyncIterator[Any]:
+        self._note("List")
+        self.page_sizes.add(page_size)
+        yield convert.page(pb.ListResponse(servers=self.servers, revision=9))
+
+    async def describe(self, model: str, **_: object) -> Description:
+        self._note("Describe")
+        self.described.append(model)
+        return described(model)
+
+    async def models(self, **_: object) -> AsyncIterator[Model]:
+        self._note("ListModels")
+        if self.refuses_models:
+            raise PoolError("not now")
+        for one in convert.models(pb.ListModelsResponse()):
+            yield one
+
+
+class View:
+    """A session over a pool, and the user's choices."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.controls = Controls()
+        self.picture = Picture()
+        client = cast("AsyncPoolClient", pool)
+        self.session = Session(
+            client, client, self.picture, self.controls, lambda: None, self._fail
+        )
+
+    def _fail(self, error: BaseException) -> None:
+        raise error
+
+    def move(self) -> None:
+        self.controls.press("down", self.picture)
+        self.session.look_at_choice()
+
+
+@asynccontextmanager
+async def viewed(pool: Pool) -> AsyncIterator[View]:
+    view = View(pool)
+    work = asyncio.gather(
+        view.session.watch(),
+        view.session.look_regularly(),
+        view.session.follow_choice(),
+        view.session.keep_models(),
+    )
+    yield view
+    assert not work.done()
+    work.cancel()
+
+
+async def test_a_small_pool_is_listed_every_two_seconds() -> None:
+    pool = Pool("a", "b")
+    async with viewed(pool):
+        await asyncio.sleep(1)
+        begun = len(pool.asked["List"])
+        await asyncio.sleep(20)
+    assert len(pool.asked["List"]) - begun == 10
+    assert pool.page_sizes == {100}
+
+
+async def test_many_servers_are_listed_less_often_but_the_choice_is_described_as_ever() -> None:
+    pool = Pool(*(f"m{place:03}" for place in range(500)))
+    async with viewed(pool):
+        await asyncio.sleep(1)
+        lists, looks = len(pool.asked["List"]), len(pool.asked["Describe"])
+        await asyncio.sleep(100)
+    assert len(pool.asked["List"]) - lists == 5
+    assert len(pool.asked["Describe"]) - looks == 50
+
+
+async def test_a_move_of_the_choice_describes_the_new_one_alone_and_once_it_rests() -> None:
+    pool = Pool(*"abcdefghij")
+    async with viewed(pool) as view:
+        await asyncio.sleep(4.25)
+        lists = list(pool.asked["List"])
+        pool.described.clear()
+        for _ in range(8):
+            view.move()
+            await asyncio.sleep(0.1)
+        assert pool.described == []
+        await asyncio.sleep(0.15)
+        assert pool.described == ["i"]
+        assert "i" in view.picture.descriptions
+        assert pool.asked["List"] == lists
+
+
+async def test_models_are_listed_each_minute_also_after_a_refusal() -> None:
+    pool = Pool("a")
+    async with viewed(pool):
+        await asyncio.sleep(1)
+        begun = len(pool.asked["ListModels"])
+        pool.refuses_models = True
+        await asyncio.sleep(610)
+    assert len(pool.asked["ListModels"]) - begun == 10
+
+
+async def test_models_are_listed_after_a_server_has_gone_and_not_for_each_of_many() -> None:
+    pool = Pool(*"abc")
+    async with viewed(pool):
+        await asyncio.sleep(1)
+        begun = len(pool.asked["ListModels"])
+        for name in "abc":
+            pool.events.put_nowait(removed(server(name), revision=2))
+        await asyncio.sleep(1)
+        assert 1 <= len(pool.asked["ListModels"]) - begun <= 2
