@@ -1,7 +1,8 @@
 """Controls: keep the user's choices, and turn each key into an action on them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum, auto
 
 from pool_service.cli.appearance import Mark
@@ -17,8 +18,8 @@ from pool_service.cli.top.actions import (
     Pin,
     Quit,
 )
-from pool_service.cli.top.picture import Key, Picture, Row, row_of
-from pool_service_client import Server, ServerRole, ServerState
+from pool_service.cli.top.picture import AWAITED_STATES, Key, Picture, Row, row_of
+from pool_service_client import Server, ServerRole
 
 PAGE_ROWS = 10
 """Rows that Page Up and Page Down move by."""
@@ -27,8 +28,8 @@ _STEPS = {"up": -1, "down": 1, "page up": -PAGE_ROWS, "page down": PAGE_ROWS}
 _FAR = 1_000_000
 """More rows than there are."""
 
-_AWAITED_STATES = {ServerState.QUEUED, ServerState.STARTING, ServerState.BACKING_OFF}
-
+MAX_MESSAGES = 3
+"""Messages that are shown, the newest one whole."""
 
 _BESIDE = {
     ServerRole.SUCCESSOR: "this server takes over once it is ready; evict the current one",
@@ -74,10 +75,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The result of the last call."""
+    """The result of a call, or why a key did nothing."""
 
     text: str
     mark: Mark
+    at: datetime
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(slots=True)
@@ -103,9 +109,11 @@ class Controls:
     shows_all: bool = False
     questions: list[Question] = field(default_factory=list)
     """Questions that the user has not answered yet; the first one is shown."""
-    message: Message | None = None
+    messages: list[Message] = field(default_factory=list)
+    """The last ones, the newest at the end."""
     calls: list[str] = field(default_factory=list)
     """The calls under way, in words."""
+    clock: Callable[[], datetime] = _now
     _asked: Question | None = None
     """The question that is on the screen."""
 
@@ -118,6 +126,11 @@ class Controls:
                 self.gone = self.chosen[0]
             self.chosen = row.key
         return self.index
+
+    def say(self, text: str, mark: Mark) -> None:
+        """Add a message; the oldest goes, and an earlier one with the same text."""
+        others = [one for one in self.messages if one.text != text]
+        self.messages = [*others, Message(text, mark, self.clock())][-MAX_MESSAGES:]
 
     def drawn(self) -> None:
         """Take note that what there is to see is on the screen: a question may be answered now."""
@@ -132,7 +145,6 @@ class Controls:
             # A key that was typed before the question could be read is no answer to it.
             is_answer = self.questions[0] is self._asked
             return self._answer(self.questions.pop(0), key, picture) if is_answer else None
-        self.message = None
         return self._press_in_table(key, picture.rows())
 
     def _press_in_table(self, key: str, rows: Sequence[Row]) -> Action | None:
@@ -142,6 +154,8 @@ class Controls:
         match key:
             case "q":
                 return Quit()
+            case "escape":
+                self.messages.clear()
             case "?":
                 self._show(Mode.HELP)
             case "a":
@@ -153,11 +167,11 @@ class Controls:
 
     def _answer(self, question: Question, key: str, picture: Picture) -> Action | None:
         if key not in "yY":
-            self.message = Message("nothing was stopped", Mark.NOTE)
+            self.say("nothing was stopped", Mark.NOTE)
             return None
         model, server = question.model, picture.current(question.model)
         if server is None:
-            self.message = Message(f"{model} has no server any more", Mark.NOTE)
+            self.say(f"{model} has no server any more", Mark.NOTE)
         elif question.still_holds(server):
             return Evict(model, force=question.force)
         else:
@@ -169,7 +183,7 @@ class Controls:
         """Ask nothing that was asked so far; say so, and why."""
         if self.questions:
             models = ", ".join(dict.fromkeys(one.model for one in self.questions))
-            self.message = Message(f"{models}: nothing was stopped, as {why}", Mark.WARNING)
+            self.say(f"{models}: nothing was stopped, as {why}", Mark.WARNING)
         self.questions.clear()
 
     def _press_in_text(self, key: str) -> Action | None:
@@ -193,7 +207,7 @@ class Controls:
 
     def _press_on(self, key: str, row: Row) -> Action | None:
         if refusal := self._refusal(row):
-            self.message = Message(refusal, Mark.WARNING)
+            self.say(refusal, Mark.WARNING)
             return None
         match key:
             case "E":
@@ -228,11 +242,11 @@ class Controls:
     def _evict(self, row: Row) -> Action | None:
         server = row.server
         if server is None:
-            self.message = Message(f"{row.model} has no server", Mark.NOTE)
+            self.say(f"{row.model} has no server", Mark.NOTE)
             return None
         if server.role in _BESIDE:
             # An Evict names the model, and would stop the current server.
-            self.message = Message(f"{row.model}: {_BESIDE[server.role]}", Mark.WARNING)
+            self.say(f"{row.model}: {_BESIDE[server.role]}", Mark.WARNING)
             return None
         reason = _reason_to_ask(server)
         if reason is None:
@@ -258,7 +272,7 @@ def _reason_to_ask(server: Server) -> tuple[str, bool] | None:
     if server.holds:
         times = "once" if server.holds == 1 else f"{server.holds} times"
         return f"{model} is held {times}", True
-    if server.state in _AWAITED_STATES:
+    if server.state in AWAITED_STATES:
         return f"{model} is {_state(server)}, and calls that wait for it fail", False
     return (f"{model} is pinned", False) if server.pinned else None
 

@@ -9,13 +9,16 @@ from pool_service.cli.columns import shorten
 from pool_service.cli.format import human_duration, safe
 from pool_service.cli.server_lines import expiry_text, generation_text, label, state_reason
 from pool_service.cli.top.canvas import Canvas, fitted, wrapped_lines
-from pool_service.cli.top.controls import Controls, Question
+from pool_service.cli.top.controls import Controls, Message, Question
 from pool_service.cli.top.picture import Picture, Row
 from pool_service.core.units import size
-from pool_service_client import Description, Holder, Server
+from pool_service_client import Description, Holder, Server, ServerRole
 
 _MAX_HOLDERS = 4
 _MAX_MESSAGE_LINES = 4
+_HIGH = 20
+"""Lines of a screen that has room for more than one message."""
+
 _LEAST_NAME = 8
 """Cells that a name has in a question, however narrow the screen is."""
 
@@ -38,25 +41,32 @@ def _details(picture: Picture, row: Row | None, canvas: Canvas) -> list[Text]:
         return []
     described = picture.descriptions.get(row.model)
     server = row.server
-    wanted = "; ".join(_wanted(described, canvas.now)) if described is not None else ""
-    more = [wanted, state_reason(server) if server is not None else ""]
-    first = _facts(server, canvas.now) if server is not None else f"{row.model}: no server"
+    is_current = server is None or server.role is ServerRole.CURRENT
+    said = [] if described is None else list(_wanted(described, canvas.now))
+    said += [] if described is None or not is_current else list(_fate(described))
+    more = ["; ".join(said), state_reason(server) if server is not None else ""]
+    first = _facts(server, canvas) if server is not None else f"{row.model}: no server"
     lines = [first, *(f"  {one}" for one in more if one)]
     filler = [""] * (_DETAILS - len(lines))
     return [Text(fitted(safe(line), canvas.width)) for line in (*lines, *filler)]
 
 
-def _facts(server: Server, now: datetime) -> str:
-    """Return what a server is, as far as the table may have no column for it."""
-    process = f", pid {server.pid}" if server.pid else ""
-    expiry = expiry_text(server, now)
-    expires = f", expires {expiry}" if server.expire_time is not None else ""
-    place = f", {server.endpoint}" if server.endpoint else ""
-    return f"{label(server)}: generation {generation_text(server)}{process}{expires}{place}"
+def _facts(server: Server, canvas: Canvas) -> str:
+    """Return what a server is, as far as the table may have no column for it.
+
+    What one copies from here, the endpoint, comes first, and a long name loses its middle for it.
+    """
+    facts = [server.endpoint] if server.endpoint else []
+    facts.append(f"generation {generation_text(server)}")
+    facts += [f"pid {server.pid}"] if server.pid else []
+    facts += [f"expires {expiry_text(server, canvas.now)}"] if server.expire_time else []
+    text = ", ".join(facts)
+    room = max(canvas.width - len(text) - len(": "), canvas.width // 4)
+    return f"{shorten(label(server), room, canvas.has_symbols)}: {text}"
 
 
 def _wanted(described: Description, now: datetime) -> Iterator[str]:
-    """Yield who holds a model, who waits for it, and when its server goes."""
+    """Yield who holds a model, and who waits for it."""
     if described.holders:
         shown = [_holder(one, now) for one in described.holders[:_MAX_HOLDERS]]
         more = described.holds - len(shown)
@@ -66,6 +76,10 @@ def _wanted(described: Description, now: datetime) -> Iterator[str]:
         oldest = f", the oldest for {_ago(since, now)}" if since is not None else ""
         calls = "call waits" if described.waiting_calls == 1 else "calls wait"
         yield f"{described.waiting_calls} {calls}{oldest}"
+
+
+def _fate(described: Description) -> Iterator[str]:
+    """Yield when the current server of a model goes, and what calls for it get if it failed."""
     place = described.eviction_position
     if place:
         freed = next(
@@ -90,14 +104,25 @@ def _ago(at: datetime, now: datetime) -> str:
 
 
 def _news(controls: Controls, canvas: Canvas) -> Iterator[Text]:
-    """Yield the open question, or the result of the last call and those under way."""
+    """Yield the results of the last calls, and the open question or the calls under way."""
+    has_room = canvas.height >= _HIGH and not controls.questions
+    for one in controls.messages[:-1] if has_room else ():
+        yield _one_line(one, canvas)
+    for newest in controls.messages[-1:]:
+        whole = _lines(_dated(newest), newest.mark.colour, canvas)
+        yield from [_one_line(newest, canvas)] if controls.questions else whole
     if controls.questions:
         yield from _question(controls.questions[0], canvas)
-        return
-    if (message := controls.message) is not None:
-        yield from _lines(message.text, message.mark.colour, canvas)
-    if controls.calls:
+    elif controls.calls:
         yield from _lines(f"under way: {', '.join(controls.calls)}", "yellow", canvas)
+
+
+def _one_line(message: Message, canvas: Canvas) -> Text:
+    return Text(fitted(_dated(message), canvas.width), style=message.mark.colour)
+
+
+def _dated(message: Message) -> str:
+    return safe(f"{message.at.astimezone():%H:%M:%S} {message.text}")
 
 
 def _question(question: Question, canvas: Canvas) -> Iterator[Text]:

@@ -26,7 +26,8 @@ Key = tuple[str, int]
 MAX_DESCRIBED = 8
 """Models that are described at each look: the chosen one, and models that calls wait for."""
 
-_AWAITED_STATES = {ServerState.QUEUED, ServerState.STARTING, ServerState.BACKING_OFF}
+AWAITED_STATES = {ServerState.QUEUED, ServerState.STARTING, ServerState.BACKING_OFF}
+"""States in which calls wait for a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,11 @@ class Picture:
         order = next((one.next_to_go for one in self.descriptions.values()), ())
         return {(one.model, one.generation): (place, one) for place, one in enumerate(order, 1)}
 
+    def is_order_cut(self) -> bool:
+        """Return whether there are more servers to stop than the order tells."""
+        newest = next(iter(self.descriptions.values()), None)
+        return newest is not None and newest.eviction_candidates > len(newest.next_to_go)
+
     def used_bytes(self) -> int:
         """Return the memory that all servers take."""
         return sum(server.footprint_bytes for server in self.servers.values())
@@ -159,7 +165,7 @@ class Picture:
         """
         models = self.around_choice(chosen)
         if self.totals is not None and self.totals.waiting_calls:
-            models += [one.model for one in self._named() if one.state in _AWAITED_STATES]
+            models += [one.model for one in self._named() if one.state in AWAITED_STATES]
         return list(dict.fromkeys(models))[:MAX_DESCRIBED]
 
     def around_choice(self, chosen: str | None) -> list[str]:

@@ -15,7 +15,7 @@ from pool_service.cli.connection import QUERY_TIMEOUT_S
 from pool_service.cli.exit_codes import failure_of
 from pool_service.cli.server_lines import ready_line
 from pool_service.cli.top.actions import Call, Ensure, Evict, Pin
-from pool_service.cli.top.controls import Controls, Message, Mode
+from pool_service.cli.top.controls import Controls, Mode
 from pool_service.cli.top.picture import Picture
 from pool_service.cli.top.text_views import LogText
 from pool_service_client import (
@@ -193,7 +193,7 @@ class Session:
             models = self._pool.models(found=found, timeout=QUERY_TIMEOUT_S)
             self._picture.models = tuple([model async for model in models])
         except PoolError as error:
-            self._controls.message = Message(failure_of(error).message, Mark.BAD)
+            self._controls.say(failure_of(error).message, Mark.BAD)
 
     def list_models(self) -> None:
         """List the models at once."""
@@ -216,17 +216,25 @@ class Session:
         try:
             async with self._patient.logs(model, lines=_LOG_LINES, follow=True) as parts:
                 async for part in parts:
-                    added = log.add(part)
+                    rows = log.add(part)
                     # What was scrolled to stays where it is.
-                    self._controls.scroll += added if self._controls.scroll else 0
+                    self._controls.scroll += rows if self._controls.scroll else 0
                     self._changed()
         except PoolError as error:
             log.error = failure_of(error).message
             self._changed()
 
     def call(self, call: Call) -> None:
-        """Make a call beside everything else; its result or its refusal becomes the message."""
-        self._keep(asyncio.create_task(self._call(call)))
+        """Make a call beside everything else; its result or its refusal becomes a message.
+
+        A second Ensure of a model would only get what the first one gets, and is not made.
+        """
+        words = _words(call)
+        if isinstance(call, Ensure) and words in self._controls.calls:
+            self._controls.say(f"{words} is under way already", Mark.NOTE)
+            return
+        self._controls.calls.append(words)
+        self._keep(asyncio.create_task(self._call(call, words)))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         """Keep a task until its end, and report its failure."""
@@ -239,39 +247,34 @@ class Session:
         if error is not None:
             self._failed(error)
 
-    async def _call(self, call: Call) -> None:
-        words = _words(call)
-        self._controls.calls.append(words)
+    async def _call(self, call: Call, words: str) -> None:
         self._changed()
         try:
-            self._controls.message = await self._result(call)
+            self._controls.say(await self._result(call), Mark.DONE)
         except ServerInUse as error:
             server = _with_holds(self._picture.current(call.model), error)
             self._controls.ask_before_evicting(call.model, str(error), server)
         except PoolError as error:
-            text = f"{words}: {failure_of(error).message}"
-            self._controls.message = Message(text, Mark.BAD)
+            self._controls.say(f"{words}: {failure_of(error).message}", Mark.BAD)
         finally:
             self._controls.calls.remove(words)
             self.look()
             self.list_models()
             self._changed()
 
-    async def _result(self, call: Call) -> Message:
+    async def _result(self, call: Call) -> str:
         match call:
             case Ensure():
                 result = await self._pool.ensure(call.model)
-                how = "started" if result.started else "ready"
-                return Message(ready_line(result.server, how), Mark.DONE)
+                return ready_line(result.server, "started" if result.started else "ready")
             case Evict():
                 evicted = await self._pool.evict(call.model, force=call.force)
-                return Message(_evicted_text(evicted), Mark.DONE)
+                return _evicted_text(evicted)
             case Pin():
                 pinned = await self._pool.pin(
                     call.model, pinned=call.pinned, timeout=QUERY_TIMEOUT_S
                 )
-                text = pinned_line(call.model, pinned, pinned=call.pinned)
-                return Message(text, Mark.DONE)
+                return pinned_line(call.model, pinned, pinned=call.pinned)
 
 
 def _with_holds(server: Server | None, refusal: ServerInUse) -> Server | None:

@@ -19,9 +19,9 @@ from pool_service.cli.server_lines import (
 )
 from pool_service.cli.top.bar import progress_bar
 from pool_service.cli.top.canvas import Canvas, fitted
-from pool_service.cli.top.picture import Key, Picture, Row
+from pool_service.cli.top.picture import AWAITED_STATES, Key, Picture, Row
 from pool_service.core.units import size
-from pool_service_client import EvictionCandidate, Server, ServerState
+from pool_service_client import EvictionCandidate, Server, ServerRole, ServerState
 
 _HEADINGS = ("MODEL", "STATE", "GEN", "MEMORY", "USED", "HOLDS", "WAITING", "EXPIRES", "NEXT")
 _WIDTHS = (5, 12, 3, 13, 5, 5, 7, 7, 4)
@@ -134,17 +134,44 @@ def _cells(
     if server is None:
         yield from _cells_of_model(row)
         return
-    place, candidate = order.get(row.key, (0, None))
-    described = picture.descriptions.get(row.model)
+    _, candidate = order.get(row.key, (0, None))
     yield label(server)
     yield state_text(server)
     yield generation_text(server)
     yield memory_text(server)
     yield "busy" if candidate is not None and candidate.busy else _last_use(server, canvas.now)
     yield str(server.holds or "-")
-    yield str(described.waiting_calls or "-") if described is not None else "-"
+    yield _waiting(picture, server)
     yield expiry_text(server, canvas.now)
-    yield str(place or "-")
+    yield _place(picture, server, order)
+
+
+def _waiting(picture: Picture, server: Server) -> str:
+    """Return how many calls wait for a server; "?": some may, and the service was not asked."""
+    described = picture.descriptions.get(server.model)
+    if described is not None:
+        return str(described.waiting_calls or "-")
+    is_awaited = picture.totals is not None and picture.totals.waiting_calls
+    return "?" if is_awaited and server.state in AWAITED_STATES else "-"
+
+
+def _place(
+    picture: Picture, server: Server, order: Mapping[Key, tuple[int, EvictionCandidate]]
+) -> str:
+    """Return a server's place in the order of evictions.
+
+    ">32": it is behind the last one that is known by its place. "?": no order is known yet.
+    """
+    place, _ = order.get((server.model, server.generation), (0, None))
+    is_kept = server.state is not ServerState.READY or server.holds or server.pinned
+    if place or is_kept or server.role is not ServerRole.CURRENT:
+        return str(place or "-")
+    described = picture.descriptions.get(server.model)
+    if described is not None:
+        return str(described.eviction_position or "-")
+    if not picture.descriptions:
+        return "?"
+    return f">{len(order)}" if picture.is_order_cut() else "-"
 
 
 def _cells_of_model(row: Row) -> Iterator[str]:

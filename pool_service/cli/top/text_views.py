@@ -49,21 +49,24 @@ class LogText:
     """Texts, and whether each is a note."""
 
     error: str = ""
+    width: int = 0
+    """The cells that a row of it had last; 0: it was not shown yet."""
     _generation: int | None = None
 
     def add(self, part: LogLines | LogEnd) -> int:
-        """Add a part of the log; return the number of lines that were added."""
+        """Add a part of the log; return the number of rows that its lines take."""
         added = [(safe(note), True) for note in notes(part, self._generation)]
         if isinstance(part, LogLines):
             added += [(safe(line), False) for line in part.lines]
         self._generation = part.generation
         self.lines.extend(added)
-        return len(added)
+        texts = [text for text, _ in added]
+        return sum(1 for _ in chopped(texts, self.width)) if self.width else len(texts)
 
 
 def log_view(model: str, log: LogText, scroll: int, canvas: Canvas) -> tuple[list[Text], int]:
     """Return the lines of a log's view, and by how many rows it is scrolled from its end."""
-    height = _text_height(canvas) - bool(log.error)
+    height, log.width = _text_height(canvas) - bool(log.error), canvas.width
     rows: list[Text] = []
     for text, is_note in reversed(log.lines):
         rows += reversed(

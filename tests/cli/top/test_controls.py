@@ -18,7 +18,7 @@ from pool_service.cli.top.actions import (
 from pool_service.cli.top.controls import Controls, Mode
 from pool_service.cli.top.picture import Picture
 from pool_service_client.v1 import pool_service_pb2 as pb
-from tests.cli.top.making import know, picture, server
+from tests.cli.top.making import NOW, know, picture, server
 
 STARTING, QUEUED = pb.SERVER_STATE_STARTING, pb.SERVER_STATE_QUEUED
 
@@ -101,8 +101,7 @@ def test_what_is_held_waited_for_or_pinned_is_evicted_only_after_y(
     assert press(controls, shown, "e") is None
     assert [(one.model, one.why) for one in controls.questions] == [("m", why)]
     assert press(controls, shown, "n") is None
-    assert controls.message is not None
-    assert controls.message.text == "nothing was stopped"
+    assert controls.messages[-1].text == "nothing was stopped"
     assert press(controls, shown, "e", "y") == Evict("m", force=force)
     assert press(controls, shown, "y") is None
 
@@ -164,8 +163,7 @@ def test_a_yes_to_a_server_that_has_gone_stops_nothing() -> None:
     press(controls, picture(server("m", holds=1)), "e")
     assert press(controls, picture(server("n")), "y") is None
     assert controls.questions == []
-    assert controls.message is not None
-    assert controls.message.text == "m has no server any more"
+    assert controls.messages[-1].text == "m has no server any more"
 
 
 def test_another_key_than_y_neither_evicts_nor_does_what_it_else_does() -> None:
@@ -200,8 +198,7 @@ def test_no_key_acts_on_the_row_in_the_place_of_one_that_has_gone(key: str) -> N
     left = picture(server("x"), server("z"))
     assert press(controls, left, key) is None
     assert press(controls, left, key) is None
-    assert controls.message is not None
-    assert controls.message.text == "y has gone; choose another row with the arrow keys first"
+    assert controls.messages[-1].text == "y has gone; choose another row with the arrow keys first"
     assert press(controls, left, "up", "e") == Evict("x")
 
 
@@ -218,16 +215,14 @@ def test_a_server_beside_the_current_one_is_not_evicted(
     controls, shown = Controls(), picture(server("m", role=role))
     assert press(controls, shown, "e") is None
     assert controls.questions == []
-    assert controls.message is not None
-    assert why in controls.message.text
+    assert why in controls.messages[-1].text
 
 
 def test_a_model_without_a_server_is_not_evicted() -> None:
     controls, shown = Controls(), picture()
     know(shown, [pb.Model(model="m")])
     assert press(controls, shown, "e") is None
-    assert controls.message is not None
-    assert controls.message.text == "m has no server"
+    assert controls.messages[-1].text == "m has no server"
 
 
 @pytest.mark.parametrize("key", ["E", "e", "p", "l", "d"])
@@ -236,8 +231,7 @@ def test_an_orphan_cannot_be_acted_on(key: str) -> None:
     shown = picture(server("", role=pb.SERVER_ROLE_ORPHAN))
     assert press(controls, shown, key) is None
     assert controls.mode is Mode.TABLE
-    assert controls.message is not None
-    assert "orphan" in controls.message.text
+    assert "orphan" in controls.messages[-1].text
 
 
 @pytest.mark.parametrize("key", ["E", "e", "p", "l", "d", "up", "end"])
@@ -264,8 +258,12 @@ def test_q_and_escape_go_back_to_the_table(key: str, mode: Mode, back: Action, l
     assert controls.mode is Mode.TABLE
 
 
-def test_a_key_takes_the_last_message_away() -> None:
-    controls, shown = Controls(), picture()
-    know(shown, [pb.Model(model="m")])
-    press(controls, shown, "e", "down")
-    assert controls.message is None
+def test_the_last_three_messages_stay_until_escape_takes_them_away() -> None:
+    controls, shown = Controls(clock=lambda: NOW), picture()
+    know(shown, [pb.Model(model=name) for name in "abcd"])
+    for _ in "abcd":
+        press(controls, shown, "e", "e", "down")
+    assert [one.text for one in controls.messages] == [f"{name} has no server" for name in "bcd"]
+    assert {one.at for one in controls.messages} == {NOW}
+    press(controls, shown, "escape")
+    assert controls.messages == []

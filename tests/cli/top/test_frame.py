@@ -29,6 +29,7 @@ from tests.cli.top.making import (
 
 HELD = "mlx-community/Llama-3.2-3B-Instruct-4bit"
 LOADS = "mlx-community/Qwen3-Coder-30B-A3B-Instruct-4bit"
+TOLD = f"{NOW.astimezone():%H:%M:%S}"
 KEYS = "↑↓ choose  E ensure  e evict  p pin  l logs  d describe  a all  ? help  q quit"
 
 
@@ -147,7 +148,7 @@ def test_nothing_of_a_server_reaches_the_terminal_as_a_control() -> None:
     shown.notices = (evil,)
     shown.lose(evil, NOW)
     describe(shown, evil, holders=[pb.Holder(label=evil)], holds=1, kept_because=evil)
-    controls = Controls(message=Message(evil, Mark.BAD), calls=[evil])
+    controls = Controls(messages=[Message(evil, Mark.BAD, NOW)], calls=[evil])
     log = LogText(error=evil)
     log.add(LogLines(1, (evil,), 0, ""))
     for mode in Mode:
@@ -235,18 +236,33 @@ def test_a_terminal_without_symbols_gets_ascii_alone() -> None:
 
 def test_a_refusal_is_shown_whole_in_the_lines_above_the_keys() -> None:
     text = "ensure large: the model needs 70.0 GB, more than the budget of 40.0 GB. " * 2
-    controls = Controls(message=Message(text, Mark.BAD), calls=["evict a", "ensure b"])
+    controls = Controls(messages=[Message(text, Mark.BAD, NOW)], calls=["evict a", "ensure b"])
     lines = screen(full(), controls, 80, 30)
     assert " ".join(" ".join(lines[-5:-2]).split()).endswith(text.strip())
     assert lines[-2] == "under way: evict a, ensure b"
 
 
 def test_a_question_is_alone_above_the_keys() -> None:
-    controls = Controls(message=Message("old", Mark.DONE), calls=["ensure b"])
+    controls = Controls(messages=[Message("old", Mark.DONE, NOW)], calls=["ensure b"])
     controls.ask_before_evicting("m", "m is held once", None)
     lines = screen(full(), controls)
-    assert lines[-2] == "Stop m all the same? (y/n) m is held once."
-    assert "old" not in lines
+    assert lines[-3:-1] == [f"{TOLD} old", "Stop m all the same? (y/n) m is held once."]
+
+
+def test_the_last_messages_are_shown_with_their_times_where_there_is_room() -> None:
+    later = Message("c " * 90, Mark.BAD, NOW.replace(second=7))
+    controls = Controls(
+        messages=[Message("a " * 90, Mark.DONE, NOW), Message("b", Mark.DONE, NOW), later]
+    )
+    *_, first, second, third, fourth, fifth, _keys = screen(full(), controls, 80, 24)
+    assert first.startswith(f"{TOLD} a a a")
+    assert first.endswith("a..")
+    assert second == f"{TOLD} b"
+    assert third.startswith(f"{TOLD[:-1]}7 c c c")
+    assert f"{third} {fourth} {fifth}".split()[1:] == ["c"] * 90
+    low = screen(full(), controls, 80, 19)
+    assert not [line for line in low if line.endswith(" b") or " a a a" in line]
+    assert [line for line in low if "c c c" in line]
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
@@ -265,9 +281,9 @@ def test_what_is_asked_is_never_cut_nor_are_the_ends_of_the_name(width: int, len
 
 def test_a_long_refusal_keeps_the_advice_at_its_end() -> None:
     text = f"ensure {'m' * 512}: it is too large. Give it less to do."
-    lines = screen(picture(), Controls(message=Message(text, Mark.BAD)), 80, 24)
+    lines = screen(picture(), Controls(messages=[Message(text, Mark.BAD, NOW)]), 80, 24)
     assert lines[-2].endswith("it is too large. Give it less to do.")
-    assert "ensure" in lines
+    assert f"{TOLD} ensure" in lines
 
 
 @pytest.mark.parametrize("mode", [Mode.LOG, Mode.DESCRIPTION, Mode.HELP])
@@ -311,6 +327,58 @@ def test_a_server_that_went_leaves_the_choice_at_its_place() -> None:
     assert any(line.startswith("> c") for line in screen(shown, controls))
 
 
+def cells_of(shown: Picture, column: str) -> dict[str, str]:
+    """The cells of a column by model."""
+    lines = screen(shown, width=160, height=80)
+    heading = next(line for line in lines if "MODEL" in line)
+    begin = heading.index(column)
+    rows = lines[lines.index(heading) + 1 : lines.index("", lines.index(heading))]
+    return {line[2:].split()[0]: line[begin:].split()[0] for line in rows}
+
+
+def test_places_behind_those_that_are_told_are_not_shown_as_none() -> None:
+    unplaced = [server("behind"), server("held", holds=1), server("pinned", pinned=True)]
+    beside = server("beside", role=pb.SERVER_ROLE_SUPERSEDED)
+    shown = picture(server("a"), server("chosen"), beside, *unplaced)
+    assert cells_of(shown, "NEXT")["behind"] == "?"
+    order = [pb.EvictionCandidate(model="a", generation=1)]
+    describe(shown, "chosen", next_to_go=order, eviction_position=3, eviction_candidates=3)
+    cells = cells_of(shown, "NEXT")
+    assert (cells["a"], cells["behind"], cells["chosen"]) == ("1", ">1", "3")
+    assert cells["held"] == cells["pinned"] == cells["beside"] == "-"
+    describe(shown, "chosen", next_to_go=order, eviction_candidates=1)
+    assert cells_of(shown, "NEXT")["behind"] == "-"
+
+
+def test_calls_that_nobody_asked_about_are_not_shown_as_none() -> None:
+    queued = server("q", state=pb.SERVER_STATE_QUEUED)
+    shown = picture(queued, server("s", state=pb.SERVER_STATE_QUEUED), server("r"))
+    look(shown)
+    assert set(cells_of(shown, "WAITING").values()) == {"-"}
+    look(shown, waiting_calls=2)
+    describe(shown, "s", waiting_calls=1)
+    assert cells_of(shown, "WAITING") == {"q": "?", "r": "-", "s": "1"}
+
+
+@pytest.mark.parametrize("role", [pb.SERVER_ROLE_SUPERSEDED, pb.SERVER_ROLE_SUCCESSOR])
+def test_a_server_beside_the_current_one_has_not_its_place(
+    role: pb.ServerRole.ValueType,
+) -> None:
+    shown = picture(server("m", role=role))
+    describe(shown, "m", eviction_position=1, eviction_candidates=4)
+    assert not [line for line in screen(shown) if "to be stopped" in line]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_endpoint_of_the_chosen_server_is_shown_whole_however_long_its_name(
+    width: int,
+) -> None:
+    lines = screen(picture(server("N" + "n" * 300 + "z")), width=width, height=24)
+    (facts,) = [line for line in lines if "http" in line]
+    assert facts.startswith("Nn")
+    assert facts.endswith("nz: http://127.0.0.1:49321, generation 1, pid 4711")
+
+
 def text(controls: Controls, log: LogText | None = None, height: int = 10) -> list[str]:
     canvas = Canvas(40, height, NOW)
     lines = frame(full(), controls, log or LogText(), "host:1", canvas)
@@ -341,6 +409,14 @@ def test_a_log_scrolls_to_its_oldest_line_and_no_further() -> None:
     assert lines[1] == f"line {5000 - MAX_LOG_LINES}"
     assert lines[0] == f"log of m, {MAX_LOG_LINES - 8} rows above its end"
     assert controls.scroll == MAX_LOG_LINES - 8
+
+
+def test_what_is_read_of_a_log_stays_where_it_is_when_long_lines_come() -> None:
+    log, controls = LogText(), Controls(mode=Mode.LOG, subject="m", scroll=5)
+    log.add(LogLines(1, tuple(f"line {place}" for place in range(50)), 0, ""))
+    before = text(controls, log)[1:-1]
+    controls.scroll += log.add(LogLines(1, ("x" * 100, "y"), 0, ""))
+    assert text(controls, log)[1:-1] == before
 
 
 def test_a_log_that_is_not_kept_says_so() -> None:

@@ -8,12 +8,14 @@ from typing import Any, cast
 
 import pytest
 
+from pool_service.cli.top.actions import Ensure
 from pool_service.cli.top.controls import Controls
 from pool_service.cli.top.picture import Picture
 from pool_service.cli.top.session import Session
 from pool_service_client import (
     AsyncPoolClient,
     Description,
+    EnsureResult,
     Event,
     Model,
     PoolError,
@@ -37,6 +39,7 @@ class Pool:
         self.described: list[str] = []
         self.page_sizes: set[int] = set()
         self.refuses_models = False
+        self.ensured = asyncio.Event()
 
     def _note(self, rpc: str) -> None:
         self.asked[rpc].append(asyncio.get_running_loop().time())
@@ -61,6 +64,11 @@ class Pool:
         self._note("Describe")
         self.described.append(model)
         return described(model)
+
+    async def ensure(self, model: str) -> EnsureResult:
+        self._note(f"Ensure {model}")
+        await self.ensured.wait()
+        return EnsureResult(server(model), started=True)
 
     async def models(self, **_: object) -> AsyncIterator[Model]:
         self._note("ListModels")
@@ -158,3 +166,19 @@ async def test_models_are_listed_after_a_server_has_gone_and_not_for_each_of_man
             pool.events.put_nowait(removed(server(name), revision=2))
         await asyncio.sleep(1)
         assert 1 <= len(pool.asked["ListModels"]) - begun <= 2
+
+
+async def test_a_model_is_ensured_once_at_a_time() -> None:
+    pool = Pool("a")
+    async with viewed(pool) as view:
+        for model in ("m", "m", "n"):
+            view.session.call(Ensure(model))
+        await asyncio.sleep(0.1)
+        assert view.controls.calls == ["ensure m", "ensure n"]
+        assert [one.text for one in view.controls.messages] == ["ensure m is under way already"]
+        pool.ensured.set()
+        await asyncio.sleep(0.1)
+        assert view.controls.calls == []
+        view.session.call(Ensure("m"))
+        await asyncio.sleep(0.1)
+    assert [len(pool.asked[f"Ensure {model}"]) for model in "mn"] == [2, 1]
