@@ -165,9 +165,11 @@ class _Top:
     def _stop(self) -> None:
         """Give the terminal back and stop, as Ctrl-Z asks for; go on when the shell says so."""
         self._screen.give_back()
-        self._loop.remove_signal_handler(signal.SIGTSTP)
+        # SIGCONT, too, means only to go on here: the terminal would be taken twice.
+        for number in (signal.SIGTSTP, signal.SIGCONT):
+            self._loop.remove_signal_handler(number)
         signal.raise_signal(signal.SIGTSTP)
-        self._loop.add_signal_handler(signal.SIGTSTP, self._guarded(self._stop))
+        self._handle_signals()
         self._screen.take()
         self._draw_anew()
 

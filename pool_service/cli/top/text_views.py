@@ -19,26 +19,33 @@ _HELP = """\
 up, down, j, k     choose a row; Page Up, Page Down, Home and End, too
 E                  ensure: make the model ready
 e                  evict: drain and stop the server; asks if it is in use, held, pinned or starting
+y                  yes, to a question that is shown; every other key means no
 p                  pin, or unpin: neither idleness nor other models stop a pinned server
 l                  show what the servers of the model write
 d, Enter           describe: all that is known about the model
 a                  show models without a server: those of the configuration, or all
-q, Escape          go back to the table
+q, Escape          go back from a text to the table
+Escape             take the messages above the keys away
 q                  end; calls that are under way go on where the service has begun with them
 
-The bar has the memory that the servers take, what is reserved beyond that for what they are
+The bar has the memory that the servers take, what is reserved beyond that for what they are \
 expected to need, and what is left of the memory budget or, without one, of the machine.
 
 MEMORY    what the server takes, and what it is expected to need
 USED      when the server was last used; busy: it had requests in flight when last checked
 HOLDS     how many callers hold the server, which is then not stopped for others
-WAITING   how many calls wait for the server
+WAITING   how many calls wait for the server; ?: some may, but only a few models are asked about
 EXPIRES   when the server is stopped if it stays unused
-NEXT      its place among the servers that would be stopped for another model
+NEXT      its place among the servers that would be stopped for another model; >32: behind the \
+32nd, choose the row to see it; ?: not known yet
 
-States change on the screen as soon as they change. Memory, use and places are asked for every two
-seconds. Looking neither starts a model nor keeps one.
+States change on the screen as soon as they change. Memory, use and places are asked for every \
+two seconds, less often with more than 50 servers. Looking neither starts a model nor keeps one. \
+Text that is pasted does nothing.
 """
+
+_GAP = "  "
+"""What stands between a key or a heading of the help and what it means."""
 
 
 @dataclass(slots=True)
@@ -105,7 +112,8 @@ def help_view(scroll: int, canvas: Canvas) -> tuple[list[Text], int]:
 
 def _help_rows(canvas: Canvas) -> Iterator[str]:
     for line in _HELP.splitlines():
-        yield from wrapped_lines(line, canvas.width, 19)
+        indent = line.rindex(_GAP) + len(_GAP) if _GAP in line else 0
+        yield from wrapped_lines(line, canvas.width, indent)
 
 
 def _scrolled(

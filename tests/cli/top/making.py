@@ -27,6 +27,9 @@ from tests.client.scripted import ready
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
 GB = 1_000_000_000
 
+HELD = "mlx-community/Llama-3.2-3B-Instruct-4bit"
+LOADS = "mlx-community/Qwen3-Coder-30B-A3B-Instruct-4bit"
+
 
 def at(seconds: float) -> Timestamp:
     """So many seconds from NOW; before it if negative."""
@@ -84,3 +87,59 @@ def screen(
     canvas = Canvas(width, height, NOW)
     lines = frame(shown, controls or Controls(), LogText(), "host:1", canvas)
     return [line.plain.rstrip() for line in lines]
+
+
+def full() -> Picture:
+    """A pool with something in each state."""
+    held: dict[str, Any] = {
+        "holds": 2,
+        "footprint_bytes": 2 * GB,
+        "expected_bytes": 3 * GB,
+        "last_use_time": at(-12),
+    }
+    shown = picture(
+        server(HELD, **held),
+        server(
+            LOADS,
+            state=pb.SERVER_STATE_STARTING,
+            progress=0.43,
+            footprint_bytes=7 * GB,
+            expected_bytes=17 * GB,
+            detail="reads its weights",
+        ),
+        server("large", state=pb.SERVER_STATE_QUEUED, queue_position=1, detail="waits for m to go"),
+        server("broken", state=pb.SERVER_STATE_FAILED, pid=0, detail="exited with code 3"),
+        server("leaves", state=pb.SERVER_STATE_STOPPING, generation=4),
+        server("m", expire_time=at(240), last_use_time=at(-70), generation=12),
+    )
+    know(shown, [pb.Model(model="unused", on_disk=True, expected_bytes=GB)])
+    look(
+        shown,
+        servers=6,
+        ready=2,
+        starting=1,
+        queued=1,
+        stopping=1,
+        failed=1,
+        waiting_calls=3,
+        standbys=1,
+        memory_budget_bytes=40 * GB,
+        memory_reserved_bytes=20 * GB,
+        memory_available_bytes=30 * GB,
+        memory_total_bytes=64 * GB,
+    )
+    order = [pb.EvictionCandidate(model="m", generation=12, freed_bytes=GB, busy=True)]
+    describe(
+        shown,
+        HELD,
+        holders=[pb.Holder(label="nightly", since=at(-180)), pb.Holder(since=at(-5))],
+        holds=2,
+        next_to_go=order,
+        kept_because="it is held or pinned",
+    )
+    describe(shown, LOADS, waiting_calls=3, next_to_go=order)
+    return shown
+
+
+def on(model: str) -> Controls:
+    return Controls(chosen=(model, 1))
