@@ -101,7 +101,7 @@ class Session:
             except PoolError as error:
                 answers = not isinstance(error, PoolUnavailable)
                 self._picture.lose(str(error), datetime.now(UTC), answers=answers)
-                self._controls.drop_questions("the service did not answer")
+                self._controls.drop_questions("the connection to the service was lost")
                 self._changed()
             await asyncio.sleep(_RETRY_S)
 
@@ -113,6 +113,7 @@ class Session:
                 self._changed()
             await asyncio.sleep(_PAUSE_S)
             await _within(LOOK_EACH_S - _PAUSE_S, self._look_wanted)
+            self._look_wanted.clear()
 
     async def follow_choice(self) -> None:
         """Describe the chosen model whenever it was asked for, and then rested, until cancelled."""
@@ -133,7 +134,8 @@ class Session:
             self.look()
 
     def look(self) -> None:
-        """Make the next look at once."""
+        """Make the next look at once, or when there is one again, with a List."""
+        self._list_at = 0.0
         self._look_wanted.set()
 
     def _is_looking(self) -> bool:
@@ -144,19 +146,19 @@ class Session:
         return asyncio.get_running_loop().time() >= self._list_at
 
     async def _look(self) -> None:
-        if not (self._look_wanted.is_set() or self._is_list_due()):
+        if not self._is_list_due():
             await self._describe_choice()
             return
-        self._look_wanted.clear()
         picture = self._picture
+        pause = max(LOOK_EACH_S, LIST_S_PER_SERVER * len(picture.servers))
+        # Before the List: a look that is wanted during it is another one.
+        self._list_at = asyncio.get_running_loop().time() + pause - _PAUSE_S
         try:
             pages = self._pool.pages(page_size=_PAGE_SIZE, timeout=QUERY_TIMEOUT_S)
             picture.refresh([page async for page in pages])
         except PoolError as error:
             picture.notices = (f"memory and use are not up to date: {error}",)
             return
-        pause = max(LOOK_EACH_S, LIST_S_PER_SERVER * len(picture.servers))
-        self._list_at = asyncio.get_running_loop().time() + pause - _PAUSE_S
         await self._describe(picture.models_to_describe(self._chosen_model()), anew=True)
 
     async def _describe_choice(self) -> None:

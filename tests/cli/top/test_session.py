@@ -147,6 +147,20 @@ async def test_a_move_of_the_choice_describes_the_new_one_alone_and_once_it_rest
         assert pool.asked["List"] == lists
 
 
+async def test_a_look_that_was_wanted_behind_a_log_is_made_once_the_table_is_back() -> None:
+    pool = Pool("a")
+    async with viewed(pool) as view:
+        await asyncio.sleep(2.05)
+        view.controls.press("l", view.picture)
+        view.session.look()
+        await asyncio.sleep(30)
+        lists = list(pool.asked["List"])
+        view.controls.press("q", view.picture)
+        view.session.look_at_choice()
+        await asyncio.sleep(0.1)
+    assert len(pool.asked["List"]) == len(lists) + 1
+
+
 async def test_models_are_listed_each_minute_also_after_a_refusal() -> None:
     pool = Pool("a")
     async with viewed(pool):

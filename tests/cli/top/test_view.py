@@ -153,7 +153,7 @@ def test_the_view_outlives_the_service(service: Script, terminal: Terminal) -> N
         terminal.type("e")
         terminal.wait_for_screen("(y/n)", ALL)
         gate.open()
-        terminal.wait_for("m: nothing was stopped, as the service did not answer")
+        terminal.wait_for("m: nothing was stopped, as the connection to the service was lost")
         terminal.wait_for_screen("NO ANSWER for ", "s, trying again")
         terminal.wait_for("> m")
         again.open()
