@@ -1,4 +1,4 @@
-"""The audit: keeps each call that changed something or was refused, as an event on disk.
+"""The audit: keeps each call that changed something, or was to do so, as an event on disk.
 
 A caller that repeats a refused call or one with nothing to do, or holds a model for each of its
 requests, must not push the rest of the story out of the bounded files. Of calls that are alike only

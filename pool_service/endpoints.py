@@ -15,7 +15,7 @@ import structlog
 
 from pool_service.core import events
 from pool_service.core.machine import Machine
-from pool_service.core.server import Phase, Server
+from pool_service.core.server import Phase, Server, ServerId
 from pool_service.core.types import FOREVER, EndpointState
 from pool_service.ports import Probe
 from pool_service.subscribers import Subscribers
@@ -50,7 +50,8 @@ class Endpoints:
         self._feed = feed
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._next = 0
+        # READY servers whose turn comes in the next rounds.
+        self._left: list[ServerId] = []
         self._is_closed = False
 
     def verify(self, server: Server) -> bool:
@@ -94,17 +95,18 @@ class Endpoints:
 
     def _make_round(self) -> None:
         self._timer = None
-        ready = self._machine.ready()
-        if not ready:
+        if not self._left:
+            self._left = [server.id for server in self._machine.ready()]
+        if not self._left:
             return
-        if self._next >= len(ready):
-            self._next = 0
-        for server in ready[self._next : self._next + SERVERS_PER_ROUND]:
+        due, self._left = self._left[:SERVERS_PER_ROUND], self._left[SERVERS_PER_ROUND:]
+        for server in map(self._machine.server, due):
+            if server is None or server.phase is not Phase.READY:
+                continue
             try:
                 self.verify(server)
             except Exception:  # one failure must not stop the other checks or the next round
                 log.exception("an endpoint could not be verified", model=server.model)
-        self._next += SERVERS_PER_ROUND
         self.watch()
 
     def _state(self, server: Server) -> EndpointState:

@@ -387,11 +387,13 @@ def without_process(server: Server) -> Server:
     )
 
 
-def with_reuse(server: Server, reused_tokens: int) -> Server:
-    """Return the server with the tokens that it reports as reused; a count never falls."""
-    if reused_tokens <= server.reused_tokens:
-        return server
-    return replace(server, reused_tokens=reused_tokens)
+def probed(server: Server, reused_tokens: int, due: float) -> Server:
+    """Return a READY server after a probe, with the time of the next one.
+
+    reused_tokens: the tokens that the server reports as reused; a count never falls.
+    """
+    reused = max(reused_tokens, server.reused_tokens)
+    return replace(server, reused_tokens=reused, step_deadline=due)
 
 
 def probe_due(server: Server, at: float) -> Server:

@@ -114,8 +114,7 @@ class ReadyServers:
         else:
             is_well = event.result.answered and event.result.healthy
             due = self.next_probe(now) if is_well else now + interval
-            server = life.with_reuse(server, event.result.reused_tokens)
-            self._state.put_unpublished(life.probe_due(server, due))
+            self._state.put_unpublished(life.probed(server, event.result.reused_tokens, due))
 
     def on_listener_lost(self, row: Row, now: float) -> None:
         """Supersede a server that lost its endpoint, which another program may have taken."""

@@ -35,6 +35,9 @@ class Role(Enum):
 class Phase(Enum):
     """The phases of a server in the core; the states on the wire are fewer."""
 
+    # Enum's own is Python code, and the servers are counted by their phases after each event.
+    __hash__ = object.__hash__
+
     QUEUED = auto()
     PREPARING = auto()
     SPAWNING = auto()

@@ -168,9 +168,9 @@ class PoolServicer(pb_grpc.PoolServiceServicer):
         self._description_wire = DescriptionWire(wire)
         self._reload = reload
         self.refused_at = -math.inf
+        """The time of the event loop at which the last call was refused."""
         self.is_ending = False
         """Whether calls in progress are cancelled soon, as the service ends."""
-        """The time of the event loop at which the last call was refused."""
 
     def called(self, method: str, request: object, context: Context) -> Call:
         """Return a call as it is kept: its method, the model or target it names, and its peer."""

@@ -192,6 +192,21 @@ def test_a_kqueue_tells_once_of_each_file_and_keeps_it_open_while_it_is_watched(
         os.fstat(descriptor)
 
 
+def test_a_kqueue_is_asked_about_the_file_that_is_there_now(
+    api: FakeApi, notes: KqueueNotifications, path: Path
+) -> None:
+    assert notes.watch([path])
+    other = path.with_name("other")
+    other.touch()
+    other.replace(path)
+    assert notes.watch([path])
+    descriptor = api.queue.watched[-1][0]
+    assert os.path.samestat(os.fstat(descriptor), path.stat())
+    path.unlink()
+    assert notes.watch([path])
+    assert len(api.queue.watched) == 2
+
+
 def test_a_kqueue_that_refuses_is_told(
     api: FakeApi, notes: KqueueNotifications, path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import os
 import stat
 import tempfile
 import threading
+import time
 import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
@@ -264,6 +265,30 @@ def test_logs_are_trimmed_after_writes_once_the_growth_permits_and_on_a_full_dis
     one = [("writes", 7), ("growth", 0.5), ("trim", 0)]
     quiet = [("writes", 7), *([("trim", 0)] if is_full else [])]
     assert steps == one + quiet + one
+
+
+def test_logs_are_trimmed_each_minute_though_no_write_is_notified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = list[str]()
+    clock = [0.0]
+
+    class Ended(threading.Event):
+        def is_set(self) -> bool:
+            return "trim" in steps
+
+    def wait(_paths: object, timeout: float) -> bool:
+        steps.append("wait")
+        clock[0] += timeout
+        return False
+
+    logs = LogStore(tmp_path, max_bytes=1000, trim_interval=20)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(logs, "trim", lambda: steps.append("trim"))
+    with Writes() as writes:
+        monkeypatch.setattr(writes, "wait", wait)
+        logs._trim_until(writes, Ended())
+    assert steps == ["wait", "wait", "wait", "trim"]
 
 
 def test_a_log_is_watched_once_its_file_is_there(

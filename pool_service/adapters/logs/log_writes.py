@@ -202,10 +202,8 @@ class KqueueNotifications:
     def _request_event(self, path: Path) -> bool:
         api = self._api
         try:
-            if path not in self._files:
-                self._files[path] = os.open(path, _EVENTS_ONLY | os.O_CLOEXEC)
             event = api.kevent(
-                self._files[path],
+                self._opened(path),
                 filter=api.KQ_FILTER_VNODE,
                 flags=api.KQ_EV_ADD | api.KQ_EV_ONESHOT,
                 fflags=api.KQ_NOTE_WRITE | api.KQ_NOTE_EXTEND,
@@ -217,6 +215,16 @@ class KqueueNotifications:
         except OSError:
             return False
         return True
+
+    def _opened(self, path: Path) -> int:
+        """Return a descriptor of the file that is at a path now."""
+        known = self._files.get(path)
+        if known is not None and os.path.samestat(os.fstat(known), path.stat()):
+            return known
+        self._files[path] = opened = os.open(path, _EVENTS_ONLY | os.O_CLOEXEC)
+        if known is not None:
+            os.close(known)
+        return opened
 
     def drain(self) -> None:
         self._queue.control([], _EVENT_BYTES, 0)

@@ -33,6 +33,9 @@ WIDE_TAIL_BYTES = 512 * 1024
 LAST_LINES = 20
 REPEAT_WARNING_S = 60.0
 
+LONGEST_UNTRIMMED_S = 60.0
+"""Sizes are checked so often even if no write is notified, as on some network file systems."""
+
 
 class LogStore:
     """The log files under a state directory.
@@ -169,15 +172,17 @@ class LogStore:
         raise AssertionError("it ends by being cancelled only")
 
     def _trim_until(self, writes: Writes, ended: threading.Event) -> None:
-        """Trim logs after writes, until `ended` is set."""
-        growth = Growth(self._max_bytes)
+        """Trim logs after writes and every LONGEST_UNTRIMMED_S, until `ended` is set."""
+        growth, trimmed_at = Growth(self._max_bytes), time.monotonic()
         while not ended.is_set():
             live = tuple(self._live)
             is_written = growth.is_fast or writes.wait(live, self._trim_interval)
             if is_written:
                 ended.wait(growth.measure(live))
-            if is_written or not self._has_free_space():
+            is_due = time.monotonic() - trimmed_at >= LONGEST_UNTRIMMED_S
+            if is_written or is_due or not self._has_free_space():
                 self.trim()
+                trimmed_at = time.monotonic()
 
     def _has_free_space(self) -> bool:
         try:
