@@ -6,7 +6,7 @@ import pty
 import struct
 import subprocess
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.cli.program import Terminal
@@ -24,11 +24,13 @@ def a_terminal() -> Iterator[Terminal]:
 
 
 @contextmanager
-def top(address: str, terminal: Terminal) -> Iterator["subprocess.Popen[str]"]:
-    """The view, until the block ends."""
+def top(
+    address: str, terminal: Terminal, program: Sequence[str] = ()
+) -> Iterator["subprocess.Popen[str]"]:
+    """The view, until the block ends. program: what runs it; empty: the one that is installed."""
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     process = subprocess.Popen(
-        command("top", "--address", address),
+        [*(program or command()), "top", "--address", address],
         stdin=terminal.writer,
         stdout=terminal.writer,
         stderr=subprocess.PIPE,

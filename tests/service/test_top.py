@@ -1,6 +1,7 @@
 """`pool-service top` on a real terminal, over a real service with real processes."""
 
 import signal
+import sys
 import termios
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pool_service_client import PoolClient, Server, ServerState
-from tests.cli.program import Terminal
+from tests.cli.program import MAIN, Terminal
+from tests.cli.top.viewing import READS_AT_ONCE
 from tests.service.conftest import FAKE_RUNTIME, Start
 from tests.service.live import a_terminal, top
 from tests.service.metrics import until
@@ -95,7 +97,7 @@ def test_what_is_held_is_stopped_only_after_a_yes(start: Start, terminal: Termin
     service = start(CATALOGUE)
     with (
         PoolClient.connect(service.address) as pool,
-        top(service.address, terminal),
+        top(service.address, terminal, [sys.executable, "-c", READS_AT_ONCE + MAIN]),
         pool.hold("a", holder="nightly") as hold,
     ):
         hold.ready()

@@ -17,10 +17,14 @@ class Ensure:
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Stop the server of a model."""
+    """Stop the server of a model.
+
+    again: why the service is asked once more whether the server is in use; empty: it is not.
+    """
 
     model: str
     force: bool = False
+    again: str = ""
 
 
 @dataclass(frozen=True, slots=True)

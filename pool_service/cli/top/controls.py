@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
 from pool_service.cli.appearance import Mark
-from pool_service.cli.server_lines import generation_text
+from pool_service.cli.server_lines import generation_text, label
 from pool_service.cli.top.actions import (
     Action,
     CloseLog,
@@ -30,6 +30,12 @@ _FAR = 1_000_000
 
 MAX_MESSAGES = 3
 """Messages that are shown, the newest one whole."""
+
+READ_S = 0.5
+"""The least time for which a question is on the screen before a yes to it counts."""
+
+_OLD_S = 60.0
+"""The age from which the figures in a question are no reason to stop a server by force."""
 
 _BESIDE = {
     ServerRole.SUCCESSOR: "this server takes over once it is ready; evict the current one",
@@ -55,12 +61,14 @@ class Question:
         why: why that is asked, as a sentence.
         about: the server as it was when this was asked; None: it was not known.
         force: after a yes, also if the server is held or has requests in flight.
+        at: when this was asked.
     """
 
     model: str
     why: str
     about: Server | None
     force: bool
+    at: datetime
 
     def still_holds(self, server: Server) -> bool:
         """Return whether a yes would do to a server what it said when this was asked."""
@@ -71,6 +79,15 @@ class Question:
             and server.holds <= asked.holds
             and server.pinned <= asked.pinned
         )
+
+    def news(self, server: Server) -> str:
+        """Return what has changed of a server since this was asked."""
+        asked = self.about
+        if asked is None or asked.generation != server.generation:
+            return f"generation {generation_text(server)} now"
+        if asked.state != server.state:
+            return f"{_state(server)} now"
+        return "more hold it now" if server.holds > asked.holds else "pinned now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +110,8 @@ class Controls:
     Attributes:
         chosen: the key of the chosen row; None: the first row.
         index: the place that the chosen row had last.
-        gone: the model that was chosen, if its row has gone since: no key acts on the row that is
-            in its place before the user has moved.
+        gone: the name of the chosen row, if that has gone since: no key acts on the row that is in
+            its place before the user has moved. None: it is there.
         subject: the model whose log or description is shown.
         scroll: rows that the text was scrolled by: of a log from its end, else from its beginning.
         shows_all: whether models are listed that the configuration does not list.
@@ -103,7 +120,7 @@ class Controls:
     mode: Mode = Mode.TABLE
     chosen: Key | None = None
     index: int = 0
-    gone: str = ""
+    gone: str | None = None
     subject: str = ""
     scroll: int = 0
     shows_all: bool = False
@@ -116,16 +133,30 @@ class Controls:
     clock: Callable[[], datetime] = _now
     _asked: Question | None = None
     """The question that is on the screen."""
+    _read_since: datetime | None = None
+    """When that came onto the screen, or when a yes to it came too early."""
+    _chosen_server: Server | None = None
+    """The server of the chosen row when that was last seen."""
 
     def choose(self, rows: Sequence[Row]) -> int:
         """Return the index of the chosen row, which stays chosen wherever it moves."""
         self.index = row_of(rows, self.chosen, self.index)
         if rows:
             row = rows[self.index]
-            if self.chosen is not None and row.model != self.chosen[0]:
-                self.gone = self.chosen[0]
-            self.chosen = row.key
+            if self.chosen is not None and not self._continues(self.chosen, row):
+                server = self._chosen_server
+                self.gone = label(server) if server is not None else self.chosen[0]
+            self._take(row)
         return self.index
+
+    def _continues(self, chosen: Key, row: Row) -> bool:
+        """Return whether a row is the chosen one, or the next server of its model."""
+        server = self._chosen_server
+        had_own_row = server is not None and server.role is not ServerRole.CURRENT
+        return row.key == chosen or (row.model == chosen[0] and not had_own_row)
+
+    def _take(self, row: Row) -> None:
+        self.chosen, self._chosen_server = row.key, row.server
 
     def say(self, text: str, mark: Mark) -> None:
         """Add a message; the oldest goes, and an earlier one with the same text."""
@@ -135,19 +166,34 @@ class Controls:
     def drawn(self) -> None:
         """Take note that what there is to see is on the screen: a question may be answered now."""
         is_seen = self.mode is Mode.TABLE and self.questions
-        self._asked = self.questions[0] if is_seen else None
+        shown = self.questions[0] if is_seen else None
+        if shown is not self._asked:
+            self._asked, self._read_since = shown, self.clock()
 
     def press(self, key: str, picture: Picture) -> Action | None:
         """Apply a key; return what it makes the program do."""
         if self.mode is not Mode.TABLE:
             return self._press_in_text(key)
         if self.questions:
-            # A key that was typed before the question could be read is no answer to it.
-            is_answer = self.questions[0] is self._asked
+            is_answer = self.questions[0] is self._asked and not self._is_too_early(key)
             return self._answer(self.questions.pop(0), key, picture) if is_answer else None
-        return self._press_in_table(key, picture.rows())
+        return self._press_in_table(key, picture)
 
-    def _press_in_table(self, key: str, rows: Sequence[Row]) -> Action | None:
+    def _is_too_early(self, key: str) -> bool:
+        """Return whether a key is a yes to a question that nobody can have read yet.
+
+        A key that is held repeats: each yes that is too early begins the time anew.
+        """
+        if key not in "yY" or self._read_since is None:
+            return False
+        now = self.clock()
+        is_early = timedelta(0) <= now - self._read_since < timedelta(seconds=READ_S)
+        if is_early:
+            self._read_since = now
+        return is_early
+
+    def _press_in_table(self, key: str, picture: Picture) -> Action | None:
+        rows = picture.rows()
         index = self.choose(rows)
         if key in {*_STEPS, "home", "end"}:
             return self._move(key, rows, index)
@@ -162,7 +208,7 @@ class Controls:
                 self.shows_all = not self.shows_all
                 return ListModels()
             case "E" | "e" | "p" | "l" | "d" | "\n" if rows:
-                return self._press_on(key, rows[index])
+                return self._press_on(key, rows[index], picture)
         return None
 
     def _answer(self, question: Question, key: str, picture: Picture) -> Action | None:
@@ -173,11 +219,20 @@ class Controls:
         if server is None:
             self.say(f"{model} has no server any more", Mark.NOTE)
         elif question.still_holds(server):
+            if question.force and self._is_old(question):
+                return Evict(model, again="more than a minute has passed")
             return Evict(model, force=question.force)
         else:
-            why, force = _reason_to_ask(server) or (_changed(server), False)
-            self.questions.insert(0, Question(model, why, server, force))
+            reason = _reason_to_ask(server)
+            why, force = reason or (_changed(server), False)
+            why = f"{question.news(server)}: {why}" if reason else why
+            self.questions.insert(0, Question(model, why, server, force, self.clock()))
         return None
+
+    def _is_old(self, question: Question) -> bool:
+        """Return whether what a question says may hold no more, without an event that told it."""
+        age = self.clock() - question.at
+        return not timedelta(0) <= age < timedelta(seconds=_OLD_S)
 
     def drop_questions(self, why: str) -> None:
         """Ask nothing that was asked so far; say so, and why."""
@@ -202,11 +257,12 @@ class Controls:
             return None
         wanted = {"home": 0, "end": len(rows) - 1}.get(key, index + _STEPS.get(key, 0))
         self.index = max(0, min(wanted, len(rows) - 1))
-        self.chosen, self.gone = rows[self.index].key, ""
+        self._take(rows[self.index])
+        self.gone = None
         return LookAtChoice()
 
-    def _press_on(self, key: str, row: Row) -> Action | None:
-        if refusal := self._refusal(row):
+    def _press_on(self, key: str, row: Row, picture: Picture) -> Action | None:
+        if refusal := self._refusal(row, picture):
             self.say(refusal, Mark.WARNING)
             return None
         match key:
@@ -223,13 +279,15 @@ class Controls:
                 self._show(Mode.DESCRIPTION, row.model)
                 return LookAtChoice()
 
-    def _refusal(self, row: Row) -> str:
+    def _refusal(self, row: Row, picture: Picture) -> str:
         """Return why no key acts on a row; empty if keys do."""
-        if self.gone:
+        if self.gone is not None:
             return f"{self.gone} has gone; choose another row with the arrow keys first"
         if row.server is not None and row.server.role is ServerRole.ORPHAN:
             return "this is an orphan of an earlier service, which the service ends by itself"
-        return ""
+        # A call names the model, and would be about the one that the name stands for.
+        other = picture.stands_for(row.model)
+        return f"{row.model}: its name stands for '{other}' now; choose {other}" if other else ""
 
     def _show(self, mode: Mode, subject: str = "") -> None:
         self.mode, self.subject, self.scroll = mode, subject, 0
@@ -252,7 +310,7 @@ class Controls:
         if reason is None:
             return Evict(row.model)
         why, force = reason
-        self.questions.append(Question(row.model, why, server, force))
+        self.questions.append(Question(row.model, why, server, force, self.clock()))
         return None
 
     def ask_before_evicting(self, model: str, why: str, server: Server | None) -> None:
@@ -260,7 +318,7 @@ class Controls:
 
         server: as it is now, so far as that is known.
         """
-        self.questions.append(Question(model, why, server, force=True))
+        self.questions.append(Question(model, why, server, force=True, at=self.clock()))
 
 
 def _reason_to_ask(server: Server) -> tuple[str, bool] | None:

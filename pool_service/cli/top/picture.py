@@ -135,6 +135,10 @@ class Picture:
         servers = (one for one in self.servers.values() if one.model == model)
         return next((one for one in servers if one.role is ServerRole.CURRENT), None)
 
+    def stands_for(self, name: str) -> str:
+        """Return the listed model that a name is an alias of; empty if it is none."""
+        return next((one.model for one in self.models if name in one.aliases), "")
+
     def next_to_go(self) -> Mapping[Key, tuple[int, EvictionCandidate]]:
         """Return the servers that would be stopped next, each with its place from 1."""
         order = next((one.next_to_go for one in self.descriptions.values()), ())

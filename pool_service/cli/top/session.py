@@ -175,9 +175,12 @@ class Session:
     async def _described(self, model: str) -> Description | str:
         """Return the description of a model, or why there is none."""
         try:
-            return await self._pool.describe(model, timeout=QUERY_TIMEOUT_S)
+            described = await self._pool.describe(model, timeout=QUERY_TIMEOUT_S)
         except PoolError as error:
             return failure_of(error).message
+        if described.model != model:
+            return f"the name '{model}' stands for '{described.model}' now"
+        return described
 
     async def keep_models(self) -> None:
         """List the models whenever that is wanted, and regularly, until cancelled."""
@@ -255,7 +258,8 @@ class Session:
             self._controls.say(await self._result(call), Mark.DONE)
         except ServerInUse as error:
             server = _with_holds(self._picture.current(call.model), error)
-            self._controls.ask_before_evicting(call.model, str(error), server)
+            again = f"{call.again}: " if isinstance(call, Evict) and call.again else ""
+            self._controls.ask_before_evicting(call.model, f"{again}{error}", server)
         except PoolError as error:
             self._controls.say(f"{words}: {failure_of(error).message}", Mark.BAD)
         finally:

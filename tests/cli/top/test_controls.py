@@ -1,5 +1,7 @@
 """Each key does what the help says."""
 
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,16 +20,30 @@ from pool_service.cli.top.actions import (
 from pool_service.cli.top.controls import Controls, Mode
 from pool_service.cli.top.picture import Picture
 from pool_service_client.v1 import pool_service_pb2 as pb
-from tests.cli.top.making import NOW, know, picture, server
+from tests.cli.top.making import NOW, know, picture, receive, removed, server
 
 STARTING, QUEUED = pb.SERVER_STATE_STARTING, pb.SERVER_STATE_QUEUED
 
 
+@dataclass
+class Clock:
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def go_on(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
 def press(controls: Controls, shown: Picture, *keys: str) -> Action | None:
-    """The action of the last key, when each is pressed in view of what those before it did."""
+    """The action of the last key, when each is pressed after what those before it did was read."""
+    clock = controls.clock if isinstance(controls.clock, Clock) else Clock()
+    controls.clock = clock
     action = None
     for key in keys:
         controls.drawn()
+        clock.go_on(0.5)
         action = controls.press(key, shown)
     return action
 
@@ -112,8 +128,42 @@ def test_a_key_typed_before_the_question_was_shown_is_no_answer_to_it() -> None:
     for key in "yn":
         assert controls.press(key, shown) is None
     assert len(controls.questions) == 1
+    assert press(controls, shown, "y") == Evict("m", force=True)
+
+
+def test_a_yes_counts_only_once_the_question_was_on_the_screen_for_half_a_second() -> None:
+    clock = Clock()
+    controls, shown = Controls(clock=clock), picture(server("m", holds=1))
+    press(controls, shown, "e")
     controls.drawn()
+    for _ in range(30):
+        clock.go_on(0.03)
+        controls.drawn()
+        assert controls.press("y", shown) is None
+    clock.go_on(0.5)
     assert controls.press("y", shown) == Evict("m", force=True)
+
+
+def test_a_no_counts_as_soon_as_the_question_is_on_the_screen() -> None:
+    controls, shown = Controls(clock=Clock()), picture(server("m", holds=1))
+    press(controls, shown, "e")
+    controls.drawn()
+    assert controls.press("n", shown) is None
+    assert controls.questions == []
+
+
+@pytest.mark.parametrize("seconds", [60, 3600, -3600])
+def test_a_yes_to_an_old_question_asks_the_service_whether_the_server_is_in_use(
+    seconds: float,
+) -> None:
+    clock = Clock()
+    controls, shown = Controls(clock=clock), picture(server("m"))
+    controls.ask_before_evicting("m", "m has 1 request in flight", shown.current("m"))
+    clock.go_on(seconds)
+    assert press(controls, shown, "y") == Evict("m", again="more than a minute has passed")
+    controls.ask_before_evicting("m", "m has 1 request in flight", shown.current("m"))
+    clock.go_on(58)
+    assert press(controls, shown, "y") == Evict("m", force=True)
 
 
 def test_a_question_that_came_behind_a_text_is_answered_only_once_it_was_shown() -> None:
@@ -129,15 +179,26 @@ def test_a_question_that_came_behind_a_text_is_answered_only_once_it_was_shown()
 @pytest.mark.parametrize(
     ("before", "now", "why", "force"),
     [
-        ({"holds": 1}, {"holds": 2}, "m is held 2 times", True),
-        ({"holds": 1}, {"holds": 1, "generation": 5}, "m is held once", True),
+        ({"holds": 1}, {"holds": 2}, "more hold it now: m is held 2 times", True),
+        (
+            {"holds": 1},
+            {"holds": 1, "generation": 5},
+            "generation 5 now: m is held once",
+            True,
+        ),
+        ({"holds": 1}, {"holds": 1, "pinned": True}, "pinned now: m is held once", True),
         ({"holds": 1}, {"generation": 5}, "m has changed since: generation 5 is READY", False),
-        ({"pinned": True}, {"pinned": True, "holds": 1}, "m is held once", True),
+        (
+            {"pinned": True},
+            {"pinned": True, "holds": 1},
+            "more hold it now: m is held once",
+            True,
+        ),
         ({"state": STARTING}, {}, "m has changed since: generation 1 is READY", False),
         (
             {"holds": 1},
             {"holds": 1, "state": pb.SERVER_STATE_STOPPING},
-            "m is held once",
+            "STOPPING now: m is held once",
             True,
         ),
     ],
@@ -203,6 +264,36 @@ def test_no_key_acts_on_the_row_in_the_place_of_one_that_has_gone(key: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("model", "role", "name"),
+    [
+        ("", pb.SERVER_ROLE_ORPHAN, "(orphan)"),
+        ("m", pb.SERVER_ROLE_SUPERSEDED, "m (superseded)"),
+        ("m", pb.SERVER_ROLE_SUCCESSOR, "m (successor)"),
+    ],
+)
+def test_no_key_acts_on_the_row_in_the_place_of_a_server_beside_the_current_one(
+    model: str, role: pb.ServerRole.ValueType, name: str
+) -> None:
+    beside = server(model, role=role)
+    controls, shown = Controls(), picture(beside, server("m", generation=2))
+    assert press(controls, shown, "home", "e") is None
+    receive(shown, removed(beside, revision=2))
+    assert press(controls, shown, "e", "e") is None
+    assert controls.messages[-1].text.startswith(f"{name} has gone; choose another row")
+    assert press(controls, shown, "up", "e") == Evict("m")
+
+
+@pytest.mark.parametrize("key", ["E", "e", "p", "l", "d"])
+def test_no_key_acts_on_a_server_whose_name_stands_for_another_model_now(key: str) -> None:
+    controls, shown = Controls(), picture(server("m"), server("old", holds=1))
+    know(shown, [pb.Model(model="m", aliases=["old"], listed=True)])
+    assert press(controls, shown, "end", key) is None
+    assert (controls.questions, controls.mode) == ([], Mode.TABLE)
+    text = "old: its name stands for 'm' now; choose m"
+    assert [one.text for one in controls.messages] == [text]
+
+
+@pytest.mark.parametrize(
     ("role", "why"),
     [
         (pb.SERVER_ROLE_SUCCESSOR, "takes over once it is ready"),
@@ -259,11 +350,12 @@ def test_q_and_escape_go_back_to_the_table(key: str, mode: Mode, back: Action, l
 
 
 def test_the_last_three_messages_stay_until_escape_takes_them_away() -> None:
-    controls, shown = Controls(clock=lambda: NOW), picture()
+    clock = Clock()
+    controls, shown = Controls(clock=clock), picture()
     know(shown, [pb.Model(model=name) for name in "abcd"])
     for _ in "abcd":
         press(controls, shown, "e", "e", "down")
     assert [one.text for one in controls.messages] == [f"{name} has no server" for name in "bcd"]
-    assert {one.at for one in controls.messages} == {NOW}
+    assert controls.messages[-1].at == clock.now - timedelta(seconds=0.5)
     press(controls, shown, "escape")
     assert controls.messages == []

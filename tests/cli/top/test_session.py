@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from pool_service.cli.top.actions import Ensure
+from pool_service.cli.top.actions import Ensure, Evict
 from pool_service.cli.top.controls import Controls
 from pool_service.cli.top.picture import Picture
 from pool_service.cli.top.session import Session
@@ -17,8 +17,10 @@ from pool_service_client import (
     Description,
     EnsureResult,
     Event,
+    EvictedServer,
     Model,
     PoolError,
+    ServerInUse,
     Synced,
     convert,
 )
@@ -39,6 +41,7 @@ class Pool:
         self.described: list[str] = []
         self.page_sizes: set[int] = set()
         self.refuses_models = False
+        self.stands_for: dict[str, str] = {}
         self.ensured = asyncio.Event()
 
     def _note(self, rpc: str) -> None:
@@ -63,12 +66,16 @@ class Pool:
     async def describe(self, model: str, **_: object) -> Description:
         self._note("Describe")
         self.described.append(model)
-        return described(model)
+        return described(self.stands_for.get(model, model))
 
     async def ensure(self, model: str) -> EnsureResult:
         self._note(f"Ensure {model}")
         await self.ensured.wait()
         return EnsureResult(server(model), started=True)
+
+    async def evict(self, model: str, *, force: bool) -> list[EvictedServer]:
+        self._note(f"Evict {model} {force}")
+        raise ServerInUse(f"{model} is held once", metadata={"holds": "1"})
 
     async def models(self, **_: object) -> AsyncIterator[Model]:
         self._note("ListModels")
@@ -84,13 +91,11 @@ class View:
     def __init__(self, pool: Pool) -> None:
         self.controls = Controls()
         self.picture = Picture()
+        self.failures: list[BaseException] = []
         client = cast("AsyncPoolClient", pool)
         self.session = Session(
-            client, client, self.picture, self.controls, lambda: None, self._fail
+            client, client, self.picture, self.controls, lambda: None, self.failures.append
         )
-
-    def _fail(self, error: BaseException) -> None:
-        raise error
 
     def move(self) -> None:
         self.controls.press("down", self.picture)
@@ -108,6 +113,7 @@ async def viewed(pool: Pool) -> AsyncIterator[View]:
     )
     yield view
     assert not work.done()
+    assert view.failures == []
     work.cancel()
 
 
@@ -180,6 +186,26 @@ async def test_models_are_listed_after_a_server_has_gone_and_not_for_each_of_man
             pool.events.put_nowait(removed(server(name), revision=2))
         await asyncio.sleep(1)
         assert 1 <= len(pool.asked["ListModels"]) - begun <= 2
+
+
+async def test_a_yes_to_an_old_question_raises_one_that_begins_with_why_it_is_asked_anew() -> None:
+    pool = Pool("m")
+    async with viewed(pool) as view:
+        view.session.call(Evict("m", again="more than a minute has passed"))
+        await asyncio.sleep(0.1)
+    (question,) = view.controls.questions
+    assert question.why == "more than a minute has passed: m is held once"
+    assert question.force
+    assert len(pool.asked["Evict m False"]) == 1
+
+
+async def test_the_description_of_another_model_is_not_taken_for_that_of_a_name_of_it() -> None:
+    pool = Pool("old")
+    pool.stands_for["old"] = "m"
+    async with viewed(pool) as view:
+        await asyncio.sleep(1)
+    assert view.picture.descriptions == {}
+    assert view.picture.refusals == {"old": "the name 'old' stands for 'm' now"}
 
 
 async def test_a_model_is_ensured_once_at_a_time() -> None:

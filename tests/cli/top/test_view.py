@@ -3,8 +3,8 @@
 import grpc
 
 from pool_service_client.v1 import pool_service_pb2 as pb
-from tests.cli.program import LIMIT_S, Terminal, running, started
-from tests.cli.top.viewing import ALL, PASTES_MARKED, resize, top, watched
+from tests.cli.program import LIMIT_S, MAIN, Terminal, running, started
+from tests.cli.top.viewing import ALL, PASTES_MARKED, READS_AT_ONCE, resize, top, watched
 from tests.client.scripted import Gate, Refusal, Script, Stay, changed, ready, synced
 
 
@@ -12,13 +12,20 @@ def test_what_the_view_asks_by_itself_is_no_use_of_a_server(
     service: Script, terminal: Terminal
 ) -> None:
     watched(service)
+    follows = Stay()
+    service.answer("TailLogs", follows)
+    service.answer("ListModels", pb.ListModelsResponse(models=[pb.Model(model="other")]))
+    service.answer("Describe", pb.DescribeResponse(model="m", kept_because="it is new"))
     with top(service, terminal):
         terminal.type("jjkl")
-        terminal.wait_for("log of m")
-        terminal.type("qd")
-        terminal.wait_for("description of m")
+        terminal.wait_for_screen("log of m", "q back")
+        assert follows.reached.wait(LIMIT_S)
+        terminal.type("qa")
+        terminal.wait_for_screen("> m", "stays: it is new", "  other", ALL)
+        terminal.type("d")
+        terminal.wait_for_screen("description of m", "q back")
         terminal.type("q?")
-        terminal.wait_for("up, down, j, k")
+        terminal.wait_for_screen("up, down, j, k", "q back")
     assert set(service.asked) == {"List", "Watch", "ListModels", "Describe", "TailLogs"}
 
 
@@ -94,7 +101,7 @@ def test_a_server_found_in_use_is_stopped_only_after_a_yes(
     refusal = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "m has 1 request", "SERVER_IN_USE")
     service.answer("Evict", refusal)
     service.answer("Evict", pb.EvictResponse(evicted=[pb.EvictedServer(server=ready())]))
-    with top(service, terminal):
+    with top(service, terminal, READS_AT_ONCE + MAIN):
         terminal.type("e")
         terminal.wait_for("Stop m all the same? (y/n) m has 1 request.")
         assert service.asked["Evict"] == [pb.EvictRequest(model="m")]
@@ -154,7 +161,6 @@ def test_the_view_outlives_the_service(service: Script, terminal: Terminal) -> N
         terminal.wait_for_screen("(y/n)", ALL)
         gate.open()
         terminal.wait_for("m: nothing was stopped, as the connection to the service was lost")
-        terminal.wait_for_screen("NO ANSWER for ", "s, trying again")
-        terminal.wait_for("> m")
+        terminal.wait_for_screen("NO ANSWER for ", "s, trying again", "> m ", "READY", ALL)
         again.open()
         terminal.wait_for_screen("> newer", ALL, without="NO ANSWER")

@@ -14,6 +14,9 @@ from tests.client.scripted import Gate, Refusal, Script, Stay, changed, synced
 ALL = "q quit"
 """The end of each frame with the table."""
 
+READS_AT_ONCE = "from pool_service.cli.top import controls; controls.READ_S = 0\n"
+"""Makes a yes count as soon as its question is on the screen."""
+
 PASTES_MARKED, PASTES_PLAIN = "\x1b[?2004h", "\x1b[?2004l"
 """What asks the terminal to mark pasted text, and no longer to mark it."""
 
