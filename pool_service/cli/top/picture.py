@@ -1,9 +1,8 @@
 """The picture of the pool: what Watch, List, Describe and ListModels have told, merged."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
 
 from pool_service_client import (
     Description,
@@ -25,6 +24,9 @@ Key = tuple[str, int]
 
 MAX_DESCRIBED = 8
 """Models that are described at each look: the chosen one, and models that calls wait for."""
+
+KEPT_S = 4.0
+"""The age from which a description is none of the present, but that of a model waited for."""
 
 AWAITED_STATES = {ServerState.QUEUED, ServerState.STARTING, ServerState.BACKING_OFF}
 """States in which calls wait for a server."""
@@ -66,7 +68,7 @@ class Picture:
     Attributes:
         is_complete: whether Watch has told all servers at least once.
         models: the models that the service knows, with or without a server.
-        descriptions: of the models that were described since the last List, the newest first.
+        descriptions: of the models that were described lately, the newest first.
         refusals: why the service did not describe a model, by model.
         outage: None while the service does its job.
     """
@@ -79,6 +81,8 @@ class Picture:
     refusals: Mapping[str, str] = field(default_factory=dict)
     outage: Outage | None = None
     is_complete: bool = False
+    _told: Mapping[str, tuple[float, Description | str]] = field(default_factory=dict)
+    """The descriptions and refusals, each with the time at which it came."""
     _revisions: dict[Key, int] = field(default_factory=dict)
     _reported: set[Key] = field(default_factory=set)
 
@@ -153,14 +157,41 @@ class Picture:
         """Return the memory that all servers take."""
         return sum(server.footprint_bytes for server in self.servers.values())
 
-    def learn(self, described: Mapping[str, Description | str], *, anew: bool) -> None:
-        """Apply descriptions, or why there is none, by model; anew: forget all others."""
-        told = {model: one for model, one in described.items() if isinstance(one, Description)}
-        refused = {model: one for model, one in described.items() if isinstance(one, str)}
-        if not anew:
-            told |= _without(self.descriptions, described)
-            refused |= _without(self.refusals, described)
-        self.descriptions, self.refusals = told, refused
+    def learn(
+        self,
+        described: Mapping[str, Description | str | None],
+        began: float,
+        now: float,
+        *,
+        anew: bool,
+    ) -> None:
+        """Apply descriptions, or why there is none, by model; None: no answer came.
+
+        Old ones of other models are forgotten, unless no answer came at all.
+
+        began, now: when these were asked for and told, in seconds; what was learnt in between is
+            newer. anew: forget the other models that calls wait for, too.
+        """
+        told = {
+            model: (now, one)
+            for model, one in described.items()
+            if one is not None and self._told.get(model, (began, one))[0] <= began
+        }
+        if described and not told:
+            return
+        spared = {*described, *(() if anew else self._awaited())}
+        oldest = began if anew else began - KEPT_S
+        for model, (at, one) in self._told.items():
+            if model not in told and (at >= oldest or model in spared):
+                told[model] = at, one
+        self._told = dict(sorted(told.items(), key=lambda item: -item[1][0]))
+        texts = [(model, one) for model, (_, one) in self._told.items()]
+        self.descriptions = {model: one for model, one in texts if isinstance(one, Description)}
+        self.refusals = {model: one for model, one in texts if isinstance(one, str)}
+
+    def _awaited(self) -> Iterator[str]:
+        """Yield the models whose servers calls may wait for."""
+        return (one.model for one in self._named() if one.state in AWAITED_STATES)
 
     def models_to_describe(self, chosen: str | None) -> list[str]:
         """Return the models that a look describes, at most MAX_DESCRIBED.
@@ -169,7 +200,7 @@ class Picture:
         """
         models = self.around_choice(chosen)
         if self.totals is not None and self.totals.waiting_calls:
-            models += [one.model for one in self._named() if one.state in AWAITED_STATES]
+            models += self._awaited()
         return list(dict.fromkeys(models))[:MAX_DESCRIBED]
 
     def around_choice(self, chosen: str | None) -> list[str]:
@@ -184,13 +215,6 @@ class Picture:
     def _named(self) -> list[Server]:
         """Return the servers that have a model's name."""
         return [one for one in self.servers.values() if one.role is not ServerRole.ORPHAN]
-
-
-T = TypeVar("T")
-
-
-def _without(old: Mapping[str, T], models: Collection[str]) -> dict[str, T]:
-    return {model: one for model, one in old.items() if model not in models}
 
 
 def _key(server: Server) -> Key:

@@ -4,6 +4,7 @@ What `top` does by itself (Watch, List, ListModels, Describe, TailLogs) is no us
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,13 +21,16 @@ from pool_service.cli.top.picture import Picture
 from pool_service.cli.top.text_views import LogText
 from pool_service_client import (
     AsyncPoolClient,
+    DeadlineExceeded,
     Description,
     EvictedServer,
     PoolError,
     PoolUnavailable,
+    Recovering,
     Server,
     ServerInUse,
     ServerRemoved,
+    ShuttingDown,
     Synced,
 )
 
@@ -39,6 +43,9 @@ LIST_S_PER_SERVER = 0.04
 MODELS_EACH_S = 60.0
 """The time between two lists of the models, which others pin, download and reload."""
 
+MODELS_S_PER_MODEL = 0.04
+"""The time for each model between two lists of them, however many servers go."""
+
 _PAUSE_S = 0.2
 """The time after a look before the next one, and that a choice rests before it is described."""
 
@@ -47,6 +54,9 @@ _RETRY_S = 0.5
 
 _PAGE_SIZE = 100
 """Servers that the service puts together in one piece of its time."""
+
+_NO_ANSWERS = (PoolUnavailable, DeadlineExceeded, Recovering, ShuttingDown)
+"""Errors of a call that say nothing about the model that it was for."""
 
 _LOG_LINES = 500
 """The last lines of a log that its view begins with."""
@@ -81,6 +91,10 @@ class Session:
         self._models_wanted = asyncio.Event()
         self._list_at = 0.0
         """The time of the event loop from which on the next List is due."""
+        self._models_at = 0.0
+        """The time of the event loop from which on the next list of the models is due."""
+        self._models_listed_at = -math.inf
+        """The time of the last one."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._log_task: asyncio.Task[None] | None = None
         self.log = LogText()
@@ -95,8 +109,9 @@ class Session:
                         self._picture.receive(event)
                         if isinstance(event, Synced):
                             self.look()
-                        if isinstance(event, Synced | ServerRemoved):
                             self.list_models()
+                        elif isinstance(event, ServerRemoved):
+                            self._list_models_soon()
                         self._changed()
             except PoolError as error:
                 answers = not isinstance(error, PoolUnavailable)
@@ -157,7 +172,7 @@ class Session:
             pages = self._pool.pages(page_size=_PAGE_SIZE, timeout=QUERY_TIMEOUT_S)
             picture.refresh([page async for page in pages])
         except PoolError as error:
-            picture.notices = (f"memory and use are not up to date: {error}",)
+            picture.notices = (_not_up_to_date(error),)
             return
         await self._describe(picture.models_to_describe(self._chosen_model()), anew=True)
 
@@ -169,13 +184,19 @@ class Session:
         return self._controls.subject or (chosen[0] if chosen is not None else None)
 
     async def _describe(self, models: Sequence[str], *, anew: bool) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         described = await asyncio.gather(*map(self._described, models))
-        self._picture.learn(dict(zip(models, described, strict=True)), anew=anew)
+        told = dict(zip(models, described, strict=True))
+        self._picture.learn(told, began, loop.time(), anew=anew)
 
-    async def _described(self, model: str) -> Description | str:
-        """Return the description of a model, or why there is none."""
+    async def _described(self, model: str) -> Description | str | None:
+        """Return the description of a model, or why there is none; None: no answer came."""
         try:
             described = await self._pool.describe(model, timeout=QUERY_TIMEOUT_S)
+        except _NO_ANSWERS as error:
+            self._picture.notices = (_not_up_to_date(error),)
+            return None
         except PoolError as error:
             return failure_of(error).message
         if described.model != model:
@@ -184,13 +205,18 @@ class Session:
 
     async def keep_models(self) -> None:
         """List the models whenever that is wanted, and regularly, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
-            await _within(MODELS_EACH_S, self._models_wanted)
+            is_wanted = await _within(self._models_at - loop.time(), self._models_wanted)
             self._models_wanted.clear()
+            if is_wanted and loop.time() < self._models_at:
+                continue
+            self._models_at = loop.time() + MODELS_EACH_S
             if self._picture.is_complete and self._picture.outage is None:
+                self._models_listed_at = loop.time()
                 await self._list_models()
                 self._changed()
-            await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(_PAUSE_S)
 
     async def _list_models(self) -> None:
         found = self._controls.shows_all
@@ -202,6 +228,13 @@ class Session:
 
     def list_models(self) -> None:
         """List the models at once."""
+        self._models_at = asyncio.get_running_loop().time()
+        self._models_wanted.set()
+
+    def _list_models_soon(self) -> None:
+        """List the models once the last list is old enough: many servers may go together."""
+        pause = max(LOOK_EACH_S, MODELS_S_PER_MODEL * len(self._picture.models))
+        self._models_at = min(self._models_at, self._models_listed_at + pause)
         self._models_wanted.set()
 
     def open_log(self, model: str) -> None:
@@ -283,6 +316,10 @@ class Session:
                 return pinned_line(call.model, pinned, pinned=call.pinned)
 
 
+def _not_up_to_date(error: PoolError) -> str:
+    return f"memory and use are not up to date: {error}"
+
+
 def _with_holds(server: Server | None, refusal: ServerInUse) -> Server | None:
     """Return a server with the holds that a refusal tells, which may be news."""
     holds = refusal.metadata.get("holds", "")
@@ -303,10 +340,10 @@ def _evicted_text(evicted: Sequence[EvictedServer]) -> str:
     return "; ".join(map(evicted_line, evicted)) or "nothing to evict"
 
 
-async def _within(seconds: float, wanted: asyncio.Event) -> None:
-    """Wait for an event, but not longer."""
+async def _within(seconds: float, wanted: asyncio.Event) -> bool:
+    """Wait for an event, but not longer; return whether it has come."""
     try:
         async with asyncio.timeout(seconds):
-            await wanted.wait()
+            return await wanted.wait()
     except TimeoutError:
-        pass
+        return False

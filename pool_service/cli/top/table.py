@@ -148,6 +148,8 @@ def _cells(
 
 def _waiting(picture: Picture, server: Server) -> str:
     """Return how many calls wait for a server; "?": some may, and the service was not asked."""
+    if server.role is not ServerRole.CURRENT:
+        return "-"
     described = picture.descriptions.get(server.model)
     if described is not None:
         return str(described.waiting_calls or "-")

@@ -68,8 +68,8 @@ def look(into: Picture, *servers: pb.Server, revision: int = 1, **totals: Any) -
     into.refresh([convert.page(page)])
 
 
-def describe(into: Picture, model: str, **fields: Any) -> None:  # noqa: ANN401
-    into.learn({model: described(model, **fields)}, anew=False)
+def describe(into: Picture, model: str, at_s: float = 0.0, **fields: Any) -> None:  # noqa: ANN401
+    into.learn({model: described(model, **fields)}, at_s, at_s, anew=False)
 
 
 def described(model: str, **fields: Any) -> Description:  # noqa: ANN401

@@ -221,3 +221,13 @@ def test_calls_that_nobody_asked_about_are_not_shown_as_none() -> None:
     look(shown, waiting_calls=2)
     describe(shown, "s", waiting_calls=1)
     assert cells_of(shown, "WAITING") == {"q": "?", "r": "-", "s": "1"}
+
+
+def test_calls_wait_for_the_current_server_of_a_model_alone() -> None:
+    beside = server("m", generation=1, role=pb.SERVER_ROLE_SUPERSEDED)
+    shown = picture(beside, server("m", generation=2, state=pb.SERVER_STATE_STARTING))
+    describe(shown, "m", waiting_calls=3)
+    lines = screen(shown, width=160)
+    column = next(line.index("WAITING") for line in lines if "WAITING" in line)
+    rows = [line for line in lines if line[2:].startswith("m ")]
+    assert [row[column:].split()[0] for row in rows] == ["-", "3"]

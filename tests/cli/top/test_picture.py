@@ -8,6 +8,7 @@ from tests.cli.top.making import (
     NOW,
     changed,
     describe,
+    described,
     know,
     look,
     picture,
@@ -97,12 +98,49 @@ def test_a_refused_description_takes_the_place_of_an_earlier_one() -> None:
     shown = picture(server("a"), server("b"))
     describe(shown, "a")
     describe(shown, "b")
-    shown.learn({"a": "not listed"}, anew=False)
+    shown.learn({"a": "not listed"}, 0, 0, anew=False)
     assert (list(shown.descriptions), dict(shown.refusals)) == (["b"], {"a": "not listed"})
     describe(shown, "a")
     assert (list(shown.descriptions), shown.refusals) == (["a", "b"], {})
-    shown.learn({}, anew=True)
+    shown.learn({}, 1, 1, anew=True)
     assert shown.descriptions == {}
+
+
+def test_descriptions_stay_while_none_is_answered() -> None:
+    shown = picture(server("a"), server("b"))
+    describe(shown, "c")
+    describe(shown, "a")
+    shown.learn({"b": "not listed"}, 0, 0, anew=False)
+    for anew in (False, True):
+        shown.learn({"a": None, "b": None}, 90, 100, anew=anew)
+        assert (list(shown.descriptions), list(shown.refusals)) == (["a", "c"], ["b"])
+    shown.learn({"a": None, "b": described("b")}, 190, 200, anew=True)
+    assert list(shown.descriptions) == ["b", "a"]
+
+
+def test_an_answer_neither_replaces_nor_forgets_what_was_learnt_after_it_was_asked_for() -> None:
+    shown = picture(server("a"), server("b"), server("c"))
+    describe(shown, "c", at_s=1)
+    describe(shown, "a", at_s=6, waiting_calls=6)
+    describe(shown, "b", at_s=6)
+    late = {"a": described("a", waiting_calls=5), "d": described("d")}
+    shown.learn(late, 5, 7, anew=True)
+    assert set(shown.descriptions) == {"a", "b", "d"}
+    assert shown.descriptions["a"].waiting_calls == 6
+
+
+def test_an_old_description_stays_only_of_a_model_that_is_waited_for_and_until_the_next_look() -> (
+    None
+):
+    shown = picture(server("a"), server("q", state=pb.SERVER_STATE_QUEUED), server("b"))
+    describe(shown, "a", at_s=0)
+    describe(shown, "q", at_s=0)
+    describe(shown, "b", at_s=4)
+    assert set(shown.descriptions) == {"a", "q", "b"}
+    describe(shown, "b", at_s=4.1)
+    assert set(shown.descriptions) == {"q", "b"}
+    shown.learn({"b": described("b")}, 5, 5, anew=True)
+    assert set(shown.descriptions) == {"b"}
 
 
 def test_however_many_models_are_waited_for_few_are_described() -> None:

@@ -14,12 +14,15 @@ from pool_service.cli.top.picture import Picture
 from pool_service.cli.top.session import Session
 from pool_service_client import (
     AsyncPoolClient,
+    DeadlineExceeded,
     Description,
     EnsureResult,
     Event,
     EvictedServer,
     Model,
+    ModelUnknown,
     PoolError,
+    PoolUnavailable,
     ServerInUse,
     Synced,
     convert,
@@ -42,6 +45,9 @@ class Pool:
         self.page_sizes: set[int] = set()
         self.refuses_models = False
         self.stands_for: dict[str, str] = {}
+        self.models_known = 0
+        self.describe_fails: PoolError | None = None
+        self.describe_takes: dict[str, float] = {}
         self.ensured = asyncio.Event()
 
     def _note(self, rpc: str) -> None:
@@ -66,6 +72,9 @@ class Pool:
     async def describe(self, model: str, **_: object) -> Description:
         self._note("Describe")
         self.described.append(model)
+        await asyncio.sleep(self.describe_takes.get(model, 0))
+        if self.describe_fails is not None:
+            raise self.describe_fails
         return described(self.stands_for.get(model, model))
 
     async def ensure(self, model: str) -> EnsureResult:
@@ -81,7 +90,8 @@ class Pool:
         self._note("ListModels")
         if self.refuses_models:
             raise PoolError("not now")
-        for one in convert.models(pb.ListModelsResponse()):
+        models = [pb.Model(model=f"known {place}") for place in range(self.models_known)]
+        for one in convert.models(pb.ListModelsResponse(models=models)):
             yield one
 
 
@@ -177,15 +187,65 @@ async def test_models_are_listed_each_minute_also_after_a_refusal() -> None:
     assert len(pool.asked["ListModels"]) - begun == 10
 
 
-async def test_models_are_listed_after_a_server_has_gone_and_not_for_each_of_many() -> None:
-    pool = Pool(*"abc")
+@pytest.mark.parametrize(("models", "pause"), [(3, 2), (500, 20)])
+async def test_models_are_listed_after_a_server_has_gone_and_not_for_each_of_many(
+    models: int, pause: float
+) -> None:
+    pool = Pool("a")
+    pool.models_known = models
     async with viewed(pool):
-        await asyncio.sleep(1)
+        await asyncio.sleep(50)
         begun = len(pool.asked["ListModels"])
-        for name in "abc":
-            pool.events.put_nowait(removed(server(name), revision=2))
+        for _ in range(round(4.5 * pause)):
+            pool.events.put_nowait(removed(server("gone"), revision=2))
+            await asyncio.sleep(1)
+        listed = pool.asked["ListModels"][begun:]
+    assert [round(at - listed[0], 1) for at in listed] == [place * pause for place in range(5)]
+    assert listed[0] == 50
+
+
+async def test_models_are_listed_at_once_for_a_key_however_lately_they_were() -> None:
+    pool = Pool("a")
+    pool.models_known = 500
+    async with viewed(pool) as view:
+        await asyncio.sleep(50)
+        pool.events.put_nowait(removed(server("gone"), revision=2))
         await asyncio.sleep(1)
-        assert 1 <= len(pool.asked["ListModels"]) - begun <= 2
+        view.session.list_models()
+        await asyncio.sleep(1)
+    assert pool.asked["ListModels"][-2:] == [50, 51]
+
+
+@pytest.mark.parametrize("error", [DeadlineExceeded("too late"), PoolUnavailable("it ends")])
+async def test_the_last_descriptions_stay_while_the_service_does_not_answer(
+    error: PoolError,
+) -> None:
+    pool = Pool("a")
+    async with viewed(pool) as view:
+        await asyncio.sleep(1)
+        pool.describe_fails = error
+        await asyncio.sleep(60.5)
+        assert list(view.picture.descriptions) == ["a"]
+        assert view.picture.notices == (f"memory and use are not up to date: {error}",)
+        pool.describe_fails = ModelUnknown("not listed")
+        await asyncio.sleep(3)
+        assert view.picture.refusals == {"a": "not listed"}
+        assert not view.picture.notices
+
+
+async def test_a_look_that_takes_long_does_not_forget_the_choice_that_was_described_meanwhile() -> (
+    None
+):
+    pool = Pool(*"ab")
+    async with viewed(pool) as view:
+        await asyncio.sleep(1)
+        pool.describe_takes["a"] = 3
+        await asyncio.sleep(1.5)
+        view.move()
+        await asyncio.sleep(1.5)
+        assert next(iter(view.picture.descriptions)) == "b"
+        await asyncio.sleep(1.1)
+        assert set(view.picture.descriptions) == {"a", "b"}
 
 
 async def test_a_yes_to_an_old_question_raises_one_that_begins_with_why_it_is_asked_anew() -> None:

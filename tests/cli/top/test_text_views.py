@@ -91,7 +91,7 @@ def test_a_description_that_is_refused_says_why() -> None:
     shown = picture()
     controls = Controls(mode=Mode.DESCRIPTION, subject="m")
     assert "waiting for the service" in screen(shown, controls)
-    shown.learn({"m": "'m' is not in the catalogue"}, anew=True)
+    shown.learn({"m": "'m' is not in the catalogue"}, 0, 0, anew=True)
     assert "'m' is not in the catalogue" in screen(shown, controls)
 
 
