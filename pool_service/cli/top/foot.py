@@ -15,7 +15,7 @@ from pool_service.core.units import size
 from pool_service_client import Description, Holder, Server, ServerRole
 
 _MAX_HOLDERS = 4
-_MAX_MESSAGE_LINES = 4
+_MAX_MESSAGE_LINES = 5
 _HIGH = 20
 """Lines of a screen that has room for more than one message."""
 
@@ -28,11 +28,17 @@ _DETAILS = 3
 _KEYS = "{arrows} choose  E ensure  e evict  p pin  l logs  d describe  a all  ? help  q quit"
 
 
-def foot(picture: Picture, controls: Controls, row: Row | None, canvas: Canvas) -> list[Text]:
-    """Return the lines below the table."""
-    lines = [Text(""), *_details(picture, row, canvas), *_news(controls, canvas)]
+def foot(
+    picture: Picture, controls: Controls, row: Row | None, canvas: Canvas, most: int
+) -> list[Text]:
+    """Return the lines below the table.
+
+    most: lines beyond which messages lose what is in their middle.
+    """
     arrows = "↑↓" if canvas.has_symbols else "j/k"
-    return [*lines, Text(fitted(_KEYS.format(arrows=arrows), canvas.width), style="dim")]
+    keys = Text(fitted(_KEYS.format(arrows=arrows), canvas.width), style="dim")
+    above = [Text(""), *_details(picture, row, canvas)]
+    return [*above, *_news(controls, canvas, most - len(above) - 1), keys]
 
 
 def _details(picture: Picture, row: Row | None, canvas: Canvas) -> list[Text]:
@@ -103,18 +109,21 @@ def _ago(at: datetime, now: datetime) -> str:
     return human_duration((now - at).total_seconds())
 
 
-def _news(controls: Controls, canvas: Canvas) -> Iterator[Text]:
-    """Yield the results of the last calls, and the open question or the calls under way."""
-    has_room = canvas.height >= _HIGH and not controls.questions
-    for one in controls.messages[:-1] if has_room else ():
-        yield _one_line(one, canvas)
-    for newest in controls.messages[-1:]:
-        whole = _lines(_dated(newest), newest.mark.colour, canvas)
-        yield from [_one_line(newest, canvas)] if controls.questions else whole
+def _news(controls: Controls, canvas: Canvas, most: int) -> list[Text]:
+    """Return the results of the last calls, and the open question or the calls under way."""
+    last: list[Text] = []
     if controls.questions:
-        yield from _question(controls.questions[0], canvas)
+        last = list(_question(controls.questions[0], canvas))
     elif controls.calls:
-        yield from _lines(f"under way: {', '.join(controls.calls)}", "yellow", canvas)
+        calls = f"under way: {', '.join(controls.calls)}"
+        last = list(_lines(calls, "yellow", canvas, most - 1))
+    if not controls.messages:
+        return last
+    *older, newest = controls.messages
+    room = 1 if controls.questions else most - len(last)
+    whole = list(_lines(_dated(newest), newest.mark.colour, canvas, room))
+    has_room = canvas.height >= _HIGH and len(older) + len(whole) <= room
+    return [*(_one_line(one, canvas) for one in older if has_room), *whole, *last]
 
 
 def _one_line(message: Message, canvas: Canvas) -> Text:
@@ -132,14 +141,16 @@ def _question(question: Question, canvas: Canvas) -> Iterator[Text]:
     model = safe(question.model)
     name = shorten(model, room, canvas.has_symbols)
     why = safe(question.why).replace(model, name).removesuffix(".")
-    yield from _lines(f"{ask.format(name)} {why}.", "bold yellow", canvas)
+    yield from _lines(f"{ask.format(name)} {why}.", "bold yellow", canvas, _MAX_MESSAGE_LINES)
 
 
-def _lines(text: str, style: str, canvas: Canvas) -> Iterator[Text]:
+def _lines(text: str, style: str, canvas: Canvas, most: int) -> Iterator[Text]:
     """Yield a text in a few lines; a longer one loses its middle, as advice stands at its end."""
     lines = wrapped_lines(safe(text), canvas.width, 2)
-    if len(lines) > _MAX_MESSAGE_LINES:
-        half = _MAX_MESSAGE_LINES // 2
-        lines = [*lines[:half], fitted("  ...", canvas.width), *lines[-half:]]
+    most = min(most, _MAX_MESSAGE_LINES)
+    if len(lines) > most:
+        end = (most - 1) // 2
+        cut = [*lines[: most - 1 - end], "  ...", *lines[len(lines) - end :]]
+        lines = cut if end > 0 else [safe(text)]
     for line in lines:
-        yield Text(line, style=style)
+        yield Text(fitted(line, canvas.width), style=style)

@@ -14,6 +14,9 @@ from pool_service.cli.top.picture import Picture, Row
 from pool_service.cli.top.table import remarks, table, window
 from pool_service.cli.top.text_views import LogText, description_view, help_view, log_view
 
+_LEAST_TABLE = 2
+"""Lines of the table, however low the screen is: the headings and the chosen row."""
+
 
 def frame(
     picture: Picture, controls: Controls, log: LogText, address: str, canvas: Canvas
@@ -28,7 +31,8 @@ def frame(
             lines[-1] = Text(fitted(safe(waits), canvas.width), style="bold yellow")
     for line in lines:
         line.truncate(canvas.width)
-    return lines[-canvas.height :]
+    # The first line says whether the service answers.
+    return lines if len(lines) <= canvas.height else [lines[0], *lines[1 - canvas.height :]]
 
 
 def _text(picture: Picture, controls: Controls, log: LogText, canvas: Canvas) -> list[Text]:
@@ -58,8 +62,9 @@ def _table(picture: Picture, controls: Controls, address: str, canvas: Canvas) -
     rows = picture.rows()
     chosen = controls.choose(rows)
     above = [*head(picture, address, canvas), Text("")]
-    below = foot(picture, controls, rows[chosen] if rows else None, canvas)
-    height = max(canvas.height - len(above) - len(below), 2)
+    most = canvas.height - len(above) - _LEAST_TABLE
+    below = foot(picture, controls, rows[chosen] if rows else None, canvas, most)
+    height = max(canvas.height - len(above) - len(below), _LEAST_TABLE)
     lines = table(picture, rows, chosen, replace(canvas, height=height)) if rows else []
     if picture.is_complete and not rows:
         lines = [Text(fitted("no server runs, and the configuration lists no model", canvas.width))]

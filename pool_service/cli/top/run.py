@@ -164,7 +164,7 @@ class _Top:
 
     def _stop(self) -> None:
         """Give the terminal back and stop, as Ctrl-Z asks for; go on when the shell says so."""
-        self._screen.give_back()
+        self._give_back()
         # SIGCONT, too, means only to go on here: the terminal would be taken twice.
         for number in (signal.SIGTSTP, signal.SIGCONT):
             self._loop.remove_signal_handler(number)
@@ -175,9 +175,14 @@ class _Top:
 
     def _go_on(self) -> None:
         """Take the terminal again: after SIGSTOP, others have changed it without a notice."""
-        self._screen.give_back()
+        self._give_back()
         self._screen.take()
         self._draw_anew()
+
+    def _give_back(self) -> None:
+        """Give the terminal back, and wait no more for the rest of what was typed or pasted."""
+        self._screen.give_back()
+        self._keyboard = Keyboard()
 
     def _draw_anew(self) -> None:
         self._is_anew = True

@@ -51,6 +51,27 @@ def test_every_frame_fills_the_screen_and_no_line_is_wider() -> None:
             assert max(map(len, lines)) <= width
 
 
+@pytest.mark.parametrize("height", range(14, 24))
+def test_no_message_pushes_the_outage_or_the_memory_off_a_low_screen(height: int) -> None:
+    shown = full()
+    shown.lose("cannot reach it", NOW)
+    refusal = Message(f"begins {'so ' * 300}ends", Mark.BAD, NOW)
+    controls = Controls(chosen=(HELD, 1), messages=[refusal] * 3, calls=["ensure b"])
+    lines = screen(shown, controls, 80, height)
+    assert lines[0].startswith("NO ANSWER for ")
+    assert lines[1].startswith("memory ")
+    assert any(line.startswith("> ") for line in lines)
+    assert any("begins so" in line for line in lines)
+
+
+def test_a_question_on_a_low_screen_leaves_the_outage_in_sight() -> None:
+    shown = full()
+    shown.lose("cannot reach it", NOW)
+    controls = Controls()
+    controls.ask_before_evicting("m", "so " * 300, None)
+    assert screen(shown, controls, 80, 8)[0].startswith("NO ANSWER for ")
+
+
 def test_wide_characters_take_two_cells() -> None:
     shown = picture(server("m", state=pb.SERVER_STATE_FAILED, detail="模型" * 60))
     lines = screen(shown, width=80)

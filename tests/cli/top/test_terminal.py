@@ -100,6 +100,8 @@ def test_ctrl_z_gives_the_terminal_back_and_the_view_goes_on_after_it(
     with top(service, terminal) as process:
         during = settings(terminal)
         for _ in range(2):
+            # A paste whose end is dropped with what was not read.
+            terminal.type("\x1b[200~E")
             process.send_signal(signal.SIGTSTP)
             terminal.wait_for(LEFT)
             _, status = os.waitpid(process.pid, os.WUNTRACED)
