@@ -18,7 +18,10 @@ ANSWER_WITHIN_S = 2.0
 """The time in which the end of a call is its answer."""
 
 MAX_UNDER_WAY = 64
-"""Long calls at a time, those that are not accepted yet among them."""
+"""Calls of one method at a time, those that are not accepted yet among them.
+
+A limit for each, as starts may wait for the room that evictions make.
+"""
 
 KEPT = 256
 """Ends of accepted calls that are kept, the last ones: a page asks each second while it is seen."""
@@ -43,19 +46,22 @@ class AcceptedCalls:
         # The numbers of an earlier service are those of other calls.
         self._service = secrets.token_hex(8)
         self._count = 0
-        self._under_way: set[asyncio.Task[Response]] = set()
         self._waited_for: set[str] = set()
         self._ends: dict[str, str] = {}
 
     def handler(self, slow: Handler) -> Handler:
-        """Return a handler that answers as `slow` does, or with a number if that takes long."""
+        """Return a handler that answers as `slow` does, or with a number if that takes long.
+
+        slow: handles the calls of one method.
+        """
+        under_way: set[asyncio.Task[Response]] = set()
 
         async def answer(request: Request) -> Response:
-            if len(self._under_way) >= MAX_UNDER_WAY:
+            if len(under_way) >= MAX_UNDER_WAY:
                 return self._refused(_too_many())
             task = asyncio.get_running_loop().create_task(_result(slow, request))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
             await asyncio.wait((task,), timeout=ANSWER_WITHIN_S)
             return task.result() if task.done() else self._accepted(self._number(task))
 
@@ -102,6 +108,6 @@ def _too_many() -> CallFailed:
     return CallFailed(
         "UNAVAILABLE",
         "",
-        f"{MAX_UNDER_WAY} starts and evictions that pages have asked for are under way, and no "
-        "more are accepted. Wait until one of them has ended, or use pool-service.",
+        f"{MAX_UNDER_WAY} calls like this one, which pages have made, are under way, and no more "
+        "are accepted. Wait until one of them has ended, or use pool-service.",
     )

@@ -137,13 +137,26 @@ async def test_a_call_too_many_is_refused_until_one_has_ended(tmp_path: Path) ->
         told.service.world.script("m", Script(load=loaded))
         numbers = [await accepted(told, "Ensure", "m") for _ in range(MAX_UNDER_WAY)]
         assert told.service.pool.totals().waiting_calls == MAX_UNDER_WAY
-        for method in ("Ensure", "Evict"):
-            status, error = await told.refused(method, {"model": "m"})
-            assert (status, error["code"]) == (503, "UNAVAILABLE")
-            assert "Wait until one of them has ended" in error["message"]
+        status, error = await told.refused("Ensure", {"model": "m"})
+        assert (status, error["code"]) == (503, "UNAVAILABLE")
+        assert "Wait until one of them has ended" in error["message"]
         assert told.service.pool.totals().waiting_calls == MAX_UNDER_WAY
         assert await told.called("Describe", {"model": "m"}), "others go on"
         loaded.set()
         await settled(lambda: told.service.pool.totals().waiting_calls == 0)
         assert await end(told, numbers[-1]) is None
         assert await end(told, await accepted(told, "Ensure", "another")) is None
+
+
+async def test_starts_that_wait_for_room_leave_evictions_that_make_it(tmp_path: Path) -> None:
+    limits = replace(LIMITS, memory_budget=10)
+    async with paged(tmp_path, limits=limits) as told:
+        told.service.world.default = Script(load=0.0, needs=10, takes=10)
+        hold = told.service.stub.Hold(pb.HoldRequest(model="held"))
+        await settled_hold(hold)
+        numbers = [await accepted(told, "Ensure", "m") for _ in range(MAX_UNDER_WAY)]
+        assert (await told.refused("Ensure", {"model": "m"}))[0] == 503
+        answer = await told.post("Evict", {"model": "held", "force": True})
+        assert answer.status in (200, 202), answer.body
+        assert [await end(told, number) for number in numbers] == [None] * MAX_UNDER_WAY
+        hold.cancel()
