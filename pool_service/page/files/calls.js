@@ -2,8 +2,10 @@
 
 const LIMIT_MS = 10000;
 // These look at the disk, or change something: a limit too short would leave open what became of it.
-const SLOW = new Set(["Ensure", "Evict", "ListModels", "Pin"]);
-const SLOW_LIMIT_MS = 30000;
+const SLOW = new Set(["Describe", "Ensure", "Evict", "ListModels", "Pin"]);
+// A list reads the disk twice, up to 20 s each (READ_TIMEOUT_S of the service), and then tells why
+// that failed.
+const SLOW_LIMIT_MS = 60000;
 // A stream without news says each 15 seconds that it stands.
 const SILENT_MS = 45000;
 
@@ -19,6 +21,12 @@ export class CallError extends Error {
 /** Return whether a call that failed may succeed if it is only made again. */
 export function isTemporary(error) {
   return !(error instanceof CallError) || error.code === "UNAVAILABLE" || error.code === "RESOURCE_EXHAUSTED";
+}
+
+/** Return in words why a call is made again that failed for a time. */
+export function waitingWords(error) {
+  const isAway = !(error instanceof CallError) || error.reason === "SHUTTING_DOWN";
+  return isAway ? "the service is away; trying again" : error.message;
 }
 
 async function failure(response) {

@@ -1,6 +1,6 @@
 // The dialog of one model: its description, and its log.
 
-import { call, isTemporary } from "./calls.js";
+import { call, isTemporary, waitingWords } from "./calls.js";
 import { describedBy } from "./describe.js";
 import { showLogs } from "./logs.js";
 import { visible } from "./visibility.js";
@@ -61,13 +61,14 @@ function begin(tab) {
   show[tab](panels[tab], model, signal, generation).catch((error) => {
     if (signal.aborted) return;
     hasFailed = true;
-    const note = document.createElement("div");
-    note.className = "note";
-    note.textContent = error.message;
     // What a server wrote stays, whatever became of it.
     if (tab === "describe") panels[tab].replaceChildren();
-    panels[tab].append(note);
+    panels[tab].append(noteOf(error.message));
   });
+}
+
+function noteOf(text) {
+  return Object.assign(document.createElement("div"), { className: "note", textContent: text });
 }
 
 /** Show the description of a model until `signal` aborts; it stays while the service is away. */
@@ -79,12 +80,23 @@ async function describe(panel, name, signal) {
     });
     const description = await call("Describe", { model: name }).catch((error) => {
       if (!isTemporary(error)) throw error;
+      if (!signal.aborted && !isDescribed(panel)) showChanged(panel, [noteOf(waitingWords(error))]);
     });
     if (signal.aborted) return;
-    // Nor is text taken away that somebody has selected.
-    if (description && getSelection().isCollapsed) showChanged(panel, describedBy(description));
+    if (description && !isSelected(panel)) showChanged(panel, describedBy(description));
     await Promise.all([pause(LEAST_PAUSE_MS), Promise.race([woken, pause(MOST_PAUSE_MS)])]);
   }
+}
+
+function isDescribed(panel) {
+  return panel.querySelector(":scope > :not(.note)") !== null;
+}
+
+/** Return whether somebody has selected text of a description, which is not taken away. */
+function isSelected(panel) {
+  const selection = getSelection();
+  const ends = [selection.anchorNode, selection.focusNode];
+  return isDescribed(panel) && !selection.isCollapsed && ends.some((end) => panel.contains(end));
 }
 
 /** Show nodes in a panel, and leave those in it that are the same: they may be scrolled. */

@@ -1,6 +1,6 @@
 // The log of one model, as it is written, over its generations.
 
-import { CallError, isTemporary, stream } from "./calls.js";
+import { isTemporary, stream, waitingWords } from "./calls.js";
 import { counted } from "./format.js";
 import { withSlot } from "./slots.js";
 import { visible, whileVisible } from "./visibility.js";
@@ -30,8 +30,7 @@ export async function showLogs(panel, model, signal, generation) {
     } catch (error) {
       if (signal.aborted) return;
       if (!isTemporary(error)) throw error;
-      const isAway = !(error instanceof CallError) || error.reason === "SHUTTING_DOWN";
-      if (!document.hidden) log.tell(isAway ? "the service is away; trying again" : error.message);
+      if (!document.hidden) log.tell(waitingWords(error));
     }
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }

@@ -6,14 +6,13 @@ import { refreshDetails, showDetails } from "./details.js";
 import { showMemory } from "./memory.js";
 import { tell } from "./messages.js";
 import { Pool } from "./pool.js";
+import { asked } from "./question.js";
 import { isPinned } from "./row.js";
 import { showRows } from "./rows.js";
 import { Timeline } from "./timeline.js";
 
 const connection = document.getElementById("connection");
 const evicted = new Set();
-let question = Promise.resolve();
-const confirmation = document.getElementById("confirm");
 const timeline = new Timeline((model, generation) => pool.has(model, generation), (work) => pool.polled("timeline", work));
 
 const CONNECTION = {
@@ -53,7 +52,8 @@ function showTitle() {
 
 const ACTS = {
   describe: (entry) => showDetails(entry.model, "describe"),
-  logs: ({ model, isBeside, server }) => showDetails(model, "logs", isBeside ? server.generation : undefined),
+  // Of several servers of a model each row shows its own; else the newest that there is.
+  logs: ({ model, server }) => showDetails(model, "logs", pool.hasSeveral(model) ? server?.generation : undefined),
   ensure: (entry) => start(entry.model),
   evict: (entry) => evict(entry.model),
   pin: (entry) => pin(entry.model, !isPinned(entry)),
@@ -90,30 +90,17 @@ async function start(model) {
 
 async function evict(model) {
   evicted.add(model);
+  const generation = pool.generationOf(model);
   try {
     await longCall("Evict", { model });
   } catch (error) {
     if (!(error instanceof CallError) || error.reason !== "SERVER_IN_USE") throw error;
     const isSure = await asked(`${error.message} Evict it all the same? Requests in flight still finish within its drain timeout.`, "Evict");
-    if (isSure) await longCall("Evict", { model, force: true });
-    else evicted.delete(model);
+    if (!isSure) evicted.delete(model);
+    // The answer is about the server that was in use: its successor is another question.
+    else if (pool.generationOf(model) !== generation) await evict(model);
+    else await longCall("Evict", { model, force: true });
   }
-}
-
-/** Return whether the user agrees to a question; one is asked after the other. */
-function asked(text, yes) {
-  question = question.then(() => confirmed(text, yes));
-  return question;
-}
-
-function confirmed(text, yes) {
-  document.getElementById("confirm-text").textContent = text;
-  document.getElementById("confirm-yes").textContent = yes;
-  confirmation.returnValue = "no";
-  confirmation.showModal();
-  return new Promise((resolve) => {
-    confirmation.addEventListener("close", () => resolve(confirmation.returnValue === "yes"), { once: true });
-  });
 }
 
 /** Return in words why a call about a model failed. */

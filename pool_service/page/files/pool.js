@@ -3,7 +3,7 @@
 import { call, stream } from "./calls.js";
 import { Connection } from "./connection.js";
 import { Requests } from "./requests.js";
-import { isSettled, keyOf, Servers } from "./servers.js";
+import { isCurrent, isSettled, keyOf, Servers } from "./servers.js";
 import { poolClock } from "./service_clock.js";
 import { withSlot } from "./slots.js";
 import { repeatWhileVisible, visible, whileVisible } from "./visibility.js";
@@ -43,6 +43,8 @@ export class Pool {
     this._servers = new Servers();
     this._usages = new Requests();
     this._lists = new Requests();
+    /** Pins that were set here, by model, with the last list that was asked for before. */
+    this._pins = new Map();
     this._usageTimer = 0;
   }
 
@@ -83,7 +85,18 @@ export class Pool {
   setPinned(model, isPinned) {
     const listed = this.models.get(model);
     if (listed) this.models.set(model, { ...listed, pinned: isPinned });
+    this._pins.set(model, { isPinned, last: this._lists.last });
     this._notify();
+  }
+
+  /** Return whether a model has a server beside its current one. */
+  hasSeveral(model) {
+    return [...this.servers.values()].some((one) => one.model === model && !isCurrent(one));
+  }
+
+  /** Return the generation of the current server of a model; undefined: it has none. */
+  generationOf(model) {
+    return [...this.servers.values()].find((one) => one.model === model && isCurrent(one))?.generation;
   }
 
   /** Return whether there is a server of a model with a generation. */
@@ -117,7 +130,7 @@ export class Pool {
     const request = isResumed ? { after_revision: this.revision } : {};
     const present = new Map();
     let isSynced = isResumed;
-    const opened = () => isResumed && this._connection.follow("live");
+    const opened = () => isResumed && this._goOn();
     for await (const event of stream("Watch", request, seen, opened)) {
       this.revision = event.revision;
       if (event.synced) {
@@ -138,6 +151,13 @@ export class Pool {
         this._notify();
       }
     }
+  }
+
+  /** Show what is told again, as the stream has begun that goes on after the last change. */
+  _goOn() {
+    this._servers.isFollowed = true;
+    this._connection.follow("live");
+    this._notify();
   }
 
   _apply(event) {
@@ -199,9 +219,18 @@ export class Pool {
       token = page.next_page_token;
     } while (token);
     if (!this._lists.isNews(number)) return;
+    this._keepPins(models, number);
     this.models = models;
     this.hasReadModels = true;
     this._notify();
+  }
+
+  /** Keep in a list the pins that were set since it was asked for: it may have been read before. */
+  _keepPins(models, number) {
+    for (const [model, { isPinned, last }] of this._pins) {
+      if (number > last) this._pins.delete(model);
+      else if (models.has(model)) models.set(model, { ...models.get(model), pinned: isPinned });
+    }
   }
 
   _notify() {

@@ -7,6 +7,11 @@ export class Requests {
     this._answered = 0;
   }
 
+  /** The number of the last request that was sent; 0: none was. */
+  get last() {
+    return this._sent;
+  }
+
   /** Return the number of a request that is sent now. */
   send() {
     this._sent += 1;

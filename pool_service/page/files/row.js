@@ -7,7 +7,7 @@ import { poolClock } from "./service_clock.js";
 export const NONE = "SERVER_STATE_NONE";
 
 const COLUMNS = ["model", "state", "memory", "uses", "used", "leaves", "acts"];
-const SHOWN = ["model", "state", "server", "listed", "end", "isBeside"];
+const SHOWN = ["model", "state", "server", "listed", "end", "isBeside", "meant"];
 const ROLES = {
   SERVER_ROLE_SUCCESSOR: "takes the place of the present one once it is ready",
   SERVER_ROLE_SUPERSEDED: "was replaced; ends once nothing uses it",
@@ -16,8 +16,9 @@ const ROLES = {
 
 /**
  * Return a new row. Its entry has: key, model, state, server and listed (either may be missing),
- * isBeside: the server is or was not the one that callers of the model get, and end: why the last
- * server went that nobody had stopped.
+ * isBeside: the server is or was not the one that callers of the model get, end: why the last
+ * server went that nobody had stopped, and meant: the model that its name stands for now, if it has
+ * become an alias.
  *
  * act: called with the name of a button, the entry of its row, and the button.
  */
@@ -121,8 +122,9 @@ function subOf({ server, listed, isBeside }) {
   return parts.join(" · ");
 }
 
-function whyOf({ server, listed, end }) {
-  if (!server) return listed?.problem || end || "";
+function whyOf({ server, listed, end, meant }) {
+  // What callers of this name get is another model, which its problem says.
+  if (!server || meant) return listed?.problem || end || "";
   const place = server.queue_position ? `${ordinal(server.queue_position)} in the queue` : "";
   return [place, server.detail].filter(Boolean).join(": ");
 }
@@ -163,9 +165,11 @@ export function isPinned({ server, listed }) {
 }
 
 function fillButtons(buttons, entry) {
-  const { model, state, server, isBeside } = entry;
-  // An orphan is of no model that is known, and what is gone of none that could be asked for.
-  const isNamed = !isBeside || Boolean(server?.model);
+  const { model, state, server, isBeside, meant } = entry;
+  // An orphan is of no model that is known, what is gone of none that could be asked for, and a name
+  // that has become an alias would mean another model.
+  const isNamed = !meant && (!isBeside || Boolean(server?.model));
+  const isActedOn = isNamed && !isBeside;
   const generation = isBeside && server ? `generation ${server.generation}` : "";
   const isRunning = state !== NONE && state !== "SERVER_STATE_FAILED";
   buttons.describe.title = `Describe ${model}`;
@@ -176,9 +180,9 @@ function fillButtons(buttons, entry) {
   name(buttons.pin, isPinned(entry) ? "Unpin" : "Pin", model);
   name(buttons.logs, "Logs", model, generation);
   // What they do is done to the current server: no other row has them.
-  buttons.ensure.hidden = isRunning || isBeside;
-  buttons.evict.hidden = !isRunning || isBeside;
-  buttons.pin.hidden = isBeside;
+  buttons.ensure.hidden = isRunning || !isActedOn;
+  buttons.evict.hidden = !isRunning || !isActedOn;
+  buttons.pin.hidden = !isActedOn;
   buttons.logs.hidden = !isNamed;
   buttons.evict.disabled = state === "SERVER_STATE_STOPPING";
   buttons.pin.classList.toggle("is-on", isPinned(entry));

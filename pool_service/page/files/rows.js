@@ -1,6 +1,7 @@
 // The table of models: one row for each server, and one for each model without a server.
 
 import { fill, newRow, NONE } from "./row.js";
+import { isCurrent } from "./servers.js";
 
 // What needs somebody comes first; within a group the names stand in their order.
 const ORDER = ["FAILED", "BACKING_OFF", "STARTING", "QUEUED", "STOPPING", "READY", "NONE"];
@@ -67,20 +68,28 @@ function isEntryFound({ model, listed }) {
 
 function entriesOf(pool) {
   const entries = new Map();
+  const aliases = aliasesOf(pool.models);
   for (const [key, server] of pool.servers) {
-    const isBeside = server.role !== "SERVER_ROLE_CURRENT";
+    const isBeside = !isCurrent(server);
     const model = server.model || `orphan ${server.generation}`;
     const listed = pool.models.get(server.model);
-    entries.set(isBeside ? key : model, { model, state: server.state, server, listed, isBeside });
+    const meant = aliases.get(server.model);
+    entries.set(isBeside ? key : model, { model, state: server.state, server, listed, isBeside, meant });
   }
   for (const listed of pool.models.values()) {
     if (entries.has(listed.model)) continue;
     // Until the servers are known, the list of models tells what they do.
     const state = pool.isKnown || listed.state === NO_STATE ? NONE : listed.state;
     const end = pool.ends.get(listed.model);
-    entries.set(listed.model, { model: listed.model, state, listed, end, isBeside: false });
+    const meant = aliases.get(listed.model);
+    entries.set(listed.model, { model: listed.model, state, listed, end, isBeside: false, meant });
   }
   return [...entries].map(([key, entry]) => ({ key, ...entry }));
+}
+
+/** Return the model of each alias. */
+function aliasesOf(models) {
+  return new Map([...models.values()].flatMap(({ model, aliases }) => aliases.map((alias) => [alias, model])));
 }
 
 /** Return the entries in their order; under the pointer or a finger each row stays where it is. */
@@ -95,8 +104,8 @@ function inOrder(entries) {
 }
 
 /** Return what is left of a row that stays for the pointer. */
-function gone({ key, model, listed, isBeside }) {
-  return { key, model, state: NONE, listed, isBeside };
+function gone({ key, model, listed, isBeside, meant }) {
+  return { key, model, state: NONE, listed, isBeside, meant };
 }
 
 function byNeed(one, other) {

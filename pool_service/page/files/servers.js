@@ -16,6 +16,11 @@ export function keyOf({ model, generation }) {
   return `${model}\0${generation}`;
 }
 
+/** Return whether a server is the one that callers of its model get. */
+export function isCurrent(server) {
+  return server.role === "SERVER_ROLE_CURRENT";
+}
+
 /** Return whether a server is as it was, as far as that decides who uses it and when it leaves. */
 export function isSettled(server, before) {
   return SETTLED.every((name) => server?.[name] === before?.[name]);
@@ -59,10 +64,11 @@ export class Servers {
     this._showAll();
   }
 
-  /** Take a change of a server; return the server as it was shown before. */
+  /** Take a change of a server; return the server as it was told before, or else shown. */
   apply({ server, removed, revision }) {
     const key = keyOf(server ?? removed);
-    const before = this.shown.get(key);
+    // What is polled may have shown that it is gone before its last changes are told.
+    const before = this._told.get(key)?.server ?? this.shown.get(key);
     if (server) {
       this._told.set(key, { server, at: Number(revision) });
       this._show(key);

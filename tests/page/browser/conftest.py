@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from pool_service_client import PoolClient, Server
+from tests.page.browser.scripted import Scripted, scripted
 from tests.service.conftest import FAKE_RUNTIME
 from tests.service.metrics import http_address
 from tools.demo.service import RunningService, running
@@ -120,6 +121,20 @@ def visit(browser: Browser) -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert not troubles
+
+
+@pytest.fixture
+def told() -> Iterator[Scripted]:
+    """A service that answers what the test says."""
+    with scripted() as service:
+        yield service
+
+
+HIDE = """(isHidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""Hides a page from everybody, or shows it again."""
 
 
 def row(page: Page, model: str) -> Locator:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from queue import Queue
+from queue import Empty, Queue
 from typing import Any, cast
 
 from pool_service.page.files import TYPES
@@ -16,6 +16,7 @@ from pool_service.page.files import TYPES
 FILES = files("pool_service.page").joinpath("files")
 REVISION = 100
 GIB = 1 << 30
+HEARTBEAT_S = 5.0
 
 Json = dict[str, Any]
 
@@ -45,21 +46,35 @@ def use(model: str = "m", state: str = "READY", role: str = "CURRENT", **values:
     return key(model) | known | sizes | used | {"last_use_time": time.time()} | values
 
 
-def listed(model: str = "m", state: str = "UNSPECIFIED") -> Json:
+def listed(model: str = "m", state: str = "UNSPECIFIED", **values: object) -> Json:
     """A model of the configuration."""
     known = {"aliases": [], "runtime_model": model, "pinned": False, "problem": ""}
-    return {"model": model, "state": f"SERVER_STATE_{state}", "expected_bytes": "0"} | known
+    state = f"SERVER_STATE_{state}"
+    return {"model": model, "state": state, "expected_bytes": "0"} | known | values
+
+
+def described(**values: object) -> Json:
+    """A model as Describe tells it."""
+    lists = ("servers", "holders", "waiting", "next_to_go", "runs", "decisions", "settings")
+    sizes = {"expected_bytes": "0", "expected_by": "EXPECTATION_UNKNOWN"}
+    return {name: [] for name in lists} | sizes | values
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers calls by `answers`: a function of the request for each. Watch tells `events`."""
+    """Answers calls by `answers`: a function of the request for each.
+
+    Watch tells events, each once, on the connection that was begun last; watches: how many there
+    were.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.models: list[Json] = []
-        self.events: Queue[Json] = Queue()
+        self._events: Queue[Json | None] = Queue()
+        self._lock = threading.Lock()
+        self.watches = 0
         self.revision = REVISION
         self.now: Callable[[], float] = time.time
         self.usage: Json = {"revision": str(REVISION), "servers": [], "memory_current": True}
@@ -100,13 +115,28 @@ class Scripted(ThreadingHTTPServer):
     def tell(self, **event: Json) -> None:
         """Tell the next change by Watch."""
         self.revision += 1
-        self.events.put({"revision": str(self.revision)} | event)
+        self.put({"revision": str(self.revision)} | event)
+
+    def put(self, event: Json) -> None:
+        """Tell a line by Watch; an error ends its connection."""
+        with self._lock:
+            self._events.put(event)
+
+    def follow(self) -> "Queue[Json | None]":
+        """Return the events that a new connection tells; the one before gets None, and no more."""
+        with self._lock:
+            self.watches += 1
+            before, self._events = self._events, Queue()
+            while not before.empty():
+                self._events.put(before.get())
+            before.put(None)
+            return self._events
 
     def begin(self, *servers: Json) -> None:
         """Tell the servers that are there."""
         for one in servers:
-            self.events.put({"revision": str(REVISION), "server": one})
-        self.events.put({"revision": str(REVISION), "synced": {}})
+            self.put({"revision": str(REVISION), "server": one})
+        self.put({"revision": str(REVISION), "synced": {}})
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -135,18 +165,16 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(json.dumps(answer).encode(), "application/json", failed)
 
     def watch(self) -> None:
-        """Tell events until one is an error."""
+        """Tell events until one is an error, or another connection tells them."""
+        events = self.script.follow()
         self.send_response(200)
         self.send_header("Content-Type", "application/x-ndjson")
         self.send_header("Connection", "close")
         self.end_headers()
-        while True:
-            event = self.script.events.get()
-            self.wfile.write(json.dumps(event).encode() + b"\n")
+        self.close_connection = True
+        for line in lines(events):
+            self.wfile.write(line + b"\n")
             self.wfile.flush()
-            if "error" in event:
-                self.close_connection = True
-                return
 
     def answer(self, body: bytes, kind: str, status: int = 200) -> None:
         self.send_response(status)
@@ -157,6 +185,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_arguments: object) -> None:
         """Say nothing."""
+
+
+def lines(events: "Queue[Json | None]") -> Iterator[bytes]:
+    """Yield the lines of events until an error or None, and empty ones while none comes."""
+    while True:
+        try:
+            event = events.get(timeout=HEARTBEAT_S)
+        except Empty:
+            yield b""
+            continue
+        if event is None:
+            return
+        yield json.dumps(event).encode()
+        if "error" in event:
+            return
 
 
 @contextmanager

@@ -99,12 +99,13 @@ def test_a_message_can_be_read_and_dismissed_in_front_of_a_dialog(
     expect(page.locator("#details")).to_be_hidden()
     expect(message).to_be_visible()
     button(page, "Logs", "m").click()
-    with page.expect_response("**/api/Ensure"):
-        page.get_by_role("button", name="Close", exact=True).click()
+    page.get_by_role("button", name="Close", exact=True).click()
+    with page.expect_request("**/api/Ensure"):
         button(page, "Start", "m").click()
-        button(page, "Logs", "m").click()
-        for one in kept[1:]:
-            one.continue_()
+    button(page, "Logs", "m").click()
+    while len(kept) < 2:
+        page.wait_for_timeout(10)
+    kept[1].continue_()
     expect(message).to_have_count(2)
     page.get_by_role("button", name="Dismiss").first.click()
     page.get_by_role("button", name="Dismiss").click()

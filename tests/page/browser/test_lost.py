@@ -6,12 +6,7 @@ import signal
 
 from playwright.sync_api import Page, Request, Route, expect
 
-from tests.page.browser.conftest import Open, Serve, button, is_live, row, state
-
-HIDE = """(isHidden) => {
-  Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
-  document.dispatchEvent(new Event("visibilitychange"));
-}"""
+from tests.page.browser.conftest import HIDE, Open, Serve, button, is_live, row, state
 
 
 def test_a_server_that_is_killed_is_shown_with_its_cause(serve: Serve, visit: Open) -> None:
@@ -262,7 +257,8 @@ def test_a_resumed_page_is_live_only_once_the_service_has_begun(serve: Serve, vi
 
 SOON = """
 const real = AbortSignal.timeout.bind(AbortSignal);
-AbortSignal.timeout = (ms) => real(ms / 100);
+window.hurry = 100;
+AbortSignal.timeout = (ms) => real(ms / window.hurry);
 """
 
 
@@ -273,6 +269,7 @@ def test_polls_that_hang_are_told_and_so_is_their_end(serve: Serve, visit: Open)
     page.route("**/api/Usage", lambda _call: None)
     page.goto(served.url)
     expect(page.locator("#connection")).to_contain_text("does not answer all that is asked")
+    page.evaluate("window.hurry = 1")
     # What is followed works all the same.
     served.pool.ensure("m")
     expect(state(page, "m")).to_have_text("READY")
