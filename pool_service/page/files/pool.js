@@ -153,7 +153,10 @@ export class Pool {
     }
   }
 
-  /** Show what is told again, as the stream has begun that goes on after the last change. */
+  /**
+   * Show what is told again, as the stream has begun that goes on after the last change: its changes
+   * are from what was told, not from what has been polled since.
+   */
   _goOn() {
     this._servers.isFollowed = true;
     this._connection.follow("live");

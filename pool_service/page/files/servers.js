@@ -64,11 +64,10 @@ export class Servers {
     this._showAll();
   }
 
-  /** Take a change of a server; return the server as it was told before, or else shown. */
+  /** Take a change of a server; return the server as it was shown before. */
   apply({ server, removed, revision }) {
     const key = keyOf(server ?? removed);
-    // What is polled may have shown that it is gone before its last changes are told.
-    const before = this._told.get(key)?.server ?? this.shown.get(key);
+    const before = this.shown.get(key);
     if (server) {
       this._told.set(key, { server, at: Number(revision) });
       this._show(key);
