@@ -138,7 +138,7 @@ class ServiceSection(Section):
     probe_interval: PositiveSeconds = Field(
         default=_LIMITS.probe_interval,
         description="The time between two liveness probes of a READY server. If all servers "
-        "together would need more than three probes a second, those that answer are probed less "
+        "together would need more than two probes a second, those that answer are probed less "
         "often.",
     )
     probe_limit: Count = Field(

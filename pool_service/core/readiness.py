@@ -19,9 +19,9 @@ LISTENER_LOST = "it no longer listened at its endpoint"
 UNHEALTHY = "it said at several probes in a row that it was unhealthy, and had nothing to do"
 """Shown as the detail, and in the last exit, of a server that was superseded for this."""
 
-MAX_PROBES_PER_S = 3.0
+MAX_PROBES_PER_S = 2.0
 """The rate of probes of healthy servers, over the whole pool. A probe takes about a millisecond
-(connection, request, event), so all together take some thousandths of a processor. With many
+(connection, request, event) or two, so all together take some thousandths of a processor. With many
 servers each is probed less often; servers that failed their last probe keep `probe_interval`."""
 
 

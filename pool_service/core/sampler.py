@@ -30,7 +30,7 @@ COST_SHARE = 0.01
 CALM_COST_SHARE = 0.003
 """The share of a processor that samples may take otherwise."""
 
-SAMPLED_AT_ONCE = 32
+SAMPLED_AT_ONCE = 64
 """The number of servers in one sample, besides starting ones and those not yet measured, so that
 no sample takes long. With more servers they take turns, and samples are more frequent."""
 
