@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -148,6 +149,16 @@ def test_a_session_that_a_descendant_leads_is_not_the_leaders(
     assert leader_among([leader, Identity(8, 5, "boot")]) == leader
 
 
+def wait_for_exec(pid: int) -> None:
+    """Wait until a forked process is the program `sleep`, with all that the system tells of it.
+
+    While the kernel sets a program up, it tells no environment.
+    """
+    process = psutil.Process(pid)
+    while process.name() != "sleep" or not process.environ():
+        os.sched_yield()
+
+
 @contextmanager
 def session(nonce: str) -> Iterator[tuple["Process[bytes]", int]]:
     """A leader, and the pid of a member of its session."""
@@ -160,6 +171,7 @@ def session(nonce: str) -> Iterator[tuple["Process[bytes]", int]]:
     ) as leader:
         assert leader.stdout
         member = int(leader.stdout.readline())
+        wait_for_exec(member)
         yield leader, member
         with suppress(ProcessLookupError):
             os.killpg(leader.pid, signal.SIGKILL)

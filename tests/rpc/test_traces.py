@@ -168,6 +168,8 @@ async def test_a_failed_start_says_why_and_so_does_its_call() -> None:
     async with serving(traced_by=recorded.provider) as service:
         service.world.script("m", Script(load=gate(), dies=0.0, report=CRASH))
         told = await failure(service.ensure())
+        # A failure is sent before the end of its handler, and of the span.
+        await settled(lambda: bool(recorded.named(ENSURE)))
     call, start = recorded.one(ENSURE), recorded.one("start")
     assert told.reason == "START_FAILED"
     assert call.attributes is not None
@@ -293,6 +295,7 @@ async def test_what_is_no_name_of_a_model_is_not_sent() -> None:
     recorded = Recorded()
     async with serving(traced_by=recorded.provider) as service:
         await failure(service.ensure("a prompt\nthat came into the wrong field"))
+        await settled(lambda: bool(recorded.spans))
     (call,) = recorded.spans
     assert call.attributes is not None
     assert "pool.model" not in call.attributes

@@ -136,7 +136,7 @@ def scrape(pool: Pool) -> None:
 def use_the_page(pool: Pool) -> None:
     address = http_address(pool.service)
     assert get(address, "/")
-    calls = [("Usage", ""), ("Changes", ""), ("List", "{}"), ("ListModels", '{"found": true}')]
+    calls = [("Usage", ""), ("Changes", ""), ("Ended", "[]"), ("ListModels", '{"found": true}')]
     calls += [("Describe", json.dumps({"model": name})) for name in NAMES]
     streams = [("Watch", "{}"), ("TailLogs", '{"model": "first", "follow": true}')]
     for method, body in [*calls, *streams]:
