@@ -388,10 +388,7 @@ def without_process(server: Server) -> Server:
 
 
 def probed(server: Server, reused_tokens: int, due: float) -> Server:
-    """Return a READY server after a probe, with the time of the next one.
-
-    reused_tokens: the tokens that the server reports as reused; a count never falls.
-    """
+    """Return a READY server after a probe. due: of the next. The reused tokens never fall."""
     reused = max(reused_tokens, server.reused_tokens)
     return replace(server, reused_tokens=reused, step_deadline=due)
 

@@ -22,7 +22,7 @@ _FINAL = range(0x40, 0x7F)
 """Bytes that end a sequence which ESC [ has begun."""
 
 _PASTE_BEGINS, _PASTE_ENDS = b"\x1b[200~", b"\x1b[201~"
-"""What a terminal sends around a text that is pasted, if it is asked to."""
+"""Begin and end a pasted text, if the terminal was asked to mark it."""
 
 _LETTERS = {"k": "up", "j": "down", "g": "home", "G": "end", " ": "page down", "\r": "\n"}
 """Keys that mean the same as another one."""

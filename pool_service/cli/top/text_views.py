@@ -45,7 +45,7 @@ Text that is pasted does nothing.
 """
 
 _GAP = "  "
-"""What stands between a key or a heading of the help and what it means."""
+"""Separates a key or a heading of the help from its meaning."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def service(service: Script) -> Script:
-    """One with a READY server, which tells no change."""
+    """Return a service with a READY server, which tells no change."""
     service.answer("List", pb.ListResponse(servers=[ready()], totals=pb.PoolTotals(servers=1)))
     service.answer("ListModels", pb.ListModelsResponse())
     service.answer("Describe", pb.DescribeResponse(model="m"))

@@ -1,4 +1,4 @@
-"""What stands below the table: the chosen row, results, questions."""
+"""Show the chosen row, results and questions below the table."""
 
 import pytest
 

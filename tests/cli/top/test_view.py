@@ -1,4 +1,4 @@
-"""What keys and changes do to the view, over a service that answers what its script says."""
+"""Press keys and change servers under the view, over a service that follows its script."""
 
 import grpc
 

@@ -18,7 +18,7 @@ READS_AT_ONCE = "from pool_service.cli.top import controls; controls.READ_S = 0\
 """Makes a yes count as soon as its question is on the screen."""
 
 PASTES_MARKED, PASTES_PLAIN = "\x1b[?2004h", "\x1b[?2004l"
-"""What asks the terminal to mark pasted text, and no longer to mark it."""
+"""Ask the terminal to mark pasted text, and no longer to mark it."""
 
 
 def watched(service: Script, *more: pb.WatchResponse | Gate | Refusal) -> None:

@@ -140,7 +140,7 @@ class Scripted(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection to a scripted service."""
+    """Answers one connection to a scripted service."""
 
     protocol_version = "HTTP/1.1"
 

@@ -1,4 +1,4 @@
-"""What the page shows when its sources differ: changes, what is polled, and the list of models."""
+"""Show the newest on the page where its sources differ: changes, polls and the list of models."""
 
 import re
 import threading
