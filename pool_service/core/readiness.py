@@ -1,5 +1,7 @@
 """Readiness: answering waiters when a server is READY, and probing it while it is."""
 
+import math
+
 from pool_service.core import lifecycle as life
 from pool_service.core import measuring
 from pool_service.core.commands import ProbeServer, RecordLoad
@@ -23,6 +25,10 @@ MAX_PROBES_PER_S = 2.0
 """The rate of probes of healthy servers, over the whole pool. A probe takes about a millisecond
 (connection, request, event) or two, so all together take some thousandths of a processor. With many
 servers each is probed less often; servers that failed their last probe keep `probe_interval`."""
+
+PROBES_AT_ONCE = 4
+"""The number of servers that are probed together where there are many: most of what a lone probe
+costs is that the process wakes up with cold caches."""
 
 
 class ReadyServers:
@@ -70,14 +76,18 @@ class ReadyServers:
     def next_probe(self, now: float) -> float:
         """Return the time of the next probe of a healthy server, and reserve it.
 
-        Probes are spread even if many servers became READY at once, as after an adoption.
+        Probes are spread even if many servers became READY at once, as after an adoption. With
+        more servers than are probed within `probe_interval`, PROBES_AT_ONCE of them share a time.
         """
         interval, pace = self._state.limits.probe_interval, 1 / MAX_PROBES_PER_S
         # The time in which all READY servers are probed once at this pace.
         round_s = self._state.table.count({Phase.READY}) * pace
         spread = max(interval, self._last_reserved + pace - now)
         self._last_reserved = min(spread, interval + round_s) + now
-        return self._last_reserved
+        if round_s <= interval:
+            return self._last_reserved
+        turn = PROBES_AT_ONCE * pace
+        return math.ceil(self._last_reserved / turn) * turn
 
     def probe(self, row: Row) -> None:
         """Begin a liveness probe of a READY server."""

@@ -1,5 +1,6 @@
 """Servers that are READY: who gets them, how often they are probed, and when they serve no more."""
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,7 +17,12 @@ from pool_service.core.events import (
 )
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
-from pool_service.core.readiness import LISTENER_LOST, MAX_PROBES_PER_S, UNHEALTHY
+from pool_service.core.readiness import (
+    LISTENER_LOST,
+    MAX_PROBES_PER_S,
+    PROBES_AT_ONCE,
+    UNHEALTHY,
+)
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Phase, Role
 from pool_service.core.table import Row
@@ -106,6 +112,16 @@ def test_servers_that_became_ready_together_are_probed_one_after_the_other() -> 
     gaps = [after - before for before, after in pairwise(turns)]
     assert turns[0] == NOW + 15.0
     assert gaps == [pytest.approx(1 / MAX_PROBES_PER_S)] * 5
+
+
+def test_where_servers_are_many_some_are_probed_together_and_no_more_often() -> None:
+    parts = Parts(probe_interval=1.0)
+    for number in range(40):
+        parts.there(f"m{number}")
+    turns = Counter(parts.ready.next_probe(NOW) for _ in range(40))
+    assert max(turns.values()) == PROBES_AT_ONCE
+    gaps = [after - before for before, after in pairwise(turns)]
+    assert gaps == [pytest.approx(PROBES_AT_ONCE / MAX_PROBES_PER_S)] * len(gaps)
 
 
 def test_where_servers_are_few_each_is_probed_as_often_as_is_configured() -> None:
