@@ -27,10 +27,10 @@ FAST_PAUSE_S = 0.5
 COST_SHARE = 0.01
 """The share of a processor that samples may take while a server starts or waits for memory."""
 
-CALM_COST_SHARE = 0.003
+CALM_COST_SHARE = 0.002
 """The share of a processor that samples may take otherwise."""
 
-SAMPLED_AT_ONCE = 64
+SAMPLED_AT_ONCE = 128
 """The number of servers in one sample, besides starting ones and those not yet measured, so that
 no sample takes long. With more servers they take turns, and samples are more frequent."""
 

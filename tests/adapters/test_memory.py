@@ -6,7 +6,7 @@ import os
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import pytest
@@ -49,7 +49,18 @@ def test_the_footprint_of_this_process_grows_with_what_it_takes() -> None:
 
 def test_of_a_process_that_is_gone_nothing_is_told() -> None:
     gone = Identity(os.getpid(), 1, "another boot")
-    assert Footprints().trees([gone]) == {}
+    footprints = Footprints()
+    assert footprints.of(footprints.trees([gone])) == {}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_two_leaders_with_one_pid_the_younger_has_the_tree(*, is_first: bool) -> None:
+    me = identity_of(os.getpid())
+    assert me is not None
+    gone = replace(me, start_time=me.start_time - 1)
+    footprints = Footprints()
+    taken = footprints.of(footprints.trees([gone, me] if is_first else [me, gone]))
+    assert taken.keys() == {me}
 
 
 def test_a_process_that_cannot_be_looked_at_is_left_out() -> None:

@@ -7,13 +7,14 @@ it. Pages of files do not count, as the system frees them when it needs memory.
 import contextlib
 import ctypes
 import os
+import re
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import psutil
 
-from pool_service.adapters.process.identity import is_alive
+from pool_service.adapters.process.identity import boot_id, is_alive
 from pool_service.adapters.process.processor_time import processor_seconds
 from pool_service.adapters.system.proc_file import read_file
 from pool_service.core.types import Identity, Work
@@ -21,7 +22,7 @@ from pool_service.core.types import Identity, Work
 Footprint = Callable[[int], int]
 """Returns the bytes that the process with a pid takes. Raises OSError if that cannot be read."""
 
-_COUNTED = ("RssAnon:", "RssShmem:", "VmSwap:")
+_COUNTED = re.compile(r"\n(?:RssAnon|RssShmem|VmSwap):\s*(\d+)")
 _RUSAGE_INFO_V2 = 2
 # struct rusage_info_v2 of <sys/resource.h>: 16 bytes, then 18 numbers of 64 bits, of which the
 # eighth is ri_phys_footprint, and the last are ri_diskio_bytesread and ri_diskio_byteswritten.
@@ -55,11 +56,15 @@ class Footprints:
         return {leader: count for leader, count in taken.items() if is_alive(leader)}
 
     def trees(self, leaders: Collection[Identity]) -> dict[Identity, list[int]]:
-        """Return the pids of the process tree of each live leader.
+        """Return the pids of the process tree of each leader that a process has the pid of.
 
-        Blocking: some ten microseconds for each process of the machine.
+        That may be another process than the leader by now; `of` checks it. Among leaders with the
+        same pid the youngest has the tree, as no other can be alive. Blocking: some microseconds
+        for each process of the machine.
         """
-        by_pid = {leader.pid: leader for leader in leaders if is_alive(leader)}
+        here = boot_id()
+        youngest_last = sorted(leaders, key=lambda one: (one.boot_id == here, one.start_time))
+        by_pid = {leader.pid: leader for leader in youngest_last}
         sessions = _sessions()
         # Made anew at each call, so that ended sessions are forgotten.
         self._origins = {session: self._origin(session) for session in set(sessions.values())}
@@ -96,8 +101,10 @@ def _sessions() -> dict[int, int]:
     """Return the session of each process, by pid, as far as the system permits."""
     sessions: dict[int, int] = {}
     for pid in psutil.pids():
-        with contextlib.suppress(OSError):
+        try:
             sessions[pid] = os.getsid(pid)
+        except OSError:  # not `suppress`, which takes as long as the call
+            continue
     return sessions
 
 
@@ -107,8 +114,7 @@ def of_status(status: str) -> int:
     PSS would be more exact, but the kernel walks all pages for it and locks the process's memory
     meanwhile. Memory that a fork shares with its parent counts twice here.
     """
-    fields = (line.split() for line in status.splitlines() if line.startswith(_COUNTED))
-    return sum(int(field[1]) * 1024 for field in fields)
+    return sum(map(int, _COUNTED.findall(status))) * 1024
 
 
 def work_of_io(io: str, status: str) -> Work:

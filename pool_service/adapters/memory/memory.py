@@ -61,7 +61,7 @@ class HostMemory:
         trees = self._footprints.trees([*phases, *standbys])
         taken = self._footprints.of(trees)
         starting = [one for one, phase in phases.items() if phase is Phase.STARTING]
-        works = {one: work_of(trees[one]) for one in starting if one in trees}
+        works = {one: work_of(trees[one]) for one in starting if one in taken}
         # A standby may have become a server meanwhile.
         standby_bytes = sum(taken.pop(one, 0) for one in standbys if one not in phases)
         machine = self._machine

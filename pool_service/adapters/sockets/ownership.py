@@ -184,8 +184,7 @@ def _holds_without_netlink(proof: _Proof) -> bool:
 
 def _inodes_at(host: str, port: int) -> frozenset[int]:
     """Return the inodes of sockets that a connection to this address can reach. Raises OSError."""
-    is_v6 = ":" in host
-    sockets = {i: one for i, one in listening_sockets(port).items() if one.is_v6 == is_v6}
+    sockets = listening_sockets(port, is_v6=":" in host)
     exact = frozenset(inode for inode, one in sockets.items() if one.host == host)
     # A socket bound to this very address takes precedence over one bound to all addresses.
     return exact or frozenset(inode for inode, one in sockets.items() if one.host in _ANYWHERE)

@@ -66,17 +66,19 @@ class ListeningSocket:
     port: int
 
 
-def listening_sockets(port: int | None = None) -> dict[int, ListeningSocket]:
+def listening_sockets(
+    port: int | None = None, *, is_v6: bool | None = None
+) -> dict[int, ListeningSocket]:
     """Return the listening sockets of this network namespace, on `port` if given, by inode.
 
-    Raises OSError if netlink fails.
+    is_v6: search IPv6 (True) or IPv4 (False) alone; None: both. Raises OSError if netlink fails.
     """
     found: dict[int, ListeningSocket] = {}
     # Only Linux has AF_NETLINK.
     family = getattr(socket, "AF_NETLINK", -1)
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
         netlink.settimeout(_ANSWER_TIMEOUT_S)
-        for wanted in (socket.AF_INET, socket.AF_INET6):
+        for wanted in _families(is_v6):
             netlink.send(request(wanted, port or 0))
             found.update(map(parse, answers(netlink)))
     return found
@@ -112,16 +114,21 @@ def connections(
     Raises OSError if netlink fails.
     """
     states = _SERVER_STATES if local_port else _CLIENT_STATES
-    families = {True: (socket.AF_INET6,), False: (socket.AF_INET,)}
-    wanted_families = (socket.AF_INET, socket.AF_INET6) if is_v6 is None else families[is_v6]
     found: list[ConnectionEnd] = []
     # Only Linux has AF_NETLINK.
     family = getattr(socket, "AF_NETLINK", -1)
     with socket.socket(family, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
-        for wanted in wanted_families:
+        for wanted in _families(is_v6):
             netlink.send(request(wanted, local_port, peer_port, states))
             found += map(parse_connection, answers(netlink))
     return found
+
+
+def _families(is_v6: bool | None) -> tuple[int, ...]:  # noqa: FBT001 - as callers are given it
+    """Return the address families to search; None: both."""
+    if is_v6 is None:
+        return socket.AF_INET, socket.AF_INET6
+    return (socket.AF_INET6 if is_v6 else socket.AF_INET,)
 
 
 def dump(question: bytes) -> list[bytes]:
