@@ -85,8 +85,9 @@ ARRIVAL_S = 0.02
 LULL_S = 0.05
 """Seconds without a refused call after which the server expects no more of them and stops."""
 
-MAX_LULL_WAIT_S = 1.0
-"""The longest wait in seconds for such a lull: among very many clients one always retries."""
+MAX_LULL_WAIT_S = 3.0
+"""The longest wait in seconds for such a lull: among very many clients one always retries. Enough
+to refuse a thousand calls on a loaded machine, at two milliseconds each."""
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
