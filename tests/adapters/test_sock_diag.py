@@ -42,6 +42,8 @@ def test_it_tells_what_psutil_tells(host: str) -> None:
         name, port = server.getsockname()[:2]
         inode = os.fstat(server.fileno()).st_ino
         assert listening_sockets()[inode] == ListeningSocket(":" in host, name, port)
+        assert inode in listening_sockets(port, is_v6=":" in host)
+        assert inode not in listening_sockets(port, is_v6=":" not in host)
         on_port = listening_sockets(port)
         assert on_port[inode] == ListeningSocket(":" in host, name, port)
         assert {one.port for one in on_port.values()} == {port}

@@ -143,7 +143,7 @@ def by_libproc(libproc: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.fixture(params=["asked", "netlink is forbidden", "as on macOS", "without libproc"])
 def ownership(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ownership:
-    def forbidden(*_: object) -> None:
+    def forbidden(*_: object, **__: object) -> None:
         raise OSError(93, "Protocol not supported")
 
     if request.param == "netlink is forbidden":
@@ -321,7 +321,7 @@ def test_a_server_that_binds_its_port_anew_keeps_it() -> None:
 def test_without_descriptors_nobody_is_taken_to_have_lost_anything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def short(*_: object) -> None:
+    def short(*_: object, **__: object) -> None:
         raise OSError(24, "Too many open files")
 
     ownership = Ownership()
