@@ -1,6 +1,8 @@
 import os
 import pty
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner, Result
@@ -10,6 +12,16 @@ from tests.cli.program import Terminal
 from tests.client.scripted import Script, running
 
 Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _noon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let it be about noon here, so that what was some minutes ago was today."""
+    monkeypatch.setenv("TZ", f"NOON{datetime.now(UTC).hour - 12:+d}")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture

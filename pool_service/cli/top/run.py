@@ -213,6 +213,8 @@ class _Top:
 
     def _read_keys(self) -> None:
         data = self._screen.read()
+        if data is None:
+            return
         if not data:
             self._end(signal.SIGHUP)
         if self._escape is not None:

@@ -1,6 +1,7 @@
 """The terminal of `top`: frames go out, keys come in, and it is restored however the view ends."""
 
 import os
+import select
 import sys
 import termios
 import tty
@@ -81,8 +82,14 @@ class Screen:
             self._live.update(Group(*lines), refresh=True)
         self._shown = shown
 
-    def read(self) -> bytes:
-        """Return what was typed; empty if the terminal is gone."""
+    def read(self) -> bytes | None:
+        """Return what was typed; None if nothing was, and no bytes if the terminal is gone.
+
+        What was typed may have been dropped since it was noticed, and to read would then wait for
+        the next key.
+        """
+        if not select.select([self.descriptor], [], [], 0)[0]:
+            return None
         try:
             return os.read(self.descriptor, _READ_BYTES)
         except OSError:

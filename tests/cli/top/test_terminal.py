@@ -119,6 +119,33 @@ def test_ctrl_z_gives_the_terminal_back_and_the_view_goes_on_after_it(
     assert settings(terminal) == before
 
 
+READS_LATE = """
+from pool_service.cli.top import run
+stop = run._Top._stop
+def stop_and_read(view):
+    stop(view)
+    view._read_keys()
+run._Top._stop = stop_and_read
+"""
+"""Makes the view read keys that it has noticed and then dropped."""
+
+
+def test_keys_that_are_dropped_before_they_are_read_do_not_hold_up_the_view(
+    service: Script, terminal: Terminal
+) -> None:
+    watched(service)
+    with top(service, terminal, READS_LATE + MAIN) as process:
+        process.send_signal(signal.SIGTSTP)
+        terminal.wait_for(LEFT)
+        assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+        terminal.forget()
+        process.send_signal(signal.SIGCONT)
+        terminal.wait_for(ENTERED)
+        terminal.wait_for("> m")
+        terminal.type("q")
+        assert process.wait(LIMIT_S) == 0
+
+
 def test_a_view_that_others_have_stopped_takes_the_terminal_again(
     service: Script, terminal: Terminal
 ) -> None:
