@@ -7,7 +7,10 @@ from pool_service.cli.top.controls import Controls, Message
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.top.making import GB, NOW, describe, full, picture, screen, server
 
-TOLD = f"{NOW.astimezone():%H:%M:%S}"
+
+def told() -> str:
+    """The local time of NOW."""
+    return f"{NOW.astimezone():%H:%M:%S}"
 
 
 def test_a_refusal_is_shown_whole_in_the_lines_above_the_keys() -> None:
@@ -22,7 +25,7 @@ def test_a_question_stands_below_the_newest_message() -> None:
     controls = Controls(messages=[Message("old", Mark.DONE, NOW)], calls=["ensure b"])
     controls.ask_before_evicting("m", "m is held once", None)
     lines = screen(full(), controls)
-    assert lines[-3:-1] == [f"{TOLD} old", "Stop m all the same? (y/n) m is held once."]
+    assert lines[-3:-1] == [f"{told()} old", "Stop m all the same? (y/n) m is held once."]
 
 
 def test_the_last_messages_are_shown_with_their_times_where_there_is_room() -> None:
@@ -31,10 +34,10 @@ def test_the_last_messages_are_shown_with_their_times_where_there_is_room() -> N
         messages=[Message("a " * 90, Mark.DONE, NOW), Message("b", Mark.DONE, NOW), later]
     )
     *_, first, second, third, fourth, fifth, _keys = screen(full(), controls, 80, 24)
-    assert first.startswith(f"{TOLD} a a a")
+    assert first.startswith(f"{told()} a a a")
     assert first.endswith("a..")
-    assert second == f"{TOLD} b"
-    assert third.startswith(f"{TOLD[:-1]}7 c c c")
+    assert second == f"{told()} b"
+    assert third.startswith(f"{told()[:-1]}7 c c c")
     assert f"{third} {fourth} {fifth}".split()[1:] == ["c"] * 90
     low = screen(full(), controls, 80, 19)
     assert not [line for line in low if line.endswith(" b") or " a a a" in line]
@@ -59,7 +62,7 @@ def test_a_long_refusal_keeps_the_advice_at_its_end() -> None:
     text = f"ensure {'m' * 512}: it is too large. Give it less to do."
     lines = screen(picture(), Controls(messages=[Message(text, Mark.BAD, NOW)]), 80, 24)
     assert lines[-2].endswith("it is too large. Give it less to do.")
-    assert f"{TOLD} ensure" in lines
+    assert f"{told()} ensure" in lines
 
 
 def test_the_order_of_evictions_is_told_of_the_chosen_one() -> None:
