@@ -67,7 +67,9 @@ class MemorySection(Section):
     )
     sample_interval: PositiveSeconds = Field(
         default=_LIMITS.sample_interval,
-        description="The time between two memory samples while nothing is about to start.",
+        description="The time between two memory samples of a server while nothing is about to "
+        "start. With hundreds of servers it is longer, so that all samples together take at most a "
+        "five-hundredth of a processor.",
     )
 
 

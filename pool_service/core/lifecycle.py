@@ -388,7 +388,7 @@ def without_process(server: Server) -> Server:
 
 
 def probed(server: Server, reused_tokens: int, due: float) -> Server:
-    """Return a READY server after a probe. due: of the next. The reused tokens never fall."""
+    """Return a READY server after a probe. due: when the next is. Reused tokens never fall."""
     reused = max(reused_tokens, server.reused_tokens)
     return replace(server, reused_tokens=reused, step_deadline=due)
 

@@ -27,8 +27,8 @@ MAX_PROBES_PER_S = 2.0
 servers each is probed less often; servers that failed their last probe keep `probe_interval`."""
 
 PROBES_AT_ONCE = 4
-"""The number of servers that are probed together where there are many: most of what a lone probe
-costs is that the process wakes up with cold caches."""
+"""The number of servers that are probed together where there are many, as each wake-up of the
+process finds the processor's caches cold."""
 
 
 class ReadyServers:

@@ -56,11 +56,11 @@ class Footprints:
         return {leader: count for leader, count in taken.items() if is_alive(leader)}
 
     def trees(self, leaders: Collection[Identity]) -> dict[Identity, list[int]]:
-        """Return the pids of the process tree of each leader that a process has the pid of.
+        """Return the pids of the process tree of each leader, without those that have no process.
 
-        That may be another process than the leader by now; `of` checks it. Among leaders with the
-        same pid the youngest has the tree, as no other can be alive. Blocking: some microseconds
-        for each process of the machine.
+        Another process may have a leader's pid by now; `of` checks that. Of leaders with the same
+        pid the youngest gets the tree, as no other can be alive. Blocking: some microseconds for
+        each process of the machine.
         """
         here = boot_id()
         youngest_last = sorted(leaders, key=lambda one: (one.boot_id == here, one.start_time))
