@@ -223,7 +223,7 @@ export class Pool {
     } while (token);
     if (!this._lists.isNews(number)) return;
     this._keepPins(models, number);
-    this.models = models;
+    this.models = withSameObjects(models, this.models);
     this.hasReadModels = true;
     this._notify();
   }
@@ -244,6 +244,12 @@ export class Pool {
       this._changed();
     });
   }
+}
+
+/** Return the models; one that is as it was stays the same object, and is not drawn anew. */
+function withSameObjects(models, before) {
+  const isSame = (name, model) => JSON.stringify(model) === JSON.stringify(before.get(name));
+  return new Map([...models].map(([name, model]) => [name, isSame(name, model) ? before.get(name) : model]));
 }
 
 /** Return the models with a server that only one of two maps has, or has in another state. */

@@ -154,3 +154,18 @@ def test_of_2000_rows_only_one_that_changes_is_moved_and_written(visit: Open) ->
         # One move is a removal and an insertion.
         assert page.evaluate("window.moved") <= 4
         assert page.evaluate("window.changed") < 100
+
+
+def test_a_list_that_is_read_again_writes_only_rows_that_have_changed(visit: Open) -> None:
+    with scripted() as told:
+        told.models = [listed(f"m{number:03}", aliases=[f"a{number:03}"]) for number in range(200)]
+        told.begin(server("m000"))
+        page = visit(told.url)
+        expect(page.locator("#servers tbody tr")).to_have_count(200)
+        is_live(page)
+        page.evaluate(MOVES)
+        told.models[100] = listed("m100", aliases=["a100"], problem="its folder is gone")
+        told.put({"error": {"code": "ABORTED", "reason": "REVISION_COMPACTED", "message": "gone"}})
+        told.begin(server("m000"))
+        expect(row(page, "m100")).to_contain_text("its folder is gone")
+        assert page.evaluate("window.changed") < 100
