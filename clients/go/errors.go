@@ -68,6 +68,16 @@ const (
 	ErrTooManyFollowers Kind = "TooManyFollowers"
 	// ErrTooManyPins: the service remembers no more pins; take back some that are not needed.
 	ErrTooManyPins Kind = "TooManyPins"
+	// ErrTokenMissing: the service does not know who calls, and needs a token by this address.
+	ErrTokenMissing Kind = "TokenMissing"
+	// ErrTokenUnknown: the token is none of the service's: it is mistyped, expired or was revoked.
+	ErrTokenUnknown Kind = "TokenUnknown"
+	// ErrCertificateUnknown: no client of the service's configuration has a name of the certificate.
+	ErrCertificateUnknown Kind = "CertificateUnknown"
+	// ErrScopeMissing: the token does not allow the call; Metadata has the scope "needed".
+	ErrScopeMissing Kind = "ScopeMissing"
+	// ErrQuotaExceeded: a limit of the token is reached; Metadata has which "limit". Retry.
+	ErrQuotaExceeded Kind = "QuotaExceeded"
 	// ErrInternal: a bug of the service; report it, with RequestID.
 	ErrInternal Kind = "InternalError"
 	// ErrPoolUnavailable: the service cannot be reached, the connection to it broke, or it dropped
@@ -108,6 +118,11 @@ var kindsByReason = map[string]Kind{
 	"LOG_NOT_FOUND":          ErrLogNotFound,
 	"TOO_MANY_FOLLOWERS":     ErrTooManyFollowers,
 	"TOO_MANY_PINS":          ErrTooManyPins,
+	"TOKEN_MISSING":          ErrTokenMissing,
+	"TOKEN_UNKNOWN":          ErrTokenUnknown,
+	"CERTIFICATE_UNKNOWN":    ErrCertificateUnknown,
+	"SCOPE_MISSING":          ErrScopeMissing,
+	"QUOTA_EXCEEDED":         ErrQuotaExceeded,
 	"INTERNAL":               ErrInternal,
 }
 

@@ -46,7 +46,16 @@ Exit codes:
 """
 
 # gRPC status codes of failures that will not change by themselves.
-_FINAL_CODES = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE"})
+_FINAL_CODES = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "FAILED_PRECONDITION",
+        "OUT_OF_RANGE",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+    }
+)
 
 
 class Failure(click.ClickException):

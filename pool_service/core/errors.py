@@ -23,7 +23,12 @@ PoolError
 ├── RevisionCompacted     begin the watch again
 ├── LogNotFound           start the model first, or ask for another generation
 ├── TooManyFollowers      try again: as many streams follow logs as may
-└── TooManyPins           take back pins that are not needed: no more are remembered
+├── TooManyPins           take back pins that are not needed: no more are remembered
+├── TokenMissing          send a token: nothing else tells the service who calls
+├── TokenUnknown          ask for another token: this one is mistyped, expired or revoked
+├── CertificateUnknown    have a name of the certificate added to the configuration
+├── ScopeMissing          ask for a token that allows the call
+└── QuotaExceeded         release something, or try again: the caller's own limit is reached
 
 A message says what could not be done, why, and what to do about it. `rpc/status.py` maps each
 class to a status.
@@ -241,3 +246,48 @@ class TooManyPins(PoolError):
     """As many models are pinned by callers, or not pinned, as are remembered."""
 
     REASON = "TOO_MANY_PINS"
+
+
+@dataclass(eq=False)
+class TokenMissing(PoolError):
+    """Nothing tells who calls; user: the uid of the caller if it is known, else None."""
+
+    user: int | None = field(default=None, kw_only=True)
+    REASON = "TOKEN_MISSING"
+
+
+@dataclass(eq=False)
+class TokenUnknown(PoolError):
+    """The token is none of the service's: it is mistyped, expired or was revoked."""
+
+    REASON = "TOKEN_UNKNOWN"
+
+
+@dataclass(eq=False)
+class CertificateUnknown(PoolError):
+    """No client of the configuration has one of the certificate's names; names: its SANs."""
+
+    names: tuple[str, ...] = field(kw_only=True)
+    REASON = "CERTIFICATE_UNKNOWN"
+
+
+@dataclass(eq=False)
+class ScopeMissing(PoolError):
+    """The caller is known, and may not do this; needed, scope: names of scopes."""
+
+    needed: str = field(kw_only=True)
+    scope: str = field(kw_only=True)
+    REASON = "SCOPE_MISSING"
+
+
+@dataclass(eq=False)
+class QuotaExceeded(PoolError):
+    """A limit of the caller is reached.
+
+    limit: holds, waiting, streams or starts. most: the limit. retry_after: seconds.
+    """
+
+    limit: str = field(kw_only=True)
+    most: int = field(kw_only=True)
+    retry_after: float = field(kw_only=True)
+    REASON = "QUOTA_EXCEEDED"

@@ -28,6 +28,8 @@ STATUSES = {
     "FAILED_PRECONDITION": HTTPStatus.CONFLICT,
     "ABORTED": HTTPStatus.CONFLICT,
     "RESOURCE_EXHAUSTED": HTTPStatus.TOO_MANY_REQUESTS,
+    "UNAUTHENTICATED": HTTPStatus.UNAUTHORIZED,
+    "PERMISSION_DENIED": HTTPStatus.FORBIDDEN,
     "UNAVAILABLE": HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The status of HTTP for a failed call; of any other it is 500. The body has gRPC's own."""

@@ -54,6 +54,11 @@ CODES: dict[type[errors.PoolError], int] = {
     errors.LogNotFound: code_pb2.NOT_FOUND,
     errors.TooManyFollowers: code_pb2.RESOURCE_EXHAUSTED,
     errors.TooManyPins: code_pb2.FAILED_PRECONDITION,
+    errors.TokenMissing: code_pb2.UNAUTHENTICATED,
+    errors.TokenUnknown: code_pb2.UNAUTHENTICATED,
+    errors.CertificateUnknown: code_pb2.UNAUTHENTICATED,
+    errors.ScopeMissing: code_pb2.PERMISSION_DENIED,
+    errors.QuotaExceeded: code_pb2.RESOURCE_EXHAUSTED,
 }
 
 
@@ -168,6 +173,33 @@ def _(error: errors.TooManyFollowers, _info: error_details_pb2.ErrorInfo) -> lis
 @_details.register
 def _(error: errors.TooManyPins, _info: error_details_pb2.ErrorInfo) -> list[Message]:
     return [_quota("pins", error.message)]
+
+
+@_details.register
+def _(error: errors.TokenMissing, info: error_details_pb2.ErrorInfo) -> list[Message]:
+    if error.user is not None:
+        info.metadata["user"] = str(error.user)
+    return []
+
+
+@_details.register
+def _(error: errors.CertificateUnknown, info: error_details_pb2.ErrorInfo) -> list[Message]:
+    info.metadata["names"] = _cut(", ".join(error.names), LONGEST_NAME_BYTES)
+    return []
+
+
+@_details.register
+def _(error: errors.ScopeMissing, info: error_details_pb2.ErrorInfo) -> list[Message]:
+    info.metadata["needed"] = error.needed
+    info.metadata["scope"] = error.scope
+    return []
+
+
+@_details.register
+def _(error: errors.QuotaExceeded, info: error_details_pb2.ErrorInfo) -> list[Message]:
+    info.metadata["limit"] = error.limit
+    info.metadata["most"] = str(error.most)
+    return [_retry(error.retry_after), _quota(error.limit, error.message)]
 
 
 @_details.register(errors.ShuttingDown)

@@ -24,6 +24,11 @@ PoolError                   the base class, and any error that this package does
 ├── LogNotFound             start the model first, or ask for another generation
 ├── TooManyFollowers        try again: as many streams follow logs as may
 ├── TooManyPins             take back pins that you do not need: no more are remembered
+├── TokenMissing            send a token: nothing else tells the service who calls
+├── TokenUnknown            ask the operator for another token: yours is not known
+├── CertificateUnknown      have a name of your certificate added to the configuration
+├── ScopeMissing            ask the operator for a token that allows the call
+├── QuotaExceeded           release something, or try again: your own limit is reached
 ├── InternalError           report the bug, with `request_id`
 ├── PoolUnavailable         start the service, or correct its address
 ├── DeadlineExceeded        allow more time: your timeout is over
@@ -167,6 +172,35 @@ class TooManyFollowers(PoolError):
 
 class TooManyPins(PoolError):
     """The service remembers no more pins; take back some that you do not need."""
+
+
+class TokenMissing(PoolError):
+    """The service does not know who calls, and needs a token by this address.
+
+    `metadata` has the caller's "user", a uid, if the service knows that.
+    """
+
+
+class TokenUnknown(PoolError):
+    """The token is none of the service's: it is mistyped, expired or was revoked."""
+
+
+class CertificateUnknown(PoolError):
+    """No client of the service's configuration has a name of the certificate.
+
+    `metadata` has its "names".
+    """
+
+
+class ScopeMissing(PoolError):
+    """The token does not allow the call; `metadata` has the scope "needed" and the own "scope"."""
+
+
+class QuotaExceeded(PoolError):
+    """A limit of your token is reached; `metadata` has which "limit", and its "most".
+
+    The limits are "holds", "waiting" (calls), "streams" and "starts" (a minute).
+    """
 
 
 class InternalError(PoolError):

@@ -21,6 +21,7 @@ from grpc_status import rpc_status
 
 from pool_service_client.errors import (
     Cancelled,
+    CertificateUnknown,
     CodeNotTrusted,
     ConfigInvalid,
     CrashLoop,
@@ -38,14 +39,18 @@ from pool_service_client.errors import (
     PoolFull,
     PoolUnavailable,
     QueueFull,
+    QuotaExceeded,
     Recovering,
     RevisionCompacted,
     RuntimeModelConflict,
     RuntimeUnavailable,
+    ScopeMissing,
     ServerInUse,
     ShuttingDown,
     StartFailed,
     StartTimeout,
+    TokenMissing,
+    TokenUnknown,
     TooManyFollowers,
     TooManyPins,
     Violation,
@@ -76,6 +81,11 @@ _BY_REASON: Mapping[str, type[PoolError]] = {
     "LOG_NOT_FOUND": LogNotFound,
     "TOO_MANY_FOLLOWERS": TooManyFollowers,
     "TOO_MANY_PINS": TooManyPins,
+    "TOKEN_MISSING": TokenMissing,
+    "TOKEN_UNKNOWN": TokenUnknown,
+    "CERTIFICATE_UNKNOWN": CertificateUnknown,
+    "SCOPE_MISSING": ScopeMissing,
+    "QUOTA_EXCEEDED": QuotaExceeded,
     "INTERNAL": InternalError,
 }
 

@@ -61,6 +61,16 @@ pub enum Reason {
     TooManyFollowers,
     /// Take back pins that are not needed: the service remembers no more.
     TooManyPins,
+    /// Send a token: the service does not know who calls, and needs one by this address.
+    TokenMissing,
+    /// Ask for another token: this one is mistyped, expired or was revoked.
+    TokenUnknown,
+    /// Have a name of the certificate added to the service's configuration: none is known.
+    CertificateUnknown,
+    /// Ask for a token that allows the call; [`Error::metadata`] has the scope that it needs.
+    ScopeMissing,
+    /// Release something, or retry: a limit of the token is reached.
+    QuotaExceeded,
     /// Report it, with [`Error::request_id`]: it is a bug of the service.
     Internal,
     /// The service cannot be reached, the connection to it broke, or it dropped the call.
@@ -99,6 +109,11 @@ impl Reason {
             "LOG_NOT_FOUND" => Self::LogNotFound,
             "TOO_MANY_FOLLOWERS" => Self::TooManyFollowers,
             "TOO_MANY_PINS" => Self::TooManyPins,
+            "TOKEN_MISSING" => Self::TokenMissing,
+            "TOKEN_UNKNOWN" => Self::TokenUnknown,
+            "CERTIFICATE_UNKNOWN" => Self::CertificateUnknown,
+            "SCOPE_MISSING" => Self::ScopeMissing,
+            "QUOTA_EXCEEDED" => Self::QuotaExceeded,
             "INTERNAL" => Self::Internal,
             invalid if invalid.starts_with("INVALID_") => Self::InvalidRequest,
             _ => Self::Other,

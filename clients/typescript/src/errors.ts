@@ -137,6 +137,21 @@ export class TooManyFollowers extends PoolError {}
 /** The service remembers no more pins: take back some that you do not need. */
 export class TooManyPins extends PoolError {}
 
+/** The service does not know who calls, and needs a token by this address. */
+export class TokenMissing extends PoolError {}
+
+/** The token is none of the service's: it is mistyped, expired or was revoked. */
+export class TokenUnknown extends PoolError {}
+
+/** No client of the service's configuration has a name of the certificate. */
+export class CertificateUnknown extends PoolError {}
+
+/** The token does not allow the call: `metadata` has the scope that it needs. */
+export class ScopeMissing extends PoolError {}
+
+/** A limit of the token is reached: release something, or retry. */
+export class QuotaExceeded extends PoolError {}
+
 /** A bug of the service: report it with `requestId`. */
 export class InternalError extends PoolError {}
 

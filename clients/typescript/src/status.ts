@@ -42,6 +42,11 @@ const BY_REASON: ReadonlyMap<string, ErrorClass> = new Map<string, ErrorClass>([
   ["LOG_NOT_FOUND", errors.LogNotFound],
   ["TOO_MANY_FOLLOWERS", errors.TooManyFollowers],
   ["TOO_MANY_PINS", errors.TooManyPins],
+  ["TOKEN_MISSING", errors.TokenMissing],
+  ["TOKEN_UNKNOWN", errors.TokenUnknown],
+  ["CERTIFICATE_UNKNOWN", errors.CertificateUnknown],
+  ["SCOPE_MISSING", errors.ScopeMissing],
+  ["QUOTA_EXCEEDED", errors.QuotaExceeded],
   ["INTERNAL", errors.InternalError],
 ]);
 

@@ -32,6 +32,18 @@ def pins_full(script: Script) -> None:
     script.answer("Pin", refusal)
 
 
+def strangers(script: Script) -> None:
+    unauthenticated = StatusCode.UNAUTHENTICATED
+    script.answer("Ensure", Refusal(unauthenticated, "who calls?", "TOKEN_MISSING"))
+    script.answer("Ensure", Refusal(unauthenticated, "it was revoked", "TOKEN_UNKNOWN"))
+    script.answer("Ensure", Refusal(unauthenticated, "no such name", "CERTIFICATE_UNKNOWN"))
+
+
+def not_allowed(script: Script) -> None:
+    refusal = Refusal(StatusCode.PERMISSION_DENIED, "that needs admin", "SCOPE_MISSING")
+    script.answer("Evict", refusal)
+
+
 def bugs(script: Script) -> None:
     script.answer("Ensure", BUG)
 
@@ -163,6 +175,22 @@ SCENARIOS = (
             )
         ],
         calls={"Pin": 1},
+    ),
+    Scenario(
+        "TOKEN_MISSING, TOKEN_UNKNOWN, CERTIFICATE_UNKNOWN are not retried",
+        strangers,
+        [
+            call("ensure", model="m", fails=refused("TOKEN_MISSING", "UNAUTHENTICATED")),
+            call("ensure", model="m", fails=refused("TOKEN_UNKNOWN", "UNAUTHENTICATED")),
+            call("ensure", model="m", fails=refused("CERTIFICATE_UNKNOWN", "UNAUTHENTICATED")),
+        ],
+        calls={"Ensure": 3},
+    ),
+    Scenario(
+        "SCOPE_MISSING",
+        not_allowed,
+        [call("evict", model="m", fails=refused("SCOPE_MISSING", "PERMISSION_DENIED"))],
+        calls={"Evict": 1},
     ),
     Scenario(
         "REVISION_COMPACTED",

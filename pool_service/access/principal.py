@@ -1,0 +1,94 @@
+"""Principals: the callers that the service knows, with what each of them may do."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from fnmatch import translate
+from functools import cached_property
+from typing import Final
+
+from pool_service.core.types import FOREVER
+
+
+class Scope(IntEnum):
+    """What a caller may do; each scope includes those below it."""
+
+    READ = 1
+    """See servers and models."""
+
+    USE = 2
+    """Also start and hold listed models, and evict unused ones."""
+
+    ADMIN = 3
+    """Also what touches others: evictions by force, pins, reloads, models that are not listed."""
+
+
+@dataclass(frozen=True)
+class ModelPatterns:
+    """Patterns of the models that a caller may know of; `*` and `?` are wildcards."""
+
+    patterns: tuple[str, ...] = ("*",)
+
+    @cached_property
+    def is_everything(self) -> bool:
+        """Whether every model is allowed."""
+        return "*" in self.patterns
+
+    def allows(self, names: Iterable[str]) -> bool:
+        """Return whether a model is allowed. names: its name and its aliases."""
+        return self.is_everything or any(map(self._any_of.fullmatch, names))
+
+    @cached_property
+    def _any_of(self) -> re.Pattern[str]:
+        # Without patterns nothing matches, not even an empty name.
+        return re.compile("|".join(map(translate, self.patterns)) or r"(?!)")
+
+
+@dataclass(frozen=True, slots=True)
+class CallerLimits:
+    """The limits of one caller.
+
+    holds: open holds.
+    waiting: calls that wait until a server is READY.
+    streams: open streams: Watch, TailLogs, Pull and reflection.
+    starts_per_minute: starts of servers.
+    """
+
+    holds: float = 32
+    waiting: float = 64
+    streams: float = 32
+    starts_per_minute: float = 30
+
+
+UNLIMITED: Final = CallerLimits(FOREVER, FOREVER, FOREVER, FOREVER)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A caller that the service knows.
+
+    name: for the audit; "local" for the service's own user.
+    scope: what the caller may do.
+    logs: whether the caller may read what servers write, which can hold parts of prompts.
+    models: which models the caller may know of.
+    limits: bounds for the caller's calls.
+    memory_share: bytes that the servers started for this caller may reserve together; FOREVER
+        without a bound.
+    """
+
+    name: str
+    scope: Scope
+    logs: bool = False
+    models: ModelPatterns = field(default_factory=ModelPatterns)
+    limits: CallerLimits = field(default_factory=CallerLimits)
+    memory_share: float = FOREVER
+
+    @cached_property
+    def sees_all(self) -> bool:
+        """Whether nothing has to be left out of answers to this caller."""
+        return self.models.is_everything and self.logs and self.scope is Scope.ADMIN
+
+
+LOCAL: Final = Principal("local", Scope.ADMIN, logs=True, limits=UNLIMITED)
+"""The service's own user, by the socket or by loopback."""
