@@ -1,0 +1,157 @@
+"""Whose a call is: every way in, with everything that a call can show."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from pool_service.access import tokens
+from pool_service.access.authentication import (
+    Authentication,
+    End,
+    Kind,
+    ListenAddress,
+    Local,
+    Shown,
+    end_of,
+)
+from pool_service.access.clients import Client, Clients
+from pool_service.access.principal import LOCAL, Principal, Scope
+from pool_service.core.errors import (
+    CertificateUnknown,
+    PoolError,
+    TokenMissing,
+    TokenUnknown,
+)
+
+ME, ROOT, OTHER = 1000, 0, 1001
+ENGINE = Principal("engine", Scope.USE)
+TOKEN = tokens.new_token()
+SAN = "spiffe://home/engine"
+ADDRESSES = {
+    kind: ListenAddress(kind, f"the {kind.value}", (("127.0.0.1", 50051), ("::1", 50051)))
+    for kind in Kind
+}
+
+
+class Users:
+    """Knows whose the other ends are; a port that is not listed cannot be told."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[End, Sequence[End]]] = []
+
+    def user_at(self, peer: End, ends: Sequence[End]) -> int | None:
+        self.asked.append((peer, ends))
+        return {1: ME, 2: ROOT, 3: OTHER}.get(peer[1])
+
+
+def authentication(local: Local, users: Users | None = None, now: float = 0.0) -> Authentication:
+    known = tokens.digest(TOKEN)
+    clients = Clients([Client(ENGINE, known, frozenset({SAN}), expires_at=100.0)])
+    return Authentication(
+        lambda: clients, lambda: local, users or Users(), frozenset({ME, ROOT}), lambda: now
+    )
+
+
+MINE, ROOTS, OTHERS, UNKNOWN = (Shown(f"ipv4:127.0.0.1:{port}") for port in (1, 2, 3, 4))
+ON_SOCKET = Shown("unix:")
+
+
+@pytest.mark.parametrize(
+    ("local", "kind", "shown", "expected"),
+    [
+        (Local.SAME_USER, Kind.SOCKET, ON_SOCKET, LOCAL),
+        (Local.SAME_USER, Kind.LOOPBACK, MINE, LOCAL),
+        (Local.SAME_USER, Kind.LOOPBACK, ROOTS, LOCAL),
+        (Local.SAME_USER, Kind.LOOPBACK, OTHERS, TokenMissing),
+        (Local.SAME_USER, Kind.LOOPBACK, UNKNOWN, TokenMissing),
+        (Local.SAME_USER, Kind.LOOPBACK, Shown("strange"), TokenMissing),
+        (Local.SAME_USER, Kind.NETWORK, MINE, TokenMissing),
+        (Local.TOKEN, Kind.SOCKET, ON_SOCKET, TokenMissing),
+        (Local.TOKEN, Kind.LOOPBACK, MINE, TokenMissing),
+        (Local.TOKEN, Kind.NETWORK, MINE, TokenMissing),
+        (Local.ANYONE, Kind.SOCKET, ON_SOCKET, LOCAL),
+        (Local.ANYONE, Kind.LOOPBACK, OTHERS, LOCAL),
+        (Local.ANYONE, Kind.NETWORK, MINE, TokenMissing),
+    ],
+)
+def test_who_shows_nothing_is_known_by_the_way_in(
+    local: Local, kind: Kind, shown: Shown, expected: Principal | type[PoolError]
+) -> None:
+    if isinstance(expected, Principal):
+        assert authentication(local).principal(ADDRESSES[kind], shown) is expected
+        return
+    with pytest.raises(expected) as refused:
+        authentication(local).principal(ADDRESSES[kind], shown)
+    assert f"the {kind.value}" in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("local", Local)
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"authorization": f"Bearer {TOKEN}"}, ENGINE),
+        ({"authorization": f"Bearer {tokens.new_token()}"}, TokenUnknown),
+        ({"authorization": "Bearer"}, TokenUnknown),
+        ({"authorization": ""}, TokenUnknown),
+        ({"authorization": f"Basic {TOKEN}"}, TokenUnknown),
+        ({"sans": (SAN,)}, ENGINE),
+        ({"sans": ("spiffe://home/nobody",)}, CertificateUnknown),
+        ({"authorization": f"Bearer {tokens.new_token()}", "sans": (SAN,)}, TokenUnknown),
+    ],
+)
+def test_what_is_shown_decides_wherever_the_call_comes_from(
+    local: Local, kind: Kind, more: dict[str, object], expected: Principal | type[PoolError]
+) -> None:
+    users = Users()
+    asked = authentication(local, users)
+    shown = replace(MINE, **more)  # type: ignore[arg-type]
+    if isinstance(expected, Principal):
+        assert asked.principal(ADDRESSES[kind], shown) is expected
+    else:
+        with pytest.raises(expected):
+            asked.principal(ADDRESSES[kind], shown)
+    assert users.asked == []
+
+
+def test_an_expired_token_is_unknown() -> None:
+    shown = replace(MINE, authorization=f"Bearer {TOKEN}")
+    with pytest.raises(TokenUnknown):
+        authentication(Local.ANYONE, now=100.0).principal(ADDRESSES[Kind.LOOPBACK], shown)
+
+
+def test_no_error_repeats_the_token() -> None:
+    secret = tokens.new_token()
+    shown = replace(MINE, authorization=f"Bearer {secret}")
+    with pytest.raises(TokenUnknown) as refused:
+        authentication(Local.TOKEN).principal(ADDRESSES[Kind.NETWORK], shown)
+    assert secret not in str(refused.value)
+
+
+def test_another_user_is_told_by_the_id() -> None:
+    with pytest.raises(TokenMissing) as refused:
+        authentication(Local.SAME_USER).principal(ADDRESSES[Kind.LOOPBACK], OTHERS)
+    assert refused.value.user == OTHER
+    assert str(OTHER) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("peer", "end"),
+    [
+        ("ipv4:127.0.0.1:4711", ("127.0.0.1", 4711)),
+        ("ipv6:%5B::1%5D:4711", ("::1", 4711)),
+        ("ipv6:[::1]:4711", ("::1", 4711)),
+        ("ipv6:%5Bfe80::1%25eth0%5D:1", ("fe80::1%eth0", 1)),
+        ("unix:", None),
+        ("unix:/a:1", None),
+        ("ipv4:127.0.0.1", None),
+        ("ipv4:127.0.0.1:", None),
+        ("ipv4:127.0.0.1:x", None),
+        ("", None),
+    ],
+)
+def test_the_end_of_a_connection_is_read_from_what_grpc_names_it(
+    peer: str, end: End | None
+) -> None:
+    assert end_of(peer) == end
