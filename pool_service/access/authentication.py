@@ -1,6 +1,5 @@
 """Authentication: who a call is from, by what the call shows and by where it came in."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -87,7 +86,7 @@ class Authentication:
         local: Callable[[], Local],
         users: PeerUsers,
         own_users: frozenset[int],
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float],
     ) -> None:
         self._clients = clients
         self._local = local
