@@ -276,7 +276,7 @@ def netlink(data: bytes) -> None:
     told = sock_diag._HEADER.pack(16 + len(body), kind, 0, 0, 0) + body
     for answer in (told, data):
         with suppress(OSError):
-            sock_diag._inode_of(answer)
+            sock_diag._body_of(answer)
         for reader in (sock_diag.parse, sock_diag.parse_connection):
             with suppress(OSError):
                 for one in sock_diag.answers(_Netlink(answer)):  # type: ignore[arg-type]

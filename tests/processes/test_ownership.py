@@ -15,7 +15,7 @@ from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.sockets import libproc_sockets
 from pool_service.adapters.sockets import ownership as module
 from pool_service.adapters.sockets.ownership import Ownership
-from pool_service.adapters.sockets.sock_diag import ListenerQuery
+from pool_service.adapters.sockets.sock_diag import ExactQuery, ListenerQuery
 from pool_service.core.types import EndpointState, Identity
 
 KEPT, LOST, ENDED = EndpointState.KEPT, EndpointState.LOST, EndpointState.ENDED
@@ -148,7 +148,7 @@ def ownership(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
     if request.param == "netlink is forbidden":
         monkeypatch.setattr(module, "listening_sockets", forbidden)
-        monkeypatch.setattr(ListenerQuery, "_ask", forbidden)
+        monkeypatch.setattr(ExactQuery, "_ask", forbidden)
     if request.param == "as on macOS":
         request.getfixturevalue("by_libproc")
     if request.param == "without libproc":

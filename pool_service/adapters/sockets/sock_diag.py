@@ -37,17 +37,17 @@ _REQUEST = struct.Struct("=BBBxI2s2s44x")
 """struct inet_diag_req_v2: family, protocol, extensions, states, local port and peer port (0: any);
 the rest is zero."""
 
-_EXACT = struct.Struct("=BBBxI2sH16s16xI8s")
-"""The same struct for one socket: after the states local port, peer port, local address, no peer
-address, any interface (0), any cookie (INET_DIAG_NOCOOKIE)."""
+_EXACT = struct.Struct("=BBBxI2s2s16s16sI8s")
+"""The same struct for one socket: after the states the ports and the addresses of its own end and
+of its peer's, any interface (0), any cookie (INET_DIAG_NOCOOKIE)."""
 
-_PEER_PORTS = 0xFFFF
+_PORTS = 0x10000
 
 _ANY_COOKIE = b"\xff" * 8
 
-_SOCKET = struct.Struct("!BB2xHH16s16s16x4s8x4s")
-"""struct inet_diag_msg: family, state, ports and addresses of both ends, unread bytes, inode. The
-last two are in the machine's byte order."""
+_SOCKET = struct.Struct("!BB2xHH16s16s16x4s4x4s4s")
+"""struct inet_diag_msg: family, state, ports and addresses of both ends, unread bytes, uid, inode.
+The last three are in the machine's byte order."""
 
 _ERROR = struct.Struct("=i")
 _MAX_ANSWER_BYTES = 64 * 1024
@@ -90,6 +90,7 @@ class ConnectionEnd:
 
     inode: 0 if no process has the socket, as it is not accepted yet or was closed.
     unread: received bytes that the socket's process has not read.
+    user: the uid that made the socket; of no meaning if the inode is 0.
     """
 
     state: int
@@ -99,6 +100,7 @@ class ConnectionEnd:
     peer_port: int
     inode: int
     unread: int
+    user: int = 0
 
 
 def connections(
@@ -143,13 +145,8 @@ def dump(question: bytes) -> list[bytes]:
         return list(answers(netlink))
 
 
-class ListenerQuery:
-    """Asks the kernel which listening socket a connection would reach. Thread-safe.
-
-    The kernel looks the socket up as for a new connection, in some microseconds. Among sockets that
-    share a port (SO_REUSEPORT) it chooses by the client's address. So each question names another
-    client port, and several questions will reach every socket that shares the port.
-    """
+class ExactQuery:
+    """Asks the kernel about one socket, in some microseconds. Thread-safe."""
 
     def __init__(self) -> None:
         self._netlink: socket.socket | None = None
@@ -159,14 +156,15 @@ class ListenerQuery:
         with contextlib.suppress(OSError):
             self._open()
 
-    def inode_at(self, host: str, port: int) -> int | None:
-        """Return the inode of the socket that listens at this address; None if none does.
+    def find(self, states: int, end: tuple[str, int], peer: tuple[str, int] | None) -> bytes | None:
+        """Return the kernel's answer about the socket with these ends; None if there is none.
 
-        Raises OSError if netlink fails.
+        states: a bit for each state of the socket. peer: its other end; None: another client's
+        with each question. Raises OSError if netlink fails.
         """
         with self._one_at_a_time:
             try:
-                return self._ask(host, port)
+                return self._ask(states, end, peer)
             except OSError:
                 self.close()
                 raise
@@ -180,15 +178,15 @@ class ListenerQuery:
     def __del__(self) -> None:
         self.close()
 
-    def _ask(self, host: str, port: int) -> int | None:
+    def _ask(self, states: int, end: tuple[str, int], peer: tuple[str, int] | None) -> bytes | None:
         netlink = self._netlink or self._open()
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        netlink.send(exact_request(host, port, self._sequence))
+        netlink.send(exact_request(states, end, peer, self._sequence))
         while True:
             received = netlink.recv(_MAX_EXACT_ANSWER_BYTES)
             # Skip answers to earlier questions that were given up.
             if len(received) >= _HEADER.size and _HEADER.unpack_from(received)[3] == self._sequence:
-                return _inode_of(received)
+                return _body_of(received)
 
     def _open(self) -> socket.socket:
         netlink = socket.socket(
@@ -200,8 +198,60 @@ class ListenerQuery:
         return netlink
 
 
-def _inode_of(received: bytes) -> int | None:
-    """Return the inode in the answer about one socket; None if there is no such socket.
+class ListenerQuery:
+    """Asks the kernel which listening socket a connection would reach. Thread-safe.
+
+    The kernel looks the socket up as for a new connection. Among sockets that share a port
+    (SO_REUSEPORT) it chooses by the client's address. So each question names another client port,
+    and several questions will reach every socket that shares the port.
+    """
+
+    def __init__(self) -> None:
+        self._query = ExactQuery()
+
+    def inode_at(self, host: str, port: int) -> int | None:
+        """Return the inode of the socket that listens at this address; None if none does.
+
+        Raises OSError if netlink fails.
+        """
+        body = self._query.find(1 << _TCP_LISTEN, (host, port), None)
+        return None if body is None else _inode_of(body)
+
+    def close(self) -> None:
+        """Close the netlink socket; the next question opens another."""
+        self._query.close()
+
+
+class ConnectionQuery:
+    """Asks the kernel about one end of one connection. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._query = ExactQuery()
+
+    def find(self, end: tuple[str, int], peer: tuple[str, int]) -> ConnectionEnd | None:
+        """Return the end of a connection that is between these; None if no process has it.
+
+        Raises OSError if netlink fails.
+        """
+        body = self._query.find(_CLIENT_STATES, end, peer)
+        if body is None:
+            return None
+        found = parse_connection(body)
+        # Without such a connection, the kernel answers with a socket that listens there. What
+        # has been closed but lingers has no inode, and a uid that is not its owner's.
+        own, other = (_plain(found.host), found.port), (_plain(found.peer_host), found.peer_port)
+        is_it = own == end and other == peer
+        is_open = found.inode != 0 and bool(1 << found.state & _CLIENT_STATES)
+        return found if is_it and is_open else None
+
+
+def _plain(host: str) -> str:
+    """Return an address without the prefix by which an IPv6 socket has one of IPv4 (RFC 4291)."""
+    return host.removeprefix("::ffff:")
+
+
+def _body_of(received: bytes) -> bytes | None:
+    """Return the answer about one socket; None if there is no such socket.
 
     Raises OSError if the answer is another error or malformed.
     """
@@ -211,20 +261,29 @@ def _inode_of(received: bytes) -> int | None:
             if number == errno.ENOENT:
                 return None
             raise OSError(number, os.strerror(number))
-        return int.from_bytes(_unpack(_SOCKET, body)[-1], sys.byteorder)
+        return body
     raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
 
 
-def exact_request(host: str, port: int, sequence: int) -> bytes:
-    """Return the request for the listening socket that a client of one address would reach.
+def _inode_of(body: bytes) -> int:
+    return int.from_bytes(_unpack(_SOCKET, body)[-1], sys.byteorder)
 
-    sequence: the message's number; its low 16 bits are the client's port.
+
+def exact_request(
+    states: int, end: tuple[str, int], peer: tuple[str, int] | None, sequence: int
+) -> bytes:
+    """Return the request for the socket with these ends.
+
+    peer: None: any, from a port that the sequence names. sequence: the message's number.
     """
+    host, port = end
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    address = socket.inet_pton(family, host)
-    states, own_port = 1 << _TCP_LISTEN, port.to_bytes(2, "big")
-    ports = own_port, sequence & _PEER_PORTS
-    body = _EXACT.pack(family, socket.IPPROTO_TCP, 0, states, *ports, address, 0, _ANY_COOKIE)
+    peer_host, peer_port = peer or ("::" if family == socket.AF_INET6 else "0.0.0.0", sequence)  # noqa: S104
+    ports = (one.to_bytes(2, "big") for one in (port, peer_port % _PORTS))
+    addresses = (socket.inet_pton(family, one) for one in (host, peer_host))
+    body = _EXACT.pack(
+        family, socket.IPPROTO_TCP, 0, states, *ports, *addresses, 0, _ANY_COOKIE
+    )
     length = _HEADER.size + len(body)
     return _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, sequence, 0) + body
 
@@ -265,7 +324,7 @@ def messages(received: bytes) -> Iterator[tuple[int, bytes]]:
 
 def parse(body: bytes) -> tuple[int, ListeningSocket]:
     """Parse a listening socket; return its inode and address."""
-    family, _, port, _, address, _, _, inode = _unpack(_SOCKET, body)
+    family, _, port, _, address, _, _, _, inode = _unpack(_SOCKET, body)
     is_v6 = family == socket.AF_INET6
     return int.from_bytes(inode, sys.byteorder), ListeningSocket(
         is_v6, _host(family, address), port
@@ -274,7 +333,7 @@ def parse(body: bytes) -> tuple[int, ListeningSocket]:
 
 def parse_connection(body: bytes) -> ConnectionEnd:
     """Parse one end of a connection."""
-    family, state, port, peer_port, address, peer, unread, inode = _unpack(_SOCKET, body)
+    family, state, port, peer_port, address, peer, unread, user, inode = _unpack(_SOCKET, body)
     return ConnectionEnd(
         state=state,
         host=_host(family, address),
@@ -283,6 +342,7 @@ def parse_connection(body: bytes) -> ConnectionEnd:
         peer_port=peer_port,
         inode=int.from_bytes(inode, sys.byteorder),
         unread=int.from_bytes(unread, sys.byteorder),
+        user=int.from_bytes(user, sys.byteorder),
     )
 
 

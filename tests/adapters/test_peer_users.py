@@ -1,0 +1,85 @@
+"""Whose a connection of this machine is, with real connections."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+
+from pool_service.adapters.sockets import sock_diag
+from pool_service.adapters.sockets.peer_users import SockDiagUsers
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's netlink")
+
+NOBODY = 65534
+
+
+@contextmanager
+def connected(
+    listens_at: str, by: str = "", family: int | None = None
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A client, and the service's end of its connection. by: the address that it connects to."""
+    with ExitStack() as stack:
+        own_family = socket.AF_INET6 if ":" in listens_at else socket.AF_INET
+        listener = stack.enter_context(closing(socket.socket(own_family)))
+        listener.bind((listens_at, 0))
+        listener.listen()
+        client = stack.enter_context(closing(socket.socket(family or own_family)))
+        client.connect((by or listens_at, listener.getsockname()[1]))
+        accepted, _ = listener.accept()
+        stack.enter_context(closing(accepted))
+        yield client, accepted
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_connection_of_mine_is_mine(host: str) -> None:
+    with connected(host) as (client, accepted):
+        peer, end = accepted.getpeername()[:2], accepted.getsockname()[:2]
+        users = SockDiagUsers()
+        assert users.user_at(peer, [end]) == os.getuid()
+        assert users.user_at(peer, [("127.0.0.1", 1), ("::1", 1), end]) == os.getuid()
+        client.shutdown(socket.SHUT_WR)
+        assert users.user_at(peer, [end]) == os.getuid(), "it still waits for an answer"
+
+
+def test_a_connection_by_a_mapped_address_is_mine() -> None:
+    with connected("127.0.0.1", "::ffff:127.0.0.1", socket.AF_INET6) as (_, accepted):
+        assert SockDiagUsers().user_at(accepted.getpeername(), [accepted.getsockname()]) == (
+            os.getuid()
+        )
+
+
+def test_what_is_closed_or_never_was_is_nobodys() -> None:
+    users = SockDiagUsers()
+    with connected("127.0.0.1") as (client, accepted):
+        peer, end = accepted.getpeername(), accepted.getsockname()
+        assert users.user_at(peer, [(end[0], 1)]) is None
+        assert users.user_at(("127.0.0.1", 1), [end]) is None
+        assert users.user_at(end, [peer[:1] + (1,)]) is None, "that end listens"
+        client.close()
+        assert users.user_at(peer, [end]) is None
+    assert users.user_at(peer, [end]) is None
+    assert users.user_at(("no address", 1), [end]) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="makes a socket as another user")
+def test_a_connection_of_another_user_is_that_users() -> None:
+    with ExitStack() as stack:
+        os.seteuid(NOBODY)
+        stack.callback(os.seteuid, 0)
+        _, accepted = stack.enter_context(connected("127.0.0.1"))
+        peer, end = accepted.getpeername(), accepted.getsockname()
+        os.seteuid(0)
+        assert SockDiagUsers().user_at(peer, [end]) == NOBODY
+
+
+def test_where_netlink_is_refused_nobody_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(93, "Protocol not supported")
+
+    monkeypatch.setattr(sock_diag.ExactQuery, "_ask", refused)
+    with connected("127.0.0.1") as (_, accepted):
+        peer, end = accepted.getpeername(), accepted.getsockname()
+        assert SockDiagUsers().user_at(peer, [end]) is None
