@@ -27,20 +27,21 @@ NAMES = (health.OVERALL_HEALTH, SERVICE, RECORDS)
 """All names that the health service knows."""
 
 MAX_CALLS = 20_000
-"""Concurrent calls over all connections; a further one gets RESOURCE_EXHAUSTED."""
+"""Concurrent calls over all connections at one address; a further one gets RESOURCE_EXHAUSTED."""
 
 MAX_STREAMS = 2000
 """Concurrent calls on one connection; further ones wait in the client."""
 
 MAX_PENDING = 10_000
-"""Calls that have arrived and are not begun, over all connections; further ones are CANCELLED.
+"""Calls that have arrived and are not begun, at one address; further ones are CANCELLED.
 
 Calls that a peer has reset meanwhile count: this bounds the memory that a peer can take by opening
 and resetting streams, some 15 KiB each.
 """
 
 MAX_CONNECTIONS = 1000
-"""Concurrent connections; a further one is closed, which the client sees as UNAVAILABLE."""
+"""Concurrent connections at one address; a further one is closed, which the client sees as
+UNAVAILABLE."""
 
 LARGEST_REQUEST_BYTES = 16 * 1024
 """The largest request accepted. No valid one exceeds 5 KiB, and partial ones occupy memory."""
@@ -150,7 +151,11 @@ class _Health(health.aio.HealthServicer):
 
 
 class GrpcServer:
-    """The gRPC server of one PoolServicer. Its health is NOT_SERVING until `set_serving`."""
+    """Serves one PoolServicer by gRPC. Its health is NOT_SERVING until `set_serving`.
+
+    Each address has a server of its own, with its own limits: callers who use up those of one
+    address keep nobody from another, and each call is known by the address at which it came in.
+    """
 
     def __init__(self, servicer: PoolServicer, wraps: Sequence[Wrap] = ()) -> None:
         """wraps: applied to each handler, the first one innermost."""
@@ -158,7 +163,7 @@ class GrpcServer:
         self._servicer = servicer
         self._wraps = wraps
         self._health = _Health()
-        self._server = self._new_server()
+        self._servers: list[grpc.aio.Server] = []
         self._sockets: list[UnixSocket] = []
 
     def _new_server(self) -> grpc.aio.Server:
@@ -185,7 +190,8 @@ class GrpcServer:
         except AddressError:
             await self.stop(0)
             raise
-        await self._server.start()
+        for server in self._servers:
+            await server.start()
         return bound
 
     async def keep_sockets(self) -> None:
@@ -220,8 +226,8 @@ class GrpcServer:
         sockets, self._sockets = self._sockets, []
         for unix_socket in sockets:
             unix_socket.remove()
-        servers = [self._server.stop(grace), *(one.stop(grace) for one in sockets)]
-        await asyncio.gather(*servers)
+        servers, self._servers = self._servers, []
+        await asyncio.gather(*(one.stop(grace) for one in (*servers, *sockets)))
 
     async def _wait_for_lull(self, most: float) -> None:
         """Wait until no call has been refused for LULL_S, for at most `most` seconds.
@@ -245,22 +251,25 @@ class GrpcServer:
             await self._health.set(name, status)
 
     async def _bind(self, address: Address) -> str:
+        server = self._new_server()
+        self._servers.append(server)
         if address.path is not None:
             unix_socket = UnixSocket(address.path, self._new_server)
-            unix_socket.bind(self._server)
+            unix_socket.bind(server)
             self._sockets.append(unix_socket)
             return address.text
         host, _, asked = address.text.rpartition(":")
         port = int(asked)
         for one in await resolve(address.text):
-            port = self._add(one.text(port))
+            port = _add(server, one.text(port))
         return f"{host}:{port}"
 
-    def _add(self, text: str) -> int:
-        try:
-            return self._server.add_insecure_port(text)
-        except RuntimeError as error:
-            raise AddressError(
-                f"cannot listen on {text}: another program has just taken it. Stop that one, or "
-                "choose another address."
-            ) from error
+
+def _add(server: grpc.aio.Server, text: str) -> int:
+    try:
+        return server.add_insecure_port(text)
+    except RuntimeError as error:
+        raise AddressError(
+            f"cannot listen on {text}: another program has just taken it. Stop that one, or "
+            "choose another address."
+        ) from error
