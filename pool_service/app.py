@@ -169,6 +169,7 @@ async def _serve(
         give_back_spare_memory(),
         _report_records(parts.records, server),
         server.keep_sockets(),
+        parts.admission.keep_checking(),
         parts.reloader.apply_working_sets(parts.working_sets),
         log_runtime(parts.runtimes.default_program),
     ]

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from pool_service.access.authentication import Authentication, Rules
+from pool_service.access.quotas import Quotas
+from pool_service.adapters.access.token_file import FILE_NAME as TOKEN_FILE_NAME
+from pool_service.adapters.access.token_file import TokenFile
 from pool_service.adapters.event_log.event_writer import EventWriter
 from pool_service.adapters.logs.log_reader import LogReader
 from pool_service.adapters.logs.logs import LogStore
@@ -22,6 +26,7 @@ from pool_service.adapters.records.revision_file import first_revision
 from pool_service.adapters.runtime.diagnosis import Diagnose
 from pool_service.adapters.runtime.oom import OomWatch, oom_aware
 from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
+from pool_service.adapters.sockets.peer_users import own_users, peer_users
 from pool_service.adapters.standby.standbys import Standbys
 from pool_service.adapters.state_dir.directory_lock import StateDir
 from pool_service.adapters.state_dir.takeover import (
@@ -29,13 +34,16 @@ from pool_service.adapters.state_dir.takeover import (
 )
 from pool_service.adapters.system.clock import SystemClock
 from pool_service.address import Address
+from pool_service.admission import Admission
 from pool_service.audit import Audit
 from pool_service.change_history import History
+from pool_service.client_registry import ClientRegistry
 from pool_service.config import Config, ConfigSource
 from pool_service.core.limits import Limits
 from pool_service.pool import Pool
 from pool_service.ports import World
 from pool_service.reloader import Reloader
+from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
@@ -56,6 +64,7 @@ class Parts:
 
     pool: Pool
     server: GrpcServer
+    admission: Admission
     metering: "Metering | None"
     traces: "Traces | None"
     shutdown: Shutdown
@@ -104,15 +113,20 @@ def compose(source: ConfigSource, config: Config, state: StateDir) -> Parts:
         first_revision(service.state_dir, time.time_ns() // 1_000_000), service.history
     )
     # The pool comes after its observers, and is asked only once it runs.
-    metering = _metering(config, clock, lambda model: pool.models.is_listed(model))  # noqa: PLW0108
+    admission, clients = _admission(config, audit)
+    metering = _metering(config, clock, admission, lambda model: pool.models.is_listed(model))  # noqa: PLW0108
     traces = traces_of(config.trace.endpoint, lambda name: pool.models.resolve(name))  # noqa: PLW0108
     page = _page(config)
-    wrapping = [part for part in (metering, traces) if part is not None]
-    observers = [part.observe for part in (*wrapping, page) if part is not None]
+    observers = [part.observe for part in (metering, traces, page) if part is not None]
     pool = Pool(world, history, config.catalogue, limits, observers)
-    reloader = Reloader(source, config, machine, runtimes, pool)
-    servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit)
-    server = GrpcServer(servicer, [part.wrap for part in wrapping])
+    reloader = Reloader(source, config, machine, runtimes, pool, clients)
+    servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit, Quotas(clock.now))
+    server = GrpcServer(
+        servicer,
+        Authorization(admission),
+        inside=[traces.wrap] if traces is not None else [],
+        outside=[metering.wrap] if metering is not None else [],
+    )
     if metering is not None and page is not None:
         page.add_to(metering.routes, pool, servicer, clock)
     shutdown = Shutdown(
@@ -125,6 +139,7 @@ def compose(source: ConfigSource, config: Config, state: StateDir) -> Parts:
     return Parts(
         pool=pool,
         server=server,
+        admission=admission,
         metering=metering,
         traces=traces,
         shutdown=shutdown,
@@ -141,15 +156,27 @@ def compose(source: ConfigSource, config: Config, state: StateDir) -> Parts:
     )
 
 
+def _admission(config: Config, audit: Audit) -> tuple[Admission, ClientRegistry]:
+    """Return what lets callers in, and what changes the rules for that."""
+    rules = Rules()
+    clients = ClientRegistry(rules, config)
+    tokens = TokenFile(config.service.state_dir / TOKEN_FILE_NAME, clients.create)
+    authentication = Authentication(rules, peer_users(), own_users(), time.time)
+    return Admission(authentication, audit, tokens.refresh), clients
+
+
 def _metering(
-    config: Config, clock: SystemClock, is_listed: Callable[[str], bool]
+    config: Config,
+    clock: SystemClock,
+    admission: Admission,
+    is_listed: Callable[[str], bool],
 ) -> "Metering | None":
     """Return what counts and serves the counts, if the configuration names an address for that."""
     if not config.http.listen:
         return None
     from pool_service.metering import Metering  # noqa: PLC0415  # no other service needs it
 
-    return Metering(Address.parse(config.http.listen), clock, is_listed)
+    return Metering(Address.parse(config.http.listen), clock, is_listed, admission)
 
 
 def _page(config: Config) -> "Page | None":

@@ -12,11 +12,13 @@ from importlib.metadata import version
 
 import structlog
 
+from pool_service.access.principal import Scope
 from pool_service.adapters.system.loop_lag import LoopLag
 from pool_service.address import Address
+from pool_service.admission import Admission
 from pool_service.core.errors import Recovering
 from pool_service.core.server import Server
-from pool_service.http.exchange import Request, Response, Routes, refusal
+from pool_service.http.exchange import OPEN, Request, Response, Route, Routes, refusal
 from pool_service.http.listener import HttpListener
 from pool_service.metrics.call_counts import CallCounts
 from pool_service.metrics.exposition import CONTENT_TYPE, pieces
@@ -47,7 +49,13 @@ class Metering:
     observe: receives each change of the pool. calls: receives each call that `wrap` wraps.
     """
 
-    def __init__(self, address: Address, clock: Clock, is_listed: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        clock: Clock,
+        is_listed: Callable[[str], bool],
+        admission: Admission,
+    ) -> None:
         self._labels = ModelLabels(is_listed)
         self._clock = clock
         self._counts = PoolCounts(self._labels, clock.now)
@@ -59,9 +67,9 @@ class Metering:
         self.calls = CallCounts()
         self.wrap = counting(self.calls, SERVICE)
         self.routes = Routes()
-        self.routes.add("GET", "/metrics", self._metrics)
-        self.routes.add("GET", "/healthz", self._health)
-        self._listener = HttpListener(address, self.routes)
+        self.routes.add("GET", "/metrics", Route(self._metrics, Scope.READ, tells_all=True))
+        self.routes.add("GET", "/healthz", Route(self._health, OPEN))
+        self._listener = HttpListener(address, self.routes, admission)
 
     async def start(
         self,

@@ -1,14 +1,15 @@
 """The catalogue for callers: lists models with their estimates, and downloads their files."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 
 from pool_service.command_tasks import CommandTasks
-from pool_service.core.catalogue import Entry
+from pool_service.core.catalogue import Catalogue, Entry
 from pool_service.core.error_texts import shutting_down
 from pool_service.core.errors import PoolError
 from pool_service.core.machine import Machine
+from pool_service.core.server import Phase
 from pool_service.ports import Runtime
 
 
@@ -19,6 +20,8 @@ class Models:
         self._machine = machine
         self._runtime = runtime
         self._tasks = tasks
+        self._aliases_of: Catalogue | None = None
+        self._aliases: Mapping[str, tuple[str, ...]] = {}
 
     def is_listed(self, model: str) -> bool:
         """Return whether the configuration lists a model."""
@@ -27,6 +30,23 @@ class Models:
     def resolve(self, name: str) -> str:
         """Return the model that a caller's name means."""
         return self._machine.resolve(name)
+
+    def has_server(self, name: str) -> bool:
+        """Return whether a model has a server, or is about to get one."""
+        server = self._machine.get(self._machine.resolve(name))
+        return server is not None and server.phase is not Phase.FAILED
+
+    def aliases(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the aliases of each model that is listed, or that an alias stands for."""
+        catalogue = self._machine.catalogue
+        if self._aliases_of is not catalogue:
+            self._aliases_of, self._aliases = catalogue, catalogue.aliases_of_models()
+        return self._aliases
+
+    def configured(self, name: str) -> str:
+        """Return the runtime model that a model is loaded as if no caller names another."""
+        catalogue = self._machine.catalogue
+        return catalogue.configured(catalogue.resolve(name))
 
     async def page(self, after: str | None, size: int, *, found: bool = False) -> list[Entry]:
         """Return at most `size` models in the order of their names, each with its estimate.

@@ -8,6 +8,7 @@ import structlog
 
 from pool_service.adapters.memory.machine_memory import MachineMemory
 from pool_service.adapters.runtime.registry import Runtimes
+from pool_service.client_registry import ClientRegistry
 from pool_service.config import Config, ConfigError, ConfigSource, restart_needed
 from pool_service.config.errors import KeyPath
 from pool_service.core.errors import ConfigInvalid, PoolError
@@ -31,12 +32,14 @@ class Reloader:
         machine: MachineMemory,
         runtimes: Runtimes,
         pool: Pool,
+        clients: ClientRegistry,
     ) -> None:
         self._source = source
         self._started_with = self._config = config
         self._machine = machine
         self._runtimes = runtimes
         self._pool = pool
+        self._clients = clients
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self) -> Reloaded:
@@ -85,5 +88,6 @@ class Reloader:
     async def _apply(self, config: Config) -> Reloaded:
         limits = config.limits(self._machine.total(), self._machine.default_budget())
         result = await self._pool.reload(config.catalogue, limits)
+        self._clients.configure(config)
         self._config = config
         return result

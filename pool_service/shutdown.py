@@ -16,7 +16,7 @@ from pool_service.audit import Audit
 from pool_service.event_records import Call
 from pool_service.pool import Pool
 from pool_service.reloader import Reloader
-from pool_service.rpc.servicer import keep_refusal
+from pool_service.rpc.answering import keep_refusal
 
 DRAIN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """Signals that shut the service down: sent by a service manager, Ctrl-C, Ctrl-\\."""

@@ -1,10 +1,9 @@
 """Authentication: who a call is from, by what the call shows and by where it came in."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
 from typing import Protocol
-from urllib.parse import unquote
 
 from pool_service.access import tokens
 from pool_service.access.clients import Clients
@@ -15,7 +14,7 @@ End = tuple[str, int]
 """The host and the port of one end of a TCP connection."""
 
 
-class Local(Enum):
+class Local(StrEnum):
     """Who may call without a token from this machine: `auth.local` of the configuration."""
 
     SAME_USER = "same-user"
@@ -36,16 +35,40 @@ class Kind(Enum):
     """By other machines."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ListenAddress:
     """An address on which the service listens.
 
-    text: as users write it. ends: its end of each connection, one for IPv4 and one for IPv6.
+    text: as users write it. ends: the service's end of its connections, one for IPv4 and one for
+    IPv6, which is known once it listens. tls: whether it speaks TLS.
     """
 
     kind: Kind
     text: str
     ends: tuple[End, ...] = ()
+    tls: bool = False
+
+
+class UserUnknown(Exception):
+    """The owner of a connection is not known yet.
+
+    search: finds out, which blocks the thread; returns the uid, or None if it cannot be told.
+    """
+
+    def __init__(self, search: Callable[[], int | None]) -> None:
+        super().__init__("the owner of a connection is not known yet")
+        self.search = search
+
+
+class CallerUnknown(Exception):
+    """The caller is not known yet.
+
+    search: finds out, which blocks the thread; returns the caller, or raises a PoolError.
+    """
+
+    def __init__(self, search: Callable[[], Principal]) -> None:
+        super().__init__("the caller is not known yet")
+        self.search = search
 
 
 class PeerUsers(Protocol):
@@ -54,7 +77,8 @@ class PeerUsers(Protocol):
     def user_at(self, peer: End, ends: Sequence[End]) -> int | None:
         """Return the uid that owns the other end of a connection; None if it cannot be told.
 
-        peer: the other end. ends: the service's own end is one of these.
+        peer: the other end. ends: the service's own end is one of these. Raises UserUnknown if
+        that takes long.
         """
 
 
@@ -62,58 +86,70 @@ class PeerUsers(Protocol):
 class Shown:
     """What a call shows of its caller.
 
-    peer: the other end of its connection as gRPC names it, such as "ipv4:127.0.0.1:4711".
+    end: the caller's end of its TCP connection; None: there is none, or it is not known.
     authorization: the header of that name; None: there is none.
     sans: the names of its client certificate (subjectAltName), which has been verified.
     """
 
-    peer: str
+    end: End | None = None
     authorization: str | None = None
     sans: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Rules:
+    """Who is let in. A reload of the configuration changes these in place."""
+
+    local: Local = Local.SAME_USER
+    clients: Clients = field(default_factory=Clients)
 
 
 class Authentication:
     """Tells whose a call is.
 
-    clients: returns the present clients. local: returns the present rule for this machine.
     own_users: uids that count as the service's own: its user, and root.
     now: the time in seconds since the epoch.
     """
 
     def __init__(
         self,
-        clients: Callable[[], Clients],
-        local: Callable[[], Local],
+        rules: Rules,
         users: PeerUsers,
         own_users: frozenset[int],
         now: Callable[[], float],
     ) -> None:
-        self._clients = clients
-        self._local = local
+        self._rules = rules
         self._users = users
         self._own_users = own_users
         self._now = now
+
+    @property
+    def local(self) -> Local:
+        """Who may call without a token from this machine, at present."""
+        return self._rules.local
 
     def principal(self, address: ListenAddress, shown: Shown) -> Principal:
         """Return whose a call is that came in by an address.
 
         A token or a known certificate decides wherever the call comes from, so that a caller can
-        give up rights. Raises TokenMissing, TokenUnknown or CertificateUnknown.
+        give up rights. Raises TokenMissing, TokenUnknown or CertificateUnknown, or CallerUnknown
+        if that takes long to find out.
         """
         if shown.authorization is not None:
             return self._by_token(shown.authorization)
         if shown.sans:
             return self._by_certificate(shown.sans)
-        if address.kind is Kind.NETWORK or self._local() is Local.TOKEN:
+        local = self._rules.local
+        if address.kind is Kind.NETWORK or local is Local.TOKEN:
             raise _missing(address)
-        if self._local() is Local.ANYONE or address.kind is Kind.SOCKET:
+        if local is Local.ANYONE or address.kind is Kind.SOCKET:
             return LOCAL
-        return self._by_user(address, shown.peer)
+        return self._by_user(address, shown.end)
 
     def _by_token(self, authorization: str) -> Principal:
         token = tokens.of_authorization(authorization)
         known_by = tokens.digest(token) if token is not None else None
-        found = self._clients().by_token(known_by, self._now()) if known_by is not None else None
+        found = self._rules.clients.by_token(known_by, self._now()) if known_by else None
         if found is None:
             raise TokenUnknown(
                 "the token is not known to this service: it is mistyped, has expired or was "
@@ -122,7 +158,7 @@ class Authentication:
         return found
 
     def _by_certificate(self, sans: tuple[str, ...]) -> Principal:
-        found = self._clients().by_sans(sans)
+        found = self._rules.clients.by_sans(sans)
         if found is None:
             raise CertificateUnknown(
                 "no client of this service has one of the names of your certificate "
@@ -132,24 +168,18 @@ class Authentication:
             )
         return found
 
-    def _by_user(self, address: ListenAddress, peer: str) -> Principal:
-        end = end_of(peer)
-        user = self._users.user_at(end, address.ends) if end is not None else None
+    def _by_user(self, address: ListenAddress, end: End | None) -> Principal:
+        try:
+            user = self._users.user_at(end, address.ends) if end is not None else None
+        except UserUnknown as unknown:
+            search = unknown.search
+            raise CallerUnknown(lambda: self._of_user(address, search())) from None
+        return self._of_user(address, user)
+
+    def _of_user(self, address: ListenAddress, user: int | None) -> Principal:
         if user is None or user not in self._own_users:
             raise _missing(address, user)
         return LOCAL
-
-
-def end_of(peer: str) -> End | None:
-    """Return the end of a TCP connection that gRPC names so; None if it is of another kind.
-
-    gRPC writes "ipv4:127.0.0.1:4711" and "ipv6:%5B::1%5D:4711".
-    """
-    family, _, rest = peer.partition(":")
-    host, _, port = unquote(rest).rpartition(":")
-    if family not in {"ipv4", "ipv6"} or not (port.isascii() and port.isdigit()):
-        return None
-    return host.strip("[]"), int(port)
 
 
 def _missing(address: ListenAddress, user: int | None = None) -> TokenMissing:

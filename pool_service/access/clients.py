@@ -60,9 +60,7 @@ def merged(configured: Iterable[Client], created: Iterable[Client]) -> tuple[Cli
     own = list(configured)
     names = {client.principal.name for client in own}
     others = list(created)
-    ignored = sorted(
-        client.principal.name for client in others if client.principal.name in names
-    )
+    ignored = sorted(client.principal.name for client in others if client.principal.name in names)
     flaws = [
         f"the token that was created for {name!r} is ignored, as [clients.{name}] of the "
         "configuration counts. Revoke it, or remove that section."

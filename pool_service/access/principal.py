@@ -45,13 +45,20 @@ class ModelPatterns:
         return re.compile("|".join(map(translate, self.patterns)) or r"(?!)")
 
 
+ADMIN_OF_ALL: Final = (
+    "an admin may stop every server and reload the configuration, so it must be allowed all "
+    "models. Leave its models out, or give it the scope use"
+)
+"""Why no client is an admin of some models."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallerLimits:
     """The limits of one caller.
 
     holds: open holds.
     waiting: calls that wait until a server is READY.
-    streams: open streams: Watch, TailLogs, Pull and reflection.
+    streams: open streams of Watch, TailLogs and Pull.
     starts_per_minute: starts of servers.
     """
 

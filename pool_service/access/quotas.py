@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pool_service.access.principal import Principal
 from pool_service.core.errors import QuotaExceeded
@@ -18,6 +19,13 @@ _WHAT_TO_DO = {
     "waiting": "Wait until one has its answer",
     "streams": "Close one",
 }
+
+
+@dataclass(slots=True)
+class Start:
+    """A start that is counted. came_about: set it to False if the call has started nothing."""
+
+    came_about: bool = True
 
 
 class Quotas:
@@ -58,37 +66,40 @@ class Quotas:
             if not self._open[key]:
                 del self._open[key]
 
-    def start(self, principal: Principal) -> None:
-        """Count the start of a server for a caller. Raises QuotaExceeded."""
+    @contextmanager
+    def start(self, principal: Principal) -> Iterator["Start"]:
+        """Count the start of a server for a caller, unless it turns out that none came about.
+
+        Raises QuotaExceeded.
+        """
+        start = Start()
         most = principal.limits.starts_per_minute
         if most == FOREVER:
+            yield start
             return
-        left = self._left(principal.name, most)
-        if left < 1:
-            raise QuotaExceeded(
-                f"{principal.name!r} has had as many servers started within a minute as it may, "
-                f"{most:g}. Try again later, or have starts_per_minute raised.",
-                limit="starts",
-                most=int(most),
-                retry_after=(1 - left) * _MINUTE_S / most,
-            )
-        self._starts[principal.name] = self._now(), left - 1
-
-    def refund(self, principal: Principal) -> None:
-        """Take a start back that came to nothing, as another caller's was joined."""
-        most = principal.limits.starts_per_minute
-        if most < FOREVER and principal.name in self._starts:
+        self._take(principal.name, most)
+        yield start
+        if not start.came_about:
             left = min(self._left(principal.name, most) + 1, most)
             self._starts[principal.name] = self._now(), left
+
+    def _take(self, name: str, most: float) -> None:
+        left = self._left(name, most)
+        if left < 1:
+            raise QuotaExceeded(
+                f"{name!r} has had as many servers started within a minute as it may, {most:g}. "
+                "Try again later, or have starts_per_minute raised.",
+                limit="starts",
+                most=int(most),
+                # Nothing may be started ever: a minute, so that it is not asked all the time.
+                retry_after=(1 - left) * _MINUTE_S / most if most else _MINUTE_S,
+            )
+        self._starts[name] = self._now(), left - 1
 
     def _left(self, name: str, most: float) -> float:
         """Return the starts that a caller may have at present (a token bucket of `most`)."""
         at, left = self._starts.get(name, (self._now(), most))
         return min(left + (self._now() - at) * most / _MINUTE_S, most)
-
-    def forget_all_but(self, names: frozenset[str]) -> None:
-        """Forget the starts of callers that are not known any more."""
-        self._starts = {name: value for name, value in self._starts.items() if name in names}
 
 
 _PLURALS = {"holds": "holds", "waiting": "waiting calls", "streams": "open streams"}

@@ -30,7 +30,7 @@ def digest(token: str) -> bytes | None:
 
 
 def of_authorization(value: str) -> str | None:
-    """Return the token in an `authorization` header; None if its scheme is not Bearer (RFC 6750)."""
+    """Return the token of an `authorization` header; None without the scheme of RFC 6750."""
     if value[: len(_SCHEME)].lower() != _SCHEME:
         return None
     return value[len(_SCHEME) :].strip()

@@ -28,6 +28,7 @@ from pool_service.cli.options import (
     timeout_option,
 )
 from pool_service.cli.shell_completion import ModelName
+from pool_service.cli.token_group import token
 from pool_service.cli.top_command import top
 
 
@@ -377,7 +378,7 @@ def doctor(ctx: click.Context, config_file: Path | None, *, as_json: bool) -> No
     ctx.exit(examination.doctor(config_file, as_json=as_json))
 
 
-for group in (runtime, configuration):
+for group in (runtime, configuration, token):
     pool_service.add_command(group)
 
 

@@ -16,9 +16,9 @@ from pool_service.adapters.event_log.event_reader import Event, read_events
 from pool_service.adapters.event_log.event_reader import as_json as json_of
 from pool_service.cli.appearance import Mark, has_symbols, print_line
 from pool_service.cli.exit_codes import ExitCode, Failure, config_failure
+from pool_service.cli.state_directory import absolute_directory
 from pool_service.config import ConfigError, load
 from pool_service.core.units import size
-from pool_service.paths import PathFlaw, absolute
 
 DEFAULT_LINES = 100
 """Events that are shown unless the user says which."""
@@ -70,21 +70,14 @@ def place_and_names(
     """
     names = None if model is None else {model}
     if given is not None and config_file is None:
-        return _absolute(given), names
+        return absolute_directory(given), names
     try:
         config = load(config_file, {}, os.environ)
     except ConfigError as error:
         raise config_failure(error) from error
     if model is not None:
         names = {model, config.catalogue.resolve(model)}
-    return _absolute(given) if given is not None else config.service.state_dir, names
-
-
-def _absolute(state_dir: str) -> Path:
-    try:
-        return absolute(state_dir)
-    except PathFlaw as flaw:
-        raise click.UsageError(f"--state-dir {flaw}") from flaw
+    return absolute_directory(given) if given is not None else config.service.state_dir, names
 
 
 def print_events(

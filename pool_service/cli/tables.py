@@ -1,4 +1,4 @@
-"""Tables of `list` and `models`."""
+"""Tables of `list`, `models` and `token list`."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -57,9 +57,8 @@ def print_servers(servers: Sequence[Server], totals: Totals) -> None:
 
 def print_models(models: Sequence[Model]) -> None:
     """Print a table of the models, their problems, and their number."""
-    console = _output()
     rows = [tuple(_model_cells(model)) for model in models]
-    _print_table(console, _MODELS, rows, _MODELS_LEAST_IMPORTANT)
+    print_table(_MODELS, rows, _MODELS_LEAST_IMPORTANT)
     # A model that was merely found may not be one for the runtime at all.
     _print_remarks((one.model, one.problem) for one in models if one.listed)
     count = f"{len(models)} model{'' if len(models) == 1 else 's'}"
@@ -68,6 +67,15 @@ def print_models(models: Sequence[Model]) -> None:
 
 def _output() -> TerminalConsole:
     return TerminalConsole(sys.stdout, width=None if sys.stdout.isatty() else _UNLIMITED)
+
+
+def print_table(
+    headings: Sequence[str],
+    rows: Sequence[tuple[Text, ...]],
+    least_important: Sequence[str],
+) -> None:
+    """Print a table; columns that do not fit are left out, the least important ones first."""
+    _print_table(_output(), headings, rows, least_important)
 
 
 def _print_table(

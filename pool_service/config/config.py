@@ -6,6 +6,8 @@ from dataclasses import fields, replace
 from pydantic import Field, PrivateAttr
 
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
+from pool_service.config.auth_section import AuthSection
+from pool_service.config.client_section import ClientSection
 from pool_service.config.config_hash import config_hash_of
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import (
@@ -41,9 +43,11 @@ class Config(Section):
     logs: LogsSection
     trace: TraceSection
     http: HttpSection
+    auth: AuthSection
     defaults: DefaultsSection
     groups: Mapping[SectionName, GroupSection] = Field(default_factory=dict)
     models: Mapping[ModelName, ModelSection] = Field(default_factory=dict)
+    clients: Mapping[SectionName, ClientSection] = Field(default_factory=dict)
     _places: Mapping[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
 
     def limits(self, total: int, default_budget: int) -> Limits:

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Iterator
 
+from pool_service.access.principal import ADMIN_OF_ALL
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.launch_plan import Kind, option_names, option_value
 from pool_service.address import Address
+from pool_service.config.client_section import ClientSection
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
@@ -20,6 +22,8 @@ def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield each key that contradicts another, with what is wrong and what to do."""
     yield from _in(("service",), _service_problems(config))
     yield from _in(("http",), _http_problems(config))
+    for name, client in config.clients.items():
+        yield from _in(("clients", name), _client_problems(client))
     kind = config.runtime_options.effective_kind
     yield from _in(("runtime",), _runtime_problems(config.runtime, kind))
     for name, section in config.runtimes.items():
@@ -63,6 +67,11 @@ def _http_problems(config: Config) -> Problems:
             what = f"{listen} is in service.listen already{meant}; choose another port or path"
             yield "listen", what
             return
+
+
+def _client_problems(section: ClientSection) -> Problems:
+    if section.scope == "admin" and "*" not in section.models:
+        yield "models", ADMIN_OF_ALL
 
 
 def _runtime_problems(section: RuntimeSection, kind: Kind) -> Problems:

@@ -94,14 +94,14 @@ class HttpSection(Section):
     listen: Annotated[LocalAddress, DefaultText("none")] = Field(
         default="",
         description="Where to serve the page of the pool, /metrics for Prometheus, and /healthz: "
-        "host:port of loopback (port 0: any free one, which the log names) or unix:PATH. Anybody "
-        "on this machine who can reach it can use the page.",
+        "host:port of loopback (port 0: any free one, which the log names) or unix:PATH. Those "
+        "may use it who may call the service.",
     )
     page: Switch = Field(
         default=True,
         description="Serve the page, which shows the pool, its logs and descriptions, and starts, "
-        "evicts and pins models: whoever reaches `listen` can do that. With false only /metrics "
-        "and /healthz are served, which show the names of your models and change nothing.",
+        "evicts and pins models. With false only /metrics and /healthz "
+        "are served, which show the names of your models and change nothing.",
     )
 
 

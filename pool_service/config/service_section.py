@@ -49,9 +49,9 @@ class ServiceSection(Section):
 
     listen: Addresses = Field(
         default=("127.0.0.1:50051",),
-        description="Where to listen: host:port (port 0: any free one) or unix:PATH. Anybody who "
-        "can reach an address can start and stop servers, so keep it on loopback or in a "
-        "directory of your own.",
+        description="Where to listen: host:port (port 0: any free one) or unix:PATH. By a socket "
+        "or on loopback your own programs may call without a token (`auth.local`); by any other "
+        "address everybody needs one, and it is not encrypted.",
     )
     state_dir: Annotated[
         Directory,

@@ -80,7 +80,7 @@ def _switch(text: str) -> object:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _split_commas(text: str) -> object:
+def split_commas(text: str) -> object:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
@@ -290,7 +290,7 @@ Directory = Annotated[Path, BeforeValidator(_directory), Form("directory", "a pa
 Addresses = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_address)], ...],
     AfterValidator(_listen_addresses),
-    Form("list of addresses", 'a list of addresses, such as ["127.0.0.1:50051"]', _split_commas),
+    Form("list of addresses", 'a list of addresses, such as ["127.0.0.1:50051"]', split_commas),
 ]
 LocalAddress = Annotated[
     str,
@@ -316,11 +316,11 @@ RuntimeKind = Annotated[
 Hosts = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_host)], ...],
     AfterValidator(_without_duplicates),
-    Form("list of names", 'a list of names of hosts, such as ["models.example"]', _split_commas),
+    Form("list of names", 'a list of names of hosts, such as ["models.example"]', split_commas),
 ]
 Directories = Annotated[
     tuple[Annotated[Path, BeforeValidator(_directory)], ...],
-    Form("list of directories", 'a list of directories, such as ["/data/models"]', _split_commas),
+    Form("list of directories", 'a list of directories, such as ["/data/models"]', split_commas),
 ]
 UrlPath = Annotated[
     str,
@@ -333,7 +333,7 @@ BusyValues = Annotated[
     Form(
         "list of names",
         'a list of metrics, such as ["requests_running"], or of JSON pointers, such as ["/busy"]',
-        _split_commas,
+        split_commas,
     ),
 ]
 RequestBody = Annotated[
@@ -371,12 +371,12 @@ RuntimeReference = Annotated[
 Aliases = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_alias)], ...],
     AfterValidator(_without_duplicates),
-    Form("list of names", 'a list of names, such as ["chat", "gpt-4"]', _split_commas),
+    Form("list of names", 'a list of names, such as ["chat", "gpt-4"]', split_commas),
 ]
 GroupNames = Annotated[
     tuple[Annotated[str, Field(strict=True)], ...],
     AfterValidator(_without_duplicates),
-    Form("list of names", 'a list of names of groups, such as ["large"]', _split_commas),
+    Form("list of names", 'a list of names of groups, such as ["large"]', split_commas),
 ]
 Arguments = Annotated[
     tuple[Annotated[str, Field(strict=True)], ...],

@@ -261,6 +261,11 @@ class Machine:
         return self._state.table.page(after, size)
 
     @property
+    def catalogue(self) -> Catalogue:
+        """The settings of each model, as configured at present."""
+        return self._state.catalogue
+
+    @property
     def limits(self) -> Limits:
         """The limits of the pool as a whole."""
         return self._state.limits

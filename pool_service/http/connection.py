@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
+from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -10,8 +11,11 @@ import h11
 import structlog
 
 from pool_service.address import names_loopback
+from pool_service.core.errors import PoolError
 from pool_service.http import limits
-from pool_service.http.exchange import Handler, Request, Response, Routes, refusal
+from pool_service.http.exchange import Handler, Request, Response, Route, Routes, refusal, status_of
+from pool_service.http.visitor import Visitor
+from pool_service.open_calls import RightsChanged
 
 READ_BYTES = 8 * 1024
 
@@ -48,15 +52,19 @@ class Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         routes: Routes,
+        visitor: Visitor,
         *,
         checks_host: bool,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._routes = routes
+        self._visitor = visitor
         self._checks_host = checks_host
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.MAX_HEAD_BYTES)
         self._method = ""
+        # Ends a stream whose receiver may have it no longer.
+        self._staying: AbstractAsyncContextManager[None] = nullcontext()
         self.is_idle = True
         self.idle_since = asyncio.get_running_loop().time()
         self.has_served = False
@@ -110,7 +118,7 @@ class Connection:
 
     async def _read(self, wait_s: float) -> Request | None:
         """Return the next request, or None if the client has ended the connection."""
-        self._method = ""
+        self._method, self._staying = "", nullcontext()
         self._set_idle()
         async with asyncio.timeout(wait_s):
             # A pipelined request may be there already.
@@ -123,7 +131,8 @@ class Connection:
             if not isinstance(event, h11.Request):
                 return None
             request = self._head_of(event)
-            self._check(request)
+            route = self._check(request)
+            request = await self._admitted(request, route)
             if self._http.they_are_waiting_for_100_continue:
                 await self._send(h11.InformationalResponse(status_code=100, headers=[]))
             return await self._with_body(request)
@@ -149,8 +158,10 @@ class Connection:
         headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
         return Request(self._method, path, query, headers)
 
-    def _check(self, request: Request) -> None:
-        """Raise Refused if a request is for another host, nobody answers it, or it is too large.
+    def _check(self, request: Request) -> Route:
+        """Return the route of a request.
+
+        Raises Refused if it is for another host, nobody answers it, or it is too large.
 
         A page of another site can make its own name resolve to 127.0.0.1 (DNS rebinding), and the
         browser would let it read the answers. The Host header has that name. Without one it is
@@ -169,6 +180,19 @@ class Connection:
             raise Refused(found)
         if int(request.headers.get("content-length", 0)) > limits.MAX_BODY_BYTES:
             raise Refused(_too_large())
+        return found
+
+    async def _admitted(self, request: Request, route: Route) -> Request:
+        """Return the request with its sender. Raises Refused if that may not send it."""
+        if route.needs is None:
+            return request
+        try:
+            principal = await self._visitor.principal(request, route)
+        except PoolError as error:
+            raise Refused(route.refuse(status_of(error), error)) from error
+        request = replace(request, principal=principal)
+        self._staying = self._visitor.staying(request, route.needs)
+        return request
 
     async def _with_body(self, request: Request) -> Request:
         body = bytearray()
@@ -176,13 +200,13 @@ class Connection:
             body += event.data
             if len(body) > limits.MAX_BODY_BYTES:
                 raise Refused(_too_large())
-        return Request(request.method, request.path, request.query, request.headers, bytes(body))
+        return replace(request, body=bytes(body))
 
     async def _answer(self, request: Request) -> Response:
         found = self._routes.find(request.method, request.path)
         if isinstance(found, Response):
             return found
-        return await _result_of(found, request)
+        return await _result_of(found.handler, request)
 
     # --- writing ------------------------------------------------------------------------
 
@@ -221,7 +245,10 @@ class Connection:
         watching = asyncio.create_task(self._read_ahead())
         self.is_streaming = True
         try:
-            await asyncio.wait((sending, watching), return_when=asyncio.FIRST_COMPLETED)
+            async with self._staying:
+                await asyncio.wait((sending, watching), return_when=asyncio.FIRST_COMPLETED)
+        except (PoolError, RightsChanged) as error:
+            raise ConnectionResetError("the stream is no longer the client's") from error
         finally:
             self.is_streaming = False
             for task in (sending, watching):

@@ -4,18 +4,26 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from pool_service.access.principal import Principal, Scope
+from pool_service.core.errors import PoolError, ScopeMissing
+
 TEXT = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. path: without the query, as it was sent; headers: by lower-case names."""
+    """One request.
+
+    path: without the query, as it was sent. headers: by lower-case names.
+    principal: who sends it; None where the route is open to anybody.
+    """
 
     method: str
     path: str
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    principal: Principal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +44,68 @@ class Response:
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+Refuse = Callable[[HTTPStatus, PoolError], Response]
+"""Returns the response to a caller who is not let in."""
+
+OPEN = None
+"""What a route needs that is open to anybody who reaches the listener."""
+
 
 def refusal(status: HTTPStatus, why: str, *headers: tuple[str, str]) -> Response:
     """Return a response that refuses a request; why: for people, without a final newline."""
     return Response(status, f"{why}\n".encode(), headers=headers)
 
 
+def refusal_of(status: HTTPStatus, error: PoolError) -> Response:
+    """Return the response to a caller who is not let in, for people."""
+    asks = (("WWW-Authenticate", "Bearer"),) if status is HTTPStatus.UNAUTHORIZED else ()
+    return refusal(status, str(error), *asks)
+
+
+def status_of(error: PoolError) -> HTTPStatus:
+    """Return the status for a caller who is not let in."""
+    if isinstance(error, ScopeMissing):
+        return HTTPStatus.FORBIDDEN
+    if type(error) is PoolError:
+        return HTTPStatus.INTERNAL_SERVER_ERROR
+    return HTTPStatus.UNAUTHORIZED
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The handler of some requests.
+
+    needs: the scope that their callers need, or OPEN. refuse: answers those who are not let in.
+    tells_all: the answer tells of all models, so that callers must be allowed to know of all.
+    quotes_logs: the answer can quote logs, so that callers must be allowed to read them.
+    """
+
+    handler: Handler
+    needs: Scope | None
+    refuse: Refuse = refusal_of
+    tells_all: bool = False
+    quotes_logs: bool = False
+
+
 class Routes:
     """The handlers of a listener by path and method. HEAD is answered as GET without a body."""
 
     def __init__(self) -> None:
-        self._handlers: dict[str, dict[str, Handler]] = {}
+        self._routes: dict[str, dict[str, Route]] = {}
 
-    def add(self, method: str, path: str, handler: Handler) -> None:
-        """Let `handler` answer these requests."""
-        self._handlers.setdefault(path, {})[method] = handler
+    def add(self, method: str, path: str, route: Route) -> None:
+        """Let a route answer these requests."""
+        self._routes.setdefault(path, {})[method] = route
 
-    def find(self, method: str, path: str) -> Handler | Response:
-        """Return the handler of a request, or the response that refuses it."""
-        by_method = self._handlers.get(path)
+    def find(self, method: str, path: str) -> Route | Response:
+        """Return the route of a request, or the response that refuses it."""
+        by_method = self._routes.get(path)
         if by_method is None:
-            known = ", ".join(self._handlers)
+            known = ", ".join(self._routes)
             return refusal(HTTPStatus.NOT_FOUND, f"there is nothing at this path, but at {known}")
-        handler = by_method.get("GET" if method == "HEAD" else method)
-        if handler is not None:
-            return handler
+        route = by_method.get("GET" if method == "HEAD" else method)
+        if route is not None:
+            return route
         allowed = [*by_method, *(("HEAD",) if "GET" in by_method else ())]
         return refusal(
             HTTPStatus.METHOD_NOT_ALLOWED,

@@ -11,9 +11,11 @@ from typing import Any
 import structlog
 
 from pool_service.address import Address, AddressError
+from pool_service.admission import Admission, kind_of
 from pool_service.http import limits
 from pool_service.http.connection import Connection
 from pool_service.http.exchange import Response, Routes, refusal
+from pool_service.http.visitor import visitor_of
 from pool_service.listening import resolve
 from pool_service.unix_socket import CHECK_INTERVAL_S, UnixSocket
 
@@ -27,9 +29,10 @@ log = structlog.get_logger("pool_service.http")
 class HttpListener:
     """Serves routes at one address, from `start` until `stop`."""
 
-    def __init__(self, address: Address, routes: Routes) -> None:
+    def __init__(self, address: Address, routes: Routes, admission: Admission) -> None:
         self._address = address
         self._routes = routes
+        self._admission = admission
         self._servers: list[asyncio.Server] = []
         self._unix_socket: UnixSocket | None = None
         self._first: _UnixServer | None = None
@@ -109,7 +112,8 @@ class HttpListener:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A browser reaches no unix socket, and a proxy in front of one has names of its own.
         checks_host = self._address.path is None
-        connection = Connection(reader, writer, self._routes, checks_host=checks_host)
+        visitor = visitor_of(writer, kind_of(self._address), self._address.text, self._admission)
+        connection = Connection(reader, writer, self._routes, visitor, checks_host=checks_host)
         if len(self._connections) < limits.MAX_CONNECTIONS or self._end_idle_one():
             self._connections[self._begin(connection, connection.serve())] = connection
         elif len(self._refused) < limits.MAX_REFUSED:

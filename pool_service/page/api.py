@@ -12,11 +12,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
 
+from pool_service.access.principal import Scope
 from pool_service.address import names_loopback
-from pool_service.http.exchange import Handler, Request, Response, Routes
+from pool_service.core.errors import PoolError
+from pool_service.http.exchange import Handler, Request, Response, Route, Routes
 from pool_service.page.accepted_calls import AcceptedCalls
 from pool_service.page.files import SECURITY
 from pool_service.rpc.json_calls import STREAMS, UNARY, Caller, CallFailed, JsonCalls
+from pool_service.rpc.methods import SERVICE, needed_by
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -34,6 +37,9 @@ STATUSES = {
 }
 """The status of HTTP for a failed call; of any other it is 500. The body has gRPC's own."""
 
+CODES = {status: code for code, status in STATUSES.items()}
+"""The codes of gRPC by the statuses that have one only, as those of callers who are refused."""
+
 LONG = frozenset({"Ensure", "Evict"})
 """The methods that may take minutes: a load, or what is left of an answer."""
 
@@ -43,35 +49,52 @@ BEGUN_S = 0.1
 HEARTBEAT_S = 15.0
 """The time without a line after which an empty one tells that the stream still stands."""
 
-_PAGE = Caller("page")
-
 
 def add_calls(routes: Routes, calls: JsonCalls) -> None:
     """Add a route for each method that the page calls, and for the ends of the long ones."""
     accepted = AcceptedCalls(_accepted, _failed)
     for method in UNARY:
         handler = _unary(calls, method)
-        routes.add(
-            "POST",
-            f"/api/{method}",
-            _guarded(accepted.handler(handler) if method in LONG else handler),
-        )
+        _add(routes, method, accepted.handler(handler) if method in LONG else handler)
 
     async def ended(request: Request) -> str:
         return accepted.ends(request.body.decode("utf-8", "replace"))
 
     add_own_call(routes, "Ended", ended)
     for method in STREAMS:
-        routes.add("POST", f"/api/{method}", _guarded(_stream(calls, method)))
+        _add(routes, method, _stream(calls, method))
 
 
-def add_own_call(routes: Routes, name: str, answer: Callable[[Request], Awaitable[str]]) -> None:
-    """Add a route for a call that gRPC does not have; answer: returns JSON."""
+def add_own_call(
+    routes: Routes,
+    name: str,
+    answer: Callable[[Request], Awaitable[str]],
+    *,
+    quotes_logs: bool = False,
+) -> None:
+    """Add a route for a call that gRPC does not have, and that tells of all models.
+
+    answer: returns JSON. quotes_logs: it can quote what servers have written.
+    """
 
     async def answered(request: Request) -> Response:
         return Response(HTTPStatus.OK, (await answer(request)).encode(), JSON, SECURITY)
 
-    routes.add("POST", f"/api/{name}", _guarded(answered))
+    route = Route(
+        _guarded(answered), Scope.READ, _not_let_in, tells_all=True, quotes_logs=quotes_logs
+    )
+    routes.add("POST", f"/api/{name}", route)
+
+
+def _add(routes: Routes, method: str, handler: Handler) -> None:
+    """Add a route for a method of the service, which needs what it needs by gRPC."""
+    route = Route(_guarded(handler), needed_by(f"{SERVICE}/{method}"), _not_let_in)
+    routes.add("POST", f"/api/{method}", route)
+
+
+def _not_let_in(status: HTTPStatus, error: PoolError) -> Response:
+    code = CODES.get(status, "INTERNAL")
+    return _failure(status, CallFailed(code, error.reason, str(error)))
 
 
 def _guarded(handler: Handler) -> Handler:
@@ -103,10 +126,16 @@ def _is_ours(headers: Mapping[str, str]) -> bool:
     )
 
 
+def _caller(request: Request) -> Caller:
+    # Every route of a call needs a scope, so its sender is known.
+    assert request.principal is not None
+    return Caller("page", request.principal)
+
+
 def _unary(calls: JsonCalls, method: str) -> Handler:
     async def answer(request: Request) -> Response:
         try:
-            body = await calls.unary(method, request.body, _PAGE)
+            body = await calls.unary(method, request.body, _caller(request))
         except CallFailed as failed:
             return _failed(failed)
         return Response(HTTPStatus.OK, body.encode(), JSON, SECURITY)
@@ -116,7 +145,7 @@ def _unary(calls: JsonCalls, method: str) -> Handler:
 
 def _stream(calls: JsonCalls, method: str) -> Handler:
     async def answer(request: Request) -> Response:
-        lines = calls.stream(method, request.body, _PAGE)
+        lines = calls.stream(method, request.body, _caller(request))
         return Response(HTTPStatus.OK, _pieces(lines), LINES, SECURITY)
 
     return answer

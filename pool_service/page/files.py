@@ -3,7 +3,8 @@
 from http import HTTPStatus
 from importlib.resources import files
 
-from pool_service.http.exchange import Handler, Request, Response, Routes
+from pool_service.access.principal import Scope
+from pool_service.http.exchange import Handler, Request, Response, Route, Routes
 
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -32,7 +33,7 @@ def add_files(routes: Routes) -> None:
         suffix = "." + file.name.rpartition(".")[2]
         response = Response(HTTPStatus.OK, file.read_bytes(), TYPES[suffix], SECURITY)
         path = "/" if file.name == "index.html" else f"/{file.name}"
-        routes.add("GET", path, _answering(response))
+        routes.add("GET", path, Route(_answering(response), Scope.READ))
 
 
 def _answering(response: Response) -> Handler:

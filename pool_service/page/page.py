@@ -37,4 +37,5 @@ class Page:
         add_files(routes)
         add_calls(routes, JsonCalls(servicer))
         add_own_call(routes, "Usage", used)
-        add_own_call(routes, "Changes", changed)
+        # Why a server has ended can be a line of its log.
+        add_own_call(routes, "Changes", changed, quotes_logs=True)

@@ -9,15 +9,20 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from pool_service.access.principal import Principal
 from pool_service.core.errors import InvalidField, PoolError
 from pool_service.event_records import Call
-from pool_service.rpc.servicer import Context, PoolServicer
+from pool_service.rpc.redaction import told
+from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from pool_service.rpc.call_context import CallContext
 
 UNARY = frozenset({"Describe", "Ensure", "Evict", "ListModels", "Pin"})
 """The methods with one response."""
@@ -46,9 +51,10 @@ class CallFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller that came by HTTP, in the place of gRPC's context: handlers ask for its address."""
+    """A caller that came by HTTP, in the place of a call's context."""
 
     address: str
+    principal: Principal
 
     def peer(self) -> str:
         """Return the address as it is kept with what the caller changes."""
@@ -69,7 +75,8 @@ class JsonCalls:
             if isinstance(request, pb.ListModelsRequest):
                 request.page_size = min(request.page_size or MAX_PAGE_SIZE, MAX_PAGE_SIZE)
             handler: Callable[..., Awaitable[Message]] = _handler(method)
-            return json_of(await handler(self._servicer, request, caller))
+            response = await handler(self._servicer, request, caller)
+            return json_of(told(response, caller.principal))
         except asyncio.CancelledError:
             self._servicer.abandon(self._call(method, request, caller))
             raise
@@ -87,7 +94,7 @@ class JsonCalls:
             handler: Callable[..., AsyncGenerator[Message]] = _handler(method)
             async with aclosing(handler(self._servicer, request, caller)) as responses:
                 async for response in responses:
-                    yield json_of(response) + "\n"
+                    yield json_of(told(response, caller.principal)) + "\n"
                     # A short line is sent at once; 500 of them must not hold up other calls.
                     await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller
@@ -95,12 +102,13 @@ class JsonCalls:
             yield f'{{"error": {failed.as_json()}}}\n'
 
     def _call(self, method: str, request: Message, caller: Caller) -> Call:
-        return self._servicer.called(method, request, cast("Context", caller))
+        return self._servicer.called(method, request, cast("CallContext", caller))
 
     def _failed(
         self, error: Exception, method: str, request: Message, caller: Caller
     ) -> CallFailed:
-        status = self._servicer.refuse(error, self._call(method, request, caller))
+        call = self._call(method, request, caller)
+        status = self._servicer.refuse(error, call, caller.principal)
         reason = error.reason if isinstance(error, PoolError) else PoolError.REASON
         return CallFailed(status.code.name, reason, status.details)
 

@@ -9,8 +9,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from pool_service.access.authentication import ListenAddress
 from pool_service.address import Address, AddressError
+from pool_service.admission import kind_of
 from pool_service.listening import resolve
+from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.malformed import Registrar, Wrap
 from pool_service.rpc.reflection import described_pool
 from pool_service.rpc.servicer import PoolServicer
@@ -157,20 +160,36 @@ class GrpcServer:
     address keep nobody from another, and each call is known by the address at which it came in.
     """
 
-    def __init__(self, servicer: PoolServicer, wraps: Sequence[Wrap] = ()) -> None:
-        """wraps: applied to each handler, the first one innermost."""
+    def __init__(
+        self,
+        servicer: PoolServicer,
+        authorization: Authorization,
+        inside: Sequence[Wrap] = (),
+        outside: Sequence[Wrap] = (),
+    ) -> None:
+        """authorization: admits each call, or refuses it.
+
+        inside, outside: wrap each handler, and see the calls that are admitted, or all calls; the
+        first of each is innermost.
+        """
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_logging)
         self._servicer = servicer
-        self._wraps = wraps
+        self._authorization = authorization
+        self._inside = inside
+        self._outside = outside
         self._health = _Health()
         self._servers: list[grpc.aio.Server] = []
         self._sockets: list[UnixSocket] = []
 
-    def _new_server(self) -> grpc.aio.Server:
+    def _new_server(self, listens: ListenAddress) -> grpc.aio.Server:
+        """Return a server that is not started yet. listens: how its calls come in."""
         server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+        wraps = (*self._inside, self._authorization.wrap(listens), *self._outside)
         # Registrar has the methods that generated code calls; the stubs ask for a whole server.
-        registrar = cast("grpc.aio.Server", Registrar(server, self._wraps))
-        pb_grpc.add_PoolServiceServicer_to_server(self._servicer, registrar)
+        registrar = cast("grpc.aio.Server", Registrar(server, wraps))
+        # Its handlers get a context with the caller, which the stubs do not know.
+        handlers = cast("pb_grpc.PoolServiceServicer", self._servicer)
+        pb_grpc.add_PoolServiceServicer_to_server(handlers, registrar)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflected = reflection.aio.ReflectionServicer(names, pool=described_pool())
@@ -227,7 +246,8 @@ class GrpcServer:
         for unix_socket in sockets:
             unix_socket.remove()
         servers, self._servers = self._servers, []
-        await asyncio.gather(*(one.stop(grace) for one in (*servers, *sockets)))
+        ends = [*(one.stop(grace) for one in servers), *(one.stop(grace) for one in sockets)]
+        await asyncio.gather(*ends)
 
     async def _wait_for_lull(self, most: float) -> None:
         """Wait until no call has been refused for LULL_S, for at most `most` seconds.
@@ -251,18 +271,22 @@ class GrpcServer:
             await self._health.set(name, status)
 
     async def _bind(self, address: Address) -> str:
-        server = self._new_server()
+        listens = ListenAddress(kind_of(address), address.text)
+        server = self._new_server(listens)
         self._servers.append(server)
         if address.path is not None:
-            unix_socket = UnixSocket(address.path, self._new_server)
+            unix_socket = UnixSocket(address.path, lambda: self._new_server(listens))
             unix_socket.bind(server)
             self._sockets.append(unix_socket)
             return address.text
         host, _, asked = address.text.rpartition(":")
         port = int(asked)
-        for one in await resolve(address.text):
+        found = await resolve(address.text)
+        for one in found:
             port = _add(server, one.text(port))
-        return f"{host}:{port}"
+        listens.text = f"{host}:{port}"
+        listens.ends = tuple((one.host, port) for one in found)
+        return listens.text
 
 
 def _add(server: grpc.aio.Server, text: str) -> int:

@@ -16,6 +16,14 @@ UNAVAILABLE and any error with a RetryInfo. For a moment after the service has
 started, every call can fail with RECOVERING (UNAVAILABLE), while the service
 finds the servers of an earlier one. DEADLINE_EXCEEDED is always the caller's
 own deadline.
+
+Every call but health is from a caller that the service knows, or ends with
+TOKEN_MISSING or TOKEN_UNKNOWN (UNAUTHENTICATED); with SCOPE_MISSING
+(PERMISSION_DENIED) if the caller may not make it; with QUOTA_EXCEEDED
+(RESOURCE_EXHAUSTED, with a RetryInfo) at a limit of the caller. A token is sent in
+the metadata: "authorization: Bearer TOKEN". For a caller that may know of some models
+only, others do not exist: they are in no answer, and a call for one ends with
+MODEL_UNKNOWN. A caller without the right to logs gets no text that quotes one.
 """
 
 from collections import abc as _abc

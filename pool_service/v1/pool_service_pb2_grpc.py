@@ -174,7 +174,8 @@ class PoolServiceServicer:
 
         Without after_revision the stream begins with the present servers, then marks
         that they are complete (synced), then sends every change. With after_revision
-        it sends every change after that revision. Revisions rise by one. Each event
+        it sends every change after that revision. Revisions rise by one, unless the
+        caller may know of some models only: then they rise. Each event
         has the whole server, so that the last event of a model and a generation is
         its state. A use of a server (last_use_time and expire_time) is no change by
         itself, and neither is its memory (footprint_bytes and peak_bytes). The stream

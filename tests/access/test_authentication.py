@@ -8,12 +8,15 @@ import pytest
 from pool_service.access import tokens
 from pool_service.access.authentication import (
     Authentication,
+    CallerUnknown,
     End,
     Kind,
     ListenAddress,
     Local,
+    PeerUsers,
+    Rules,
     Shown,
-    end_of,
+    UserUnknown,
 )
 from pool_service.access.clients import Client, Clients
 from pool_service.access.principal import LOCAL, Principal, Scope
@@ -45,32 +48,33 @@ class Users:
         return {1: ME, 2: ROOT, 3: OTHER}.get(peer[1])
 
 
-def authentication(local: Local, users: Users | None = None, now: float = 0.0) -> Authentication:
+def authentication(
+    local: Local, users: PeerUsers | None = None, now: float = 0.0
+) -> Authentication:
     known = tokens.digest(TOKEN)
     clients = Clients([Client(ENGINE, known, frozenset({SAN}), expires_at=100.0)])
-    return Authentication(
-        lambda: clients, lambda: local, users or Users(), frozenset({ME, ROOT}), lambda: now
-    )
+    rules = Rules(local, clients)
+    return Authentication(rules, users or Users(), frozenset({ME, ROOT}), lambda: now)
 
 
-MINE, ROOTS, OTHERS, UNKNOWN = (Shown(f"ipv4:127.0.0.1:{port}") for port in (1, 2, 3, 4))
-ON_SOCKET = Shown("unix:")
+MINE, ROOTS, OTHERS, UNKNOWN = (Shown(("127.0.0.1", port)) for port in (1, 2, 3, 4))
+NOTHING = Shown()
 
 
 @pytest.mark.parametrize(
     ("local", "kind", "shown", "expected"),
     [
-        (Local.SAME_USER, Kind.SOCKET, ON_SOCKET, LOCAL),
+        (Local.SAME_USER, Kind.SOCKET, NOTHING, LOCAL),
         (Local.SAME_USER, Kind.LOOPBACK, MINE, LOCAL),
         (Local.SAME_USER, Kind.LOOPBACK, ROOTS, LOCAL),
         (Local.SAME_USER, Kind.LOOPBACK, OTHERS, TokenMissing),
         (Local.SAME_USER, Kind.LOOPBACK, UNKNOWN, TokenMissing),
-        (Local.SAME_USER, Kind.LOOPBACK, Shown("strange"), TokenMissing),
+        (Local.SAME_USER, Kind.LOOPBACK, NOTHING, TokenMissing),
         (Local.SAME_USER, Kind.NETWORK, MINE, TokenMissing),
-        (Local.TOKEN, Kind.SOCKET, ON_SOCKET, TokenMissing),
+        (Local.TOKEN, Kind.SOCKET, NOTHING, TokenMissing),
         (Local.TOKEN, Kind.LOOPBACK, MINE, TokenMissing),
         (Local.TOKEN, Kind.NETWORK, MINE, TokenMissing),
-        (Local.ANYONE, Kind.SOCKET, ON_SOCKET, LOCAL),
+        (Local.ANYONE, Kind.SOCKET, NOTHING, LOCAL),
         (Local.ANYONE, Kind.LOOPBACK, OTHERS, LOCAL),
         (Local.ANYONE, Kind.NETWORK, MINE, TokenMissing),
     ],
@@ -115,6 +119,25 @@ def test_what_is_shown_decides_wherever_the_call_comes_from(
     assert users.asked == []
 
 
+def test_a_user_who_is_searched_for_is_let_in_or_refused_after_the_search() -> None:
+    class Searching:
+        def __init__(self, user: int | None) -> None:
+            self.user = user
+
+        def user_at(self, peer: End, ends: Sequence[End]) -> int | None:
+            raise UserUnknown(lambda: self.user)
+
+    for user, is_let_in in ((ME, True), (OTHER, False), (None, False)):
+        asked = authentication(Local.SAME_USER, Searching(user))
+        with pytest.raises(CallerUnknown) as unknown:
+            asked.principal(ADDRESSES[Kind.LOOPBACK], MINE)
+        if is_let_in:
+            assert unknown.value.search() is LOCAL
+        else:
+            with pytest.raises(TokenMissing):
+                unknown.value.search()
+
+
 def test_an_expired_token_is_unknown() -> None:
     shown = replace(MINE, authorization=f"Bearer {TOKEN}")
     with pytest.raises(TokenUnknown):
@@ -136,22 +159,16 @@ def test_another_user_is_told_by_the_id() -> None:
     assert str(OTHER) in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("peer", "end"),
-    [
-        ("ipv4:127.0.0.1:4711", ("127.0.0.1", 4711)),
-        ("ipv6:%5B::1%5D:4711", ("::1", 4711)),
-        ("ipv6:[::1]:4711", ("::1", 4711)),
-        ("ipv6:%5Bfe80::1%25eth0%5D:1", ("fe80::1%eth0", 1)),
-        ("unix:", None),
-        ("unix:/a:1", None),
-        ("ipv4:127.0.0.1", None),
-        ("ipv4:127.0.0.1:", None),
-        ("ipv4:127.0.0.1:x", None),
-        ("", None),
-    ],
-)
-def test_the_end_of_a_connection_is_read_from_what_grpc_names_it(
-    peer: str, end: End | None
-) -> None:
-    assert end_of(peer) == end
+def test_a_change_of_the_rules_counts_from_the_next_call_on() -> None:
+    rules = Rules(Local.TOKEN)
+    asked = Authentication(rules, Users(), frozenset({ME}), lambda: 0.0)
+    address = ADDRESSES[Kind.SOCKET]
+    with pytest.raises(TokenMissing):
+        asked.principal(address, NOTHING)
+    rules.local = Local.SAME_USER
+    assert asked.principal(address, NOTHING) is LOCAL
+    rules.clients = Clients([Client(ENGINE, tokens.digest(TOKEN))])
+    assert asked.principal(address, Shown(authorization=f"Bearer {TOKEN}")) is ENGINE
+    rules.clients = Clients()
+    with pytest.raises(TokenUnknown):
+        asked.principal(address, Shown(authorization=f"Bearer {TOKEN}"))

@@ -57,7 +57,7 @@ def test_what_is_closed_or_never_was_is_nobodys() -> None:
         peer, end = accepted.getpeername(), accepted.getsockname()
         assert users.user_at(peer, [(end[0], 1)]) is None
         assert users.user_at(("127.0.0.1", 1), [end]) is None
-        assert users.user_at(end, [peer[:1] + (1,)]) is None, "that end listens"
+        assert users.user_at(end, [(peer[0], 1)]) is None, "that end listens"
         client.close()
         assert users.user_at(peer, [end]) is None
     assert users.user_at(peer, [end]) is None

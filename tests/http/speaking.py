@@ -6,9 +6,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+from pool_service.access.authentication import Rules
+from pool_service.access.principal import Scope
 from pool_service.address import Address
-from pool_service.http.exchange import Request, Response, Routes
+from pool_service.http.exchange import OPEN, Request, Response, Route, Routes
 from pool_service.http.listener import HttpListener
+from tests.access.letting_in import admission
 from tests.world import settled
 
 LIMIT_S = 20.0
@@ -150,18 +153,19 @@ async def _much() -> AsyncGenerator[bytes]:
 
 
 @asynccontextmanager
-async def site(address: str = "127.0.0.1:0") -> AsyncIterator[Site]:
-    """A site of the paths in `_Handlers`; /echo is for POST.
+async def site(address: str = "127.0.0.1:0", rules: Rules | None = None) -> AsyncIterator[Site]:
+    """A site of the paths in `_Handlers`; /echo is for POST, and /open is open to anybody.
 
     /wait waits until released; /live sends news until they are empty.
     """
     routes = Routes()
-    listener = HttpListener(Address.parse(address), routes)
+    listener = HttpListener(Address.parse(address), routes, admission(rules=rules))
     found = Site(listener, await listener.start(), [])
     handlers = _Handlers(found)
     for name in ("hello", "pieces", "wait", "large", "live", "fails", "invalid"):
-        routes.add("GET", f"/{name}", getattr(handlers, name))
-    routes.add("POST", "/echo", handlers.echo)
+        routes.add("GET", f"/{name}", Route(getattr(handlers, name), Scope.READ))
+    routes.add("POST", "/echo", Route(handlers.echo, Scope.USE))
+    routes.add("GET", "/open", Route(handlers.hello, OPEN))
     try:
         yield found
         await listener.stop()

@@ -13,6 +13,7 @@ from pool_service.http import limits
 from pool_service.http.exchange import Routes
 from pool_service.http.listener import HttpListener
 from pool_service.listening import Resolved
+from tests.access.letting_in import admission
 from tests.http.speaking import LIMIT_S, accepted, connected, connections, site
 
 
@@ -251,7 +252,7 @@ async def test_the_end_waits_for_an_answer_under_way_and_for_nobody_else(
 async def test_a_port_that_is_taken_is_refused_with_the_reason() -> None:
     async with site() as served:
         with pytest.raises(AddressError, match="taken by another program"):
-            await HttpListener(Address.parse(served.address), Routes()).start()
+            await HttpListener(Address.parse(served.address), Routes(), admission()).start()
 
 
 async def test_a_second_address_that_is_taken_leaves_the_first_one_free(
@@ -263,7 +264,7 @@ async def test_a_second_address_that_is_taken_leaves_the_first_one_free(
     monkeypatch.setattr("pool_service.http.listener.resolve", twice)
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
-    listener = HttpListener(Address.parse(f"127.0.0.1:{port}"), Routes())
+    listener = HttpListener(Address.parse(f"127.0.0.1:{port}"), Routes(), admission())
     with pytest.raises(AddressError):
         await listener.start()
     with pytest.raises(ConnectionRefusedError):
@@ -306,7 +307,7 @@ async def test_a_removed_unix_socket_is_made_again(
     monkeypatch.setattr("pool_service.http.listener.CHECK_INTERVAL_S", 0.01)
     path = socket_dir / "http.sock"
     routes = Routes()
-    listener = HttpListener(Address.parse(f"unix:{path}"), routes)
+    listener = HttpListener(Address.parse(f"unix:{path}"), routes, admission())
     await listener.start()
     keeping = asyncio.create_task(listener.keep_socket())
     try:

@@ -10,6 +10,7 @@ import pytest
 from pool_service.address import Address
 from pool_service.metering import Metering
 from pool_service.metrics.exposition import CONTENT_TYPE
+from tests.access.letting_in import admission
 from tests.http.speaking import Answer, Peer
 from tests.rpc.serving import Service, serving
 from tests.world import FakeClock, Script
@@ -34,7 +35,8 @@ class Metered:
 
 @asynccontextmanager
 async def metered(*, recovers: bool = True) -> AsyncIterator[Metered]:
-    metering = Metering(Address.parse("127.0.0.1:0"), FakeClock(), lambda _model: False)
+    address = Address.parse("127.0.0.1:0")
+    metering = Metering(address, FakeClock(), lambda _model: False, admission())
     async with serving(
         recovers=recovers, counts=metering.calls, observers=[metering.observe]
     ) as service:

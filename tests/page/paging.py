@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pool_service.access.authentication import Rules
 from pool_service.address import Address
 from pool_service.http.exchange import Routes
 from pool_service.http.listener import HttpListener
 from pool_service.page.page import Page
+from tests.access.letting_in import admission
 from tests.http.speaking import Answer, Site
 from tests.rpc.serving import Service, serving
 
@@ -60,13 +62,14 @@ async def paged(
     state_dir: Path,
     *,
     listen: str = "127.0.0.1:0",
+    rules: Rules | None = None,
     **options: Any,  # noqa: ANN401
 ) -> AsyncIterator[Paged]:
     """A page of a pool; options: of `serving`."""
     page, routes = Page(state_dir), Routes()
     async with serving(observers=[page.observe], **options) as service:
         page.add_to(routes, service.pool, service.servicer, service.world.clock)
-        listener = HttpListener(Address.parse(listen), routes)
+        listener = HttpListener(Address.parse(listen), routes, admission(service.audit, rules))
         site = Site(listener, await listener.start(), [])
         try:
             yield Paged(service, site, page, routes)

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from pool_service.access.principal import LOCAL
 from pool_service.core.types import Settings
 from pool_service.http import limits
 from pool_service.page import api
@@ -285,7 +286,7 @@ async def test_a_call_that_is_cancelled_is_kept_and_no_longer_waits(tmp_path: Pa
     async with paged(tmp_path) as told:
         told.service.world.script("m", Script(load=NEVER))
         calls = JsonCalls(told.service.servicer)
-        call = asyncio.create_task(calls.unary("Ensure", b'{"model": "m"}', Caller("page")))
+        call = asyncio.create_task(calls.unary("Ensure", b'{"model": "m"}', Caller("page", LOCAL)))
         await settled(lambda: told.service.pool.totals().waiting_calls == 1)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
@@ -357,7 +358,7 @@ async def test_a_watch_ends_with_the_service(tmp_path: Path) -> None:
 async def test_a_watch_whose_reader_is_overtaken_ends_with_an_error(tmp_path: Path) -> None:
     async with paged(tmp_path, capacity=8) as told:
         calls = JsonCalls(told.service.servicer)
-        async with aclosing(calls.stream("Watch", b"{}", Caller("page"))) as watch:
+        async with aclosing(calls.stream("Watch", b"{}", Caller("page", LOCAL))) as watch:
             assert "synced" in json.loads(await anext(watch))
             await told.service.ensure("m")
             assert json.loads(await anext(watch))["server"]["model"] == "m"

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from pool_service.access.authentication import Rules
 from pool_service.adapters.memory.machine_memory import MacMemory
+from pool_service.client_registry import ClientRegistry
 from pool_service.config import ConfigSource
 from pool_service.pool import Pool
 from pool_service.reloader import Reloader
@@ -38,7 +40,9 @@ class Following:
         runtimes: Any = Unchanged()
         self.pool, self.file = pool, file
         self.working_sets = asyncio.Queue[int]()
-        self.reloader = Reloader(source, source.load(), machine, runtimes, pool)
+        config = source.load()
+        clients = ClientRegistry(Rules(), config)
+        self.reloader = Reloader(source, config, machine, runtimes, pool, clients)
 
     async def told(self, working_set: int) -> float:
         """Return the budget when it was taken over."""

@@ -16,6 +16,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from opentelemetry.sdk.trace import TracerProvider
 
+from pool_service.access.authentication import Rules
+from pool_service.access.quotas import Quotas
 from pool_service.address import Address
 from pool_service.announcer import Observer
 from pool_service.audit import Audit
@@ -26,6 +28,7 @@ from pool_service.core.results import Reloaded
 from pool_service.core.types import Settings
 from pool_service.metrics.call_counts import CallCounts
 from pool_service.pool import Pool
+from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.counting import counting
 from pool_service.rpc.server import SERVICE, GrpcServer
 from pool_service.rpc.servicer import PoolServicer
@@ -33,6 +36,7 @@ from pool_service.rpc.wire import Wire
 from pool_service.tracing.traces import Traces
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+from tests.access.letting_in import admission
 from tests.pool.running import BUDGET, DEFAULTS, ports
 from tests.world import Script, World
 
@@ -106,6 +110,7 @@ async def serving(
     observers: Sequence[Observer] = (),
     traced_by: TracerProvider | None = None,
     reload_result: Reloaded | None = None,
+    rules: Rules | None = None,
     **settings: float,
 ) -> AsyncIterator[Service]:
     """A service with fast scripts; ended as the real one is."""
@@ -124,16 +129,24 @@ async def serving(
         return reload_result or await pool.reload(catalogue, limits)
 
     audit = Audit(world.events)
-    servicer = PoolServicer(pool, Wire(world.clock), reload, audit)
+    servicer = PoolServicer(pool, Wire(world.clock), reload, audit, Quotas(world.clock.now))
     counted = [counting(counts, SERVICE)] if counts is not None else []
-    server = GrpcServer(servicer, [*counted, *([traces.wrap] if traces else [])])
+    letting_in = admission(audit, rules)
+    server = GrpcServer(
+        servicer,
+        Authorization(letting_in),
+        inside=[traces.wrap] if traces else [],
+        outside=counted,
+    )
     (bound,) = await server.start([Address.parse(address)])
     await server.set_serving()
+    checking = asyncio.create_task(letting_in.keep_checking())
     async with grpc.aio.insecure_channel(bound) as channel:
         stub = pb_grpc.PoolServiceStub(channel)
         try:
             yield Service(world, pool, servicer, server, bound, channel, stub, audit)
         finally:
+            checking.cancel()
             await server.set_not_serving()
             await pool.shutdown()
             await server.stop(0)

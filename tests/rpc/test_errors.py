@@ -357,6 +357,7 @@ async def test_a_bug_in_a_handler_is_reported_in_the_same_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with serving() as service:
+        await service.ensure()
 
         def broken(*_: object) -> None:
             raise LookupError("secret")

@@ -11,9 +11,10 @@ from google.protobuf.duration_pb2 import Duration
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # has no types
 from structlog.testing import capture_logs
 
+from pool_service.access.principal import LOCAL, Principal
 from pool_service.event_records import Call
+from pool_service.rpc.answering import streaming, unary
 from pool_service.rpc.server import LARGEST_REQUEST_BYTES, SERVICE
-from pool_service.rpc.servicer import streaming, unary
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.rpc.serving import Failure, Service, failure, serving
 
@@ -117,6 +118,8 @@ class Gone:
     async def write(self, _response: object) -> None:
         raise cygrpc.ExecuteBatchError("Failed grpc_call_start_batch")
 
+    principal = LOCAL
+
     async def abort_with_status(self, _status: object) -> None:
         raise cygrpc.ExecuteBatchError("Failed grpc_call_start_batch")
 
@@ -128,22 +131,28 @@ class Servicer:
     def abandon(self, call: Call) -> None:
         """Keep nothing."""
 
-    def refuse(self, error: Exception, call: Call) -> None:
+    def refuse(self, error: Exception, call: Call, _principal: Principal) -> None:
         assert not isinstance(error, grpc.aio.BaseError), f"{call.method} is told as a bug"
 
     @streaming
-    async def follow(self, request: object, _context: object) -> AsyncGenerator[object]:
+    async def follow(
+        self, request: pb.ListRequest, _context: object
+    ) -> AsyncGenerator[pb.ListRequest]:
         yield request
 
     @streaming
-    async def broken(self, request: object, _context: object) -> AsyncGenerator[object]:
+    async def broken(
+        self, request: pb.ListRequest | None, _context: object
+    ) -> AsyncGenerator[pb.ListRequest]:
         if request is not None:
             raise ValueError(request)
-        yield request
+        yield pb.ListRequest()
 
     @unary
-    async def ask(self, request: object, _context: object) -> object:
-        raise ValueError(request)
+    async def ask(self, request: pb.ListRequest | None, _context: object) -> pb.ListResponse:
+        if request is not None:
+            raise ValueError(request)
+        return pb.ListResponse()
 
 
 @pytest.mark.parametrize("method", ["follow", "broken", "ask"])

@@ -18,10 +18,12 @@ from pool_service import listening
 from pool_service.address import Address, AddressError
 from pool_service.listening import resolve
 from pool_service.rpc import reflection
+from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.server import SERVICE, GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+from tests.access.letting_in import admission
 from tests.rpc.serving import Service, serving
 from tools import generate_stubs
 
@@ -31,7 +33,8 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 def bare() -> GrpcServer:
     """A server whose own calls do not matter."""
-    return GrpcServer(PoolServicer(None, None, None, None))  # type: ignore[arg-type]
+    servicer = PoolServicer(None, None, None, None, None)  # type: ignore[arg-type]
+    return GrpcServer(servicer, Authorization(admission()))
 
 
 # --- health -------------------------------------------------------------------------------

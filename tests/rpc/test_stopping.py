@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from pool_service.access.authentication import Kind, ListenAddress
+from pool_service.access.principal import LOCAL
 from pool_service.audit import Audit
 from pool_service.core.error_texts import shutting_down
 from pool_service.event_records import Call
 from pool_service.rpc import server as server_module
+from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
+from tests.access.letting_in import admission
 from tests.fake_events import FakeEvents
 
 pytestmark = pytest.mark.looptime
@@ -53,13 +57,18 @@ async def refusing(
     ):
         monkeypatch.setattr(server_module, name, seconds)
     grpc = Grpc()
-    monkeypatch.setattr(GrpcServer, "_new_server", lambda _: grpc)
+    monkeypatch.setattr(GrpcServer, "_new_server", lambda *_: grpc)
     nothing: Any = None
-    servicer = PoolServicer(nothing, nothing, nothing, Audit(FakeEvents()))
+    servicer = PoolServicer(nothing, nothing, nothing, Audit(FakeEvents()), nothing)
     loop = asyncio.get_running_loop()
     call = Call("Ensure", "m", "unix:")
-    calls = [loop.call_later(after, servicer.refuse, shutting_down("m"), call) for after in times]
-    yield GrpcServer(servicer), grpc
+    calls = [
+        loop.call_later(after, servicer.refuse, shutting_down("m"), call, LOCAL) for after in times
+    ]
+    server = GrpcServer(servicer, Authorization(admission()))
+    # As if it listened at one address.
+    server._servers.append(server._new_server(ListenAddress(Kind.SOCKET, "unix:")))
+    yield server, grpc
     for each in calls:
         each.cancel()
 

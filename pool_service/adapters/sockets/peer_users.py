@@ -1,13 +1,52 @@
-"""The users whose programs are at the other ends of connections, on Linux."""
+"""The users whose programs are at the other ends of connections of this machine.
 
-from collections.abc import Sequence
+Linux tells the owner of any socket, at once. macOS tells a user only about that user's own
+processes, which have to be searched: whoever is not found there is somebody else.
+"""
 
-from pool_service.access.authentication import End
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from pool_service.access.authentication import End, PeerUsers, UserUnknown
+from pool_service.adapters.sockets.libproc_sockets import socket_at, sockets_of
 from pool_service.adapters.sockets.sock_diag import ConnectionQuery
+
+ROOT = 0
+
+
+def peer_users() -> PeerUsers:
+    """Return what finds out the users on this system."""
+    return LibprocUsers() if sys.platform == "darwin" else SockDiagUsers()
+
+
+def own_users() -> frozenset[int]:
+    """Return the uids that count as the service's own: its user, and root.
+
+    In a container Linux shows all users from outside as one, the overflow user. A service that is
+    itself that user could not tell them from its own.
+    """
+    return frozenset({ROOT, os.geteuid()} - {_overflow_user()})
+
+
+def _overflow_user() -> int | None:
+    """Return Linux's uid for users that a container does not have; None if there is none."""
+    with suppress(OSError, ValueError):
+        return int(Path("/proc/sys/kernel/overflowuid").read_text())
+    return None
 
 
 class SockDiagUsers:
-    """Asks the kernel whose a connection of this machine is: by netlink, in some microseconds.
+    """Asks Linux's kernel by netlink, in some microseconds.
 
     Nothing is remembered from call to call, as ports are used again. A socket belongs to the user
     that made it, whoever has its descriptor now.
@@ -17,10 +56,7 @@ class SockDiagUsers:
         self._query = ConnectionQuery()
 
     def user_at(self, peer: End, ends: Sequence[End]) -> int | None:
-        """Return the uid that owns the other end of a connection; None if it cannot be told.
-
-        peer: the other end. ends: the service's own end is one of these.
-        """
+        """Return the uid that owns the other end of a connection; see the port."""
         for end in ends:
             if (":" in end[0]) is not (":" in peer[0]):
                 continue
@@ -31,3 +67,70 @@ class SockDiagUsers:
             if found is not None:
                 return found.user
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A socket of an own process. generation: no other socket has had this number."""
+
+    pid: int
+    descriptor: int
+    generation: int
+    user: int
+
+    def is_there(self) -> bool:
+        """Return whether the descriptor still leads to this socket; quick."""
+        try:
+            found = socket_at(self.pid, self.descriptor)
+        except OSError:
+            return False
+        return found is not None and found.generation == self.generation
+
+
+class LibprocUsers:
+    """Searches macOS's own processes for the other end, once for each connection.
+
+    A search takes some ten milliseconds, finds the connections of all own processes, and is made
+    in a thread, one at a time. Not yet run on a Mac.
+    """
+
+    def __init__(self) -> None:
+        self._one_at_a_time = threading.Lock()
+        self._began_at = -math.inf
+        self._found: Mapping[tuple[End, End], _Found] = {}
+
+    def user_at(self, peer: End, ends: Sequence[End]) -> int | None:
+        """Return the uid that owns the other end of a connection; see the port."""
+        known = self._known(peer, ends)
+        if known is None:
+            raise UserUnknown(partial(self._search, time.monotonic(), peer, ends))
+        return known
+
+    def _known(self, peer: End, ends: Sequence[End]) -> int | None:
+        for end in ends:
+            found = self._found.get((peer, end))
+            if found is not None and found.is_there():
+                return found.user
+        return None
+
+    def _search(self, asked_at: float, peer: End, ends: Sequence[End]) -> int | None:
+        with self._one_at_a_time:
+            # Another search may have begun after this connection was made.
+            if self._began_at < asked_at:
+                self._began_at = time.monotonic()
+                self._found = _connections()
+            return self._known(peer, ends)
+
+
+def _connections() -> dict[tuple[End, End], _Found]:
+    """Return the connected sockets of all processes that may be asked, by both of their ends."""
+    found: dict[tuple[End, End], _Found] = {}
+    for pid in psutil.pids():
+        # Of others' processes nothing is told, except to root.
+        with suppress(OSError, psutil.Error):
+            connected = [one for one in sockets_of(pid) if one.peer_port]
+            user = psutil.Process(pid).uids().real if connected else 0
+            for one in connected:
+                ends = (one.host, one.port), (one.peer_host, one.peer_port)
+                found[ends] = _Found(pid, one.descriptor, one.generation, user)
+    return found

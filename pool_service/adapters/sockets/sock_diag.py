@@ -281,9 +281,7 @@ def exact_request(
     peer_host, peer_port = peer or ("::" if family == socket.AF_INET6 else "0.0.0.0", sequence)  # noqa: S104
     ports = (one.to_bytes(2, "big") for one in (port, peer_port % _PORTS))
     addresses = (socket.inet_pton(family, one) for one in (host, peer_host))
-    body = _EXACT.pack(
-        family, socket.IPPROTO_TCP, 0, states, *ports, *addresses, 0, _ANY_COOKIE
-    )
+    body = _EXACT.pack(family, socket.IPPROTO_TCP, 0, states, *ports, *addresses, 0, _ANY_COOKIE)
     length = _HEADER.size + len(body)
     return _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, sequence, 0) + body
 

@@ -1,0 +1,1 @@
+"""Adapters for what callers show: the file of tokens."""

@@ -1,0 +1,105 @@
+"""The keys of [clients], with their documentation."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from pool_service.access.clients import Client
+from pool_service.access.principal import CallerLimits, ModelPatterns, Principal, Scope
+from pool_service.config.types import (
+    DefaultText,
+    Flaw,
+    Form,
+    Section,
+    Switch,
+    number_of,
+    split_commas,
+)
+
+MOST = 100_000
+"""More than the calls that a service takes at a time."""
+
+_LIMITS = CallerLimits()
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SCOPES = '"read", "use" or "admin"'
+
+
+def _digest(text: str) -> str:
+    if text.startswith("pst_"):
+        raise Flaw(
+            "is a token itself, which must not stand in a file that others may read. Write its "
+            "SHA-256 in hexadecimal, and make another token, as this one may be known now"
+        )
+    if not _DIGEST.fullmatch(text):
+        raise Flaw("must be the SHA-256 of a token, in 64 lower-case hexadecimal digits")
+    return text
+
+
+Count = Annotated[
+    int,
+    Field(strict=True, ge=0, le=MOST),
+    Form("whole number", f"a whole number from 0 to {MOST}", number_of),
+]
+
+
+class ClientSection(Section):
+    """A caller with a token, and what it may do."""
+
+    token_sha256: Annotated[
+        str,
+        Field(strict=True),
+        AfterValidator(_digest),
+        Form("text", "the SHA-256 of a token in hexadecimal, in quotes"),
+        DefaultText("it must be set"),
+    ] = Field(
+        description="The SHA-256 of the client's token, in hexadecimal: the service never knows "
+        "the token itself. `pool-service token create` makes a client without this section.",
+    )
+    scope: Annotated[Literal["read", "use", "admin"], Form(_SCOPES, _SCOPES, str.lower)] = Field(
+        default="read",
+        description="What the client may do. `read`: see servers and models. `use`: also start "
+        "and hold listed models, and evict unused servers. `admin`: everything.",
+    )
+    logs: Switch = Field(
+        default=False,
+        description="Whether the client may read the logs of servers, and the last lines of failed "
+        "ones: they can hold parts of prompts.",
+    )
+    models: Annotated[
+        tuple[Annotated[str, Field(strict=True, min_length=1)], ...],
+        Form("list of names", 'a list of names, such as ["chat", "team-*"]', split_commas),
+    ] = Field(
+        default=("*",),
+        description="The models that the client may know of, by name or alias; `*` and `?` are "
+        "wildcards. Other models do not exist for it.",
+    )
+    max_holds: Count = Field(
+        default=int(_LIMITS.holds), description="How many holds the client may have open."
+    )
+    max_waiting: Count = Field(
+        default=int(_LIMITS.waiting),
+        description="How many of the client's calls may wait until a server is ready.",
+    )
+    max_streams: Count = Field(
+        default=int(_LIMITS.streams),
+        description="How many streams of Watch, TailLogs and Pull the client may have open.",
+    )
+    starts_per_minute: Count = Field(
+        default=int(_LIMITS.starts_per_minute),
+        description="How many servers may be started for the client within a minute.",
+    )
+
+    def client(self, name: str) -> Client:
+        """Return the client of this section. name: the section's."""
+        limits = CallerLimits(
+            self.max_holds, self.max_waiting, self.max_streams, self.starts_per_minute
+        )
+        principal = Principal(
+            name,
+            Scope[self.scope.upper()],
+            logs=self.logs,
+            models=ModelPatterns(self.models),
+            limits=limits,
+        )
+        return Client(principal, bytes.fromhex(self.token_sha256))

@@ -1,0 +1,169 @@
+"""Authorization: every call is from a known caller who may make it, or is refused.
+
+One place for all methods of all services, reflection and what comes later included. Whatever goes
+wrong here ends the call, so that no fault lets anybody in.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, NoReturn
+from urllib.parse import unquote
+
+import grpc
+
+from pool_service.access.authentication import End, Kind, ListenAddress, Shown
+from pool_service.access.principal import Principal, Scope
+from pool_service.admission import Admission
+from pool_service.core.errors import PoolError
+from pool_service.event_records import Call
+from pool_service.open_calls import RightsChanged
+from pool_service.rpc.call_context import CallContext
+from pool_service.rpc.malformed import Wrap
+from pool_service.rpc.methods import needed_by
+from pool_service.rpc.status import status_of
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_AUTHORIZATION = "authorization"
+_SANS = ("x509_subject_alternative_name", "peer_uri", "peer_dns", "peer_email", "peer_ip")
+"""The names of a verified certificate in gRPC's auth_context."""
+
+
+class Authorization:
+    """Lets calls through to handlers, or refuses them."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    def wrap(self, address: ListenAddress) -> Wrap:
+        """Return what wraps the handlers of the server that listens at an address."""
+
+        def wrap(path: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":  # noqa: ANN401
+            needed = needed_by(path)
+            if needed is None:
+                open_to_all: grpc.RpcMethodHandler[Any, Any] = handler
+                return open_to_all
+            coders = {
+                "request_deserializer": handler.request_deserializer,
+                "response_serializer": handler.response_serializer,
+            }
+            gate = _Gate(self._admission, address, path, needed)
+            if handler.request_streaming:
+                stream = gate.stream(handler.stream_stream)
+                return grpc.stream_stream_rpc_method_handler(stream, **coders)
+            if handler.response_streaming:
+                many = gate.many_responses(handler.unary_stream)
+                return grpc.unary_stream_rpc_method_handler(many, **coders)
+            one = gate.one_request(handler.unary_unary)
+            return grpc.unary_unary_rpc_method_handler(one, **coders)
+
+        return wrap
+
+
+class _Gate:
+    """Admits the calls of one method at one address."""
+
+    def __init__(
+        self, admission: Admission, address: ListenAddress, path: str, needed: Scope
+    ) -> None:
+        self._admission = admission
+        self._address = address
+        self._method = path.rpartition("/")[2]
+        self._needed = needed
+
+    def one_request(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        async def admitted(request: object, context: Context) -> object:
+            try:
+                principal = await self._admitted(context, self._shown(context))
+            except PoolError as error:
+                await _refuse(error, context)
+            return await behaviour(request, CallContext(context, principal))
+
+        return admitted
+
+    def many_responses(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        async def admitted(request: object, context: Context) -> None:
+            async with self._staying(context) as principal:
+                await behaviour(request, CallContext(context, principal))
+
+        return admitted
+
+    def stream(self, behaviour: Callable[..., AsyncGenerator[Any]]) -> Callable[..., Any]:
+        async def admitted(
+            requests: AsyncIterator[object], context: Context
+        ) -> AsyncGenerator[Any]:
+            async with (
+                self._staying(context) as principal,
+                aclosing(behaviour(requests, CallContext(context, principal))) as responses,
+            ):
+                async for response in responses:
+                    yield response
+
+        return admitted
+
+    @asynccontextmanager
+    async def _staying(self, context: Context) -> AsyncIterator[Principal]:
+        """Admit the caller of a stream, and end the stream once it may no longer make it."""
+        shown = self._shown(context)
+        try:
+            principal = await self._admitted(context, shown)
+            async with self._admission.staying(
+                principal, self._address, shown, self._needed, self._call(context)
+            ):
+                yield principal
+        except PoolError as error:
+            await _refuse(error, context)
+        except RightsChanged as changed:
+            # Without a reason, as of a connection that is lost: clients call again by themselves.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(changed))
+
+    async def _admitted(self, context: Context, shown: Shown) -> Principal:
+        """Return the caller, who may call this method. Raises PoolError."""
+        call = self._call(context)
+        return await self._admission.principal(self._address, shown, self._needed, call)
+
+    def _call(self, context: Context) -> Call:
+        return Call(self._method, "", context.peer())
+
+    def _shown(self, context: Context) -> Shown:
+        # Where the kind of the address decides, nobody asks for the other end.
+        end = end_of(context.peer()) if self._address.kind is Kind.LOOPBACK else None
+        return Shown(end, _authorization(context), self._sans(context))
+
+    def _sans(self, context: Context) -> tuple[str, ...]:
+        if not self._address.tls:
+            return ()
+        shown = context.auth_context()
+        return tuple(name.decode() for kind in _SANS for name in shown.get(kind, ()))
+
+
+async def _refuse(error: PoolError, context: Context) -> NoReturn:
+    try:
+        await context.abort_with_status(status_of(error))
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError:
+        # The caller has gone.
+        raise asyncio.CancelledError from None
+
+
+def _authorization(context: Context) -> str | None:
+    """Return the header of that name; None if there is none, "" if there are several."""
+    found = [value for key, value in context.invocation_metadata() or () if key == _AUTHORIZATION]
+    if not found:
+        return None
+    only = found[0] if len(found) == 1 else ""
+    return only if isinstance(only, str) else only.decode("utf-8", "replace")
+
+
+def end_of(peer: str) -> End | None:
+    """Return the end of a TCP connection that gRPC names so; None if it is of another kind.
+
+    gRPC writes "ipv4:127.0.0.1:4711" and "ipv6:%5B::1%5D:4711".
+    """
+    family, _, rest = peer.partition(":")
+    host, _, port = unquote(rest).rpartition(":")
+    if family not in {"ipv4", "ipv6"} or not (port.isascii() and port.isdigit()):
+        return None
+    return host.strip("[]"), int(port)
