@@ -6,6 +6,7 @@ raise the errors of `errors`.
 
 from pool_service_client.aio import AsyncPoolClient
 from pool_service_client.aio_streams import AsyncHold, AsyncWatch
+from pool_service_client.bearer import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
 from pool_service_client.connect import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from pool_service_client.description import (
     Choice,
@@ -84,6 +85,8 @@ from pool_service_client.types import (
 __all__ = [
     "ADDRESS_VARIABLE",
     "DEFAULT_ADDRESS",
+    "TOKEN_FILE_VARIABLE",
+    "TOKEN_VARIABLE",
     "AsyncHold",
     "AsyncPoolClient",
     "AsyncWatch",

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from os import PathLike
 from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
 import grpc.aio
 
-from pool_service_client import connect, convert
+from pool_service_client import bearer, connect, convert
 from pool_service_client.aio_streams import AsyncHold, AsyncStream, AsyncWatch, cancelled_by_peer
 from pool_service_client.convert import KeepAlive
 from pool_service_client.convert_description import description
@@ -65,12 +66,15 @@ class AsyncPoolClient:
         cls,
         address: str | None = None,
         *,
+        token: str | None = None,
+        token_file: str | PathLike[str] | None = None,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
     ) -> Self:
         """See PoolClient.connect."""
         target = connect.target(address)
+        header = bearer.header(target, token, token_file)
         channel = grpc.aio.insecure_channel(target, options=connect.channel_options())
-        return cls(channel, address=target, retry=retry)
+        return cls(bearer.showing(channel, header), address=target, retry=retry)
 
     async def close(self) -> None:
         """Close the channel: end all calls, and release all holds."""

@@ -7,7 +7,7 @@ from pathlib import Path
 ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS"
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
-_UNIX = "unix:"
+UNIX = "unix:"
 
 
 def target(address: str | None, environ: Mapping[str, str] = os.environ) -> str:
@@ -26,17 +26,17 @@ def target(address: str | None, environ: Mapping[str, str] = os.environ) -> str:
 
 def _expanded(address: str) -> str:
     """Return an address with `~` replaced by the home directory, as gRPC does not do that."""
-    path = address.removeprefix(_UNIX).removeprefix("//")
+    path = address.removeprefix(UNIX).removeprefix("//")
     if path == address or not path.startswith("~"):
         return address
     try:
-        return f"{_UNIX}{Path(path).expanduser()}"
+        return f"{UNIX}{Path(path).expanduser()}"
     except RuntimeError as error:
         raise ValueError(f"{address!r} names a home directory that is not known") from error
 
 
 def _is_socket_path(address: str) -> bool:
-    return address.startswith(_UNIX) and len(address) > len(_UNIX)
+    return address.startswith(UNIX) and len(address) > len(UNIX)
 
 
 def _is_host_and_port(address: str) -> bool:

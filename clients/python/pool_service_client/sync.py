@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from os import PathLike
 from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
 
-from pool_service_client import connect, convert
+from pool_service_client import bearer, connect, convert
 from pool_service_client.convert import KeepAlive
 from pool_service_client.convert_description import description
 from pool_service_client.description import Description
@@ -65,20 +66,28 @@ class PoolClient:
         cls,
         address: str | None = None,
         *,
+        token: str | None = None,
+        token_file: str | PathLike[str] | None = None,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
     ) -> Self:
         """Return a client of the service at an address. It connects when it is first used.
 
         Args:
             address: host:port or unix:PATH. Default: POOL_SERVICE_ADDRESS, else 127.0.0.1:50051.
+            token: a bearer token that every call shows, for a service that asks for one.
+            token_file: a file with the token, which is read again when it changes. Default for
+                both: POOL_SERVICE_TOKEN, else the file that POOL_SERVICE_TOKEN_FILE names, else
+                none.
             retry: how long and how often failures are retried.
 
         Raises:
-            ValueError: the address is not valid.
+            ValueError: the address is not valid; or the token is not, both were given, others may
+                use the file, or the address is another machine's, to which no token is sent.
         """
         target = connect.target(address)
+        header = bearer.header(target, token, token_file)
         channel = grpc.insecure_channel(target, options=connect.channel_options())
-        return cls(channel, address=target, retry=retry)
+        return cls(bearer.showing(channel, header), address=target, retry=retry)
 
     def close(self) -> None:
         """Close the channel: end all calls, and release all holds."""
