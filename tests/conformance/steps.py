@@ -5,6 +5,7 @@ import signal as signals
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -308,6 +309,22 @@ class Configure:
 
     def play(self, stage: Stage) -> None:
         stage.world.configure(stage.fill(self.more), self.old, self.new)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A file with this text and mode, put in the place of the one before."""
+
+    text: str
+    file: str = "{file}"
+    mode: int = 0o600
+
+    def play(self, stage: Stage) -> None:
+        path = Path(stage.fill(self.file))
+        new = path.with_suffix(".new")
+        new.write_text(stage.fill(self.text))
+        new.chmod(self.mode)
+        new.replace(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,15 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from pool_service.access.tokens import new_token
+from pool_service.config.loading import PREFIX
 from pool_service_client import ADDRESS_VARIABLE
 from tests.client.scripted import running as scripted
 from tests.conformance.languages import LANGUAGES, Language
 from tests.conformance.runners import Runner
 from tests.conformance.scenario import Scenario
 from tests.conformance.stage import Place, Stage
-from tests.conformance.worlds import HUB_FILES, PLAIN, Kind, Surroundings, World, Worlds
+from tests.conformance.worlds import HUB_FILES, PLAIN, TOKENS, Kind, Surroundings, World, Worlds
 from tests.fake_hub import fake_hub
 
 
@@ -63,8 +65,9 @@ class Theatre:
         return language
 
     def environment(self) -> dict[str, str]:
-        """What programs of clients get: it leads them to PLAIN."""
-        return {**os.environ, ADDRESS_VARIABLE: self.worlds.of(PLAIN, "").address}
+        """What programs of clients get: it leads them to PLAIN, and has no token."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        return {**others, ADDRESS_VARIABLE: self.worlds.of(PLAIN, "").address}
 
     def _play(self, scenario: Scenario, language: Language) -> None:
         runner = self._performers[language.key].runner()
@@ -96,12 +99,15 @@ class Theatre:
             "gate": str(directory / "gate"),
             "address": place.address,
             "socket": place.socket if isinstance(place, World) else "",
+            "file": str(directory / "token"),
+            "unknown": new_token(),
+            **TOKENS,
         }
 
     def _clear(self, stage: Stage) -> None:
         """Leave the place as it was found, whatever became of the scenario."""
         for name, call in list(stage.calls.items()):
-            if call.command["op"] == "connect":
+            if call.command["op"] == "connect" and "result" in call.end():
                 stage.begin("close", {"client": name}).end()
         if isinstance(stage.place, World):
             stage.place.restore(stage.prefix)

@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from pool_service.access.tokens import digest, new_token
 from pool_service_client import (
     PoolClient,
     Server,
@@ -122,6 +124,24 @@ runtime = "hub"
 runtime_model = "org/broken"
 """
 
+# Nobody is let in without a token, not even the user of the service.
+LOCKED = """
+[auth]
+local = "token"
+"""
+CLIENT = """
+[clients.{name}]
+token_sha256 = "{digest}"
+scope = "{scope}"
+"""
+# What a token of scope `use` may start is listed.
+LOCKED_MODELS = """
+[models."{who}/one"]
+[models."{who}/two"]
+"""
+TOKENS: Mapping[str, str] = {scope: new_token() for scope in ("read", "use", "admin")}
+"""A token of each scope, which GUARDED knows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -163,19 +183,37 @@ def _listed(surroundings: Surroundings) -> str:
     return LISTED + LISTED_RUNTIMES.format(root=root) + variables + models
 
 
+def _guarded(_: Surroundings) -> str:
+    models = "".join(LOCKED_MODELS.format(who=one.key) for one in LANGUAGES)
+    return QUICK + LOCKED + models + "".join(starmap(_client, TOKENS.items()))
+
+
+def _client(scope: str, token: str) -> str:
+    """The section of a client that is named after its scope."""
+    known_by = digest(token)
+    assert known_by is not None
+    return CLIENT.format(name=scope, digest=known_by.hex(), scope=scope)
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of world. own: each language has one, since it is harmed or must be alone."""
+    """A kind of world.
+
+    own: each language has one, since it is harmed or must be alone; token: the conductor's.
+    """
 
     name: str
     config: Callable[[Surroundings], str]
     own: bool = False
+    token: str | None = None
 
 
 PLAIN = Kind("plain", _quick)
 """For models of any name; no room is short, and nothing is held against the dead."""
 CATALOGUE = Kind("catalogue", _listed)
 """Serves only what it lists."""
+GUARDED = Kind("guarded", _guarded, token=TOKENS["admin"])
+"""As PLAIN, but each caller needs a token, and models are listed."""
 ALONE = Kind("alone", _quick, own=True)
 """As PLAIN, and nobody else is there."""
 SMALL = Kind("small", _tight, own=True)
@@ -186,11 +224,13 @@ SMALL = Kind("small", _tight, own=True)
 class World:
     """A service, and the next ones in its place.
 
-    address, socket: stay the same. pool: the conductor's own client, which knows the truth.
+    address, socket: stay the same. pool: the conductor's own client, which knows the truth and
+    shows the token.
     """
 
     directory: Path
     config: str
+    token: str | None = None
     now: RunningService = field(init=False)
     address: str = field(init=False, default="127.0.0.1:0")
     socket: str = field(init=False)
@@ -204,7 +244,8 @@ class World:
         self.socket = f"unix:{self.directory}/s"
         self.configure()
         self.start()
-        self.pool = self._stack.enter_context(PoolClient.connect(self.address))
+        connecting = PoolClient.connect(self.address, token=self.token)
+        self.pool = self._stack.enter_context(connecting)
 
     def configure(self, more: str = "", old: str = "", new: str = "") -> None:
         """Write its configuration, and this besides or instead; the service is not told."""
@@ -308,7 +349,7 @@ class Worlds:
         with lock:
             if name not in self._worlds:
                 config = kind.config(self._surroundings)
-                self._worlds[name] = World(self._surroundings.root / name, config)
+                self._worlds[name] = World(self._surroundings.root / name, config, kind.token)
             return self._worlds[name]
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from conformance import said
 from conformance.inference import infer
-from conformance.kinds import Client, Holder, Stream, Tasks, Threads
+from conformance.kinds import Client, Holder, Stream, Tasks, Threads, Where
 from conformance.said import Json
 from pool_service_client import PoolError, RetryPolicy, Server
 
@@ -71,6 +71,8 @@ class Runner:
             write({"id": number, "error": said.cancelled()})
         except PoolError as error:
             write({"id": number, "error": said.error(error)})
+        except ValueError as error:
+            write({"id": number, "error": said.refused(error)})
         else:
             write({"id": number, "result": result})
         finally:
@@ -81,7 +83,8 @@ class Runner:
 
     async def _op_connect(self, command: Json, _: Tell) -> Json:
         retry = RetryPolicy(**told(command, "attempts", "patience"))
-        self._clients[command["id"]] = self._kind(command.get("address"), retry)
+        where = Where(*map(command.get, ("address", "token", "token_file")))
+        self._clients[command["id"]] = self._kind(where, retry)
         return {}
 
     async def _op_close(self, command: Json, _: Tell) -> Json:

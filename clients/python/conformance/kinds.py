@@ -15,10 +15,20 @@ from pool_service_client import (
     PoolClient,
     RetryPolicy,
     Server,
+    bearer,
     connect,
 )
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+class Where:
+    """What a client connects to, and the token that it shows. As the clients' own `connect`."""
+
+    def __init__(self, address: str | None, token: str | None, token_file: str | None) -> None:
+        """Raises ValueError, as they do."""
+        self.target = connect.target(address)
+        self.header = bearer.header(self.target, token, token_file)
 
 
 class Stream(Protocol[T_co]):
@@ -41,7 +51,7 @@ class Client(Protocol):
 
     CAN_BE_CANCELLED: ClassVar[bool]
 
-    def __init__(self, address: str | None, retry: RetryPolicy) -> None: ...
+    def __init__(self, where: Where, retry: RetryPolicy) -> None: ...
 
     @property
     def calls(self) -> Mapping[str, int]:
@@ -64,14 +74,11 @@ class Tasks:
 
     CAN_BE_CANCELLED: ClassVar[bool] = True
 
-    def __init__(self, address: str | None, retry: RetryPolicy) -> None:
-        target = connect.target(address)
-        made = grpc.aio.insecure_channel(target, options=connect.channel_options())
-        channel = CountingChannel(made)
-        self._channel = channel
-        self._client = AsyncPoolClient(
-            cast("grpc.aio.Channel", channel), address=target, retry=retry
-        )
+    def __init__(self, where: Where, retry: RetryPolicy) -> None:
+        made = grpc.aio.insecure_channel(where.target, options=connect.channel_options())
+        self._channel = CountingChannel(made)
+        channel = cast("grpc.aio.Channel", bearer.showing(self._channel, where.header))
+        self._client = AsyncPoolClient(channel, address=where.target, retry=retry)
 
     @property
     def calls(self) -> Mapping[str, int]:
@@ -125,11 +132,11 @@ class Threads:
 
     CAN_BE_CANCELLED: ClassVar[bool] = False
 
-    def __init__(self, address: str | None, retry: RetryPolicy) -> None:
-        target = connect.target(address)
-        channel = CountingChannel(grpc.insecure_channel(target, options=connect.channel_options()))
-        self._channel = channel
-        self._client = PoolClient(cast("grpc.Channel", channel), address=target, retry=retry)
+    def __init__(self, where: Where, retry: RetryPolicy) -> None:
+        made = grpc.insecure_channel(where.target, options=connect.channel_options())
+        self._channel = CountingChannel(made)
+        channel = cast("grpc.Channel", bearer.showing(self._channel, where.header))
+        self._client = PoolClient(channel, address=where.target, retry=retry)
 
     @property
     def calls(self) -> Mapping[str, int]:

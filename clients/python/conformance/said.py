@@ -79,3 +79,8 @@ def cancelled() -> Json:
         "kind": "Cancelled",
         "code": "CANCELLED",
     }
+
+
+def refused(failure: ValueError) -> Json:
+    """What the client did not even begin, as an option is not valid."""
+    return {**error(PoolError(str(failure))), "code": "INVALID_ARGUMENT"}

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios import (
+    access,
     addresses,
     calls,
     deaths,
@@ -23,6 +24,7 @@ AREAS: Mapping[str, Sequence[Scenario]] = {
     "retries, limits and giving up": retries.SCENARIOS,
     "holds": holds.SCENARIOS,
     "logs": logs.SCENARIOS,
+    "tokens": access.SCENARIOS,
     "descriptions": descriptions.SCENARIOS,
     "deaths": deaths.SCENARIOS,
     "services that are newer, odd or elsewhere": (
