@@ -21,6 +21,10 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 # As in the service: with it a child that is made by fork, as on macOS, can die before its exec.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
+# Whose tests run may use a service, with a token: no client or service here is meant by that.
+for name in [name for name in os.environ if name.startswith("POOL_SERVICE_")]:
+    del os.environ[name]
+
 # Plain: structlog's own default draws tracebacks with all locals, which takes seconds.
 structlog.configure(
     processors=[

@@ -161,11 +161,11 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
     threads: list[PoolClient] = []
     tasks: list[AsyncPoolClient] = []
 
-    def make(address: str, retry: RetryPolicy = DEFAULT) -> Client:
+    def make(address: str, retry: RetryPolicy = DEFAULT, token: str | None = None) -> Client:
         if request.param == "sync":
-            threads.append(PoolClient.connect(address, retry=retry))
+            threads.append(PoolClient.connect(address, retry=retry, token=token))
             return Threads(threads[-1])
-        tasks.append(AsyncPoolClient.connect(address, retry=retry))
+        tasks.append(AsyncPoolClient.connect(address, retry=retry, token=token))
         return Tasks(tasks[-1])
 
     yield make

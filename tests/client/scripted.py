@@ -92,6 +92,8 @@ class Script(PoolServiceServicer):
     def __init__(self) -> None:
         self.address = ""
         self.asked: dict[str, list[Message]] = defaultdict(list)
+        self.shown: dict[str, list[str | bytes | None]] = defaultdict(list)
+        """The header `authorization` of each call, by RPC."""
         self.open: dict[str, int] = defaultdict(int)
         """Streams by RPC."""
         self._closing = threading.Condition()
@@ -105,13 +107,15 @@ class Script(PoolServiceServicer):
     def ensured(self) -> list[pb.EnsureRequest]:
         return [one for one in self.asked["Ensure"] if isinstance(one, pb.EnsureRequest)]
 
-    def _next(self, rpc: str, request: Message) -> tuple[Step, ...]:
+    def _next(self, rpc: str, request: Message, context: grpc.ServicerContext) -> tuple[Step, ...]:
         self.asked[rpc].append(request)
+        headers = dict(context.invocation_metadata())
+        self.shown[rpc].append(headers.get("authorization"))
         steps = self._steps[rpc]
         return steps.popleft() if len(steps) > 1 else steps[0]
 
     def _unary(self, rpc: str, kind: type[M], request: Message, context: grpc.ServicerContext) -> M:
-        answer = next(self._play(self._next(rpc, request), context))
+        answer = next(self._play(self._next(rpc, request, context), context))
         assert isinstance(answer, kind)
         return answer
 
@@ -119,7 +123,7 @@ class Script(PoolServiceServicer):
         self, rpc: str, kind: type[M], request: Message, context: grpc.ServicerContext
     ) -> Iterator[M]:
         with self._opened(rpc):
-            for message in self._play(self._next(rpc, request), context):
+            for message in self._play(self._next(rpc, request, context), context):
                 assert isinstance(message, kind)
                 yield message
 

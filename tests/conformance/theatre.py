@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from pool_service.access.tokens import new_token
-from pool_service.config.loading import PREFIX
 from pool_service_client import ADDRESS_VARIABLE
 from tests.client.scripted import running as scripted
 from tests.conformance.languages import LANGUAGES, Language
@@ -65,9 +64,11 @@ class Theatre:
         return language
 
     def environment(self) -> dict[str, str]:
-        """What programs of clients get: it leads them to PLAIN, and has no token."""
-        others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        return {**others, ADDRESS_VARIABLE: self.worlds.of(PLAIN, "").address}
+        """What programs of clients get: it leads them to PLAIN.
+
+        It has no token of who runs the tests, as tests/conftest.py removes these variables.
+        """
+        return {**os.environ, ADDRESS_VARIABLE: self.worlds.of(PLAIN, "").address}
 
     def _play(self, scenario: Scenario, language: Language) -> None:
         runner = self._performers[language.key].runner()
