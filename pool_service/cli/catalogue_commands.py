@@ -10,9 +10,10 @@ import click
 
 from pool_service.adapters.models.files import ModelFiles, locate
 from pool_service.adapters.models.hub_cache import cached_models, partial_bytes
-from pool_service.cli.connection import QUERY_TIMEOUT_S, check_reachable, client, valid_address
+from pool_service.cli.connection import QUERY_TIMEOUT_S, check_reachable, client, connected
 from pool_service.cli.exit_codes import ExitCode, Failure
 from pool_service.cli.format import json_line, json_object, safe
+from pool_service.cli.options import Target
 from pool_service.core.units import size
 from pool_service_client import (
     Expectation,
@@ -36,13 +37,13 @@ _PINNED = {
 """The result that `pin` and `unpin` print, by whether the model is pinned and that has changed."""
 
 
-def list_models(address: str | None, *, timeout: float | None, as_json: bool) -> None:
+def list_models(target: Target, *, timeout: float | None, as_json: bool) -> None:
     """Print the service's models; without a service, those in the caller's own cache.
 
     Raises Failure if the service cannot be reached, after printing the caller's models.
     """
     try:
-        with client(address, timeout) as pool:
+        with client(target, timeout) as pool:
             models = list(pool.models(found=True, timeout=timeout or QUERY_TIMEOUT_S))
     except PoolUnavailable as error:
         _print_models(_own_models(), as_json=as_json)
@@ -89,9 +90,9 @@ def _print_models(models: Sequence[Model], *, as_json: bool) -> None:
     print_models(models)
 
 
-def forget(address: str | None, model: str, *, timeout: float | None) -> None:
+def forget(target: Target, model: str, *, timeout: float | None) -> None:
     """Forget the runtime model that a caller named for a model, and print that name."""
-    with client(address, timeout) as pool:
+    with client(target, timeout) as pool:
         forgotten = pool.forget(model, timeout=timeout or QUERY_TIMEOUT_S)
     if forgotten:
         click.echo(safe(f"{model}: forgot the runtime model {forgotten}"))
@@ -100,10 +101,10 @@ def forget(address: str | None, model: str, *, timeout: float | None) -> None:
 
 
 def pin(
-    address: str | None, model: str, *, pinned: bool | None, timeout: float | None, as_json: bool
+    target: Target, model: str, *, pinned: bool | None, timeout: float | None, as_json: bool
 ) -> None:
     """Pin a model, take its pin back, or let the configuration decide, and print what it is now."""
-    with client(address, timeout) as pool:
+    with client(target, timeout) as pool:
         result = pool.pin(model, pinned=pinned, timeout=timeout or QUERY_TIMEOUT_S)
     if as_json:
         click.echo(json_line(model=model, **asdict(result)))
@@ -119,18 +120,18 @@ def pinned_line(model: str, result: Pinned, *, pinned: bool | None) -> str:
     return safe(f"{model}: {_PINNED[result.pinned, result.changed]}{note}")
 
 
-def pull(address: str | None, model: str, runtime_model: str | None) -> None:
+def pull(target: Target, model: str, runtime_model: str | None) -> None:
     """Download a model's missing files and show the progress."""
-    check_reachable(address)
+    check_reachable(target)
     total = 0
     with _progress_display() as show:
-        for progress in _download(address, model, runtime_model):
+        for progress in _download(target, model, runtime_model):
             total = progress.total
             show(progress)
     click.echo(safe(f"{model}: all files are on disk") + (f" ({size(total)})" if total else ""))
 
 
-def _download(address: str | None, model: str, runtime_model: str | None) -> Iterator[Progress]:
+def _download(target: Target, model: str, runtime_model: str | None) -> Iterator[Progress]:
     """Yield a download's progress.
 
     One that breaks off is resumed, with the client's own retries; one that cannot begin fails at
@@ -138,7 +139,7 @@ def _download(address: str | None, model: str, runtime_model: str | None) -> Ite
     """
     has_begun = False
     try:
-        with client(address) as pool:
+        with client(target) as pool:
             for progress in pool.pull(model, runtime_model=runtime_model):
                 has_begun = has_begun or progress.total > 0
                 yield progress
@@ -147,7 +148,7 @@ def _download(address: str | None, model: str, runtime_model: str | None) -> Ite
             raise
     else:
         return
-    with PoolClient.connect(valid_address(address)) as pool:
+    with connected(PoolClient, target) as pool:
         yield from pool.pull(model, runtime_model=runtime_model)
 
 

@@ -18,12 +18,12 @@ from pool_service.cli.chat_completions import (
     RequestRefused,
     ServerUnreachable,
 )
-from pool_service.cli.connection import check_reachable, valid_address
+from pool_service.cli.connection import check_reachable, connected
 from pool_service.cli.exit_codes import ExitCode, Failure, failure_of
 from pool_service.cli.format import safe, safe_lines
 from pool_service.cli.hold_command import status_display
 from pool_service.cli.message_input import enable_line_editing, read_message
-from pool_service.cli.options import EnsureOptions
+from pool_service.cli.options import EnsureOptions, Target
 from pool_service_client import DeadlineExceeded, Hold, PoolClient, PoolError, Server
 
 LOSS_NOTICE_LIMIT_S: Final = 10.0
@@ -67,12 +67,12 @@ def _messages(role: str, content: str) -> list[Message]:
     return [{"role": role, "content": content}] if content else []
 
 
-def run(address: str | None, model: str, system: str, **options: Unpack[EnsureOptions]) -> None:
+def run(target: Target, model: str, system: str, **options: Unpack[EnsureOptions]) -> None:
     """Chat with a model in the terminal, or answer one question from standard input."""
-    check_reachable(address)
+    check_reachable(target)
     conversation = Conversation(system)
     with (
-        PoolClient.connect(valid_address(address)) as pool,
+        connected(PoolClient, target) as pool,
         _exit_on_signals(),
         closing(_HeldModel(pool, model, options)) as held,
     ):

@@ -15,11 +15,11 @@ from pool_service.cli.connection import (
     QUERY_TIMEOUT_S,
     check_reachable,
     client,
+    connected,
     retry_policy,
-    valid_address,
 )
 from pool_service.cli.format import json_line, json_object, safe
-from pool_service.cli.options import EnsureOptions
+from pool_service.cli.options import EnsureOptions, Target
 from pool_service.cli.server_lines import (
     STATE_COLUMN_WIDTH,
     STATE_MARKS,
@@ -48,7 +48,7 @@ NO_MODEL_CHANGED = "no model's settings have changed; the pool's own settings ar
 
 
 def ensure(
-    address: str | None,
+    target: Target,
     model: str,
     *,
     timeout: float | None,
@@ -57,7 +57,7 @@ def ensure(
 ) -> None:
     """Make a model ready and print its endpoint."""
     began = time.monotonic()
-    result = asyncio.run(_ensure(address, model, timeout, **options))
+    result = asyncio.run(_ensure(target, model, timeout, **options))
     if as_json:
         click.echo(json_object(result))
         return
@@ -70,9 +70,9 @@ def ensure(
 
 
 async def _ensure(
-    address: str | None, model: str, limit: float | None, **options: Unpack[EnsureOptions]
+    target: Target, model: str, limit: float | None, **options: Unpack[EnsureOptions]
 ) -> EnsureResult:
-    client = AsyncPoolClient.connect(valid_address(address), retry=retry_policy(limit))
+    client = connected(AsyncPoolClient, target, retry_policy(limit))
     async with client as pool, _progress(pool, model):
         return await pool.ensure(model, timeout=limit, **options)
 
@@ -86,7 +86,7 @@ def _progress(pool: AsyncPoolClient, model: str) -> AbstractAsyncContextManager[
 
 
 def evict(
-    address: str | None,
+    target: Target,
     model: str | None,
     *,
     idle: bool,
@@ -95,7 +95,7 @@ def evict(
     as_json: bool,
 ) -> None:
     """Evict a model's server, or all idle ones, or (with neither) all; print the evicted ones."""
-    with client(address, timeout) as pool:
+    with client(target, timeout) as pool:
         if model is not None:
             evicted = pool.evict(model, force=force, timeout=timeout)
         elif idle:
@@ -116,9 +116,9 @@ def evicted_line(one: EvictedServer) -> str:
     return safe(f"evicted {label(one.server)} (generation {generation_text(one.server)}){lost}")
 
 
-def list_servers(address: str | None, *, timeout: float | None, as_json: bool) -> None:
+def list_servers(target: Target, *, timeout: float | None, as_json: bool) -> None:
     """Print all servers of the pool."""
-    with client(address, timeout) as pool:
+    with client(target, timeout) as pool:
         pages = list(pool.pages(timeout=timeout or QUERY_TIMEOUT_S))
     for notice in pages[-1].notices:
         click.echo(f"notice: {safe(notice)}", err=True)
@@ -132,9 +132,9 @@ def list_servers(address: str | None, *, timeout: float | None, as_json: bool) -
     print_servers(servers, pages[-1].totals)
 
 
-def reload(address: str | None, *, timeout: float | None, as_json: bool) -> None:
+def reload(target: Target, *, timeout: float | None, as_json: bool) -> None:
     """Make the service reload its configuration, and print the changes and problems."""
-    with client(address, timeout) as pool:
+    with client(target, timeout) as pool:
         result = pool.reload(timeout=timeout)
     if as_json:
         click.echo(json_object(result))
@@ -157,10 +157,10 @@ def _reload_lines(result: Reloaded) -> list[str]:
     ]
 
 
-def watch(address: str | None, *, after: int | None, as_json: bool) -> None:
+def watch(target: Target, *, after: int | None, as_json: bool) -> None:
     """Print the pool's changes until interrupted."""
-    check_reachable(address)
-    with PoolClient.connect(valid_address(address)) as pool, pool.watch(after) as events:
+    check_reachable(target)
+    with connected(PoolClient, target) as pool, pool.watch(after) as events:
         if as_json:
             for event in events:
                 click.echo(_event_json(event))

@@ -18,13 +18,15 @@ from pool_service.cli.insight import logs
 from pool_service.cli.options import (
     EnsureOptions,
     HoldOptions,
+    Target,
     Utf8Text,
-    address_option,
+    calls_service,
     config_option,
     download_option,
     json_option,
     keep_alive_option,
     runtime_model_option,
+    target_options,
     timeout_option,
 )
 from pool_service.cli.shell_completion import ModelName
@@ -38,16 +40,14 @@ from pool_service.cli.top_command import top
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="pool-service", message="%(prog)s %(version)s")
-@click.option(
-    "--address",
-    metavar="ADDR",
-    help="Address of the service: host:port or unix:PATH. "
+@target_options(
+    "Address of the service: host:port or unix:PATH. "
     "Default: POOL_SERVICE_ADDRESS, else 127.0.0.1:50051.",
+    "File with the token that you show, if the service asks for one; only you may read "
+    "it. Default: POOL_SERVICE_TOKEN, else the file that POOL_SERVICE_TOKEN_FILE names.",
 )
-@click.pass_context
-def pool_service(ctx: click.Context, address: str | None) -> None:
+def pool_service() -> None:
     """Make models ready on this machine: one server per model, started on demand."""
-    ctx.obj = address
 
 
 @pool_service.command()
@@ -114,10 +114,10 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
 @download_option
 @timeout_option
 @json_option
-@address_option
+@calls_service
 def ensure(
+    target: Target,
     model: str,
-    address: str | None,
     timeout: float | None,
     *,
     as_json: bool,
@@ -129,7 +129,7 @@ def ensure(
     """
     from pool_service.cli import client_commands
 
-    client_commands.ensure(address, model, timeout=timeout, as_json=as_json, **options)
+    client_commands.ensure(target, model, timeout=timeout, as_json=as_json, **options)
 
 
 @pool_service.command()
@@ -146,14 +146,14 @@ def ensure(
     help="Label shown to those who want to evict MODEL. Default: the id of this process.",
 )
 @json_option
-@address_option
+@calls_service
 @click.pass_context
 def hold(
     ctx: click.Context,
+    target: Target,
     /,
     model: str,
     command: tuple[str, ...],
-    address: str | None,
     *,
     as_json: bool,
     **options: Unpack[HoldOptions],
@@ -169,7 +169,7 @@ def hold(
 
     if command and as_json:
         raise click.UsageError("--json cannot be used with a COMMAND, which prints its own output")
-    ctx.exit(hold_command.hold(address, model, command, as_json=as_json, **options))
+    ctx.exit(hold_command.hold(target, model, command, as_json=as_json, **options))
 
 
 @pool_service.command()
@@ -184,8 +184,8 @@ def hold(
 @runtime_model_option
 @keep_alive_option
 @download_option
-@address_option
-def run(model: str, address: str | None, system: str, **options: Unpack[EnsureOptions]) -> None:
+@calls_service
+def run(target: Target, model: str, system: str, **options: Unpack[EnsureOptions]) -> None:
     """Chat with MODEL in the terminal, or answer a piped question.
 
     MODEL is made ready and held meanwhile. Ctrl-C stops an answer; Ctrl-D or /bye ends the
@@ -195,7 +195,7 @@ def run(model: str, address: str | None, system: str, **options: Unpack[EnsureOp
     """
     from pool_service.cli import chat
 
-    chat.run(address, model, system, **options)
+    chat.run(target, model, system, **options)
 
 
 @pool_service.command()
@@ -207,10 +207,10 @@ def run(model: str, address: str | None, system: str, **options: Unpack[EnsureOp
 @click.option("--force", is_flag=True, help="Evict servers that are held or have requests, too.")
 @timeout_option
 @json_option
-@address_option
+@calls_service
 def evict(
+    target: Target,
     model: str | None,
-    address: str | None,
     timeout: float | None,
     *,
     idle: bool,
@@ -229,18 +229,18 @@ def evict(
         raise click.UsageError("give one of: a MODEL, --idle, --all")
     if idle and force:
         raise click.UsageError("--force cannot be used with --idle, which skips servers in use")
-    client_commands.evict(address, model, idle=idle, force=force, timeout=timeout, as_json=as_json)
+    client_commands.evict(target, model, idle=idle, force=force, timeout=timeout, as_json=as_json)
 
 
 @pool_service.command("list")
 @timeout_option
 @json_option
-@address_option
-def list_servers(address: str | None, timeout: float | None, *, as_json: bool) -> None:
+@calls_service
+def list_servers(target: Target, timeout: float | None, *, as_json: bool) -> None:
     """Show all servers, and the memory that is used and left."""
     from pool_service.cli import client_commands
 
-    client_commands.list_servers(address, timeout=timeout, as_json=as_json)
+    client_commands.list_servers(target, timeout=timeout, as_json=as_json)
 
 
 @pool_service.command()
@@ -251,19 +251,19 @@ def list_servers(address: str | None, timeout: float | None, *, as_json: bool) -
     help="Show only the changes after this revision.",
 )
 @json_option
-@address_option
-def watch(address: str | None, after: int | None, *, as_json: bool) -> None:
+@calls_service
+def watch(target: Target, after: int | None, *, as_json: bool) -> None:
     """Show all servers, then every change, until Ctrl-C."""
     from pool_service.cli import client_commands
 
-    client_commands.watch(address, after=after, as_json=as_json)
+    client_commands.watch(target, after=after, as_json=as_json)
 
 
 @pool_service.command()
 @timeout_option
 @json_option
-@address_option
-def models(address: str | None, timeout: float | None, *, as_json: bool) -> None:
+@calls_service
+def models(target: Target, timeout: float | None, *, as_json: bool) -> None:
     """Show the known models, and the memory that each needs.
 
     A model is known if it is configured, on disk or running. If no service can be reached, the
@@ -271,28 +271,28 @@ def models(address: str | None, timeout: float | None, *, as_json: bool) -> None
     """
     from pool_service.cli import catalogue_commands
 
-    catalogue_commands.list_models(address, timeout=timeout, as_json=as_json)
+    catalogue_commands.list_models(target, timeout=timeout, as_json=as_json)
 
 
 @pool_service.command()
 @click.argument("model", type=ModelName())
 @runtime_model_option
-@address_option
-def pull(model: str, address: str | None, runtime_model: str | None) -> None:
+@calls_service
+def pull(target: Target, model: str, runtime_model: str | None) -> None:
     """Download the missing files of MODEL, without starting a server.
 
     Ctrl-C stops the download; the next one continues where it stopped.
     """
     from pool_service.cli import catalogue_commands
 
-    catalogue_commands.pull(address, model, runtime_model)
+    catalogue_commands.pull(target, model, runtime_model)
 
 
 @pool_service.command()
 @click.argument("model", type=Utf8Text())
 @timeout_option
-@address_option
-def forget(model: str, address: str | None, timeout: float | None) -> None:
+@calls_service
+def forget(target: Target, model: str, timeout: float | None) -> None:
     """Forget the runtime model that a caller named for MODEL, and print that name.
 
     The service remembers the --runtime-model of a call for later calls that name none. A running
@@ -300,7 +300,7 @@ def forget(model: str, address: str | None, timeout: float | None) -> None:
     """
     from pool_service.cli import catalogue_commands
 
-    catalogue_commands.forget(address, model, timeout=timeout)
+    catalogue_commands.forget(target, model, timeout=timeout)
 
 
 @pool_service.command()
@@ -312,9 +312,9 @@ def forget(model: str, address: str | None, timeout: float | None) -> None:
 )
 @timeout_option
 @json_option
-@address_option
+@calls_service
 def pin(
-    model: str, address: str | None, timeout: float | None, *, as_configured: bool, as_json: bool
+    target: Target, model: str, timeout: float | None, *, as_configured: bool, as_json: bool
 ) -> None:
     """Keep the server of MODEL: neither idleness nor other models stop it.
 
@@ -324,29 +324,29 @@ def pin(
     from pool_service.cli import catalogue_commands
 
     pinned = None if as_configured else True
-    catalogue_commands.pin(address, model, pinned=pinned, timeout=timeout, as_json=as_json)
+    catalogue_commands.pin(target, model, pinned=pinned, timeout=timeout, as_json=as_json)
 
 
 @pool_service.command()
 @click.argument("model", type=ModelName())
 @timeout_option
 @json_option
-@address_option
-def unpin(model: str, address: str | None, timeout: float | None, *, as_json: bool) -> None:
+@calls_service
+def unpin(target: Target, model: str, timeout: float | None, *, as_json: bool) -> None:
     """Take the pin of MODEL back, also if the configuration pins it.
 
     Its server stops when it is unused for its keep alive, or when another model needs its memory.
     """
     from pool_service.cli import catalogue_commands
 
-    catalogue_commands.pin(address, model, pinned=False, timeout=timeout, as_json=as_json)
+    catalogue_commands.pin(target, model, pinned=False, timeout=timeout, as_json=as_json)
 
 
 @pool_service.command()
 @timeout_option
 @json_option
-@address_option
-def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None:
+@calls_service
+def reload(target: Target, timeout: float | None, *, as_json: bool) -> None:
     """Make the service reload its configuration, and show the changes.
 
     Servers whose settings are the same keep running; others are replaced when they are next
@@ -354,7 +354,7 @@ def reload(address: str | None, timeout: float | None, *, as_json: bool) -> None
     """
     from pool_service.cli import client_commands
 
-    client_commands.reload(address, timeout=timeout, as_json=as_json)
+    client_commands.reload(target, timeout=timeout, as_json=as_json)
 
 
 pool_service.add_command(describe)

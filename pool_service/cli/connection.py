@@ -1,18 +1,23 @@
 """Clients for the commands: which service they call, and how long they retry."""
 
+from typing import TypeVar
+
 import click
 
-from pool_service_client import PoolClient, RetryPolicy
-from pool_service_client.connect import target
+from pool_service.cli.options import Target
+from pool_service_client import AsyncPoolClient, PoolClient, RetryPolicy
+from pool_service_client.connect import target as address_of
 
 QUERY_TIMEOUT_S = 10.0
 """Time for a query that the service answers without waiting for anything."""
 
+C = TypeVar("C", PoolClient, AsyncPoolClient)
 
-def valid_address(address: str | None) -> str:
+
+def valid_address(target: Target) -> str:
     """Return the service's address: the one given, or the default. Raises UsageError."""
     try:
-        return target(address)
+        return address_of(target.address)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
@@ -22,18 +27,28 @@ def retry_policy(timeout: float | None) -> RetryPolicy:
     return RetryPolicy(attempts=1) if timeout is None else RetryPolicy()
 
 
-def client(address: str | None, timeout: float | None = None) -> PoolClient:
+def connected(kind: type[C], target: Target, retry: RetryPolicy | None = None) -> C:
+    """Return a client of a kind. Raises UsageError. retry: None: the client's own policy."""
+    try:
+        return kind.connect(
+            target.address, token_file=target.token_file, retry=retry or RetryPolicy()
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def client(target: Target, timeout: float | None = None) -> PoolClient:
     """Return a client of the service. Raises UsageError.
 
     timeout: only decides on retries (`retry_policy`); to limit a call, pass it to the call, too.
     """
-    return PoolClient.connect(valid_address(address), retry=retry_policy(timeout))
+    return connected(PoolClient, target, retry_policy(timeout))
 
 
-def check_reachable(address: str | None) -> None:
+def check_reachable(target: Target) -> None:
     """Raise PoolError if the service does not answer now.
 
     For commands whose stream would otherwise wait for a service that is not there.
     """
-    with client(address) as pool:
+    with client(target) as pool:
         next(pool.pages(page_size=1, timeout=QUERY_TIMEOUT_S))

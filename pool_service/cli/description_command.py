@@ -2,7 +2,7 @@
 
 import click
 
-from pool_service.cli.options import address_option, json_option, timeout_option
+from pool_service.cli.options import Target, calls_service, json_option, timeout_option
 from pool_service.cli.shell_completion import ModelName
 
 
@@ -10,8 +10,8 @@ from pool_service.cli.shell_completion import ModelName
 @click.argument("model", type=ModelName())
 @timeout_option
 @json_option
-@address_option
-def describe(model: str, address: str | None, timeout: float | None, *, as_json: bool) -> None:
+@calls_service
+def describe(target: Target, model: str, timeout: float | None, *, as_json: bool) -> None:
     """Show all that is known about MODEL, and why its server is as it is.
 
     Its settings and where each comes from, its servers and memory, the times of its last starts
@@ -20,4 +20,4 @@ def describe(model: str, address: str | None, timeout: float | None, *, as_json:
     """
     from pool_service.cli import description_text
 
-    description_text.describe(address, model, timeout=timeout, as_json=as_json)
+    description_text.describe(target, model, timeout=timeout, as_json=as_json)

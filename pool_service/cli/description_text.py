@@ -8,6 +8,7 @@ import click
 from pool_service.cli.appearance import print_line
 from pool_service.cli.connection import QUERY_TIMEOUT_S, client
 from pool_service.cli.format import human_duration, json_object
+from pool_service.cli.options import Target
 from pool_service.cli.server_lines import (
     generation_text,
     needs_text,
@@ -41,9 +42,9 @@ _SHOWN_IN_LINE = 5
 Row = tuple[str, str]
 
 
-def describe(address: str | None, model: str, *, timeout: float | None, as_json: bool) -> None:
+def describe(target: Target, model: str, *, timeout: float | None, as_json: bool) -> None:
     """Print the description of a model."""
-    with client(address, timeout) as pool:
+    with client(target, timeout) as pool:
         described = pool.describe(model, timeout=timeout or QUERY_TIMEOUT_S)
     if as_json:
         click.echo(json_object(described))

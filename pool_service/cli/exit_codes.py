@@ -146,12 +146,16 @@ def failure_of(error: Exception) -> Failure:
 
 def _message(error: "PoolError") -> str:
     """Return an error's message with the command's own advice, its request id and its cause."""
-    from pool_service_client import ModelNotOnDisk, PoolUnavailable
+    from pool_service_client import ModelNotOnDisk, PoolUnavailable, TokenMissing
 
     before = f"; the failure before that: {error.__cause__}" if error.__cause__ else ""
     request = f" (request {error.request_id})" if error.request_id else ""
-    todo = " Here that is --download." if isinstance(error, ModelNotOnDisk) else ""
-    if isinstance(error, PoolUnavailable) and str(error).startswith("cannot reach"):
+    todo = ""
+    if isinstance(error, ModelNotOnDisk):
+        todo = " Here that is --download."
+    elif isinstance(error, TokenMissing):
+        todo = " Or name the file with --token-file."
+    elif isinstance(error, PoolUnavailable) and str(error).startswith("cannot reach"):
         todo = "; start it with 'pool-service serve', or name another one with --address"
     return f"{error}{todo}{request}{before}"
 

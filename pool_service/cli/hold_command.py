@@ -12,9 +12,9 @@ import click
 
 from pool_service.cli import CALLER_ENVIRONMENT
 from pool_service.cli.appearance import print_line
-from pool_service.cli.connection import check_reachable, valid_address
+from pool_service.cli.connection import check_reachable, connected
 from pool_service.cli.format import json_object, safe
-from pool_service.cli.options import HoldOptions
+from pool_service.cli.options import HoldOptions, Target
 from pool_service.cli.server_lines import ready_line, status_line
 from pool_service_client import AsyncHold, AsyncPoolClient, PoolError, Server, ServerState
 
@@ -26,7 +26,7 @@ MODEL_VARIABLE = "POOL_MODEL"
 
 
 def hold(
-    address: str | None,
+    target: Target,
     model: str,
     command: Sequence[str],
     *,
@@ -36,19 +36,19 @@ def hold(
     """Keep a model ready, print its endpoints or run a command meanwhile; return the exit code."""
     if command and shutil.which(command[0]) is None:
         raise click.UsageError(f"{command[0]!r} cannot be run: there is no such program")
-    check_reachable(address)
-    return asyncio.run(_hold(address, model, command, as_json=as_json, **options))
+    check_reachable(target)
+    return asyncio.run(_hold(target, model, command, as_json=as_json, **options))
 
 
 async def _hold(
-    address: str | None,
+    target: Target,
     model: str,
     command: Sequence[str],
     *,
     as_json: bool,
     **options: Unpack[HoldOptions],
 ) -> int:
-    pool = AsyncPoolClient.connect(valid_address(address))
+    pool = connected(AsyncPoolClient, target)
     async with pool, pool.hold(model, **options) as held:
         if not command:
             return await _print_endpoints(held, model, as_json=as_json)

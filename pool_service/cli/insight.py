@@ -4,7 +4,7 @@ from typing import Unpack
 
 import click
 
-from pool_service.cli.options import LogOptions, address_option, json_option
+from pool_service.cli.options import LogOptions, Target, calls_service, json_option
 from pool_service.cli.shell_completion import ModelName
 
 
@@ -40,8 +40,8 @@ from pool_service.cli.shell_completion import ModelName
     "--cursor", default="", metavar="C", help="Go on after the line of --json with cursor C."
 )
 @json_option
-@address_option
-def logs(address: str | None, model: str, *, as_json: bool, **options: Unpack[LogOptions]) -> None:
+@calls_service
+def logs(target: Target, model: str, *, as_json: bool, **options: Unpack[LogOptions]) -> None:
     """Show what the servers of MODEL have written, the newest process unless you say otherwise.
 
     Lines go to standard output, and notes on the processes to standard error. Showing a log neither
@@ -60,4 +60,4 @@ def logs(address: str | None, model: str, *, as_json: bool, **options: Unpack[Lo
         raise click.UsageError(f"{given[0]} cannot be used with {given[1]}")
     if options["lines"] is not None and (options["oldest"] or options["cursor"]):
         raise click.UsageError(f"--lines cannot be used with {given[0]}, which shows every line")
-    log_command.logs(address, model, as_json=as_json, options=options)
+    log_command.logs(target, model, as_json=as_json, options=options)

@@ -7,21 +7,21 @@ from collections.abc import Iterable, Iterator
 import click
 
 from pool_service.cli.appearance import Mark, print_line, with_symbol
-from pool_service.cli.connection import check_reachable, valid_address
+from pool_service.cli.connection import check_reachable, connected
 from pool_service.cli.format import json_line, safe
-from pool_service.cli.options import LogOptions
+from pool_service.cli.options import LogOptions, Target
 from pool_service.core.units import size
 from pool_service_client import Exit, LogEnd, LogLines, PoolClient
 
 
-def logs(address: str | None, model: str, *, as_json: bool, options: LogOptions) -> None:
+def logs(target: Target, model: str, *, as_json: bool, options: LogOptions) -> None:
     """Print the lines of a model's servers on stdout, and notes on the processes on stderr."""
-    check_reachable(address)
+    check_reachable(target)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Lines may have any character, also where the output has not.
         sys.stdout.reconfigure(errors="backslashreplace")
     with (
-        PoolClient.connect(valid_address(address)) as pool,
+        connected(PoolClient, target) as pool,
         pool.logs(model, **options) as parts,
     ):
         if as_json:

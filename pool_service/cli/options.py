@@ -1,14 +1,30 @@
 """Options and argument types that several commands share."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Concatenate, ParamSpec, TypedDict, TypeVar
 
 import click
 
 from pool_service.core.units import seconds_of
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The service that a command calls; None: as the client decides.
+
+    address: host:port or unix:PATH. token_file: a file with the token to show.
+    """
+
+    address: str | None = None
+    token_file: Path | None = None
 
 
 class EnsureOptions(TypedDict):
@@ -88,12 +104,40 @@ def _seconds(text: str) -> float:
         return seconds_of(text)
 
 
-address_option = click.option(
-    "--address",
-    metavar="ADDR",
-    help="Address of the service; overrides --address before the command.",
-    callback=lambda ctx, _param, given: given or ctx.obj,
-)
+def _noted(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    """Put an option's value into the Target of the context, which its parent's command began."""
+    target = ctx.obj or Target()
+    ctx.obj = replace(target, **{str(param.name): value}) if value else target
+
+
+def target_options(address: str, token_file: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator with the options of a Target, which becomes the context's object.
+
+    address, token_file: the help of each.
+    """
+
+    def decorate(command: Callable[P, R]) -> Callable[P, R]:
+        for name, metavar, kind, text in (
+            ("--token-file", "FILE", FILE, token_file),
+            ("--address", "ADDR", None, address),
+        ):
+            command = click.option(
+                name, metavar=metavar, type=kind, help=text, callback=_noted, expose_value=False
+            )(command)
+        return command
+
+    return decorate
+
+
+def calls_service(command: Callable[Concatenate[Target, P], R]) -> Callable[P, R]:
+    """Give a command the options of a Target, and pass that as the first argument."""
+    options = target_options(
+        "Address of the service; overrides --address before the command.",
+        "File with your token; overrides --token-file before the command.",
+    )
+    return click.pass_obj(options(command))
+
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, one object per line."
 )

@@ -12,7 +12,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from pool_service.cli.options import Utf8Text
+from pool_service.cli.options import Target, Utf8Text
 
 ANSWER_LIMIT_S: Final = 0.5
 """Time for the service to answer: the user has pressed Tab and waits."""
@@ -50,9 +50,8 @@ class ModelName(Utf8Text):
     ) -> list[CompletionItem[str]]:
         """Return the model names that begin with `incomplete`, each with its state or model."""
         del param
-        address = ctx.params.get("address") or ctx.find_root().params.get("address")
         try:
-            names = _known_names(address, running=self._running)
+            names = _known_names(ctx.obj, running=self._running)
             return [
                 CompletionItem(name, help=names[name] or None)
                 for name in sorted(names)
@@ -62,21 +61,21 @@ class ModelName(Utf8Text):
             return []
 
 
-def _known_names(address: str | None, *, running: bool) -> dict[str, str]:
+def _known_names(target: Target, *, running: bool) -> dict[str, str]:
     from pool_service_client import PoolError
 
     try:
-        return dict(_names_of_service(address, running=running))
+        return dict(_names_of_service(target, running=running))
     except PoolError:
         return {} if running else dict(_names_of_configuration())
 
 
-def _names_of_service(address: str | None, *, running: bool) -> Iterator[tuple[str, str]]:
+def _names_of_service(target: Target, *, running: bool) -> Iterator[tuple[str, str]]:
     """Yield names with descriptions: models, then servers, whose state replaces the model's."""
     from pool_service.cli.connection import client
     from pool_service_client import ServerRole
 
-    with client(address) as pool:
+    with client(target) as pool:
         if not running:
             for model in pool.models(timeout=ANSWER_LIMIT_S):
                 yield model.model, "on disk" if model.on_disk else ""

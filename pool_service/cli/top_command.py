@@ -2,12 +2,12 @@
 
 import click
 
-from pool_service.cli.options import address_option
+from pool_service.cli.options import Target, calls_service
 
 
 @click.command()
-@address_option
-def top(address: str | None) -> None:
+@calls_service
+def top(target: Target) -> None:
     """Show the pool live in the terminal, with keys to act on it.
 
     Shows the memory against the budget, and each server with its state, memory, last use, holds,
@@ -21,4 +21,4 @@ def top(address: str | None) -> None:
     """
     from pool_service.cli.top import run
 
-    run.top(address)
+    run.top(target)

@@ -18,7 +18,13 @@ from pool_service.config import Config
 from pool_service.core.errors import PoolError as LocalError
 from pool_service.core.units import size
 from pool_service.doctor.finding import Finding, Verdict
-from pool_service_client import DeadlineExceeded, PoolClient, PoolError, PoolUnavailable
+from pool_service_client import (
+    DeadlineExceeded,
+    PoolClient,
+    PoolError,
+    PoolUnavailable,
+    TokenMissing,
+)
 
 SERVICE_TIMEOUT_S: Final = 3.0
 _HEALTH_STATUSES: Final = (b"HTTP/1.1 200 OK", b"HTTP/1.1 503 Service Unavailable")
@@ -70,10 +76,20 @@ def service_findings(config: Config) -> Iterator[Finding]:
             yield Finding("service", Verdict.BROKEN, str(error), "correct service.listen")
             continue
         try:
-            with PoolClient.connect(address.text) as pool:
+            client = PoolClient.connect(address.text)
+        except ValueError as error:
+            found = f"it was not asked whether it runs at {text}: {error}"
+            yield Finding("service", Verdict.WARNING, found, "correct or unset the variable")
+            continue
+        try:
+            with client as pool:
                 page = next(pool.pages(timeout=SERVICE_TIMEOUT_S))
         except (PoolUnavailable, DeadlineExceeded):
             yield _of_unanswered_address(address)
+            continue
+        except TokenMissing:
+            found = f"it runs at {text}, and lets nobody in without a token"
+            yield Finding("service", Verdict.OK, found)
             continue
         except PoolError as error:
             found = f"it runs at {text}, but refuses calls: {error}"

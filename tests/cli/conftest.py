@@ -33,9 +33,9 @@ def service() -> Iterator[Script]:
 def run(service: Script) -> Run:
     """Runs a command against the scripted service, as in a pipe."""
 
-    def runs(*arguments: str, address: str | None = None) -> Result:
+    def runs(*arguments: str, address: str | None = None, text: str | None = None) -> Result:
         environment = {"POOL_SERVICE_ADDRESS": address or service.address}
-        return CliRunner().invoke(pool_service, arguments, env=environment)
+        return CliRunner().invoke(pool_service, arguments, text, env=environment)
 
     return runs
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_service.config import ConfigError, load
-from tests.config.conftest import Refusal
+from pool_service_client import ADDRESS_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
+from tests.config.conftest import Read, Refusal
 
 BUDGET = 'bytes (1 MiB or more), or text such as "24 GB", "80%" or "none"'
 RESERVE = 'bytes, or text such as "2 GiB" or "5%" (under 100%)'
@@ -362,6 +363,11 @@ def test_variables_of_servers_are_never_reported(refusal: Refusal, section: str)
 def test_a_misspelt_variable_is_reported(refusal: Refusal, slip: str, meant: str) -> None:
     told = refusal("", {slip: "x"})
     assert told == f"{slip}: there is no such variable, did you mean {meant}?"
+
+
+@pytest.mark.parametrize("name", [ADDRESS_VARIABLE, TOKEN_VARIABLE, TOKEN_FILE_VARIABLE])
+def test_a_variable_of_the_clients_is_not_misspelt(read: Read, name: str) -> None:
+    assert read("", {name: "x"}) == read("")
 
 
 def test_an_unknown_flag_is_reported(refusal: Refusal) -> None:

@@ -5,13 +5,16 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from grpc import StatusCode
 
 from pool_service.config import Config, load
 from pool_service.doctor import Finding, Verdict, installation, kernel, machine
 from pool_service.doctor.examination import examine, guarded
+from tests.client.scripted import Refusal, running
 
 
 def config_of(tmp_path: Path, text: str = "") -> Config:
@@ -96,6 +99,25 @@ def test_a_port_that_nobody_has_is_free(tmp_path: Path) -> None:
         address = f"127.0.0.1:{other.getsockname()[1]}"
     config = config_of(tmp_path, f"service.listen = ['{address}']")
     assert only(installation.service_findings(config)).verdict is Verdict.INFO
+
+
+def test_a_service_that_asks_for_a_token_runs(tmp_path: Path) -> None:
+    with contextmanager(running)() as script:
+        script.answer("List", Refusal(StatusCode.UNAUTHENTICATED, "who calls?", "TOKEN_MISSING"))
+        config = config_of(tmp_path, f"service.listen = ['{script.address}']")
+        finding = only(installation.service_findings(config))
+    assert finding.verdict is Verdict.OK
+    assert finding.found == f"it runs at {script.address}, and lets nobody in without a token"
+
+
+def test_a_token_that_cannot_be_shown_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POOL_SERVICE_TOKEN_FILE", str(tmp_path / "none"))
+    config = config_of(tmp_path, "service.listen = ['127.0.0.1:50051']")
+    finding = only(installation.service_findings(config))
+    assert finding.verdict is Verdict.WARNING
+    assert f"the token file {tmp_path / 'none'} cannot be read" in finding.found
 
 
 def test_models_are_judged_by_their_files_on_the_disk(tmp_path: Path) -> None:

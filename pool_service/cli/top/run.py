@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from pool_service.cli.connection import check_reachable, valid_address
+from pool_service.cli.connection import check_reachable, connected, valid_address
+from pool_service.cli.options import Target
 from pool_service.cli.top.actions import Action, CloseLog, ListModels, LookAtChoice, OpenLog, Quit
 from pool_service.cli.top.canvas import Canvas
 from pool_service.cli.top.controls import Controls
@@ -47,7 +48,7 @@ _NO_TERMINAL = (
 )
 
 
-def top(address: str | None) -> None:
+def top(target: Target) -> None:
     """Show the pool in the terminal until the user ends the view.
 
     Raises UsageError without a terminal, and PoolError if the service does not answer.
@@ -55,8 +56,8 @@ def top(address: str | None) -> None:
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if not is_terminal or os.environ.get("TERM", "").lower() in _WITHOUT_CURSOR:
         raise click.UsageError(_NO_TERMINAL)
-    check_reachable(address)
-    ended_by = asyncio.run(_show(valid_address(address)))
+    check_reachable(target)
+    ended_by = asyncio.run(_show(target))
     if ended_by is signal.SIGINT:
         raise KeyboardInterrupt
     if ended_by is not None:
@@ -64,15 +65,15 @@ def top(address: str | None) -> None:
         signal.raise_signal(ended_by)
 
 
-async def _show(address: str) -> signal.Signals | None:
+async def _show(target: Target) -> signal.Signals | None:
     """Show the pool; return the signal that ended the view, or None if the user did."""
-    once = AsyncPoolClient.connect(address, retry=RetryPolicy(attempts=1))
-    patient = AsyncPoolClient.connect(address, retry=RetryPolicy(patience=math.inf))
+    once = connected(AsyncPoolClient, target, RetryPolicy(attempts=1))
+    patient = connected(AsyncPoolClient, target, RetryPolicy(patience=math.inf))
     # Before the terminal is taken, so that no signal ends the program without giving it back.
     ended = _ending_signal()
     async with once, patient:
         with opened() as screen:
-            return await _Top(screen, once, patient, address, ended).run()
+            return await _Top(screen, once, patient, valid_address(target), ended).run()
 
 
 def _ending_signal() -> "asyncio.Future[signal.Signals | None]":
