@@ -1,6 +1,7 @@
 """Press keys and change servers under the view, over a service that follows its script."""
 
 import grpc
+import pytest
 
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.program import LIMIT_S, MAIN, Terminal, running, started
@@ -27,6 +28,17 @@ def test_what_the_view_asks_by_itself_is_no_use_of_a_server(
         terminal.type("q?")
         terminal.wait_for_screen("up, down, j, k", "q back")
     assert set(service.asked) == {"List", "Watch", "ListModels", "Describe", "TailLogs"}
+
+
+def test_each_call_of_the_view_shows_the_token(
+    service: Script, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POOL_SERVICE_TOKEN", "pst_x")
+    watched(service)
+    with top(service, terminal):
+        terminal.wait_for_screen("> m", ALL)
+    assert {"List", "Watch"} <= service.shown.keys()
+    assert {header for headers in service.shown.values() for header in headers} == {"Bearer pst_x"}
 
 
 def test_pasted_text_does_nothing(service: Script, terminal: Terminal) -> None:
