@@ -161,6 +161,14 @@ def test_a_replaced_file_counts_at_once(file: Path) -> None:
     assert shown(header) == "Bearer in-place"
 
 
+def test_a_relative_path_stays_the_same_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    header = bearer.header(HERE, None, "token", {})
+    monkeypatch.chdir("/")
+    written(file, OTHER)
+    assert shown(header) == f"Bearer {OTHER}"
+
+
 def test_an_unchanged_file_is_not_opened_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = bearer.header(HERE, None, file, {})
     assert header is not None

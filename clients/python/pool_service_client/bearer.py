@@ -180,7 +180,7 @@ def _metadata(token: str, source: str) -> Metadata:
 
 def _expanded(path: str | os.PathLike[str]) -> Path:
     try:
-        return Path(path).expanduser()
+        return Path(path).expanduser().absolute()
     except RuntimeError as error:
         raise ValueError(f"{str(path)!r} names a home directory that is not known") from error
 
