@@ -2,6 +2,8 @@ package poolservice
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/user"
 	"strconv"
@@ -32,6 +34,23 @@ func (a address) String() string {
 	return a.where
 }
 
+// isThisMachine reports whether what is sent to the address stays on this machine. A host name
+// other than localhost counts as another machine's.
+func (a address) isThisMachine() bool {
+	if a.network == "unix" {
+		return true
+	}
+	host, _, err := net.SplitHostPort(a.where)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return strings.EqualFold(host, "localhost")
+	}
+	return ip.IsLoopback() && !ip.Is4In6()
+}
+
 // addressOf returns the given address, else that of the environment, else the default.
 func addressOf(given string) (address, error) {
 	chosen := given
@@ -51,17 +70,25 @@ func addressOf(given string) (address, error) {
 		"%q is no address of a pool service: write host:port or unix:PATH", chosen)
 }
 
-// socketAt replaces "~" by the home directory, as the service does.
 func socketAt(chosen, path string) (address, error) {
+	expanded, err := withHome(path)
+	if err != nil {
+		return address{}, fmt.Errorf("%q names a home directory that is not known: %w", chosen, err)
+	}
+	return address{"unix", expanded}, nil
+}
+
+// withHome replaces "~" by the home directory, as the service does.
+func withHome(path string) (string, error) {
 	if !strings.HasPrefix(path, "~") {
-		return address{"unix", path}, nil
+		return path, nil
 	}
 	name, rest, _ := strings.Cut(strings.TrimPrefix(path, "~"), "/")
 	home, err := homeOf(name)
 	if err != nil {
-		return address{}, fmt.Errorf("%q names a home directory that is not known: %w", chosen, err)
+		return "", err
 	}
-	return address{"unix", strings.TrimSuffix(home, "/") + "/" + rest}, nil
+	return strings.TrimSuffix(home, "/") + "/" + rest, nil
 }
 
 func homeOf(name string) (string, error) {

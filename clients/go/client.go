@@ -31,13 +31,26 @@ type Client struct {
 
 // Connect returns a client of the service at host:port or unix:PATH, where "~" is the home
 // directory. An empty address means POOL_SERVICE_ADDRESS, else 127.0.0.1:50051. The client
-// connects on first use. Connect fails only if the address is not valid.
+// connects on first use.
+//
+// Without WithToken or WithTokenFile, the token is that of POOL_SERVICE_TOKEN, else of the file
+// POOL_SERVICE_TOKEN_FILE, else there is none. A token is sent only to a unix socket or a loopback
+// address, since the connection is not encrypted.
+//
+// Connect fails only if the address or the token is not valid.
 func Connect(address string, options ...ConnectOption) (*Client, error) {
 	to, err := addressOf(address)
 	if err != nil {
 		return nil, err
 	}
 	settings := connectSettingsOf(options)
+	token, err := bearerOf(settings, to)
+	if err != nil {
+		return nil, err
+	}
+	if token != nil {
+		settings.dial = append(settings.dial, grpc.WithPerRPCCredentials(token))
+	}
 	connection, err := connectionTo(to, settings.dial)
 	if err != nil {
 		return nil, fmt.Errorf("cannot set up a connection to %s: %w", to, err)
@@ -47,7 +60,8 @@ func Connect(address string, options ...ConnectOption) (*Client, error) {
 	return client, nil
 }
 
-// New returns a client on your own connection, which you close after the client.
+// New returns a client on your own connection, which you close after the client. It sends no token:
+// for that, make the connection with grpc.WithPerRPCCredentials.
 func New(connection grpc.ClientConnInterface, options ...ConnectOption) *Client {
 	return newClient(connection, "the connection's address", connectSettingsOf(options).retry)
 }

@@ -11,8 +11,10 @@ import (
 type ConnectOption func(*connectSettings)
 
 type connectSettings struct {
-	retry RetryPolicy
-	dial  []grpc.DialOption
+	retry     RetryPolicy
+	dial      []grpc.DialOption
+	token     *string
+	tokenFile *string
 }
 
 // WithRetryPolicy sets how the client retries.
@@ -24,6 +26,18 @@ func WithRetryPolicy(policy RetryPolicy) ConnectOption {
 // own. New ignores them, since it makes no connection.
 func WithDialOptions(options ...grpc.DialOption) ConnectOption {
 	return func(s *connectSettings) { s.dial = append(s.dial, options...) }
+}
+
+// WithToken sets the token that is sent with each call. New ignores it: see there.
+func WithToken(token string) ConnectOption {
+	return func(s *connectSettings) { s.token = &token }
+}
+
+// WithTokenFile sets the file that holds the token, for you alone to read (chmod 600); "~" is the
+// home directory. The file is read again when it has changed, so that a new token is sent with the
+// next call. New ignores it: see there.
+func WithTokenFile(path string) ConnectOption {
+	return func(s *connectSettings) { s.tokenFile = &path }
 }
 
 // settings are the options of a call.

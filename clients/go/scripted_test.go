@@ -143,8 +143,13 @@ func (s *silenced) Write(data []byte) (int, error) {
 // client is one whose jitter is none.
 func (s *scripted) client(t *testing.T, options ...ConnectOption) *Client {
 	t.Helper()
+	return s.clientOf(t, "pool.test:1", options...)
+}
+
+func (s *scripted) clientOf(t *testing.T, address string, options ...ConnectOption) *Client {
+	t.Helper()
 	options = append(options, WithDialOptions(grpc.WithContextDialer(s.dial)))
-	pool, err := Connect("pool.test:1", options...)
+	pool, err := Connect(address, options...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,14 +21,22 @@ type client struct {
 	begun map[string]int
 }
 
-func newClient(address string, policy poolservice.RetryPolicy) (*client, error) {
+func newClient(said *command, policy poolservice.RetryPolicy) (*client, error) {
 	counting := &client{begun: map[string]int{}}
-	pool, err := poolservice.Connect(address,
+	options := []poolservice.ConnectOption{
 		poolservice.WithRetryPolicy(policy),
 		poolservice.WithDialOptions(
 			grpc.WithChainUnaryInterceptor(counting.unary),
 			grpc.WithChainStreamInterceptor(counting.stream),
-		))
+		),
+	}
+	if said.Token != nil {
+		options = append(options, poolservice.WithToken(*said.Token))
+	}
+	if said.TokenFile != nil {
+		options = append(options, poolservice.WithTokenFile(*said.TokenFile))
+	}
+	pool, err := poolservice.Connect(said.Address, options...)
 	counting.Client = pool
 	return counting, err
 }

@@ -34,6 +34,8 @@ type command struct {
 	Address      string       `json:"address"`
 	Attempts     int          `json:"attempts"`
 	Patience     *float64     `json:"patience"`
+	Token        *string      `json:"token"`
+	TokenFile    *string      `json:"token_file"`
 	Client       id           `json:"client"`
 	Model        string       `json:"model"`
 	RuntimeModel *string      `json:"runtime_model"`
@@ -178,7 +180,7 @@ func (r *runner) connect(said *command) (operation, error) {
 			policy.Patience = -1
 		}
 	}
-	client, err := newClient(said.Address, policy)
+	client, err := newClient(said, policy)
 	if err != nil {
 		return nil, err
 	}
