@@ -1,6 +1,7 @@
 //! The address of the service.
 
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
@@ -42,18 +43,37 @@ pub(crate) fn not_an_address(address: &str) -> Error {
     )
 }
 
-/// Replaces `~` by the home directory, as the service does.
 fn socket_path(address: &str, path: &str, home: Option<&Path>) -> Result<String, Error> {
     if path.is_empty() {
         return Err(not_an_address(address));
     }
-    let Some(below) = path.strip_prefix('~') else {
-        return Ok(format!("{UNIX}{path}"));
-    };
-    let home = home.and_then(Path::to_str).filter(|_| below.is_empty() || below.starts_with('/'));
-    home.map(|home| format!("{UNIX}{home}{below}")).ok_or_else(|| {
+    let path = with_home(Path::new(path), home);
+    path.as_deref().and_then(Path::to_str).map(|path| format!("{UNIX}{path}")).ok_or_else(|| {
         Error::invalid("address", format!("{address:?} names a home directory that is not known"))
     })
+}
+
+/// Replaces `~` by the home directory, as the service does; `None` if that is not known.
+pub(crate) fn with_home(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
+    match path.strip_prefix("~") {
+        Ok(below) => home.map(|home| home.join(below)),
+        Err(_) if path.as_os_str().as_encoded_bytes().starts_with(b"~") => None,
+        Err(_) => Some(path.to_owned()),
+    }
+}
+
+/// Whether what is sent to the target stays on this machine. A host name other than localhost
+/// counts as another machine's.
+pub(crate) fn is_this_machine(target: &str) -> bool {
+    if target.starts_with(UNIX) {
+        return true;
+    }
+    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
 }
 
 fn is_host_and_port(address: &str) -> bool {
@@ -129,6 +149,24 @@ mod tests {
     fn hosts_are_names_and_numbers() {
         for address in ["host:1", "127.0.0.1:65535", "[::1]:50051", "a-b.c:80"] {
             assert_eq!(uri(&of(address).expect(address)), format!("http://{address}"));
+        }
+    }
+    #[test]
+    fn only_sockets_and_loopback_are_this_machine() {
+        for near in ["unix:/s", "127.0.0.1:1", "127.8.9.10:1", "[::1]:1", "LocalHost:1"] {
+            assert!(is_this_machine(near), "{near}");
+        }
+        for far in [
+            "10.0.0.1:1",
+            "0.0.0.0:1",
+            "[::]:1",
+            "[::ffff:127.0.0.1]:1",
+            "pool.test:1",
+            "localhost.test:1",
+            "128.0.0.1:1",
+            "127.1:1",
+        ] {
+            assert!(!is_this_machine(far), "{far}");
         }
     }
 }

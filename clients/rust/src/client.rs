@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::describe::DescribeCall;
 use crate::error::Error;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::status::{error_of, late, no_pool_service};
+use crate::token::{Given, Token};
 use crate::v1::evict_request::Target;
 use crate::v1::pool_service_client::PoolServiceClient;
 use crate::watch::Watch;
@@ -54,12 +56,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the service at `POOL_SERVICE_ADDRESS`, else at `127.0.0.1:50051`.
+    /// A client of the service at `POOL_SERVICE_ADDRESS`, else at `127.0.0.1:50051`, with the token
+    /// of `POOL_SERVICE_TOKEN`, else of the file `POOL_SERVICE_TOKEN_FILE`, else with none.
     ///
     /// It connects on first use, and again after a break.
     ///
     /// # Errors
-    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if the variable is not a valid address.
+    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if a variable is not valid.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -67,7 +70,7 @@ impl Client {
         Self::builder().connect()
     }
 
-    /// A client with your own address, retry policy or interceptor.
+    /// A client with your own address, token, retry policy or interceptor.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
@@ -217,14 +220,29 @@ async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> 
 #[must_use = "it does nothing before `connect`"]
 pub struct ClientBuilder {
     address: Option<String>,
+    token: Given,
     retry: RetryPolicy,
-    interceptor: Interceptor,
+    intercept: Option<Arc<Intercept>>,
 }
 
 impl ClientBuilder {
     /// The address of the service: `host:port` or `unix:PATH`, which may begin with `~`.
     pub fn address(self, address: impl Into<String>) -> Self {
         Self { address: Some(address.into()), ..self }
+    }
+
+    /// The token that is sent with each call.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token.token = Some(token.into());
+        self
+    }
+
+    /// The file that holds the token, for you alone to read (`chmod 600`); `~` is the home
+    /// directory. It is read again when it has changed, so that a new token is sent with the next
+    /// call.
+    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.token.file = Some(path.into());
+        self
     }
 
     /// How the client retries.
@@ -234,42 +252,49 @@ impl ClientBuilder {
 
     /// Sees each RPC before it is sent, also of retries and of streams that are opened again. It
     /// may change the metadata, or refuse the RPC with a status. Its name is in the extension
-    /// [`tonic::GrpcMethod`].
+    /// [`tonic::GrpcMethod`]. The token is added afterwards.
     pub fn interceptor<F>(self, intercept: F) -> Self
     where
         F: Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync + 'static,
     {
-        Self { interceptor: Interceptor(Some(Arc::new(intercept))), ..self }
+        Self { intercept: Some(Arc::new(intercept)), ..self }
     }
 
     /// The client, which connects on first use.
     ///
     /// # Errors
-    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if the address is not valid.
+    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if the address or the token is not valid,
+    /// or if there is a token and the address is another machine's, as the connection is not
+    /// encrypted.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn connect(self) -> Result<Client, Error> {
+    pub fn connect(mut self) -> Result<Client, Error> {
         let environment = std::env::var_os(ADDRESS_VARIABLE);
+        let home = std::env::home_dir();
         let target = address::target(
             self.address.as_deref(),
             environment.as_ref().map(|said| said.to_string_lossy()).as_deref(),
-            std::env::home_dir().as_deref(),
+            home.as_deref(),
         )?;
+        let given = std::mem::take(&mut self.token);
+        let token = Token::of(given, Given::of_environment(), &target, home.as_deref())?;
         let channel = endpoint(&target)?.connect_lazy();
-        Ok(self.client(channel, target))
+        Ok(self.client(channel, target, token))
     }
 
-    /// The client on your own channel, with that channel's settings; for TLS, say.
+    /// The client on your own channel, with that channel's settings; for TLS, say. It sends no
+    /// token: for that, set `authorization` in an interceptor.
     #[must_use]
     pub fn connect_on(self, channel: Channel) -> Client {
         let name = self.address.clone().unwrap_or_else(|| "the channel's address".to_owned());
-        self.client(channel, name)
+        self.client(channel, name, None)
     }
 
-    fn client(self, channel: Channel, address: String) -> Client {
+    fn client(self, channel: Channel, address: String, token: Option<Token>) -> Client {
+        let interceptor = Interceptor { intercept: self.intercept, token: token.map(Arc::new) };
         Client {
-            stub: PoolServiceClient::with_interceptor(channel, self.interceptor),
+            stub: PoolServiceClient::with_interceptor(channel, interceptor),
             address: address.into(),
             retry: self.retry,
         }
@@ -297,14 +322,21 @@ fn endpoint(target: &str) -> Result<Endpoint, Error> {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT))
 }
 
-#[derive(Clone, Default)]
-pub(crate) struct Interceptor(Option<Arc<Intercept>>);
+#[derive(Clone)]
+pub(crate) struct Interceptor {
+    intercept: Option<Arc<Intercept>>,
+    token: Option<Arc<Token>>,
+}
 
 impl tonic::service::Interceptor for Interceptor {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        match &self.0 {
-            Some(intercept) => intercept(request),
-            None => Ok(request),
+        let mut request = match &self.intercept {
+            Some(intercept) => intercept(request)?,
+            None => request,
+        };
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.header());
         }
+        Ok(request)
     }
 }

@@ -17,6 +17,8 @@ mod pull;
 mod retry;
 mod status;
 mod stream;
+mod token;
+mod token_file;
 mod types;
 mod watch;
 
@@ -36,6 +38,7 @@ pub use logs::Logs;
 pub use pages::Pages;
 pub use pull::Pull;
 pub use retry::RetryPolicy;
+pub use token::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
 pub use tonic::Code;
 pub use types::{
     Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, KeepAlive, LogPart, Model, Page,

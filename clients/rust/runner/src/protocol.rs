@@ -17,7 +17,7 @@ pub(crate) struct Command {
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Op {
-    Connect { address: Option<String>, attempts: Option<u32>, patience: Option<f64> },
+    Connect(Connect),
     Close { client: Value },
     Calls { client: Value },
     Ensure(Ensure),
@@ -36,6 +36,15 @@ pub(crate) enum Op {
     Describe { client: Value, model: String },
     Reload { client: Value },
     Cancel { target: Value },
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Connect {
+    pub(crate) address: Option<String>,
+    pub(crate) token: Option<String>,
+    pub(crate) token_file: Option<String>,
+    pub(crate) attempts: Option<u32>,
+    pub(crate) patience: Option<f64>,
 }
 
 #[derive(Deserialize)]

@@ -56,9 +56,7 @@ impl Session {
         let Command { id, op } = command;
         let answers = Answers(id.clone());
         match op {
-            Op::Connect { address, attempts, patience } => {
-                answers.end(self.connect(id, address, attempts, patience));
-            }
+            Op::Connect(asked) => answers.end(self.connect(id, asked)),
             Op::Close { client } => answers.end(self.close(&client)),
             Op::Calls { client } => answers.end(self.calls(&client)),
             Op::Release { hold } => answers.end(self.release(&hold)),
@@ -105,16 +103,10 @@ impl Session {
         });
     }
 
-    fn connect(
-        &self,
-        id: Value,
-        address: Option<String>,
-        attempts: Option<u32>,
-        patience: Option<f64>,
-    ) -> Outcome {
+    fn connect(&self, id: Value, asked: protocol::Connect) -> Outcome {
         let mut retry = RetryPolicy::default();
-        retry.attempts = attempts;
-        retry.patience = patience.map_or(retry.patience, seconds);
+        retry.attempts = asked.attempts;
+        retry.patience = asked.patience.map_or(retry.patience, seconds);
         let calls = Calls::default();
         let counter = calls.clone();
         let count = move |request: Request<()>| {
@@ -124,8 +116,14 @@ impl Session {
             Ok(request)
         };
         let mut builder = Client::builder().retry(retry).interceptor(count);
-        if let Some(address) = address {
+        if let Some(address) = asked.address {
             builder = builder.address(address);
+        }
+        if let Some(token) = asked.token {
+            builder = builder.token(token);
+        }
+        if let Some(path) = asked.token_file {
+            builder = builder.token_file(path);
         }
         let client = builder.connect()?;
         lock(&self.connected).insert(id, Connected { client, calls });

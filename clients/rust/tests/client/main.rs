@@ -8,4 +8,5 @@ mod holds;
 mod logs;
 mod pulls;
 mod scripted;
+mod tokens;
 mod watches;

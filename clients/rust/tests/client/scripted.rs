@@ -13,6 +13,7 @@ use tokio::io::{DuplexStream, copy_bidirectional, duplex};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::pb;
@@ -37,6 +38,8 @@ pub(crate) struct Call<Q, R> {
     pub(crate) request: Q,
     /// The limit of time that the caller named, as it was sent.
     pub(crate) timeout: Option<String>,
+    /// The header that tells who calls.
+    pub(crate) token: Option<String>,
     answers: UnboundedSender<Result<R, Status>>,
 }
 
@@ -61,9 +64,12 @@ struct Line<Q, R>(UnboundedSender<Call<Q, R>>);
 impl<Q, R> Line<Q, R> {
     fn take(&self, request: Request<Q>) -> UnboundedReceiver<Result<R, Status>> {
         let (answers, said) = unbounded_channel();
-        let timeout = request.metadata().get("grpc-timeout");
-        let timeout = timeout.map(|value| value.to_str().expect("it is text").to_owned());
-        let call = Call { request: request.into_inner(), timeout, answers };
+        let header = |name| {
+            let value = request.metadata().get(name);
+            value.map(|value| value.to_str().expect("it is text").to_owned())
+        };
+        let (timeout, token) = (header("grpc-timeout"), header("authorization"));
+        let call = Call { request: request.into_inner(), timeout, token, answers };
         self.0.send(call).expect("the test is there");
         said
     }
@@ -194,6 +200,16 @@ pub(crate) fn connected_by(builder: ClientBuilder) -> (Client, Service) {
     });
     let channel = Endpoint::from_static("http://scripted").connect_with_connector_lazy(connector);
     (builder.connect_on(channel), service)
+}
+
+/// The address of a service on loopback, in time that passes.
+pub(crate) async fn listening() -> (String, Service) {
+    let (lines, service) = lines();
+    let any = "127.0.0.1:0".parse().expect("it is an address");
+    let incoming = TcpIncoming::bind(any).expect("a port is free");
+    let address = incoming.local_addr().expect("it is bound").to_string();
+    tokio::spawn(Server::builder().serve_with_incoming(PoolServiceServer::new(lines), incoming));
+    (address, service)
 }
 
 /// A status as the service sends it, with its reason.
