@@ -13,6 +13,8 @@ interface Command {
   readonly hold: string;
   readonly target: string;
   readonly address?: string;
+  readonly token?: string;
+  readonly token_file?: string;
   readonly model: string;
   readonly text: string;
   readonly count: number;
@@ -149,14 +151,15 @@ export class Commands {
     },
   };
 
-  #connect({ id, address, attempts, patience }: Command): unknown {
+  #connect({ id, address, token, token_file: tokenFile, attempts, patience }: Command): unknown {
     const calls: Record<string, number> = {};
     const retry = {
       ...(attempts == null ? {} : { attempts }),
       ...(patience == null ? {} : { patienceMs: patience * 1000 }),
     };
     const channel = { interceptors: [counting(calls)] };
-    this.#connections.set(id, { pool: PoolClient.connect(address, { retry, channel }), calls });
+    const pool = PoolClient.connect(address, { token, tokenFile, retry, channel });
+    this.#connections.set(id, { pool, calls });
     return {};
   }
 

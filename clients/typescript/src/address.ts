@@ -1,5 +1,6 @@
 /** The address of the service, and the channel to it. */
 
+import { isIPv4 } from "node:net";
 import { homedir } from "node:os";
 import type { ChannelOptions } from "@grpc/grpc-js";
 import { VERSION } from "./version.js";
@@ -31,15 +32,30 @@ export function target(
   return expanded(chosen);
 }
 
-/** Replaces `~` by the home directory, as the service does; gRPC does not. */
 function expanded(address: string): string {
   if (!address.startsWith(UNIX)) return address;
   const path = address.slice(UNIX.length).replace(/^\/\/(?=~)/, "");
-  if (!path.startsWith("~")) return address;
-  if (path !== "~" && !path.startsWith("~/")) {
+  const whole = withHome(path);
+  if (whole === undefined) {
     throw new TypeError(`${JSON.stringify(address)} names another user's home: write its path`);
   }
-  return `${UNIX}${homedir()}${path.slice(1)}`;
+  return `${UNIX}${whole}`;
+}
+
+/** Replaces `~` by the home directory, as the service does; undefined for another user's. */
+export function withHome(path: string): string | undefined {
+  if (!path.startsWith("~")) return path;
+  return path === "~" || path.startsWith("~/") ? `${homedir()}${path.slice(1)}` : undefined;
+}
+
+/**
+ * Whether what is sent to the address stays on this machine. A host name other than localhost
+ * counts as another machine's.
+ */
+export function isThisMachine(address: string): boolean {
+  if (address.startsWith(UNIX)) return true;
+  const host = address.slice(0, address.lastIndexOf(":")).toLowerCase();
+  return host === "localhost" || host === "[::1]" || (isIPv4(host) && host.startsWith("127."));
 }
 
 function isPrintable(text: string): boolean {

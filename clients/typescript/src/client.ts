@@ -13,6 +13,7 @@ import { Hold } from "./hold.js";
 import { Paging } from "./paging.js";
 import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type RetryPolicy } from "./retry.js";
 import { follow, PoolStream } from "./stream.js";
+import { authorization, type TokenOptions } from "./token.js";
 import { Transport } from "./transport.js";
 import type {
   EnsureResult,
@@ -28,7 +29,7 @@ import type {
 } from "./types.js";
 
 /** How a client connects and retries. */
-export interface ConnectOptions {
+export interface ConnectOptions extends TokenOptions {
   /** Differences from the default: 30 s of patience, any number of attempts. */
   readonly retry?: Partial<RetryPolicy> | undefined;
   /** Options of the channel of @grpc/grpc-js, such as interceptors, besides the client's own. */
@@ -122,11 +123,14 @@ export class PoolClient implements AsyncDisposable {
   /**
    * A client of the service at host:port or unix:PATH; it connects on first use.
    *
-   * address: by default POOL_SERVICE_ADDRESS, else 127.0.0.1:50051. Throws TypeError if it is not
-   * valid.
+   * address: by default POOL_SERVICE_ADDRESS, else 127.0.0.1:50051. The token is by default that of
+   * POOL_SERVICE_TOKEN, else of the file POOL_SERVICE_TOKEN_FILE, else there is none. It is sent only
+   * to a unix socket or a loopback address, as the connection is not encrypted. Throws TypeError if
+   * the address or the token is not valid.
    */
   static connect(address?: string, options: ConnectOptions = {}): PoolClient {
-    const transport = new Transport(target(address), options.channel ?? {});
+    const where = target(address);
+    const transport = new Transport(where, authorization(options, where), options.channel ?? {});
     return new PoolClient(transport, { ...DEFAULT_RETRY, ...options.retry });
   }
 

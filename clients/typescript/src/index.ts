@@ -37,6 +37,7 @@ export type { Process } from "./held.js";
 export { Hold, type ReadyOptions } from "./hold.js";
 export { DEFAULT_RETRY, type RetryPolicy } from "./retry.js";
 export { PoolStream } from "./stream.js";
+export { TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, type TokenOptions } from "./token.js";
 export {
   EXIT_CAUSES,
   EXPECTATIONS,

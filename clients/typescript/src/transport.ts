@@ -15,17 +15,24 @@ import { channelOptions } from "./address.js";
 import { Cancellation, type Stop } from "./cancellation.js";
 import { Cancelled } from "./errors.js";
 import { errorOf } from "./status.js";
+import type { Authorization } from "./token.js";
 
 /** The channel to one service, and its open operations. */
 export class Transport {
   /** The address, as error messages name it. */
   readonly address: string;
   readonly #client: Client;
+  readonly #authorization: Authorization | undefined;
   readonly #underWay = new Set<Cancellation>();
   #closed = false;
 
-  constructor(address: string, options: Partial<ClientOptions>) {
+  constructor(
+    address: string,
+    authorization: Authorization | undefined,
+    options: Partial<ClientOptions>,
+  ) {
     this.address = address;
+    this.#authorization = authorization;
     this.#client = new Client(address, credentials.createInsecure(), {
       ...channelOptions(),
       ...options,
@@ -64,7 +71,7 @@ export class Transport {
         method.requestSerialize,
         method.responseDeserialize,
         request,
-        new Metadata(),
+        this.#metadata(),
         options,
         (failure, response) => {
           if (failure) reject(errorOf(failure, this.address, timeoutMs));
@@ -85,6 +92,7 @@ export class Transport {
       method.requestSerialize,
       method.responseDeserialize,
       request,
+      this.#metadata(),
     );
     return new Incoming(call, this.address, operation);
   }
@@ -94,6 +102,13 @@ export class Transport {
     this.#closed = true;
     for (const operation of [...this.#underWay]) operation.cancel(this.#closedError());
     this.#client.close();
+  }
+
+  /** Each call's own, which its interceptors may change. */
+  #metadata(): Metadata {
+    const metadata = new Metadata();
+    if (this.#authorization) metadata.set("authorization", this.#authorization());
+    return metadata;
   }
 
   #closedError(): Cancelled {

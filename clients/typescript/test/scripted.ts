@@ -53,6 +53,8 @@ export type Step = object | Refusal | Gate | typeof STAY;
 /** Each call takes the next answer of its RPC; the last one is repeated. */
 export class Script {
   readonly asked: Partial<Record<Rpc, unknown[]>> = {};
+  /** What each call came with as `authorization`; without one it is "". */
+  readonly authorizations: string[] = [];
   /** Streams that are open. */
   open = 0;
   address = "";
@@ -97,7 +99,7 @@ export class Script {
 
   #unary(rpc: Rpc): handleUnaryCall<object, object> {
     return (call, callback) => {
-      const [step] = this.#next(rpc, call.request);
+      const [step] = this.#next(rpc, call);
       if (step instanceof Refusal) callback(step);
       else if (typeof step === "object") callback(null, step);
       this.#looked();
@@ -111,13 +113,14 @@ export class Script {
         this.open -= 1;
         this.#looked();
       });
-      void play(call, this.#next(rpc, call.request));
+      void play(call, this.#next(rpc, call));
       this.#looked();
     };
   }
 
-  #next(rpc: Rpc, request: object): Step[] {
-    (this.asked[rpc] ??= []).push(request);
+  #next(rpc: Rpc, call: { readonly request: object; readonly metadata: Metadata }): Step[] {
+    (this.asked[rpc] ??= []).push(call.request);
+    this.authorizations.push(call.metadata.get("authorization").join());
     const answers = this.#answers.get(rpc) ?? [];
     return (answers.length > 1 ? answers.shift() : answers[0]) ?? [STAY];
   }

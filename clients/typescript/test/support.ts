@@ -1,9 +1,19 @@
 /** What the tests have in common. */
 
 import { test, type TestContext } from "node:test";
-import { PoolClient, type ConnectOptions, type PoolError } from "../src/index.js";
+import {
+  PoolClient,
+  TOKEN_FILE_VARIABLE,
+  TOKEN_VARIABLE,
+  type ConnectOptions,
+  type PoolError,
+} from "../src/index.js";
 import type { Clock } from "../src/retry.js";
 import { Script } from "./scripted.js";
+
+// A token of whoever runs the tests would change what they see.
+Reflect.deleteProperty(process.env, TOKEN_VARIABLE);
+Reflect.deleteProperty(process.env, TOKEN_FILE_VARIABLE);
 
 /** Time and chance as the test has them. */
 export class HandClock implements Clock {
