@@ -43,6 +43,14 @@ export const protobufFileName = "pool_service/v1/pool_service.proto";
  * started, every call can fail with RECOVERING (UNAVAILABLE), while the service
  * finds the servers of an earlier one. DEADLINE_EXCEEDED is always the caller's
  * own deadline.
+ *
+ * Every call but health is from a caller that the service knows, or ends with
+ * TOKEN_MISSING or TOKEN_UNKNOWN (UNAUTHENTICATED); with SCOPE_MISSING
+ * (PERMISSION_DENIED) if the caller may not make it; with QUOTA_EXCEEDED
+ * (RESOURCE_EXHAUSTED, with a RetryInfo) at a limit of the caller. A token is sent in
+ * the metadata: "authorization: Bearer TOKEN". For a caller that may know of some models
+ * only, others do not exist: they are in no answer, and a call for one ends with
+ * MODEL_UNKNOWN. A caller without the right to logs gets no text that quotes one.
  */
 
 /** What a server is doing. */
@@ -6137,7 +6145,8 @@ export const PoolServiceService = {
    *
    * Without after_revision the stream begins with the present servers, then marks
    * that they are complete (synced), then sends every change. With after_revision
-   * it sends every change after that revision. Revisions rise by one. Each event
+   * it sends every change after that revision. Revisions rise by one, unless the
+   * caller may know of some models only: then they rise. Each event
    * has the whole server, so that the last event of a model and a generation is
    * its state. A use of a server (last_use_time and expire_time) is no change by
    * itself, and neither is its memory (footprint_bytes and peak_bytes). The stream
@@ -6422,7 +6431,8 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    *
    * Without after_revision the stream begins with the present servers, then marks
    * that they are complete (synced), then sends every change. With after_revision
-   * it sends every change after that revision. Revisions rise by one. Each event
+   * it sends every change after that revision. Revisions rise by one, unless the
+   * caller may know of some models only: then they rise. Each event
    * has the whole server, so that the last event of a model and a generation is
    * its state. A use of a server (last_use_time and expire_time) is no change by
    * itself, and neither is its memory (footprint_bytes and peak_bytes). The stream
@@ -6674,7 +6684,8 @@ export interface PoolServiceClient extends Client {
    *
    * Without after_revision the stream begins with the present servers, then marks
    * that they are complete (synced), then sends every change. With after_revision
-   * it sends every change after that revision. Revisions rise by one. Each event
+   * it sends every change after that revision. Revisions rise by one, unless the
+   * caller may know of some models only: then they rise. Each event
    * has the whole server, so that the last event of a model and a generation is
    * its state. A use of a server (last_use_time and expire_time) is no change by
    * itself, and neither is its memory (footprint_bytes and peak_bytes). The stream
