@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import structlog
 
@@ -37,19 +38,30 @@ class Admission:
         self._open = OpenCalls()
 
     async def principal(
-        self, address: ListenAddress, shown: Shown, needed: Scope, call: Call
+        self,
+        address: ListenAddress,
+        shown: Shown,
+        needed: Scope,
+        call: Call,
+        *checks: Callable[[Principal], None],
     ) -> Principal:
         """Return the caller of a call, who may make it.
+
+        checks: each raises ScopeMissing if the caller lacks what the call needs beside the scope.
 
         Raises TokenMissing, TokenUnknown, CertificateUnknown or ScopeMissing; or PoolError itself
         if the caller could not be checked, as nobody gets in by a fault.
         """
+        principal = None
         try:
             principal = await self._identified(address, shown)
             check_scope(principal, needed, call.method)
+            for check in checks:
+                check(principal)
         except PoolError as error:
             code = "PERMISSION_DENIED" if isinstance(error, ScopeMissing) else "UNAUTHENTICATED"
-            self._audit.refused(call, code, error.reason, str(error))
+            name = principal.name if principal is not None else ""
+            self._audit.refused(replace(call, principal=name), code, error.reason, str(error))
             raise
         except Exception as error:
             log.exception("a caller could not be checked", method=call.method)
@@ -63,7 +75,9 @@ class Admission:
     def staying(
         self, principal: Principal, address: ListenAddress, shown: Shown, needed: Scope, call: Call
     ) -> AbstractAsyncContextManager[None]:
-        """Return what lets a stream run as long as its caller may make it; see OpenCalls.staying.
+        """Return a context that ends its block once the caller may no longer make the call.
+
+        See OpenCalls.staying for what it raises.
 
         principal: the caller, as `principal` has returned it for these arguments.
         """

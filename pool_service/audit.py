@@ -7,10 +7,12 @@ the first is written at once; the last follows at the end of the minute, with th
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pool_service import event_records
+from pool_service.access.principal import LOCAL
 from pool_service.core.results import Reloaded
 from pool_service.core.server import Server
 from pool_service.core.units import size
@@ -22,6 +24,12 @@ REPEAT_WINDOW_S = 60.0
 
 MAX_KINDS = 1000
 """Kinds of calls that are counted at a time; beyond it the oldest are written early."""
+
+MAX_KINDS_OF_CALLER = 100
+"""Kinds of the calls of one client, or of all unknown callers, that are kept apart at a time."""
+
+Kind = tuple[Call, str]
+"""Calls that are alike, with their outcome."""
 
 MAX_NAMED = 10
 """Evicted servers that the text of an event names."""
@@ -50,7 +58,8 @@ class Audit:
         self._events = events
         self._now = now
         self._loop = asyncio.get_running_loop()
-        self._kinds: dict[tuple[Call, str], _Repeated] = {}
+        self._kinds: dict[Kind, _Repeated] = {}
+        self._kinds_of: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
     def changed(self, called: Call, why: str, models: Iterable[str] = ()) -> None:
@@ -111,16 +120,23 @@ class Audit:
         for known in self._kinds.values():
             self._write_count(known)
         self._kinds.clear()
+        self._kinds_of.clear()
 
     def _count(self, called: Call, outcome: str, record: EventRecord) -> None:
         key = replace(called, peer=_host(called.peer)), outcome
+        is_own = called.principal == LOCAL.name
+        kinds = self._kinds_of[called.principal]
+        if not is_own and key not in self._kinds and kinds >= MAX_KINDS_OF_CALLER:
+            # As one kind, whatever models and hosts are named: nobody can write without end.
+            key = Call(called.method, "", "", principal=called.principal), outcome
         known = self._kinds.get(key)
         if known is not None:
             known.count, known.last, known.last_at = known.count + 1, record, self._now()
             return
         self._events.write(record)
         if len(self._kinds) >= MAX_KINDS:
-            self._write_count(self._kinds.pop(next(iter(self._kinds))))
+            self._forget(next(iter(self._kinds)))
+        self._kinds_of[called.principal] += 1
         self._kinds[key] = _Repeated(self._loop.time(), 0, record, self._now())
         if self._timer is None:
             self._timer = self._loop.call_later(REPEAT_WINDOW_S, self._write_due)
@@ -134,8 +150,12 @@ class Audit:
             if left > 0:
                 self._timer = self._loop.call_later(left, self._write_due)
                 return
-            del self._kinds[key]
-            self._write_count(known)
+            self._forget(key)
+
+    def _forget(self, key: Kind) -> None:
+        """Write the number of a kind, and count it no longer."""
+        self._kinds_of[key[0].principal] -= 1
+        self._write_count(self._kinds.pop(key))
 
     def _write_count(self, known: _Repeated) -> None:
         if known.count:
@@ -143,5 +163,10 @@ class Audit:
 
 
 def _host(peer: str) -> str:
-    """Return a peer without its port, which differs with each connection."""
+    """Return a peer without its port, which differs with each connection.
+
+    A program of this machine can call from each of the addresses 127.0.0.0/8.
+    """
+    if peer.startswith("ipv4:127."):
+        return "ipv4:127.0.0.1"
     return peer if peer.startswith("unix") else peer.rpartition(":")[0] or peer

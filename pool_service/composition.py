@@ -26,7 +26,7 @@ from pool_service.adapters.records.revision_file import first_revision
 from pool_service.adapters.runtime.diagnosis import Diagnose
 from pool_service.adapters.runtime.oom import OomWatch, oom_aware
 from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
-from pool_service.adapters.sockets.peer_users import own_users, peer_users
+from pool_service.adapters.sockets.peer_users import own_users, peer_users, unmapped_user
 from pool_service.adapters.standby.standbys import Standbys
 from pool_service.adapters.state_dir.directory_lock import StateDir
 from pool_service.adapters.state_dir.takeover import (
@@ -157,11 +157,11 @@ def compose(source: ConfigSource, config: Config, state: StateDir) -> Parts:
 
 
 def _admission(config: Config, audit: Audit) -> tuple[Admission, ClientRegistry]:
-    """Return what lets callers in, and what changes the rules for that."""
+    """Return the admission, and the registry of clients, which changes its rules."""
     rules = Rules()
     clients = ClientRegistry(rules, config)
     tokens = TokenFile(config.service.state_dir / TOKEN_FILE_NAME, clients.create)
-    authentication = Authentication(rules, peer_users(), own_users(), time.time)
+    authentication = Authentication(rules, peer_users(), own_users(), time.time, unmapped_user())
     return Admission(authentication, audit, tokens.refresh), clients
 
 

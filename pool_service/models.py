@@ -36,6 +36,11 @@ class Models:
         server = self._machine.get(self._machine.resolve(name))
         return server is not None and server.phase is not Phase.FAILED
 
+    def is_pinned(self, model: str) -> bool:
+        """Return whether the server of a model is pinned."""
+        server = self._machine.get(model)
+        return server is not None and server.settings.pinned
+
     def aliases(self) -> Mapping[str, tuple[str, ...]]:
         """Return the aliases of each model that is listed, or that an alias stands for."""
         catalogue = self._machine.catalogue

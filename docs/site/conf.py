@@ -42,7 +42,7 @@ nitpicky = True
 # What has no page here: other libraries' types, the client's own modules behind the public ones,
 # and generic types, which napoleon cuts at their commas.
 nitpick_ignore_regex = [
-    ("py:.*", r"(asyncio|collections|contextlib|datetime|google|grpc|threading)\..*"),
+    ("py:.*", r"(asyncio|collections|contextlib|datetime|google|grpc|os|threading)\..*"),
     ("py:.*", r"pool_service_client\.(aio_streams|following|status|streams|v1)\..*"),
     ("py:class", r"(dict|frozenset|tuple)\[.*"),
 ]
@@ -64,6 +64,7 @@ CONTENTS = {
     "How-to guides": [
         "docs/how-to/install",
         "docs/how-to/operations",
+        "docs/how-to/access",
         "docs/how-to/page",
         "docs/how-to/metrics",
         "docs/how-to/traces",

@@ -105,9 +105,10 @@ class Rules:
 
 
 class Authentication:
-    """Tells whose a call is.
+    """Identifies callers by token, certificate or user.
 
     own_users: uids that count as the service's own: its user, and root.
+    unmapped_user: the uid of all users that the system does not know; None: there is none.
     now: the time in seconds since the epoch.
     """
 
@@ -117,11 +118,13 @@ class Authentication:
         users: PeerUsers,
         own_users: frozenset[int],
         now: Callable[[], float],
+        unmapped_user: int | None = None,
     ) -> None:
         self._rules = rules
         self._users = users
         self._own_users = own_users
         self._now = now
+        self._unmapped_user = unmapped_user
 
     @property
     def local(self) -> Local:
@@ -129,19 +132,24 @@ class Authentication:
         return self._rules.local
 
     def principal(self, address: ListenAddress, shown: Shown) -> Principal:
-        """Return whose a call is that came in by an address.
+        """Return the caller of a call that came in by an address.
 
         A token or a known certificate decides wherever the call comes from, so that a caller can
         give up rights. Raises TokenMissing, TokenUnknown or CertificateUnknown, or CallerUnknown
         if that takes long to find out.
         """
-        if shown.authorization is not None:
+        if shown.authorization is not None and tokens.is_bearer(shown.authorization):
             return self._by_token(shown.authorization)
         if shown.sans:
             return self._by_certificate(shown.sans)
         local = self._rules.local
-        if address.kind is Kind.NETWORK or local is Local.TOKEN:
-            raise _missing(address)
+        if local is Local.TOKEN:
+            raise _missing("this service lets in nobody without a token (auth.local)")
+        if address.kind is Kind.NETWORK:
+            raise _missing(
+                f"{address.text} can be reached from other machines, so every call there needs a "
+                "token"
+            )
         if local is Local.ANYONE or address.kind is Kind.SOCKET:
             return LOCAL
         return self._by_user(address, shown.end)
@@ -177,22 +185,24 @@ class Authentication:
         return self._of_user(address, user)
 
     def _of_user(self, address: ListenAddress, user: int | None) -> Principal:
-        if user is None or user not in self._own_users:
-            raise _missing(address, user)
-        return LOCAL
-
-
-def _missing(address: ListenAddress, user: int | None = None) -> TokenMissing:
-    """Return the error for a caller that shows nothing. user: the caller's uid, if known."""
-    if user is not None:
-        why = (
+        if user is not None and user in self._own_users:
+            return LOCAL
+        if user is None:
+            raise _missing(f"the service cannot tell whose your connection to {address.text} is")
+        raise _missing(
             f"you are the user with the id {user}, and by {address.text} only the service's own "
             "user may call without a token"
+            if user != self._unmapped_user
+            else f"your user id, {user}, stands for all users that the service's container does "
+            f"not know, so that by {address.text} you need a token",
+            user,
         )
-    else:
-        why = f"the service cannot tell who calls: by {address.text} it needs a token"
+
+
+def _missing(why: str, user: int | None = None) -> TokenMissing:
+    """Return the error for a caller that shows nothing. why: it needs a token; user: its uid."""
     return TokenMissing(
-        f"{why}. Ask the service's operator for one (pool-service token create NAME), and put it "
-        "into a file that POOL_SERVICE_TOKEN_FILE names.",
+        f"{why}. Ask the service's operator for a token (pool-service token create NAME), and name "
+        "the file with it in POOL_SERVICE_TOKEN_FILE.",
         user=user,
     )

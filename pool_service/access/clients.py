@@ -23,7 +23,10 @@ class Client:
 
 
 class Clients:
-    """Finds clients by what they show. Does not change; a reload makes another one."""
+    """Finds clients by what they show; the first of several that have the same counts.
+
+    Does not change; a reload makes another one.
+    """
 
     def __init__(self, clients: Iterable[Client] = ()) -> None:
         self._by_name: dict[str, Client] = {}
@@ -32,8 +35,9 @@ class Clients:
         for client in clients:
             self._by_name[client.principal.name] = client
             if client.token_sha256 is not None:
-                self._by_token[client.token_sha256] = client
-            self._by_san.update(dict.fromkeys(client.sans, client))
+                self._by_token.setdefault(client.token_sha256, client)
+            for san in client.sans:
+                self._by_san.setdefault(san, client)
 
     def __len__(self) -> int:
         return len(self._by_name)

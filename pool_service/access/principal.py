@@ -42,14 +42,16 @@ class ModelPatterns:
     @cached_property
     def _any_of(self) -> re.Pattern[str]:
         # Without patterns nothing matches, not even an empty name.
-        return re.compile("|".join(map(translate, self.patterns)) or r"(?!)")
+        # A bracket is nothing special: it would be in no name that is meant by accident.
+        escaped = (pattern.replace("[", "[[]") for pattern in self.patterns)
+        return re.compile("|".join(map(translate, escaped)) or r"(?!)")
 
 
 ADMIN_OF_ALL: Final = (
     "an admin may stop every server and reload the configuration, so it must be allowed all "
-    "models. Leave its models out, or give it the scope use"
+    "models. Name no models for it, or give it the scope use"
 )
-"""Why no client is an admin of some models."""
+"""The error for an admin of some models only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,6 @@ class Principal:
     logs: whether the caller may read what servers write, which can hold parts of prompts.
     models: which models the caller may know of.
     limits: bounds for the caller's calls.
-    memory_share: bytes that the servers started for this caller may reserve together; FOREVER
-        without a bound.
     """
 
     name: str
@@ -89,7 +89,6 @@ class Principal:
     logs: bool = False
     models: ModelPatterns = field(default_factory=ModelPatterns)
     limits: CallerLimits = field(default_factory=CallerLimits)
-    memory_share: float = FOREVER
 
     @cached_property
     def sees_all(self) -> bool:

@@ -6,13 +6,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pool_service.access.principal import Principal
-from pool_service.core.errors import QuotaExceeded
+from pool_service.core.errors import (
+    ModelRejected,
+    PoolError,
+    QuotaExceeded,
+    StartFailed,
+    StartTimeout,
+)
 from pool_service.core.types import FOREVER
 
 RETRY_AFTER_S = 1.0
 """The time after which a caller may try again that has too many calls open."""
 
 _MINUTE_S = 60.0
+
+_WITH_A_PROCESS = (ModelRejected, StartFailed, StartTimeout)
+"""The errors of starts for which a process was started."""
 
 _WHAT_TO_DO = {
     "holds": "Release one",
@@ -23,9 +32,9 @@ _WHAT_TO_DO = {
 
 @dataclass(slots=True)
 class Start:
-    """A start that is counted. came_about: set it to False if the call has started nothing."""
+    """A start of a server for a caller. counts: set it to False if the call has started none."""
 
-    came_about: bool = True
+    counts: bool = True
 
 
 class Quotas:
@@ -68,9 +77,10 @@ class Quotas:
 
     @contextmanager
     def start(self, principal: Principal) -> Iterator["Start"]:
-        """Count the start of a server for a caller, unless it turns out that none came about.
+        """Count the start of a server that the block may make for a caller.
 
-        Raises QuotaExceeded.
+        The start is given back if `counts` is False at the end of the block, or if the block ends
+        with an error that comes before a process. Raises QuotaExceeded.
         """
         start = Start()
         most = principal.limits.starts_per_minute
@@ -78,21 +88,27 @@ class Quotas:
             yield start
             return
         self._take(principal.name, most)
-        yield start
-        if not start.came_about:
-            left = min(self._left(principal.name, most) + 1, most)
-            self._starts[principal.name] = self._now(), left
+        try:
+            yield start
+        except PoolError as error:
+            start.counts = isinstance(error, _WITH_A_PROCESS)
+            raise
+        finally:
+            if not start.counts:
+                left = min(self._left(principal.name, most) + 1, most)
+                self._starts[principal.name] = self._now(), left
 
     def _take(self, name: str, most: float) -> None:
         left = self._left(name, most)
         if left < 1:
+            # If nothing may ever be started: a minute, so that nobody asks all the time.
+            wait_s = (1 - left) * _MINUTE_S / most if most else _MINUTE_S
             raise QuotaExceeded(
                 f"{name!r} has had as many servers started within a minute as it may, {most:g}. "
-                "Try again later, or have starts_per_minute raised.",
+                f"Try again in {wait_s:.0f} s, or have starts_per_minute raised.",
                 limit="starts",
                 most=int(most),
-                # Nothing may be started ever: a minute, so that it is not asked all the time.
-                retry_after=(1 - left) * _MINUTE_S / most if most else _MINUTE_S,
+                retry_after=wait_s,
             )
         self._starts[name] = self._now(), left - 1
 

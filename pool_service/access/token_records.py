@@ -12,8 +12,8 @@ from pool_service.access.principal import CallerLimits, ModelPatterns, Principal
 VERSION: Final = 1
 """The version of the form; a service refuses a file of a later one."""
 
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""A client's name: for people, logs and the command line."""
+NAME: Final = re.compile(r"(?!local\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A client's name: for people, logs and the command line. "local" is the service's own user."""
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _NO_LIMITS: Final = CallerLimits()
@@ -43,6 +43,11 @@ def content_of(records: Iterable[TokenRecord]) -> dict[str, object]:
     return {"version": VERSION, "clients": [_member(record) for record in records]}
 
 
+def limits_of(principal: Principal) -> dict[str, float]:
+    """Return the limits of a client by the names that they have in a file."""
+    return {name: getattr(principal.limits, limit) for name, limit in _LIMITS.items()}
+
+
 def records_of(content: object) -> tuple[TokenRecord, ...]:
     """Return the records of JSON's values. Raises TokenFileInvalid.
 
@@ -70,7 +75,7 @@ def _member(record: TokenRecord) -> dict[str, object]:
         "scope": principal.scope.name.lower(),
         "logs": principal.logs,
         "models": list(principal.models.patterns),
-        **{name: getattr(principal.limits, limit) for name, limit in _LIMITS.items()},
+        **limits_of(principal),
         "created": record.created_at,
         "expires": None if client.expires_at == math.inf else client.expires_at,
     }
@@ -79,9 +84,15 @@ def _member(record: TokenRecord) -> dict[str, object]:
 def _record(member: object) -> TokenRecord:
     try:
         return _checked(member)
-    except (KeyError, TypeError, ValueError) as error:
-        name = member.get("name") if isinstance(member, Mapping) else None
-        raise TokenFileInvalid(f"its client {name!r} cannot be read: {error!r}") from error
+    except KeyError as error:
+        raise TokenFileInvalid(f"its client {_name_of(member)!r} has no {error}") from error
+    except (TypeError, ValueError) as error:
+        why = f"its client {_name_of(member)!r} cannot be read: {error}"
+        raise TokenFileInvalid(why) from error
+
+
+def _name_of(member: object) -> object:
+    return member.get("name") if isinstance(member, Mapping) else None
 
 
 def _checked(member: Any) -> TokenRecord:  # noqa: ANN401  # whatever a file has
@@ -91,11 +102,14 @@ def _checked(member: Any) -> TokenRecord:  # noqa: ANN401  # whatever a file has
         raise ValueError("name or token_sha256")
     if not (isinstance(patterns, list) and all(isinstance(one, str) for one in patterns)):
         raise ValueError("models")
+    scope = str(member["scope"]).upper()
+    if scope not in Scope.__members__:
+        raise ValueError("scope")
     if not isinstance(member["logs"], bool):
         raise TypeError("logs")
     principal = Principal(
         name,
-        Scope[str(member["scope"]).upper()],
+        Scope[scope],
         logs=member["logs"],
         models=ModelPatterns(tuple(patterns)),
         limits=CallerLimits(

@@ -14,7 +14,8 @@ RANDOM_BYTES: Final = 32
 _FORM: Final = re.compile(r"pst_[A-Za-z0-9_-]{43}")
 """A token: the prefix, and RANDOM_BYTES in base64url without padding."""
 
-_SCHEME: Final = "bearer "
+_SCHEME: Final = "bearer"
+"""Of RFC 6750."""
 
 
 def new_token() -> str:
@@ -29,8 +30,16 @@ def digest(token: str) -> bytes | None:
     return hashlib.sha256(token.encode()).digest()
 
 
+def is_bearer(authorization: str) -> bool:
+    """Return whether an `authorization` header is to show a token, or is none that can be read.
+
+    One of another scheme is for somebody else, such as a proxy before the service.
+    """
+    scheme = authorization.split(maxsplit=1)[:1]
+    return not scheme or scheme[0].lower() == _SCHEME
+
+
 def of_authorization(value: str) -> str | None:
-    """Return the token of an `authorization` header; None without the scheme of RFC 6750."""
-    if value[: len(_SCHEME)].lower() != _SCHEME:
-        return None
-    return value[len(_SCHEME) :].strip()
+    """Return the token of an `authorization` header; None if it has none."""
+    scheme, _, token = value.strip().partition(" ")
+    return token.strip() or None if scheme.lower() == _SCHEME else None

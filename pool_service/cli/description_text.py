@@ -266,7 +266,9 @@ def _exit_text(end: Exit, now: datetime) -> str:
 
 def _end_text(end: Exit, now: datetime) -> str:
     cause = end.cause.name.lower().replace("_", " ")
-    return f"{_clock(end.time, now)}, {cause}: {end.message}"
+    # Who may not read logs is told no reason.
+    why = f": {end.message}" if end.message else ""
+    return f"{_clock(end.time, now)}, {cause}{why}"
 
 
 def _since(at: datetime | None, now: datetime) -> str:

@@ -94,7 +94,8 @@ def _time_left(seconds: float) -> str:
 
 def _exit_text(last_exit: Exit) -> str:
     at = f" ({last_exit.time.astimezone():%Y-%m-%d %H:%M})" if last_exit.time else ""
-    return f"{last_exit.generation}{at}: {last_exit.message}"
+    why = f": {last_exit.message}" if last_exit.message else ""
+    return f"{last_exit.generation}{at}{why}"
 
 
 def status_line(server: Server) -> str:

@@ -23,6 +23,14 @@ def state_directory(config_file: Path | None, given: str | None) -> Path:
         raise config_failure(error) from error
 
 
+def configured_clients(config_file: Path | None) -> frozenset[str]:
+    """Return the names of [clients]; none if the configuration cannot be read."""
+    try:
+        return frozenset(load(config_file, {}, os.environ).clients)
+    except ConfigError:
+        return frozenset()
+
+
 def absolute_directory(given: str) -> Path:
     """Return the absolute path of a directory given by --state-dir. Raises UsageError."""
     try:

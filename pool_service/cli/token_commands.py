@@ -1,7 +1,7 @@
 """The commands about tokens: `token create`, `token list` and `token revoke`."""
 
 import math
-import sys
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +13,23 @@ from rich.text import Text
 
 from pool_service.access import tokens
 from pool_service.access.clients import Client
-from pool_service.access.principal import ADMIN_OF_ALL, ModelPatterns, Principal, Scope
-from pool_service.access.token_records import NAME, TokenFileInvalid, TokenRecord
+from pool_service.access.principal import (
+    ADMIN_OF_ALL,
+    CallerLimits,
+    ModelPatterns,
+    Principal,
+    Scope,
+)
+from pool_service.access.token_records import NAME, TokenFileInvalid, TokenRecord, limits_of
 from pool_service.adapters.access.token_file import FILE_NAME, changing, read
 from pool_service.adapters.system.os_errors import explain
 from pool_service.cli.exit_codes import ExitCode, Failure
 from pool_service.cli.format import json_line, safe
-from pool_service.cli.state_directory import state_directory
+from pool_service.cli.state_directory import configured_clients, state_directory
 from pool_service.cli.tables import print_table
 
 _HEADINGS = ("CLIENT", "SCOPE", "LOGS", "MODELS", "CREATED", "EXPIRES")
-_LEAST_IMPORTANT = ("CREATED", "LOGS", "MODELS", "EXPIRES")
+_LEAST_IMPORTANT = ("CREATED", "EXPIRES", "LOGS", "MODELS")
 
 
 def create(
@@ -34,20 +40,31 @@ def create(
     scope: str,
     logs: bool,
     models: tuple[str, ...],
+    limits: CallerLimits,
     expires_in: float | None,
 ) -> None:
     """Make a client with a token, and print the token."""
     if not NAME.fullmatch(name):
         raise click.UsageError(
-            f"{name!r} is no name of a client: it has letters, digits and . _ -, at most 64, and "
-            "begins with a letter or digit"
+            f"{name!r} cannot be a client's name. One has letters, digits and . _ -, at most 64 of "
+            "them, and begins with a letter or digit; local is the service's own user."
         )
+    if not all(models):
+        raise click.UsageError("a pattern of --model is empty, so it would match no model.")
     if scope == "admin" and "*" not in models:
-        raise click.UsageError(ADMIN_OF_ALL)
+        raise click.UsageError(f"{ADMIN_OF_ALL}.")
     token, now = tokens.new_token(), time.time()
-    principal = Principal(name, Scope[scope.upper()], logs=logs, models=ModelPatterns(models))
+    principal = Principal(
+        name, Scope[scope.upper()], logs=logs, models=ModelPatterns(models), limits=limits
+    )
     expires_at = math.inf if expires_in is None else now + expires_in
     client = Client(principal, tokens.digest(token), expires_at=expires_at)
+    if name in configured_clients(config_file):
+        raise Failure(
+            f"the configuration has a [clients.{name}], which would count instead. Choose another "
+            "name, or remove that section.",
+            ExitCode.REFUSED,
+        )
     with _file(config_file, state_dir) as path, changing(path) as records:
         if any(record.client.principal.name == name for record in records):
             raise Failure(
@@ -57,12 +74,11 @@ def create(
             )
         records.append(TokenRecord(client, now))
     click.echo(token)
-    if sys.stdout.isatty():
-        click.echo(
-            "This is shown only once. Put it into a file that only the client can read, and name "
-            "the file in POOL_SERVICE_TOKEN_FILE.",
-            err=True,
-        )
+    click.echo(
+        f"added {safe(name)} to {path}. The token is shown only once: put it into a file that only "
+        "the client can read, and name the file in POOL_SERVICE_TOKEN_FILE.",
+        err=True,
+    )
 
 
 def print_list(config_file: Path | None, state_dir: str | None, *, as_json: bool) -> None:
@@ -74,7 +90,7 @@ def print_list(config_file: Path | None, state_dir: str | None, *, as_json: bool
             click.echo(_json_of(record))
         return
     if not records:
-        click.echo("no client has a token", err=True)
+        click.echo(f"no client has a token in {path}", err=True)
         return
     rows = [tuple(_cells(record)) for record in records]
     print_table(_HEADINGS, rows, _LEAST_IMPORTANT)
@@ -86,7 +102,7 @@ def revoke(config_file: Path | None, state_dir: str | None, name: str) -> None:
         left = [one for one in records if one.client.principal.name != name]
         if len(left) == len(records):
             raise Failure(
-                f"there is no token for {name!r}. `pool-service token list` shows all.",
+                f"there is no token for {name!r} in {path}. `pool-service token list` shows all.",
                 ExitCode.REFUSED,
             )
         records[:] = left
@@ -97,13 +113,18 @@ def revoke(config_file: Path | None, state_dir: str | None, name: str) -> None:
 def _file(config_file: Path | None, state_dir: str | None) -> Iterator[Path]:
     """Give the path of the file of tokens; its faults become Failures."""
     directory = state_directory(config_file, state_dir)
+    if state_dir is not None and not directory.is_dir():
+        raise click.UsageError(
+            f"there is no directory {directory}. Name the service's state directory by --state-dir."
+        )
     path = directory / FILE_NAME
     try:
+        _check_owner(directory)
         yield path
     except TokenFileInvalid as error:
         raise Failure(
-            f"the file of tokens, {path}, cannot be used: {error}. Mend it, or remove it and "
-            "create all tokens anew.",
+            f"the file of tokens, {path}, cannot be used: {error}. Correct it, or remove it "
+            "and create all tokens anew.",
             ExitCode.FAILURE,
         ) from error
     except OSError as error:
@@ -111,6 +132,20 @@ def _file(config_file: Path | None, state_dir: str | None) -> Iterator[Path]:
             f"the file of tokens, {path}, cannot be used: {explain(error, directory)}.",
             ExitCode.FAILURE,
         ) from error
+
+
+def _check_owner(directory: Path) -> None:
+    """Raise Failure if the service, which runs as the directory's owner, could not read a file."""
+    try:
+        owner = directory.stat().st_uid
+    except FileNotFoundError:
+        return
+    if owner != os.geteuid():
+        raise Failure(
+            f"{directory} belongs to the user with the id {owner}, whose service could not read "
+            f"your files. Run this command as that user: sudo -u '#{owner}' pool-service token …",
+            ExitCode.FAILURE,
+        )
 
 
 def _cells(record: TokenRecord) -> Iterator[Text]:
@@ -135,6 +170,7 @@ def _json_of(record: TokenRecord) -> str:
         scope=principal.scope.name.lower(),
         logs=principal.logs,
         models=principal.models.patterns,
+        **limits_of(principal),
         create_time=_utc(record.created_at),
         expire_time=None if is_forever else _utc(client.expires_at),
     )

@@ -1,10 +1,20 @@
 """The group of commands `token`, with their arguments and help."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict, TypeVar, Unpack
 
 import click
 
+from pool_service.access.principal import CallerLimits
 from pool_service.cli.options import Duration, Utf8Text, config_option, json_option
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+MOST = 100_000
+"""More than the calls that a service takes at a time."""
+
+_LIMITS = CallerLimits()
 
 state_dir_option = click.option(
     "--state-dir",
@@ -12,6 +22,22 @@ state_dir_option = click.option(
     metavar="DIR",
     help="Use DIR, the state directory of the service.",
 )
+
+
+class LimitOptions(TypedDict):
+    """The limits of a client, by their options."""
+
+    max_holds: int
+    max_waiting: int
+    max_streams: int
+    starts_per_minute: int
+
+
+def _limit(name: str, default: float, what: str) -> Callable[[Command], Command]:
+    """Return an option for a limit of the client's calls."""
+    return click.option(
+        name, type=click.IntRange(0, MOST), default=int(default), show_default=True, help=what
+    )
 
 
 @click.group()
@@ -28,7 +54,7 @@ def token() -> None:
 @click.option(
     "--scope",
     type=click.Choice(["read", "use", "admin"]),
-    default="use",
+    default="read",
     show_default=True,
     help="read: see servers and models. use: also start and hold listed models, and evict unused "
     "servers. admin: everything.",
@@ -48,6 +74,10 @@ def token() -> None:
     metavar="DURATION",
     help="Let it expire after this time, such as 720h. Default: never.",
 )
+@_limit("--max-holds", _LIMITS.holds, "How many holds it may have open.")
+@_limit("--max-waiting", _LIMITS.waiting, "How many of its calls may wait for a server.")
+@_limit("--max-streams", _LIMITS.streams, "How many streams of watch, logs and pull it may have.")
+@_limit("--starts-per-minute", _LIMITS.starts_per_minute, "How many servers it may have started.")
 @config_option
 @state_dir_option
 def create(
@@ -59,13 +89,14 @@ def create(
     expires_in: float | None,
     config_file: Path | None,
     state_dir: str | None,
+    **limits: Unpack[LimitOptions],
 ) -> None:
     """Make a token for the client NAME, and print it.
 
     It is shown this once: the service keeps only its SHA-256. Put it into a file that only the
     client can read, and name the file in POOL_SERVICE_TOKEN_FILE.
 
-    For example: pool-service token create prometheus --scope read > token
+    For example: pool-service token create engine --scope use --model 'qwen*' > engine.token
     """
     from pool_service.cli import token_commands
 
@@ -76,6 +107,12 @@ def create(
         scope=scope,
         logs=logs,
         models=models or ("*",),
+        limits=CallerLimits(
+            limits["max_holds"],
+            limits["max_waiting"],
+            limits["max_streams"],
+            limits["starts_per_minute"],
+        ),
         expires_in=expires_in,
     )
 

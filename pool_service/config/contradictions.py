@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
-from pool_service.access.principal import ADMIN_OF_ALL
+from pool_service.access.principal import ADMIN_OF_ALL, LOCAL
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.launch_plan import Kind, option_names, option_value
 from pool_service.address import Address
@@ -23,7 +23,7 @@ def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     yield from _in(("service",), _service_problems(config))
     yield from _in(("http",), _http_problems(config))
     for name, client in config.clients.items():
-        yield from _in(("clients", name), _client_problems(client))
+        yield from _in(("clients", name), _client_problems(name, client, config))
     kind = config.runtime_options.effective_kind
     yield from _in(("runtime",), _runtime_problems(config.runtime, kind))
     for name, section in config.runtimes.items():
@@ -69,7 +69,14 @@ def _http_problems(config: Config) -> Problems:
             return
 
 
-def _client_problems(section: ClientSection) -> Problems:
+def _client_problems(name: str, section: ClientSection, config: Config) -> Problems:
+    if name == LOCAL.name:
+        yield "token_sha256", f"{name} is the service's own user; give the client another name"
+    same = [
+        other for other, one in config.clients.items() if one.token_sha256 == section.token_sha256
+    ]
+    if same[0] != name:
+        yield "token_sha256", f"is that of [clients.{same[0]}], too; make a token for each client"
     if section.scope == "admin" and "*" not in section.models:
         yield "models", ADMIN_OF_ALL
 

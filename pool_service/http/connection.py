@@ -156,6 +156,9 @@ class Connection:
         target = event.target.decode("ascii", "replace")
         path, _, query = target.partition("?")
         headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
+        if sum(name == b"authorization" for name, _ in event.headers) > 1:
+            # Which one counts is not said, so none does.
+            headers["authorization"] = ""
         return Request(self._method, path, query, headers)
 
     def _check(self, request: Request) -> Route:

@@ -1,8 +1,10 @@
-"""Visitors: who is at the other end of a connection, and whether a request of theirs is let in."""
+"""HTTP callers: who has connected, and whether a request is admitted."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 
 from pool_service.access.authentication import End, Kind, ListenAddress, Shown
 from pool_service.access.principal import Principal, Scope
@@ -22,14 +24,14 @@ class Visitor:
     async def principal(self, request: Request, route: Route) -> Principal:
         """Return who sends a request, and may do so. Raises PoolError."""
         assert route.needs is not None
-        principal = await self.admission.principal(
-            self.address, self._shown(request), route.needs, self._call(request)
-        )
+        checks: list[Callable[[Principal], None]] = []
         if route.tells_all:
-            check_every_model(principal, request.path)
+            checks.append(partial(check_every_model, what=request.path))
         if route.quotes_logs:
-            check_logs(principal)
-        return principal
+            checks.append(check_logs)
+        return await self.admission.principal(
+            self.address, self._shown(request), route.needs, self._call(request), *checks
+        )
 
     def staying(self, request: Request, needed: Scope) -> AbstractAsyncContextManager[None]:
         """Return what lets an answer go on as long as its receiver may have it.

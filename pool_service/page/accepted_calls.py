@@ -43,9 +43,6 @@ class AcceptedCalls:
         """accepted: the answer to a call that goes on under a number; refused: to a failed one."""
         self._accepted = accepted
         self._refused = refused
-        # The numbers of an earlier service are those of other calls.
-        self._service = secrets.token_hex(8)
-        self._count = 0
         self._waited_for: set[str] = set()
         self._ends: dict[str, str] = {}
 
@@ -69,8 +66,8 @@ class AcceptedCalls:
 
     def _number(self, task: "asyncio.Task[Response]") -> str:
         """Return the number under which the end of a call is told."""
-        self._count += 1
-        number = f"{self._service}-{self._count}"
+        # Nobody can guess it, and learn how another caller's call has ended.
+        number = secrets.token_hex(16)
         self._waited_for.add(number)
         task.add_done_callback(partial(self._end, number))
         return number

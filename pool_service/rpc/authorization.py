@@ -4,10 +4,9 @@ One place for all methods of all services, reflection and what comes later inclu
 wrong here ends the call, so that no fault lets anybody in.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import unquote
 
 import grpc
@@ -18,6 +17,7 @@ from pool_service.admission import Admission
 from pool_service.core.errors import PoolError
 from pool_service.event_records import Call
 from pool_service.open_calls import RightsChanged
+from pool_service.rpc.answering import abort
 from pool_service.rpc.call_context import CallContext
 from pool_service.rpc.malformed import Wrap
 from pool_service.rpc.methods import needed_by
@@ -73,16 +73,20 @@ class _Gate:
         self._needed = needed
 
     def one_request(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        """Return a handler of one request and one response that admits its callers first."""
+
         async def admitted(request: object, context: Context) -> object:
             try:
                 principal = await self._admitted(context, self._shown(context))
             except PoolError as error:
-                await _refuse(error, context)
+                await abort(context, status_of(error))
             return await behaviour(request, CallContext(context, principal))
 
         return admitted
 
     def many_responses(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        """Return a handler of one request and a stream that admits its callers first."""
+
         async def admitted(request: object, context: Context) -> None:
             async with self._staying(context) as principal:
                 await behaviour(request, CallContext(context, principal))
@@ -90,6 +94,8 @@ class _Gate:
         return admitted
 
     def stream(self, behaviour: Callable[..., AsyncGenerator[Any]]) -> Callable[..., Any]:
+        """Return a handler of two streams that admits its callers first."""
+
         async def admitted(
             requests: AsyncIterator[object], context: Context
         ) -> AsyncGenerator[Any]:
@@ -113,7 +119,7 @@ class _Gate:
             ):
                 yield principal
         except PoolError as error:
-            await _refuse(error, context)
+            await abort(context, status_of(error))
         except RightsChanged as changed:
             # Without a reason, as of a connection that is lost: clients call again by themselves.
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(changed))
@@ -136,16 +142,6 @@ class _Gate:
             return ()
         shown = context.auth_context()
         return tuple(name.decode() for kind in _SANS for name in shown.get(kind, ()))
-
-
-async def _refuse(error: PoolError, context: Context) -> NoReturn:
-    try:
-        await context.abort_with_status(status_of(error))
-    except grpc.aio.AbortError:
-        raise
-    except grpc.aio.BaseError:
-        # The caller has gone.
-        raise asyncio.CancelledError from None
 
 
 def _authorization(context: Context) -> str | None:

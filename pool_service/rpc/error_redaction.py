@@ -1,4 +1,4 @@
-"""Redaction of errors: a caller is told no more than is its to know (`redaction` has the rules)."""
+"""Redaction of errors: their texts have no more than a caller may know; see `redaction`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,8 +11,8 @@ from pool_service.core.errors import PoolError
 from pool_service.rpc.visibility import unknown
 
 
-def told_error(error: PoolError, principal: Principal) -> PoolError:
-    """Return what a caller is told of an error; the error itself if nothing is left out."""
+def redacted_error(error: PoolError, principal: Principal) -> PoolError:
+    """Return an error as a caller may know it; the error itself if nothing is left out."""
     if principal.sees_all:
         return error
     kind = type(error)
@@ -20,7 +20,9 @@ def told_error(error: PoolError, principal: Principal) -> PoolError:
         return _without_quotes(error, principal)
     if kind in NAMING and not principal.models.is_everything:
         return NAMING[kind](error, principal)
-    return error
+    if kind in NAMING or kind in OWN or kind in QUOTING:
+        return error
+    return PoolError(f"{kind.__name__} is not known to be of the caller's own")
 
 
 QUOTING: Final = frozenset(
@@ -36,10 +38,8 @@ QUOTING: Final = frozenset(
 
 
 def _without_quotes(error: Any, principal: Principal) -> PoolError:  # noqa: ANN401  # of QUOTING
-    message = (
-        f"the server of {error.model!r} could not be started. Why is in its log: ask the service's "
-        "operator."
-    )
+    why = "its log may say why" if principal.logs else "ask the service's operator why"
+    message = f"the server of {error.model!r} could not be started; {why}."
     told: PoolError = replace(error, message=message)
     if hasattr(told, "last_lines") and not principal.logs:
         told.last_lines = ()

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from pool_service.access.principal import Principal
 from pool_service.core.errors import InvalidField, PoolError
 from pool_service.event_records import Call
-from pool_service.rpc.redaction import told
+from pool_service.rpc.redaction import redacted
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 
@@ -76,7 +76,7 @@ class JsonCalls:
                 request.page_size = min(request.page_size or MAX_PAGE_SIZE, MAX_PAGE_SIZE)
             handler: Callable[..., Awaitable[Message]] = _handler(method)
             response = await handler(self._servicer, request, caller)
-            return json_of(told(response, caller.principal))
+            return json_of(redacted(response, caller.principal))
         except asyncio.CancelledError:
             self._servicer.abandon(self._call(method, request, caller))
             raise
@@ -94,7 +94,7 @@ class JsonCalls:
             handler: Callable[..., AsyncGenerator[Message]] = _handler(method)
             async with aclosing(handler(self._servicer, request, caller)) as responses:
                 async for response in responses:
-                    yield json_of(told(response, caller.principal)) + "\n"
+                    yield json_of(redacted(response, caller.principal)) + "\n"
                     # A short line is sent at once; 500 of them must not hold up other calls.
                     await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001  # raw texts must not reach the caller

@@ -15,12 +15,11 @@ from pool_service.v1 import pool_service_pb2 as pb
 
 M = TypeVar("M", bound=Message)
 
-_STARTING = "is starting"
-_FAILED = "could not be started, or has ended. Why is in its log, which you may not read"
+_FAILED = "could not be started, or has ended"
 
 DETAILS: Final[Mapping[int, str]] = {
     pb.SERVER_STATE_QUEUED: "waits for its turn",
-    pb.SERVER_STATE_STARTING: _STARTING,
+    pb.SERVER_STATE_STARTING: "is starting",
     pb.SERVER_STATE_STOPPING: "is being stopped",
     pb.SERVER_STATE_BACKING_OFF: _FAILED,
     pb.SERVER_STATE_FAILED: _FAILED,
@@ -33,8 +32,8 @@ _QUOTES_LOG: Final = frozenset({pb.SERVER_STATE_BACKING_OFF, pb.SERVER_STATE_FAI
 PROBLEM: Final = "it cannot be started as it is configured: ask the service's operator"
 
 
-def told(message: M, principal: Principal) -> M:
-    """Return what a caller is told of an answer; the answer itself if nothing is left out.
+def redacted(message: M, principal: Principal) -> M:
+    """Return an answer as a caller may know it; the answer itself if nothing is left out.
 
     An answer of a kind that is not known here raises KeyError, so that nothing gets out by mistake.
     """

@@ -3,25 +3,25 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import TypeVar
 
 import grpc
 import structlog
 
-from pool_service.access.principal import LOCAL, Principal, Scope
+from pool_service.access.principal import Principal, Scope
 from pool_service.access.quotas import Quotas, Start
 from pool_service.admission import check_logs, check_scope
 from pool_service.audit import Audit
 from pool_service.core.error_texts import watch_ended
-from pool_service.core.errors import PoolError
+from pool_service.core.errors import PoolError, ScopeMissing
 from pool_service.core.results import Reloaded
 from pool_service.event_records import Call
 from pool_service.pool import Pool
 from pool_service.rpc import validation
 from pool_service.rpc.answering import Context, failure_status, keep_refusal, streaming, unary
 from pool_service.rpc.description_wire import DescriptionWire
-from pool_service.rpc.error_redaction import told_error
+from pool_service.rpc.error_redaction import redacted_error
 from pool_service.rpc.visibility import Visibility
 from pool_service.rpc.wire import Wire, model, reloaded, totals
 from pool_service.v1 import pool_service_pb2 as pb
@@ -101,14 +101,15 @@ class PoolServicer:
     def refuse(self, error: Exception, call: Call, principal: Principal) -> grpc.Status:
         """Return the status of a failed call; note the time, and keep the call if it is a use.
 
-        The event has the error in full; the caller gets what is its to know.
+        A call that the caller may not make is kept, too. The event has the error in full; the
+        status has what the caller may know.
         """
         self.refused_at = asyncio.get_running_loop().time()
-        told = told_error(error, principal) if isinstance(error, PoolError) else error
-        if call.method in USES:
+        redacted = redacted_error(error, principal) if isinstance(error, PoolError) else error
+        if call.method in USES or isinstance(error, ScopeMissing):
             status = keep_refusal(self._audit, call, error)
-            return status if told is error else failure_status(told, call.method)
-        return failure_status(told, call.method)
+            return status if redacted is error else failure_status(redacted, call.method)
+        return failure_status(redacted, call.method)
 
     def abandon(self, call: Call) -> None:
         """Keep a call that was cancelled before its answer, if it may change something."""
@@ -136,7 +137,7 @@ class PoolServicer:
                 validation.keep_alive(request),
                 download=validation.download(request),
             )
-            start.came_about = ensured.started
+            start.counts = ensured.started
         if ensured.started:
             self._audit.changed(
                 self.called("Ensure", request, context),
@@ -145,9 +146,10 @@ class PoolServicer:
         return self._wire.ensured(ensured)
 
     def _start(self, principal: Principal, name: str) -> AbstractContextManager[Start]:
-        """Return what counts a start for a caller, if a call is about to need one."""
-        is_new = not self._pool.models.has_server(name)
-        return self._quotas.start(principal if is_new else LOCAL)
+        """Count a start for a caller, unless the model has a server already."""
+        if self._pool.models.has_server(name):
+            return nullcontext(Start())
+        return self._quotas.start(principal)
 
     @unary
     async def Evict(self, request: pb.EvictRequest, context: Context) -> pb.EvictResponse:
@@ -156,7 +158,7 @@ class PoolServicer:
             what = "Evict with force" if request.force else "Evict of several models"
             check_scope(context.principal, Scope.ADMIN, what)
         if request.model:
-            self._visibility.check(context.principal, request.model)
+            self._visibility.check_evict(context.principal, request.model)
         removed = await self._pool.evict(target, force=request.force)
         call = self.called("Evict", request, context)
         self._audit.evicted(call, [one.server for one in removed], is_forced=request.force)
@@ -290,6 +292,6 @@ class PoolServicer:
     @unary
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         name = validation.model(request.model)
-        self._visibility.check(context.principal, name)
+        self._visibility.check_described(context.principal, name)
         described = await self._pool.descriptions.of(name)
         return self._description_wire.response(described)

@@ -53,12 +53,48 @@ class Visibility:
             raise unknown(principal, name)
         if runtime_model and runtime_model != models.configured(name):
             raise ScopeMissing(
-                f"naming a runtime model other than the configured one needs the scope admin, and "
-                f"{principal.name!r} has {principal.scope.name.lower()}. Leave runtime_model out.",
+                f"a runtime model other than the configured one needs the scope admin, and "
+                f"{principal.name!r} has {principal.scope.name.lower()}. Ask for {name!r} without "
+                "a runtime model.",
                 needed="admin",
                 scope=principal.scope.name.lower(),
                 model=name,
             )
+
+    def check_described(self, principal: Principal, name: str) -> None:
+        """Raise ModelUnknown unless a caller may know of a model, and what its files are.
+
+        Only an admin may ask about files that no model has: else every caller could find out which
+        files the service can read.
+        """
+        self.check(principal, name)
+        models = self._pool.models
+        is_known = models.resolve(name) in models.aliases() or models.has_server(name)
+        if principal.scope is not Scope.ADMIN and not is_known:
+            raise unknown(principal, name)
+
+    def check_evict(self, principal: Principal, name: str) -> None:
+        """Raise an error unless a caller may evict a model without force.
+
+        Raises:
+            ModelUnknown: the caller may not know of it.
+            ScopeMissing: it is pinned, or calls wait for it, and the caller is no admin.
+        """
+        self.check(principal, name)
+        model = self._pool.models.resolve(name)
+        if principal.scope is Scope.ADMIN:
+            return
+        is_waited_for = bool(self._pool.totals().waiting_by_model.get(model))
+        if not is_waited_for and not self._pool.models.is_pinned(model):
+            return
+        raise ScopeMissing(
+            f"{'calls wait for' if is_waited_for else 'somebody has pinned'} {name!r}: evicting it "
+            f"needs the scope admin, and {principal.name!r} has {principal.scope.name.lower()}. "
+            "Try again later, or ask the service's operator.",
+            needed="admin",
+            scope=principal.scope.name.lower(),
+            model=name,
+        )
 
     def servers(self, principal: Principal, after: ServerId | None, size: int) -> list[Server]:
         """Return at most `size` servers that a caller may know of; see `Pool.page`."""
@@ -89,7 +125,7 @@ def unknown(principal: Principal, name: str) -> ModelUnknown:
     """Return the error for a model that does not exist for a caller."""
     return ModelUnknown(
         f"there is no model {name!r} that {principal.name!r} may use. Name one that "
-        "'pool-service models' lists, or ask the service's operator to list it, or for a token "
-        "that allows it.",
+        "'pool-service models' shows as listed, or ask the service's operator to list it in the "
+        "configuration, or for a token that allows it.",
         model=name,
     )

@@ -87,7 +87,20 @@ def test_who_shows_nothing_is_known_by_the_way_in(
         return
     with pytest.raises(expected) as refused:
         authentication(local).principal(ADDRESSES[kind], shown)
-    assert f"the {kind.value}" in str(refused.value)
+    assert reason_of(local, kind) in str(refused.value)
+
+
+def reason_of(local: Local, kind: Kind) -> str:
+    """What a caller is told who shows nothing."""
+    if local is Local.TOKEN:
+        return "auth.local"
+    return "other machines" if kind is Kind.NETWORK else f"the {kind.value}"
+
+
+def test_a_user_that_stands_for_many_is_told_so() -> None:
+    asked = Authentication(Rules(), Users(), frozenset({0}), lambda: 0.0, unmapped_user=OTHER)
+    with pytest.raises(TokenMissing, match="stands for all users"):
+        asked.principal(ADDRESSES[Kind.LOOPBACK], OTHERS)
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -99,7 +112,6 @@ def test_who_shows_nothing_is_known_by_the_way_in(
         ({"authorization": f"Bearer {tokens.new_token()}"}, TokenUnknown),
         ({"authorization": "Bearer"}, TokenUnknown),
         ({"authorization": ""}, TokenUnknown),
-        ({"authorization": f"Basic {TOKEN}"}, TokenUnknown),
         ({"sans": (SAN,)}, ENGINE),
         ({"sans": ("spiffe://home/nobody",)}, CertificateUnknown),
         ({"authorization": f"Bearer {tokens.new_token()}", "sans": (SAN,)}, TokenUnknown),
@@ -136,6 +148,14 @@ def test_a_user_who_is_searched_for_is_let_in_or_refused_after_the_search() -> N
         else:
             with pytest.raises(TokenMissing):
                 unknown.value.search()
+
+
+def test_a_header_for_somebody_else_is_no_token() -> None:
+    shown = replace(MINE, authorization="Basic YTpi")
+    asked = authentication(Local.SAME_USER)
+    assert asked.principal(ADDRESSES[Kind.LOOPBACK], shown) is LOCAL
+    with pytest.raises(TokenMissing):
+        authentication(Local.TOKEN).principal(ADDRESSES[Kind.LOOPBACK], shown)
 
 
 def test_an_expired_token_is_unknown() -> None:

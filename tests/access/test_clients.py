@@ -48,3 +48,8 @@ def test_the_configurations_client_counts_before_one_of_the_file() -> None:
     assert len(clients) == 2
     (flaw,) = flaws
     assert "[clients.a]" in flaw
+
+
+def test_of_two_with_the_same_token_the_configurations_counts() -> None:
+    clients, _ = merged([Client(A, b"1")], [Client(B, b"1")])
+    assert clients.by_token(b"1", 0.0) is A

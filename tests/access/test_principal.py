@@ -38,3 +38,9 @@ def test_only_an_admin_who_may_read_logs_of_every_model_sees_all() -> None:
     assert not Principal("a", Scope.ADMIN).sees_all
     assert not Principal("a", Scope.USE, logs=True).sees_all
     assert not Principal("a", Scope.ADMIN, logs=True, models=ModelPatterns(("m",))).sees_all
+
+
+def test_a_bracket_in_a_pattern_is_a_letter() -> None:
+    patterns = ModelPatterns(("[ab]*",))
+    assert patterns.allows(("[ab]c",))
+    assert not patterns.allows(("ac",))

@@ -1,5 +1,6 @@
 """The limits of callers: what is open, and how many starts there were."""
 
+import asyncio
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 
 from pool_service.access.principal import LOCAL, CallerLimits, Principal, Scope
 from pool_service.access.quotas import Quotas
-from pool_service.core.errors import QuotaExceeded
+from pool_service.core.errors import ModelNotOnDisk, QuotaExceeded, StartFailed
 
 A = Principal("a", Scope.USE, limits=CallerLimits(2, 2, 2, 6))
 B = replace(A, name="b")
@@ -75,7 +76,7 @@ def test_a_start_that_came_to_nothing_is_taken_back(quotas: Quotas) -> None:
         started(quotas, A)
     for _ in range(3):
         with quotas.start(A) as start:
-            start.came_about = False
+            start.counts = False
     started(quotas, A)
     with pytest.raises(QuotaExceeded):
         started(quotas, A)
@@ -84,7 +85,7 @@ def test_a_start_that_came_to_nothing_is_taken_back(quotas: Quotas) -> None:
 def test_more_than_the_limit_is_never_left(quotas: Quotas, clock: Clock) -> None:
     with quotas.start(A) as start:
         clock.now += 3600
-        start.came_about = False
+        start.counts = False
     clock.now += 3600
     for _ in range(6):
         started(quotas, A)
@@ -97,3 +98,22 @@ def test_the_own_user_has_no_limit(quotas: Quotas) -> None:
         for _ in range(1000):
             stack.enter_context(quotas.open(LOCAL, "holds"))
             started(quotas, LOCAL)
+
+
+def test_an_error_before_a_process_gives_the_start_back(quotas: Quotas) -> None:
+    for _ in range(20):
+        with pytest.raises(ModelNotOnDisk), quotas.start(A):
+            raise ModelNotOnDisk("its files are not here")
+    for _ in range(6):
+        with pytest.raises(StartFailed), quotas.start(A):
+            raise StartFailed("its process died")
+    with pytest.raises(QuotaExceeded):
+        started(quotas, A)
+
+
+def test_a_caller_that_gives_up_keeps_its_start_counted(quotas: Quotas) -> None:
+    for _ in range(6):
+        with pytest.raises(asyncio.CancelledError), quotas.start(A):
+            raise asyncio.CancelledError
+    with pytest.raises(QuotaExceeded):
+        started(quotas, A)

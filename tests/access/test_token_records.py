@@ -101,7 +101,7 @@ def test_a_client_that_cannot_be_read_makes_the_file_invalid(change: dict[str, A
 def test_a_client_that_lacks_a_member_makes_the_file_invalid(missing: str) -> None:
     content = written(READER)
     del content["clients"][0][missing]
-    with pytest.raises(TokenFileInvalid, match="cannot be read"):
+    with pytest.raises(TokenFileInvalid, match=f"has no '{missing}'"):
         records_of(content)
 
 

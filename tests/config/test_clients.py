@@ -76,3 +76,19 @@ def test_what_is_no_client_is_refused(refusal: Refusal, keys: str, told: str) ->
 def test_no_error_repeats_a_token(refusal: Refusal) -> None:
     token = tokens.new_token()
     assert token not in refusal(f"[clients.engine]\ntoken_sha256 = '{token}'")
+
+
+def test_no_client_is_called_as_the_own_user_is(refusal: Refusal) -> None:
+    told = refusal(f"[clients.local]\ntoken_sha256 = '{DIGEST}'")
+    assert told.startswith("clients.local.token_sha256: ")
+
+
+def test_two_clients_have_no_token_together(refusal: Refusal) -> None:
+    section = f"token_sha256 = '{DIGEST}'"
+    told = refusal(f"[clients.a]\n{section}\n[clients.b]\n{section}")
+    assert told.startswith("clients.b.token_sha256: is that of [clients.a]")
+
+
+def test_an_admin_may_know_of_all_models(refusal: Refusal) -> None:
+    told = refusal(f"[clients.a]\ntoken_sha256 = '{DIGEST}'\nscope = 'admin'\nmodels = ['chat']")
+    assert told.startswith("clients.a.models: an admin")

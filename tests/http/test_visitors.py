@@ -72,3 +72,12 @@ async def test_a_caller_who_is_refused_sends_no_body_into_the_service() -> None:
         peer.send(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
         answer = await peer.answer()
         assert (answer.status, answer.headers["connection"]) == (401, "close")
+
+
+async def test_of_two_authorizations_none_counts() -> None:
+    shown = f"Authorization: Bearer {TOKEN}"
+    async with site(rules=token_rules()) as served:
+        peer = await served.connect()
+        answer = await peer.ask("GET /hello HTTP/1.1", "Host: localhost", shown, shown)
+        assert answer.status == 401
+        assert served.asked == []

@@ -7,9 +7,12 @@ from typing import Any
 import grpc
 import pytest
 
+from pool_service.audit import Audit
 from pool_service.core.results import Reloaded
 from pool_service.core.types import Settings
+from pool_service.event_records import Call
 from pool_service.v1 import pool_service_pb2 as pb
+from tests.fake_events import FakeEvents
 from tests.rpc.serving import Service, failure, gate, serving, settled_hold
 from tests.world import Script, settled
 
@@ -261,3 +264,28 @@ async def test_a_look_that_is_given_up_is_not_kept() -> None:
         watch.cancel()
         await service.ensure("m")
         assert [method for method, _, _ in told(service)] == ["Ensure"]
+
+
+def refusal(audit: Audit, peer: str, model: str, principal: str) -> None:
+    """A refused call, as it is kept."""
+    audit.refused(Call("Ensure", model, peer, principal=principal), "X", "MODEL_UNKNOWN", "none")
+
+
+@pytest.mark.parametrize("principal", ["", "engine"])
+async def test_nobody_pushes_the_story_out_by_calls_that_are_refused(principal: str) -> None:
+    events = FakeEvents()
+    audit = Audit(events)
+    for number in range(5000):
+        refusal(audit, f"ipv4:10.0.{number // 250}.{number % 250}:1", f"m{number}", principal)
+    audit.close()
+    assert len(events.of("call")) < 300
+    assert sum(1 + event.get("repeated", 0) for event in events.of("call")) == 5000
+
+
+async def test_all_addresses_of_loopback_are_one_host() -> None:
+    events = FakeEvents()
+    audit = Audit(events)
+    for number in range(50):
+        refusal(audit, f"ipv4:127.0.0.{number}:{number}", "", "")
+    assert len(events.of("call")) == 1
+    audit.close()

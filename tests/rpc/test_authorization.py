@@ -227,11 +227,10 @@ async def test_evictions_that_touch_others_need_the_highest_scope(
     [
         shows("pst_" + "a" * 43),
         shows(""),
-        (("authorization", "Basic YTpi"),),
         (*shows(CALLERS[Scope.ADMIN]), *shows(CALLERS[Scope.READ])),
         (("authorization", "Bearer pst_short"),),
     ],
-    ids=["unknown", "empty", "another scheme", "two", "too short"],
+    ids=["unknown", "empty", "two", "too short"],
 )
 async def test_what_is_no_known_token_is_refused_also_from_the_own_user(
     header: Sequence[tuple[str, str]],

@@ -19,8 +19,8 @@ from pool_service.core.limits import Limits
 from pool_service.core.results import Reloaded
 from pool_service.core.types import Diagnosis, ExitReport
 from pool_service.pool import Pool
-from pool_service.rpc.error_redaction import NAMING, OWN, QUOTING, told_error
-from pool_service.rpc.redaction import REDACTIONS, told
+from pool_service.rpc.error_redaction import NAMING, OWN, QUOTING, redacted_error
+from pool_service.rpc.redaction import REDACTIONS, redacted
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.wire import Wire
 from pool_service.v1 import pool_service_pb2 as pb
@@ -231,6 +231,28 @@ async def test_a_caller_may_have_no_other_files_loaded_under_a_name_that_it_may_
         assert (await pool.ask(unlisted, OPERATOR)).code == ""
 
 
+async def test_a_caller_evicts_no_model_for_which_others_wait_or_that_is_pinned() -> None:
+    async with served(1) as pool:
+        pool.world.script("mine-a", Script(load=50.0), Script(load=0.0))
+        pool.begin_to_ask(pb.EnsureRequest(model="mine-a"), LOCAL)
+        await asyncio.sleep(1.0)
+        evict = pb.EvictRequest(model="mine-a")
+        assert (await pool.ask(evict, ENGINE)).code == "PERMISSION_DENIED"
+        await asyncio.sleep(100.0)
+        await pool.ask(pb.PinRequest(model="mine-a", pinned=True), LOCAL)
+        assert (await pool.ask(evict, ENGINE)).code == "PERMISSION_DENIED"
+        await pool.ask(pb.PinRequest(model="mine-a", pinned=False), LOCAL)
+        assert (await pool.ask(evict, ENGINE)).code == ""
+        assert pool.pool.totals().servers == 0
+
+
+async def test_only_an_admin_is_told_of_files_that_no_model_has() -> None:
+    async with served(1) as pool:
+        request = pb.DescribeRequest(model="/home/somebody")
+        assert (await pool.ask(request, DASHBOARD)).code == "NOT_FOUND"
+        assert (await pool.ask(request, OPERATOR)).code == ""
+
+
 async def test_an_alias_in_the_patterns_shows_its_model() -> None:
     caller = replace(ENGINE, models=ModelPatterns((ALIAS,)))
     async with served(1) as pool:
@@ -279,12 +301,12 @@ def of_kind(one: errors.PoolError) -> str:
 def test_an_error_that_names_other_models_is_told_without_them(error: errors.PoolError) -> None:
     assert {type(one) for one in NAMES_OTHERS} == set(NAMING)
     for caller in (ENGINE, WITH_LOGS):
-        told = told_error(error, caller)
+        told = redacted_error(error, caller)
         assert type(told) is type(error)
         assert told.model == error.model
         assert "secret" not in repr(vars(told))
     for caller in (DASHBOARD, OPERATOR):
-        assert told_error(error, caller) is error
+        assert redacted_error(error, caller) is error
 
 
 QUOTED = [
@@ -300,11 +322,11 @@ QUOTED = [
 def test_an_error_that_quotes_a_log_is_told_without_that(error: errors.PoolError) -> None:
     assert {type(one) for one in QUOTED} == set(QUOTING)
     for caller in (ENGINE, DASHBOARD, OPERATOR):
-        told = told_error(error, caller)
+        told = redacted_error(error, caller)
         assert type(told) is type(error)
         assert told.model == error.model
         assert "tell me" not in repr(vars(told))
-    assert told_error(error, replace(OPERATOR, logs=True)) is error
+    assert redacted_error(error, replace(OPERATOR, logs=True)) is error
 
 
 def test_what_is_told_of_a_model_names_no_other() -> None:
@@ -320,8 +342,8 @@ def test_what_is_told_of_a_model_names_no_other() -> None:
         holders=[pb.Holder(label="secret")],
         waiting=[pb.WaitingCall(holder="secret")],
     )
-    answer = told(description, WITH_LOGS)
+    answer = redacted(description, WITH_LOGS)
     assert b"secret" not in answer.SerializeToString()
     assert [one.model for one in answer.next_to_go] == ["mine-a"]
     assert (len(answer.holders), len(answer.waiting)) == (1, 1)
-    assert told(description, replace(OPERATOR, logs=True)) is description
+    assert redacted(description, replace(OPERATOR, logs=True)) is description

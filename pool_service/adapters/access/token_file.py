@@ -88,8 +88,11 @@ def changing(path: Path) -> Iterator[list[TokenRecord]]:
 
 def _write(path: Path, records: list[TokenRecord]) -> None:
     """Replace the file, so that a reader sees the old or the new content whole."""
+    content = json.dumps(content_of(records), indent=1).encode()
+    if len(content) > MAX_BYTES:
+        raise TokenFileInvalid(f"it would have more than {MAX_BYTES} bytes")
     beside = path.with_suffix(".new")
-    write_own(beside, json.dumps(content_of(records), indent=1).encode(), flushes=True)
+    write_own(beside, content, flushes=True)
     beside.replace(path)
     flush_directory(path.parent)
 

@@ -25,7 +25,7 @@ ROOT = 0
 
 
 def peer_users() -> PeerUsers:
-    """Return what finds out the users on this system."""
+    """Return the PeerUsers of this system."""
     return LibprocUsers() if sys.platform == "darwin" else SockDiagUsers()
 
 
@@ -35,10 +35,10 @@ def own_users() -> frozenset[int]:
     In a container Linux shows all users from outside as one, the overflow user. A service that is
     itself that user could not tell them from its own.
     """
-    return frozenset({ROOT, os.geteuid()} - {_overflow_user()})
+    return frozenset({ROOT, os.geteuid()} - {unmapped_user()})
 
 
-def _overflow_user() -> int | None:
+def unmapped_user() -> int | None:
     """Return Linux's uid for users that a container does not have; None if there is none."""
     with suppress(OSError, ValueError):
         return int(Path("/proc/sys/kernel/overflowuid").read_text())
@@ -56,7 +56,7 @@ class SockDiagUsers:
         self._query = ConnectionQuery()
 
     def user_at(self, peer: End, ends: Sequence[End]) -> int | None:
-        """Return the uid that owns the other end of a connection; see the port."""
+        """Return the uid that owns the other end of a connection; see PeerUsers."""
         for end in ends:
             if (":" in end[0]) is not (":" in peer[0]):
                 continue
@@ -88,7 +88,7 @@ class _Found:
 
 
 class LibprocUsers:
-    """Searches macOS's own processes for the other end, once for each connection.
+    """Searches the user's own processes on macOS for the other end, once for each connection.
 
     A search takes some ten milliseconds, finds the connections of all own processes, and is made
     in a thread, one at a time. Not yet run on a Mac.
@@ -100,7 +100,7 @@ class LibprocUsers:
         self._found: Mapping[tuple[End, End], _Found] = {}
 
     def user_at(self, peer: End, ends: Sequence[End]) -> int | None:
-        """Return the uid that owns the other end of a connection; see the port."""
+        """Return the uid that owns the other end of a connection; see PeerUsers."""
         known = self._known(peer, ends)
         if known is None:
             raise UserUnknown(partial(self._search, time.monotonic(), peer, ends))
