@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pool_service.access.principal import LOCAL
 from pool_service.audit import MAX_KINDS, REPEAT_WINDOW_S, Audit
 from pool_service.event_records import MAX_MODELS, Call
 from tests.fake_events import FakeEvents
@@ -197,7 +198,7 @@ async def test_only_so_many_kinds_are_counted_and_none_is_lost() -> None:
     for _ in range(2):
         refuse(audit)
     for number in range(MAX_KINDS):
-        refuse(audit, Call("Evict", f"m{number}", A_CALL.peer))
+        refuse(audit, Call("Evict", f"m{number}", A_CALL.peer, principal=LOCAL.name))
     assert 1 in counts(events)
     assert len(audit._kinds) == MAX_KINDS
     audit.close()
