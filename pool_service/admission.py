@@ -107,35 +107,41 @@ class Admission:
 def check_scope(principal: Principal, needed: Scope, what: str) -> None:
     """Raise ScopeMissing unless a caller may do `what`, which needs a scope."""
     if principal.scope < needed:
-        scope = principal.scope.name.lower()
-        raise ScopeMissing(
-            f"{what} needs the scope {needed.name.lower()}, and {principal.name!r} has {scope}. "
-            "Ask the service's operator for a token with that scope.",
-            needed=needed.name.lower(),
-            scope=scope,
+        raise scope_missing(
+            principal,
+            needed.name.lower(),
+            f"{what} needs the scope {needed.name.lower()}, and {principal.name!r} has "
+            f"{principal.scope.name.lower()}. Ask the service's operator for a token with that "
+            "scope.",
         )
 
 
 def check_logs(principal: Principal) -> None:
     """Raise ScopeMissing unless a caller may read what servers write."""
     if not principal.logs:
-        raise ScopeMissing(
+        raise scope_missing(
+            principal,
+            "logs",
             f"{principal.name!r} may not read logs, which can hold parts of prompts. Ask the "
             "service's operator for a token with logs.",
-            needed="logs",
-            scope=principal.scope.name.lower(),
         )
 
 
 def check_every_model(principal: Principal, what: str) -> None:
     """Raise ScopeMissing unless a caller may know of all models, which `what` tells of."""
     if not principal.models.is_everything:
-        raise ScopeMissing(
+        raise scope_missing(
+            principal,
+            "every model",
             f"{what} tells of all models, and {principal.name!r} may know of some only. Ask the "
             "service's operator for a token for all models.",
-            needed="every model",
-            scope=principal.scope.name.lower(),
         )
+
+
+def scope_missing(principal: Principal, needed: str, message: str, model: str = "") -> ScopeMissing:
+    """Return the error for a caller that lacks what a call needs. needed: in a word or two."""
+    scope = principal.scope.name.lower()
+    return ScopeMissing(message, needed=needed, scope=scope, model=model)
 
 
 def kind_of(address: Address) -> Kind:

@@ -15,7 +15,7 @@ End = tuple[str, int]
 
 
 class Local(StrEnum):
-    """Who may call without a token from this machine: `auth.local` of the configuration."""
+    """Names the rule for callers of this machine without a token: `auth.local`."""
 
     SAME_USER = "same-user"
     TOKEN = "token"  # noqa: S105 - the word of the configuration
@@ -84,7 +84,7 @@ class PeerUsers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a call shows of its caller.
+    """Holds what a call shows of its caller.
 
     end: the caller's end of its TCP connection; None: there is none, or it is not known.
     authorization: the header of that name; None: there is none.
@@ -98,7 +98,7 @@ class Shown:
 
 @dataclass(slots=True)
 class Rules:
-    """Who is let in. A reload of the configuration changes these in place."""
+    """Holds who is let in. A reload of the configuration changes these in place."""
 
     local: Local = Local.SAME_USER
     clients: Clients = field(default_factory=Clients)
@@ -128,7 +128,7 @@ class Authentication:
 
     @property
     def local(self) -> Local:
-        """Who may call without a token from this machine, at present."""
+        """Return the present rule for callers of this machine without a token."""
         return self._rules.local
 
     def principal(self, address: ListenAddress, shown: Shown) -> Principal:

@@ -12,7 +12,7 @@ from pool_service.core.types import FOREVER
 
 
 class Scope(IntEnum):
-    """What a caller may do; each scope includes those below it."""
+    """Ranks what callers may do; each scope includes those below it."""
 
     READ = 1
     """See servers and models."""

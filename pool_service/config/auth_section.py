@@ -11,7 +11,7 @@ _WORDS = '"same-user", "token" or "anyone"'
 
 
 class AuthSection(Section):
-    """Who may call."""
+    """The rule for callers of this machine."""
 
     local: Annotated[Local, Form(_WORDS, _WORDS, str.lower)] = Field(
         default=Local.SAME_USER,

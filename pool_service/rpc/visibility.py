@@ -5,8 +5,9 @@ get the same answer, and no text of another answer has its name (`redaction`, `e
 """
 
 from pool_service.access.principal import Principal, Scope
+from pool_service.admission import scope_missing
 from pool_service.core.catalogue import Entry
-from pool_service.core.errors import ModelUnknown, ScopeMissing
+from pool_service.core.errors import ModelUnknown
 from pool_service.core.server import Server, ServerId
 from pool_service.pool import Pool
 
@@ -52,13 +53,13 @@ class Visibility:
         if model not in models.aliases() or not self.allows(principal, model):
             raise unknown(principal, name)
         if runtime_model and runtime_model != models.configured(name):
-            raise ScopeMissing(
+            raise scope_missing(
+                principal,
+                "admin",
                 f"a runtime model other than the configured one needs the scope admin, and "
                 f"{principal.name!r} has {principal.scope.name.lower()}. Ask for {name!r} without "
                 "a runtime model.",
-                needed="admin",
-                scope=principal.scope.name.lower(),
-                model=name,
+                name,
             )
 
     def check_described(self, principal: Principal, name: str) -> None:
@@ -87,13 +88,13 @@ class Visibility:
         is_waited_for = bool(self._pool.totals().waiting_by_model.get(model))
         if not is_waited_for and not self._pool.models.is_pinned(model):
             return
-        raise ScopeMissing(
+        raise scope_missing(
+            principal,
+            "admin",
             f"{'calls wait for' if is_waited_for else 'somebody has pinned'} {name!r}: evicting it "
             f"needs the scope admin, and {principal.name!r} has {principal.scope.name.lower()}. "
             "Try again later, or ask the service's operator.",
-            needed="admin",
-            scope=principal.scope.name.lower(),
-            model=name,
+            name,
         )
 
     def servers(self, principal: Principal, after: ServerId | None, size: int) -> list[Server]:

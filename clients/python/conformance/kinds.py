@@ -23,7 +23,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Where:
-    """What a client connects to, and the token that it shows. As the clients' own `connect`."""
+    """Hold the arguments of a client's own `connect`: the address, and the token to show."""
 
     def __init__(self, address: str | None, token: str | None, token_file: str | None) -> None:
         """Raises ValueError, as they do."""

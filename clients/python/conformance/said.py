@@ -82,5 +82,5 @@ def cancelled() -> Json:
 
 
 def refused(failure: ValueError) -> Json:
-    """What the client did not even begin, as an option is not valid."""
+    """Return the error of a client that could not be made, as an option is not valid."""
     return {**error(PoolError(str(failure))), "code": "INVALID_ARGUMENT"}

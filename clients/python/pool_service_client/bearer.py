@@ -190,7 +190,7 @@ def _stamp(status: os.stat_result) -> _Stamp:
 
 
 def _is_this_machine(address: str) -> bool:
-    """Return whether nobody else can receive what is sent to an address.
+    """Return whether what is sent to an address stays on this machine.
 
     Every host name but localhost counts as another machine: an attacker may answer for it.
     """
