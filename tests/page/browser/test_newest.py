@@ -5,9 +5,9 @@ import threading
 import time
 
 import pytest
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Page, Request, expect
 
-from tests.page.browser.conftest import Open, button, is_live, row, state
+from tests.page.browser.conftest import LIMIT_MS, Open, button, is_live, row, state
 from tests.page.browser.scripted import GIB, REVISION, Json, Scripted, listed, server, use
 
 
@@ -15,9 +15,8 @@ def cell(page: Page, name: str, model: str = "m") -> str:
     return row(page, model).locator(f"td.{name}").inner_text()
 
 
-def text_of(answer: Response) -> str:
-    """The body of an answer of Usage, or nothing."""
-    return answer.text() if answer.url.endswith("/api/Usage") else ""
+def is_poll(asked: Request) -> bool:
+    return asked.url.endswith("/api/Usage")
 
 
 def polled(page: Page, times: int = 1) -> None:
@@ -67,12 +66,12 @@ def test_what_polling_alone_tells_stays_over_a_change_of_another_kind(
 
 
 def test_an_answer_that_a_newer_one_has_overtaken_is_dropped(told: Scripted, visit: Open) -> None:
-    told.begin(server(state="STARTING"))
-    answers, go_on = iter([2 * GIB, 3 * GIB]), threading.Event()
+    answers, is_asked, go_on = iter([2 * GIB, 3 * GIB]), threading.Event(), threading.Event()
 
     def answer(_request: Json) -> Json:
         size = next(answers, 3 * GIB)
         if size == 2 * GIB:
+            is_asked.set()
             go_on.wait()
         one = use(footprint_bytes=size, expected_bytes=4 * GIB)
         return told.told({"revision": "101", "servers": [one], "memory_current": True})
@@ -81,12 +80,16 @@ def test_an_answer_that_a_newer_one_has_overtaken_is_dropped(told: Scripted, vis
     page = visit("about:blank")
     # The one that is overtaken is awaited however long that takes.
     page.add_init_script("AbortSignal.timeout = () => new AbortController().signal")
-    page.goto(told.url)
+    with page.expect_request(is_poll) as first:
+        page.goto(told.url)
+    # Only then: the page polls anew as soon as it knows the servers.
+    assert is_asked.wait(LIMIT_MS / 1000)
+    told.begin(server(state="STARTING"))
     is_live(page)
     # A change is a reason to poll, while the first answer is awaited.
     told.tell(server=server(expected_bytes=str(4 * GIB)))
     expect(row(page, "m").locator("td.memory")).to_contain_text("3.2 GB of")
-    with page.expect_response(lambda answer: f" {2 * GIB}," in text_of(answer)):
+    with page.expect_event("requestfinished", lambda asked: asked == first.value):
         go_on.set()
     page.evaluate("() => new Promise((resolve) => requestAnimationFrame(() => resolve()))")
     assert "3.2 GB of" in cell(page, "memory")
