@@ -37,6 +37,19 @@ class Admission:
         self._refresh = refresh
         self._open = OpenCalls()
 
+    def at_once(self, address: ListenAddress, shown: Shown, needed: Scope) -> Principal | None:
+        """Return the caller of a call as `principal` does; None: await that, to know or to refuse.
+
+        For callers of this machine, whose calls are frequent.
+        """
+        if shown.authorization is not None:
+            return None
+        try:
+            principal = self._authentication.principal(address, shown)
+        except Exception:  # noqa: BLE001  # `principal` meets it again, and tells it
+            return None
+        return principal if principal.scope >= needed else None
+
     async def principal(
         self,
         address: ListenAddress,

@@ -6,6 +6,7 @@ wrong here ends the call, so that no fault lets anybody in.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,6 +29,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _AUTHORIZATION = "authorization"
 _SANS = ("x509_subject_alternative_name", "peer_uri", "peer_dns", "peer_email", "peer_ip")
 """The names of a verified certificate in gRPC's auth_context."""
+
+_REMEMBERED_PEERS = 1024
+"""Peers whose names are not parsed again: as many as there are connections at one address."""
 
 
 class Authorization:
@@ -76,10 +80,13 @@ class _Gate:
         """Return a handler of one request and one response that admits its callers first."""
 
         async def admitted(request: object, context: Context) -> object:
-            try:
-                principal = await self._admitted(context, self._shown(context))
-            except PoolError as error:
-                await abort(context, status_of(error))
+            shown = self._shown(context)
+            principal = self._admission.at_once(self._address, shown, self._needed)
+            if principal is None:
+                try:
+                    principal = await self._admitted(context, shown)
+                except PoolError as error:
+                    await abort(context, status_of(error))
             return await behaviour(request, CallContext(context, principal))
 
         return admitted
@@ -146,13 +153,14 @@ class _Gate:
 
 def _authorization(context: Context) -> str | None:
     """Return the header of that name; None if there is none, "" if there are several."""
-    found = [value for key, value in context.invocation_metadata() or () if key == _AUTHORIZATION]
-    if not found:
-        return None
-    only = found[0] if len(found) == 1 else ""
-    return only if isinstance(only, str) else only.decode("utf-8", "replace")
+    found: str | bytes | None = None
+    for key, value in context.invocation_metadata() or ():
+        if key == _AUTHORIZATION:
+            found = value if found is None else ""
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else found
 
 
+@lru_cache(_REMEMBERED_PEERS)
 def end_of(peer: str) -> End | None:
     """Return the end of a TCP connection that gRPC names so; None if it is of another kind.
 

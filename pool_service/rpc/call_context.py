@@ -1,6 +1,6 @@
 """The context of a call, with its caller."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
@@ -12,14 +12,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class CallContext:
     """The context of a call, with its caller. Handlers get it in the place of gRPC's."""
 
-    __slots__ = ("_context", "abort_with_status", "peer", "principal", "write")
+    __slots__ = ("_context", "principal")
 
     def __init__(self, context: Context, principal: Principal) -> None:
         self.principal = principal
         self._context = context
-        self.peer = context.peer
-        self.write = context.write
-        self.abort_with_status = context.abort_with_status
+
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        """End the call with a status. Raises grpc.aio.AbortError, or BaseError if it has ended."""
+        await self._context.abort_with_status(status)
+        raise AssertionError("gRPC went on after an abort")
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever gRPC's has
         return getattr(self._context, name)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
-from pool_service.adapters.sockets import sock_diag
+from pool_service.adapters.sockets import exact_queries
 from pool_service.adapters.sockets.peer_users import SockDiagUsers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's netlink")
@@ -79,7 +79,7 @@ def test_where_netlink_is_refused_nobody_is_known(monkeypatch: pytest.MonkeyPatc
     def refused(*_: object) -> None:
         raise OSError(93, "Protocol not supported")
 
-    monkeypatch.setattr(sock_diag.ExactQuery, "_ask", refused)
+    monkeypatch.setattr(exact_queries.ExactQuery, "_ask", refused)
     with connected("127.0.0.1") as (_, accepted):
         peer, end = accepted.getpeername(), accepted.getsockname()
         assert SockDiagUsers().user_at(peer, [end]) is None

@@ -102,10 +102,10 @@ def test_a_socket_of_the_kernels_answer_is_read() -> None:
     address = socket.inet_pton(socket.AF_INET, "127.0.0.1") + bytes(12)
     body = struct.pack("!B3xH2x16s44x", socket.AF_INET, 8080, address) + struct.pack("=I", 4711)
     assert parse(body) == (4711, ListeningSocket(False, "127.0.0.1", 8080))
-    assert sock_diag._SOCKET.size == len(body)
+    assert sock_diag.SOCKET.size == len(body)
 
 
 def test_a_message_may_be_empty_and_one_that_is_cut_off_is_the_end() -> None:
-    empty, full, cut = (sock_diag._HEADER.pack(length, 3, 0, 0, 0) for length in (16, 18, 15))
+    empty, full, cut = (sock_diag.HEADER.pack(length, 3, 0, 0, 0) for length in (16, 18, 15))
     assert list(sock_diag.messages(empty + full + b"ab\0\0" + empty[:15])) == [(3, b""), (3, b"ab")]
     assert list(sock_diag.messages(cut + full)) == []

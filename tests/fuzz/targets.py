@@ -25,7 +25,7 @@ from pool_service.adapters.probe.ready_notify import _is_ready
 from pool_service.adapters.records.record_format import Record, decode, encode
 from pool_service.adapters.records.record_members import BadRecord
 from pool_service.adapters.records.revision_file import first_revision
-from pool_service.adapters.sockets import sock_diag
+from pool_service.adapters.sockets import exact_queries, sock_diag
 from pool_service.adapters.standby import process
 from pool_service.adapters.state_dir import directory_lock, guard_lock
 from pool_service.config.errors import ConfigError
@@ -271,12 +271,12 @@ def request(data: bytes) -> None:
 def netlink(data: bytes) -> None:
     """The kernel's answers, which nobody forges; but a loop must end."""
     source = Bytes(data)
-    kind = source.choose((sock_diag._SOCK_DIAG_BY_FAMILY, 2, 3, source.byte()))
+    kind = source.choose((sock_diag.SOCK_DIAG_BY_FAMILY, 2, 3, source.byte()))
     body = bytes([source.choose((socket.AF_INET, socket.AF_INET6, 0))]) + source.rest()
-    told = sock_diag._HEADER.pack(16 + len(body), kind, 0, 0, 0) + body
+    told = sock_diag.HEADER.pack(16 + len(body), kind, 0, 0, 0) + body
     for answer in (told, data):
         with suppress(OSError):
-            sock_diag._body_of(answer)
+            exact_queries._body_of(answer)
         for reader in (sock_diag.parse, sock_diag.parse_connection):
             with suppress(OSError):
                 for one in sock_diag.answers(_Netlink(answer)):  # type: ignore[arg-type]
@@ -287,7 +287,7 @@ class _Netlink:
     """Tells what it was given, and then that this was all."""
 
     def __init__(self, told: bytes) -> None:
-        self._left = [told, sock_diag._HEADER.pack(16, 3, 0, 0, 0)]
+        self._left = [told, sock_diag.HEADER.pack(16, 3, 0, 0, 0)]
 
     def recv(self, _most: int) -> bytes:
         return self._left.pop(0)

@@ -14,8 +14,8 @@ import pytest
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.sockets import libproc_sockets
 from pool_service.adapters.sockets import ownership as module
+from pool_service.adapters.sockets.exact_queries import ExactQuery, ListenerQuery
 from pool_service.adapters.sockets.ownership import Ownership
-from pool_service.adapters.sockets.sock_diag import ExactQuery, ListenerQuery
 from pool_service.core.types import EndpointState, Identity
 
 KEPT, LOST, ENDED = EndpointState.KEPT, EndpointState.LOST, EndpointState.ENDED

@@ -22,9 +22,10 @@ from urllib.parse import urlsplit
 import psutil
 
 from pool_service.adapters.process.identity import is_alive, session_member_pids
+from pool_service.adapters.sockets.exact_queries import ListenerQuery
 from pool_service.adapters.sockets.libproc_sockets import KnownListener
 from pool_service.adapters.sockets.listeners import Listener, listeners_by_psutil, socket_inodes
-from pool_service.adapters.sockets.sock_diag import ListenerQuery, listening_sockets
+from pool_service.adapters.sockets.sock_diag import listening_sockets
 from pool_service.core.types import EndpointState, Identity
 
 MAX_PROOFS = 4096

@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 
 from pool_service.access.authentication import End, PeerUsers, UserUnknown
+from pool_service.adapters.sockets.exact_queries import ConnectionQuery
 from pool_service.adapters.sockets.libproc_sockets import socket_at, sockets_of
-from pool_service.adapters.sockets.sock_diag import ConnectionQuery
 
 ROOT = 0
 
@@ -61,11 +61,11 @@ class SockDiagUsers:
             if (":" in end[0]) is not (":" in peer[0]):
                 continue
             try:
-                found = self._query.find(peer, end)
+                user = self._query.user_of(peer, end)
             except OSError:
                 return None
-            if found is not None:
-                return found.user
+            if user is not None:
+                return user
         return None
 
 
