@@ -17,7 +17,7 @@ from pool_service.answers import Answers
 from pool_service.change_history import History
 from pool_service.command_runner import CommandRunner, command_failed
 from pool_service.command_tasks import CommandTasks
-from pool_service.core import commands
+from pool_service.core import commands, events
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import (
     Answer,
@@ -34,29 +34,11 @@ from pool_service.core.commands import (
     SampleMemory,
 )
 from pool_service.core.error_texts import recovering
-from pool_service.core.events import (
-    DetachRequested,
-    EnsureRequested,
-    Event,
-    EvictRequested,
-    ForgetRequested,
-    HoldEnded,
-    HoldRequested,
-    MemorySampled,
-    OrphansFound,
-    PinRequested,
-    RecoveryBegan,
-    ReloadRequested,
-    ShutdownEscalated,
-    ShutdownRequested,
-    TimeReached,
-    WaiterLeft,
-)
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.results import Ensured, Every, Pinned, Reloaded, Removed, Totals
 from pool_service.core.server import Phase, Server, ServerId
-from pool_service.core.types import Identity
+from pool_service.core.types import Account, Identity
 from pool_service.descriptions import Descriptions
 from pool_service.endpoints import Endpoints
 from pool_service.log_followers import LogFollowers
@@ -91,7 +73,7 @@ class Pool:
         self._answers = Answers(self.feed)
         self._subscribers = Subscribers()
         self._announcer = Announcer(world, history, self._subscribers, observers)
-        self._timer = SuspensionTimer(world.clock, lambda: self.feed(TimeReached()))
+        self._timer = SuspensionTimer(world.clock, lambda: self.feed(events.TimeReached()))
         self._uses = UseRecorder(self._machine, self._announcer)
         self._endpoints = Endpoints(self._machine, world.probe, self._subscribers, self.feed)
         self._recovery_ended = asyncio.Event()
@@ -115,12 +97,12 @@ class Pool:
         remembered = await self._world.records.load()
         for name in remembered.damaged:
             log.warning("a record could not be read and was set aside", file=name)
-        self.feed(RecoveryBegan(remembered))
+        self.feed(events.RecoveryBegan(remembered))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._recovery_ended.wait(), time_limit)
         # After the adoptions and before the first spawn: everything else is an orphan then.
         nonces = {server.plan.nonce for server in remembered.servers if server.plan}
-        self.feed(OrphansFound(await self._orphans(nonces)))
+        self.feed(events.OrphansFound(await self._orphans(nonces)))
         self._tasks.allow_spawns()
         self._recovered = True
 
@@ -137,7 +119,7 @@ class Pool:
         Cancelling ends the wait, not the drain; `leave` then leaves the remaining servers.
         """
         request_id = self._answers.new_id()
-        await self._answers.ask(request_id, ShutdownRequested(request_id))
+        await self._answers.ask(request_id, events.ShutdownRequested(request_id))
         await self._end()
 
     async def leave(self) -> None:
@@ -145,13 +127,13 @@ class Pool:
 
         Waits for a spawn in progress, so that its process gets a record.
         """
-        self.feed(DetachRequested())
+        self.feed(events.DetachRequested())
         self._uses.record()
         await self._end()
 
     def escalate(self) -> None:
         """Send each server that is stopping its next, harder signal now."""
-        self.feed(ShutdownEscalated())
+        self.feed(events.ShutdownEscalated())
 
     async def _end(self) -> None:
         """Begin and record nothing from now on, as the next service may own the records."""
@@ -186,11 +168,13 @@ class Pool:
         keep_alive: float | None = None,
         *,
         download: bool | None = None,
+        account: Account | None = None,
     ) -> Ensured:
         """Return a READY server of `model`; start one if there is none.
 
         keep_alive: in seconds, or FOREVER; None leaves it as it is.
         download: whether missing files may be downloaded; None: as configured.
+        account: to whom a start counts; None: to nobody.
 
         Cancelling ends this wait only, not the start. Raises the PoolErrors of `Ensure`.
         """
@@ -198,10 +182,12 @@ class Pool:
         while True:
             request_id = self._answers.new_id()
             try:
-                event = EnsureRequested(request_id, model, runtime_model, keep_alive, download)
+                event = events.EnsureRequested(
+                    request_id, model, runtime_model, keep_alive, download, account
+                )
                 ensured: Ensured = await self._answers.ask(request_id, event)
             except asyncio.CancelledError:
-                self.feed(WaiterLeft(request_id))
+                self.feed(events.WaiterLeft(request_id))
                 raise
             if self._endpoints.verify(ensured.server):
                 self._uses.note(ensured.server.model)
@@ -217,12 +203,13 @@ class Pool:
         *,
         download: bool | None = None,
         holder: str = "",
+        account: Account | None = None,
     ) -> AsyncGenerator[Server]:
         """Keep `model` READY until the generator is closed; yield its server at each change.
 
         Yields the present state first. If changes come faster than they are consumed, only the
-        newest is yielded. holder: a label for those who want to evict the server. Raises the
-        PoolErrors of `Hold`.
+        newest is yielded. holder: a label for those who want to evict the server. account: see
+        `ensure`. Raises the PoolErrors of `Hold`.
         """
         self._check_recovered()
         request_id = self._answers.new_id()
@@ -232,8 +219,8 @@ class Pool:
             error = self._answers.expect(request_id)
             error.add_done_callback(subscriber.wake)
             try:
-                event = HoldRequested(
-                    request_id, model, runtime_model, keep_alive, download, holder
+                event = events.HoldRequested(
+                    request_id, model, runtime_model, keep_alive, download, holder, account
                 )
                 self.feed(event)
                 present = self._machine.get(name)
@@ -248,7 +235,7 @@ class Pool:
                 raise replace(error.result())
             finally:
                 self._answers.release(request_id)
-                self.feed(HoldEnded(request_id))
+                self.feed(events.HoldEnded(request_id))
 
     async def reload(self, catalogue: Catalogue, limits: Limits) -> Reloaded:
         """Apply another catalogue and other limits; return what changes for the servers.
@@ -256,7 +243,7 @@ class Pool:
         Servers whose settings are the same keep running. Raises ShuttingDown.
         """
         request_id = self._answers.new_id()
-        event = ReloadRequested(request_id, catalogue, limits)
+        event = events.ReloadRequested(request_id, catalogue, limits)
         reloaded: Reloaded = await self._answers.ask(request_id, event)
         return reloaded
 
@@ -268,7 +255,7 @@ class Pool:
         self._check_recovered()
         request_id = self._answers.new_id()
         removed: tuple[Removed, ...] = await self._answers.ask(
-            request_id, EvictRequested(request_id, target, force)
+            request_id, events.EvictRequested(request_id, target, force)
         )
         return removed
 
@@ -276,7 +263,9 @@ class Pool:
         """Forget the runtime model that a caller named for `model`; return it, empty if none."""
         self._check_recovered()
         request_id = self._answers.new_id()
-        forgotten: str = await self._answers.ask(request_id, ForgetRequested(request_id, model))
+        forgotten: str = await self._answers.ask(
+            request_id, events.ForgetRequested(request_id, model)
+        )
         await self._world.records.settled()
         return forgotten
 
@@ -289,7 +278,7 @@ class Pool:
         self._check_recovered()
         request_id = self._answers.new_id()
         result: Pinned = await self._answers.ask(
-            request_id, PinRequested(request_id, model, pinned)
+            request_id, events.PinRequested(request_id, model, pinned)
         )
         if result.changed or result.noted:
             log.info(result.in_words, model=model)
@@ -326,7 +315,7 @@ class Pool:
 
     # --- events in, commands out ----------------------------------------------------
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: events.Event) -> None:
         """Let the machine handle an event, and carry out the resulting commands."""
         now = self._world.clock.now()
         suspended = self._timer.measure_suspension(now)
@@ -334,14 +323,14 @@ class Pool:
             # Before the event: the suspension made deadlines overdue, not the servers.
             self._timer.forget_lateness()
             log.warning("the service did not run for a while", seconds=round(suspended, 1))
-            self._handle(TimeReached(suspended), now)
+            self._handle(events.TimeReached(suspended), now)
         try:
             self._handle(event, now)
         finally:
             if not self._ended:
                 self._timer.arm(self._machine.next_deadline())
 
-    def _handle(self, event: Event, now: float) -> None:
+    def _handle(self, event: events.Event, now: float) -> None:
         for command in self._machine.handle(event, now):
             try:
                 self._carry_out(command)
@@ -353,7 +342,7 @@ class Pool:
         name = type(command).__name__
         log.error("a command could not be carried out", command=name, exc_info=error)
         if isinstance(command, SampleMemory):
-            self._loop.call_soon(self.feed, MemorySampled(None))
+            self._loop.call_soon(self.feed, events.MemorySampled(None))
         elif isinstance(command, commands.ServerCommand):
             self._loop.call_soon(self.feed, command_failed(command, error))
 

@@ -8,7 +8,7 @@ from fnmatch import translate
 from functools import cached_property
 from typing import Final
 
-from pool_service.core.types import FOREVER
+from pool_service.core.types import FOREVER, Account
 
 
 class Scope(IntEnum):
@@ -62,12 +62,14 @@ class CallerLimits:
     waiting: calls that wait until a server is READY.
     streams: open streams of Watch, TailLogs and Pull.
     starts_per_minute: starts of servers.
+    memory_share: the part of the memory budget for the servers that are started for it, 0 to 1.
     """
 
     holds: float = 32
     waiting: float = 64
     streams: float = 32
     starts_per_minute: float = 30
+    memory_share: float = 1
 
 
 UNLIMITED: Final = CallerLimits(FOREVER, FOREVER, FOREVER, FOREVER)
@@ -89,6 +91,12 @@ class Principal:
     logs: bool = False
     models: ModelPatterns = field(default_factory=ModelPatterns)
     limits: CallerLimits = field(default_factory=CallerLimits)
+
+    @cached_property
+    def account(self) -> Account | None:
+        """The account for the servers that are started for the caller; None: it needs none."""
+        share = self.limits.memory_share
+        return Account(self.name, share) if share < 1 else None
 
     @cached_property
     def sees_all(self) -> bool:

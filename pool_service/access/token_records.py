@@ -23,7 +23,7 @@ _LIMITS: Final = {
     "max_streams": "streams",
     "starts_per_minute": "starts_per_minute",
 }
-"""The fields of CallerLimits by the members of a record."""
+"""The fields of CallerLimits that are numbers, by the members of a record."""
 
 
 class TokenFileInvalid(ValueError):
@@ -45,7 +45,8 @@ def content_of(records: Iterable[TokenRecord]) -> dict[str, object]:
 
 def limits_of(principal: Principal) -> dict[str, float]:
     """Return the limits of a client by the names that they have in a file."""
-    return {name: getattr(principal.limits, limit) for name, limit in _LIMITS.items()}
+    counts = {name: getattr(principal.limits, limit) for name, limit in _LIMITS.items()}
+    return counts | {"memory_share": principal.limits.memory_share}
 
 
 def records_of(content: object) -> tuple[TokenRecord, ...]:
@@ -116,7 +117,8 @@ def _checked(member: Any) -> TokenRecord:  # noqa: ANN401  # whatever a file has
             **{
                 limit: _count(member.get(name, getattr(_NO_LIMITS, limit)))
                 for name, limit in _LIMITS.items()
-            }
+            },
+            memory_share=_share(member.get("memory_share", _NO_LIMITS.memory_share)),
         ),
     )
     if principal.scope is Scope.ADMIN and not principal.models.is_everything:
@@ -126,6 +128,12 @@ def _checked(member: Any) -> TokenRecord:  # noqa: ANN401  # whatever a file has
     return TokenRecord(
         Client(principal, bytes.fromhex(digest), expires_at=expires_at), float(member["created"])
     )
+
+
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError("memory_share")
+    return value
 
 
 def _count(value: object) -> float:

@@ -97,6 +97,28 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+HUNDRED_PERCENT = 100
+
+
+class Percent(click.ParamType[float]):
+    """A share in percent, above 0 and up to 100, with or without the sign; its value is 0 to 1."""
+
+    name = "percent"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            percent = float(str(value).strip().removesuffix("%"))
+        except ValueError:
+            percent = math.nan
+        if not 0 < percent <= HUNDRED_PERCENT:
+            self.fail(
+                f'{value!r} is not a share such as "50%", above 0% and up to 100%', param, ctx
+            )
+        return percent / HUNDRED_PERCENT
+
+
 def _seconds(text: str) -> float:
     try:
         return float(text)

@@ -7,7 +7,7 @@ from typing import TypedDict, TypeVar, Unpack
 import click
 
 from pool_service.access.principal import CallerLimits
-from pool_service.cli.options import Duration, Utf8Text, config_option, json_option
+from pool_service.cli.options import Duration, Percent, Utf8Text, config_option, json_option
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -31,6 +31,7 @@ class LimitOptions(TypedDict):
     max_waiting: int
     max_streams: int
     starts_per_minute: int
+    memory_share: float
 
 
 def _limit(name: str, default: float, what: str) -> Callable[[Command], Command]:
@@ -78,6 +79,14 @@ def token() -> None:
 @_limit("--max-waiting", _LIMITS.waiting, "How many of its calls may wait for a server.")
 @_limit("--max-streams", _LIMITS.streams, "How many streams of watch, logs and pull it may have.")
 @_limit("--starts-per-minute", _LIMITS.starts_per_minute, "How many servers it may have started.")
+@click.option(
+    "--memory-share",
+    type=Percent(),
+    default="100%",
+    show_default=True,
+    metavar="PERCENT",
+    help="What the servers that are started for it may take of the memory budget, such as 50%.",
+)
 @config_option
 @state_dir_option
 def create(
@@ -112,6 +121,7 @@ def create(
             limits["max_waiting"],
             limits["max_streams"],
             limits["starts_per_minute"],
+            limits["memory_share"],
         ),
         expires_in=expires_in,
     )

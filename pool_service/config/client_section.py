@@ -3,10 +3,11 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from pool_service.access.clients import Client
 from pool_service.access.principal import CallerLimits, ModelPatterns, Principal, Scope
+from pool_service.config.sizes import HUNDRED_PERCENT
 from pool_service.config.types import (
     DefaultText,
     Flaw,
@@ -40,6 +41,21 @@ Count = Annotated[
     int,
     Field(strict=True, ge=0, le=MOST),
     Form("whole number", f"a whole number from 0 to {MOST}", number_of),
+]
+
+
+def _percent(value: object) -> object:
+    """Return the number of a text such as "50%"; other values unchanged."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
+    return float(match[1]) if match else value
+
+
+Percent = Annotated[
+    float,
+    BeforeValidator(_percent),
+    Field(strict=True, gt=0, le=HUNDRED_PERCENT),
+    DefaultText('"100%"'),
+    Form("percent", 'a share in percent, such as "50%", above 0% and up to 100%'),
 ]
 
 
@@ -90,10 +106,20 @@ class ClientSection(Section):
         description="How many servers may be started for the client within a minute.",
     )
 
+    memory_share: Percent = Field(
+        default=int(_LIMITS.memory_share * HUNDRED_PERCENT),
+        description="The part of `memory.budget` for all servers that are started for the client. "
+        "Its own unused servers go first when it needs room. Without a budget there is no limit.",
+    )
+
     def client(self, name: str) -> Client:
         """Return the client of this section. name: the section's."""
         limits = CallerLimits(
-            self.max_holds, self.max_waiting, self.max_streams, self.starts_per_minute
+            self.max_holds,
+            self.max_waiting,
+            self.max_streams,
+            self.starts_per_minute,
+            self.memory_share / HUNDRED_PERCENT,
         )
         principal = Principal(
             name,

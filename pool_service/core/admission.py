@@ -2,9 +2,11 @@
 
 A server's *reservation* is the larger of its estimate and its peak. A model fits if
 1. all reservations together with its own estimate are within the memory budget, and
-2. its estimate, and all that the other servers may still grow by, is available on the machine.
+2. its estimate, and all that the other servers may still grow by, is available on the machine, and
+3. the reservations of its account together with its estimate are within the account's share of the
+   budget, if it has one.
 
-Stopping a server frees its reservation in both sums: its footprint becomes available, and its
+Stopping a server frees its reservation in all sums: its footprint becomes available, and its
 possible growth no longer has to be.
 
 To *preempt* a server is to stop it for another model, as soon as it is unused. To *evict* a server
@@ -13,11 +15,12 @@ is to stop it for a caller of Evict, or for a shutdown: see `evictions.py`.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from pool_service.core.preemption_policy import Candidate, in_order, victims
 from pool_service.core.server import ServerId
+from pool_service.core.types import Account
 
 STARVATION_LIMIT_S = 10.0
 """The time after which a queued model may preempt busy servers. Their callers then wait behind it;
@@ -42,12 +45,16 @@ class PreemptionClass(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A server that takes up memory; resides_until: the end of its grace period."""
+    """A server that takes up memory.
+
+    resides_until: the end of its grace period. account: to which its memory counts; empty: to none.
+    """
 
     candidate: Candidate
     preemption_class: PreemptionClass
     groups: tuple[str, ...]
     resides_until: float
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class Capacity:
     returning: a process ended so lately that its memory may not be available yet.
     residents: a function, since they are needed only if the demand does not fit.
     taken, groups: the number of residents of each group, and its limit.
+    reserved_by: the reservations of the residents of each account.
     """
 
     budget: float
@@ -70,16 +78,22 @@ class Capacity:
     residents: Callable[[], tuple[Resident, ...]]
     taken: Mapping[str, int]
     groups: Mapping[str, int]
+    reserved_by: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A queued model; needed: bytes; waited: seconds in the queue."""
+    """A queued model.
+
+    needed: bytes. waited: seconds in the queue.
+    account: to which it counts; None: to none, so that no share limits it.
+    """
 
     model: str
     needed: int
     groups: tuple[str, ...]
     waited: float
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +103,14 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class PreemptFirst:
-    """Preempt these servers: the model fits once they are gone."""
+    """Preempt these servers: the model fits once they are gone.
+
+    may_backfill: models behind it in the queue may start before it.
+    """
 
     servers: tuple[ServerId, ...]
     why: str
+    may_backfill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +129,14 @@ class NeverFits:
     """Fail the start: the model needs more than the whole budget."""
 
 
-Verdict = Admit | PreemptFirst | Wait | NeverFits
+@dataclass(frozen=True, slots=True)
+class ExceedsShare:
+    """Fail the start: the model needs more than its account's share, which is `most` bytes."""
+
+    most: int
+
+
+Verdict = Admit | PreemptFirst | Wait | NeverFits | ExceedsShare
 
 
 def verdict(demand: Demand, capacity: Capacity, now: float) -> Verdict:
@@ -121,16 +146,21 @@ def verdict(demand: Demand, capacity: Capacity, now: float) -> Verdict:
     1. unused servers past their grace period;
     2. all unused servers;
     3. all unused and busy servers, once the model has waited for STARVATION_LIMIT_S.
+
+    For an account, those of each set that count to it come before the whole set.
     """
     if demand.needed > capacity.budget:
         return NeverFits()
+    if demand.account is not None and demand.needed > _share(demand.account, capacity):
+        return ExceedsShare(int(_share(demand.account, capacity)))
     short = shortage(demand, capacity)
     if short.is_none:
         return Admit()
     residents = capacity.residents()
     leaving = _of_class(residents, PreemptionClass.LEAVING)
     if short.without(leaving).is_none:
-        return Wait(f"{_names(leaving, demand.model)} to be gone", may_backfill=False)
+        own = short.of_it_alone(leaving)
+        return Wait(f"{_names(own, demand.model)} to be gone", may_backfill=short.is_of_share_only)
     if capacity.returning and short.is_of_machine_only:
         return Wait("the memory of a server that is gone to come back", may_backfill=False)
     return _preempt_or_wait(demand, residents, short.without(leaving), now)
@@ -192,6 +222,21 @@ def _choices(residents: tuple[Resident, ...], now: float) -> Iterator[list[Resid
     yield unused + _of_class(residents, PreemptionClass.BUSY)
 
 
+def _choices_for(
+    demand: Demand, residents: tuple[Resident, ...], now: float
+) -> Iterator[list[Resident]]:
+    """Yield the sets of `_choices` for a demand: before each, its servers of the same account."""
+    for choice in _choices(residents, now):
+        if demand.account is not None:
+            yield [one for one in choice if one.account == demand.account.name]
+        yield choice
+
+
+def _share(account: Account, capacity: Capacity) -> float:
+    """Return the bytes of the budget that an account may take up."""
+    return account.memory_share * capacity.budget
+
+
 def _past_grace(residents: tuple[Resident, ...], now: float) -> list[Resident]:
     """Return the unused residents past their grace period."""
     unused = _of_class(residents, PreemptionClass.UNUSED)
@@ -205,26 +250,43 @@ def _of_class(residents: Iterable[Resident], *classes: PreemptionClass) -> list[
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """The shortage of a demand: bytes of the budget, bytes of the machine, and places in groups."""
+    """The shortage of a demand: bytes of the budget, bytes of the machine, and places in groups.
+
+    of_share: bytes of the share of `account`, which only servers of this account free.
+    """
 
     of_budget: float
     of_machine: float
     groups: Mapping[str, int]
+    of_share: float = 0
+    account: str = ""
 
     @property
     def bytes(self) -> float:
-        """The number of bytes that have to be freed."""
+        """The number of bytes that have to be freed, by any servers."""
         return max(self.of_budget, self.of_machine, 0)
 
     @property
     def is_none(self) -> bool:
         """Whether the demand fits."""
-        return not self.bytes and not self.groups
+        return not self.bytes and not self.groups and self.of_share <= 0
 
     @property
     def is_of_machine_only(self) -> bool:
-        """Whether only the machine's available memory is short, and not the budget or a group."""
-        return self.of_machine > 0 >= self.of_budget and not self.groups
+        """Whether only the machine's available memory is short."""
+        is_budgeted = self.of_budget <= 0 >= self.of_share
+        return self.of_machine > 0 and is_budgeted and not self.groups
+
+    @property
+    def is_of_share_only(self) -> bool:
+        """Whether only the account's share is short, so that others need not wait for it."""
+        return self.of_share > 0 and not self.bytes and not self.groups
+
+    def of_it_alone(self, residents: list[Resident]) -> list[Resident]:
+        """Return those of residents whose end may help."""
+        if not self.is_of_share_only:
+            return residents
+        return [one for one in residents if one.account == self.account]
 
     def without(self, gone: list[Resident]) -> "Shortage":
         """Return the shortage after these residents have gone."""
@@ -235,7 +297,14 @@ class Shortage:
                 if group in groups:
                     groups[group] -= 1
         left = {group: count for group, count in groups.items() if count > 0}
-        return Shortage(self.of_budget - freed, self.of_machine - freed, left)
+        own = sum(one.candidate.freed for one in gone if one.account == self.account)
+        return Shortage(
+            self.of_budget - freed,
+            self.of_machine - freed,
+            left,
+            self.of_share - own if self.account else 0,
+            self.account,
+        )
 
 
 def shortage(demand: Demand, capacity: Capacity) -> Shortage:
@@ -248,27 +317,32 @@ def shortage(demand: Demand, capacity: Capacity) -> Shortage:
             groups[group] = excess
     of_budget = capacity.reserved + demand.needed - capacity.budget
     of_machine = demand.needed + capacity.growth - capacity.available
-    return Shortage(of_budget, of_machine, groups)
+    if demand.account is None:
+        return Shortage(of_budget, of_machine, groups)
+    own = capacity.reserved_by.get(demand.account.name, 0)
+    of_share = own + demand.needed - _share(demand.account, capacity)
+    return Shortage(of_budget, of_machine, groups, of_share, demand.account.name)
 
 
 def _preempt_or_wait(
     demand: Demand, residents: tuple[Resident, ...], short: Shortage, now: float
 ) -> Verdict:
-    for choice in _choices(residents, now):
+    for choice in _choices_for(demand, residents, now):
         chosen = _chosen(choice, short, now)
         if chosen is None:
             continue
         if demand.waited >= STARVATION_LIMIT_S or not _of_class(chosen, PreemptionClass.BUSY):
-            return PreemptFirst(tuple(one.candidate.server_id for one in chosen), _why(chosen, now))
-        busy = _of_class(residents, PreemptionClass.BUSY)
+            ids = tuple(one.candidate.server_id for one in chosen)
+            return PreemptFirst(ids, _why(chosen, now), may_backfill=short.is_of_share_only)
+        busy = short.of_it_alone(_of_class(residents, PreemptionClass.BUSY))
         return Wait(f"{_names(busy)} to be less busy", may_backfill=True)
-    starting = _of_class(residents, PreemptionClass.STARTING)
-    if demand.waited >= STARVATION_LIMIT_S:
+    starting = short.of_it_alone(_of_class(residents, PreemptionClass.STARTING))
+    if demand.waited >= STARVATION_LIMIT_S and not short.is_of_share_only:
         kinds = PreemptionClass.UNUSED, PreemptionClass.BUSY, PreemptionClass.STARTING
         if _chosen(_of_class(residents, *kinds), short, now) is not None:
             # If models behind it could backfill now, they would keep it from starting for ever.
             return Wait(f"{_names(starting)} to have started", may_backfill=False)
-    kept = starting + _of_class(residents, PreemptionClass.PROTECTED)
+    kept = starting + short.of_it_alone(_of_class(residents, PreemptionClass.PROTECTED))
     why = f"{_names(kept)} to go, which the pool does not preempt" if kept else "memory"
     return Wait(why, may_backfill=True)
 
@@ -283,6 +357,11 @@ def _chosen(choice: list[Resident], short: Shortage, now: float) -> list[Residen
         if cheapest is None:
             return None
         chosen += cheapest
+    own = [one for one in choice if one.account == short.account and one not in chosen]
+    of_share = _cheapest(own, math.ceil(short.without(chosen).of_share), now)
+    if of_share is None:
+        return None
+    chosen += of_share
     needed = math.ceil(short.without(chosen).bytes)
     more = _cheapest([one for one in choice if one not in chosen], needed, now)
     return None if more is None else chosen + more

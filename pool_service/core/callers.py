@@ -36,6 +36,7 @@ class Callers:
             starts=True,
             download=download,
             since=self._state.now,
+            account=asked.account,
         )
 
     def waiter_of_caller(self, model: str, asked: Asked, known: Server | LastRun | None) -> Waiter:

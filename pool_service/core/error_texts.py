@@ -15,6 +15,7 @@ from pool_service.core.errors import (
     PoolError,
     PoolFull,
     QueueFull,
+    QuotaExceeded,
     Recovering,
     RuntimeModelConflict,
     RuntimeUnavailable,
@@ -38,6 +39,10 @@ FOLLOWER_RETRY_S = 5.0
 
 RETRY_WHEN_FULL_S = 5.0
 """The time after which a caller should try again if the pool is full: about that of a load."""
+
+QUOTA_RETRY_S = 60.0
+"""The time after which a caller should try again that may never have what it asks for: the operator
+may raise its limit."""
 
 
 def crash_loop(server: Server, limits: Limits) -> CrashLoop:
@@ -292,6 +297,19 @@ def too_large(server: Server, budget: float) -> ModelTooLarge:
         model=server.model,
         needed=server.expected,
         budget=int(budget),
+    )
+
+
+def share_exceeded(server: Server, most: int) -> QuotaExceeded:
+    """Return the error for a model that needs more than its callers may take up; most: bytes."""
+    return QuotaExceeded(
+        f"{server.model!r} is expected to need {size(server.expected)} "
+        f"({server.expected_by.value}), and your share of the memory is {size(most)}. Have "
+        "memory_share raised, name a smaller model, or correct its expected_memory.",
+        model=server.model,
+        limit="memory_share",
+        most=most,
+        retry_after=QUOTA_RETRY_S,
     )
 
 

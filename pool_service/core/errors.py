@@ -284,7 +284,8 @@ class ScopeMissing(PoolError):
 class QuotaExceeded(PoolError):
     """A limit of the caller is reached.
 
-    limit: holds, waiting, streams or starts. most: the limit. retry_after: seconds.
+    limit: holds, waiting, streams, starts or memory_share. most: the limit, a number or bytes.
+    retry_after: seconds.
     """
 
     limit: str = field(kw_only=True)

@@ -10,6 +10,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.results import Every
 from pool_service.core.server import RecoveredState, ServerId
 from pool_service.core.types import (
+    Account,
     Estimate,
     ExitReport,
     Identity,
@@ -30,6 +31,7 @@ class EnsureRequested:
     runtime_model: empty: as configured.
     keep_alive: seconds; None: as configured.
     download: whether the model's files may be downloaded; None: as configured.
+    account: to whom a start counts; None: to nobody, so that no share limits it.
     """
 
     request_id: int | None
@@ -37,6 +39,7 @@ class EnsureRequested:
     runtime_model: str = ""
     keep_alive: float | None = None
     download: bool | None = None
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class HoldRequested:
     keep_alive: float | None = None
     download: bool | None = None
     holder: str = ""
+    account: Account | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from pool_service.core.admission import (
     Admit,
     Capacity,
     Demand,
+    ExceedsShare,
     NeverFits,
     PreemptFirst,
     PreemptionClass,
@@ -34,7 +35,7 @@ from pool_service.core.admission import (
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Fetch
 from pool_service.core.error_containment import Containment
-from pool_service.core.error_texts import not_on_disk, too_large
+from pool_service.core.error_texts import not_on_disk, share_exceeded, too_large
 from pool_service.core.errors import PoolError
 from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
 from pool_service.core.idle import IdleChecks
@@ -237,18 +238,23 @@ class Scheduler:
     def _try(self, server: Server, now: float) -> _Outcome:
         """Start a server if it fits; else return what it waits for or preempts."""
         waited = now - self._state.queue[server.id]
-        demand = Demand(server.model, server.expected, server.settings.groups, waited)
+        account = self._state.waiters.account(server.model)
+        demand = Demand(server.model, server.expected, server.settings.groups, waited, account)
         capacity = self.capacity(now)
         match verdict(demand, capacity, now):
             case Admit():
-                self._supervisor.start(server, story.admission(capacity, demand.needed))
+                counted = replace(server, account=account.name if account is not None else "")
+                self._supervisor.start(counted, story.admission(capacity, demand.needed))
                 return _Outcome()
             case NeverFits():
                 self.drop_start(server, too_large(server, self._state.limits.memory_budget))
                 return _Outcome()
-            case PreemptFirst(chosen, why):
+            case ExceedsShare(most):
+                self.drop_start(server, share_exceeded(server, most))
+                return _Outcome()
+            case PreemptFirst(chosen, why, may_backfill):
                 self._note(server, _waits(why), story.preemption(capacity, demand.needed, chosen))
-                return _Outcome(why, may_backfill=False, preempts=chosen)
+                return _Outcome(why, may_backfill, chosen)
             case Wait(why, may_backfill):
                 self._recheck_busy(now)
                 return _Outcome(why, may_backfill)
@@ -287,6 +293,7 @@ class Scheduler:
             residents=lambda: self._residents(now),
             taken=state.table.group_counts,
             groups=state.limits.groups,
+            reserved_by=state.table.reserved_by,
         )
 
     def _residents(self, now: float) -> tuple[Resident, ...]:
@@ -303,7 +310,13 @@ class Scheduler:
             uses=self._state.uses.get(server.model, Uses(now)).count(now),
         )
         preemption_class = self._preemption_class(row)
-        return Resident(candidate, preemption_class, server.settings.groups, server.resides_until)
+        return Resident(
+            candidate,
+            preemption_class,
+            server.settings.groups,
+            server.resides_until,
+            server.account,
+        )
 
     def _preemption_class(self, row: Row) -> PreemptionClass:
         server, is_busy = row.server, row.busy_until is not None

@@ -119,6 +119,7 @@ class Server:
     role: its role for its model.
     successor_generation: the generation given to its successor, 0 if there was none.
     reused_tokens: tokens of prompts that its process had not to compute anew, by the last probe.
+    account: the name of the Account to which its memory counts; empty: to none.
     from_standby: its process was a standby that had imported everything; False if not known, as of
     one that an earlier service started.
     """
@@ -161,6 +162,7 @@ class Server:
     role: Role = Role.CURRENT
     successor_generation: int = 0
     reused_tokens: int = 0
+    account: str = ""
     from_standby: bool = False
 
     @property

@@ -111,6 +111,7 @@ class ServerTable:
         self._ids: list[ServerId] = []
         self._by_phase: dict[Phase, dict[ServerId, None]] = {phase: {} for phase in Phase}
         self._group_counts: Counter[str] = Counter()
+        self._reserved_by: Counter[str] = Counter()
         self._turns: OrderedDict[ServerId, None] = OrderedDict()
         self.reserved = 0
         self.growth = 0
@@ -153,6 +154,11 @@ class ServerTable:
     def group_counts(self) -> Mapping[str, int]:
         """The number of servers in each group that take up memory; absent: none."""
         return self._group_counts
+
+    @property
+    def reserved_by(self) -> Mapping[str, int]:
+        """The bytes of the budget that the servers of each account take up; absent: none."""
+        return self._reserved_by
 
     def __iter__(self) -> Iterator[Row]:
         return iter([self._rows[server_id] for server_id in self._ids])
@@ -208,7 +214,8 @@ class ServerTable:
         self._current, self._beside = {}, {}
         self._ids = sorted(self._rows)
         self._by_phase = {phase: {} for phase in Phase}
-        self._group_counts, self._turns = Counter(), OrderedDict()
+        self._group_counts, self._reserved_by = Counter(), Counter()
+        self._turns = OrderedDict()
         self.reserved = self.growth = 0
         for server in servers:
             self._enter(server)
@@ -243,5 +250,7 @@ class ServerTable:
         if server.takes_memory:
             for group in server.settings.groups:
                 self._group_counts[group] += sign
+        if server.account:
+            self._reserved_by[server.account] += sign * server.reserved
         self.reserved += sign * server.reserved
         self.growth += sign * server.growth

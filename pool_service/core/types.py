@@ -128,6 +128,17 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """A caller to whom the memory of the servers counts that are started for it.
+
+    memory_share: the share of the memory budget that these may take up together, 0 to 1.
+    """
+
+    name: str
+    memory_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings to run one model with. Durations in seconds, sizes in bytes.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pool_service.core.events import HoldRequested
-from pool_service.core.types import Settings
+from pool_service.core.types import Account, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Waiter:
     download: the request allows to download the model's files.
     since: when the request was made, or when the server that it holds was lost, in seconds of the
     pool's clock.
+    account: to whom the start counts; None: to nobody.
     for_pin: the pool makes it since the model is pinned, and for no other reason.
     """
 
@@ -28,6 +29,7 @@ class Waiter:
     starts: bool
     download: bool = False
     since: float = 0.0
+    account: Account | None = None
     for_pin: bool = False
 
 
@@ -59,6 +61,17 @@ class Waiters:
             for model, waiters in self._by_model.items()
             if (count := len(waiters) - (None in waiters))
         }
+
+    def account(self, model: str) -> Account | None:
+        """Return to whom the start of `model` counts, of all that wait: the one with most room.
+
+        None: one of them may use the whole budget, or nobody waits.
+        """
+        accounts = [waiter.account for waiter in self._by_model.get(model, {}).values()]
+        limited = [account for account in accounts if account is not None]
+        if len(limited) < len(accounts):
+            return None
+        return max(limited, key=lambda one: one.memory_share, default=None)
 
     def replace(self, model: str, waiters: list[Waiter]) -> None:
         """Replace the waiters of `model`, which are the same requests with other settings.

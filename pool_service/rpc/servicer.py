@@ -136,6 +136,7 @@ class PoolServicer:
                 runtime_model,
                 validation.keep_alive(request),
                 download=validation.download(request),
+                account=principal.account,
             )
             start.counts = ensured.started
         if ensured.started:
@@ -209,6 +210,7 @@ class PoolServicer:
             validation.keep_alive(request),
             download=validation.download(request),
             holder=validation.holder(request.holder),
+            account=principal.account,
         )
         call, is_holding = self.called("Hold", request, context), False
         with self._quotas.open(principal, "holds"), self._start(principal, name):

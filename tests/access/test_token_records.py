@@ -84,6 +84,10 @@ def test_what_is_no_object_is_refused(content: object) -> None:
         {"max_holds": -1},
         {"max_holds": True},
         {"starts_per_minute": 0.5},
+        {"memory_share": 0},
+        {"memory_share": 1.5},
+        {"memory_share": True},
+        {"memory_share": "50%"},
         {"expires": "soon"},
         {"expires": []},
         {"created": None},
@@ -107,7 +111,7 @@ def test_a_client_that_lacks_a_member_makes_the_file_invalid(missing: str) -> No
 
 def test_limits_that_are_not_named_are_the_usual_ones() -> None:
     content = written(READER)
-    for name in ("max_holds", "max_waiting", "max_streams", "starts_per_minute"):
+    for name in ("max_holds", "max_waiting", "max_streams", "starts_per_minute", "memory_share"):
         del content["clients"][0][name]
     assert records_of(content) == (READER,)
 

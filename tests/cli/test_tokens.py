@@ -49,6 +49,8 @@ def test_what_the_client_may_do_is_kept(directory: Path) -> None:
         "2",
         "--starts-per-minute",
         "0",
+        "--memory-share",
+        "50%",
         "--model",
         "chat",
         "--model",
@@ -59,7 +61,7 @@ def test_what_the_client_may_do_is_kept(directory: Path) -> None:
     principal = record.client.principal
     assert (principal.scope, principal.logs) == (Scope.USE, True)
     assert principal.models.patterns == ("chat", "team-*")
-    assert principal.limits == CallerLimits(holds=2, starts_per_minute=0)
+    assert principal.limits == CallerLimits(holds=2, starts_per_minute=0, memory_share=0.5)
     assert record.client.expires_at == pytest.approx(record.created_at + 720 * 3600)
 
 

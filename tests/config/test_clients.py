@@ -50,11 +50,12 @@ def test_a_client_has_the_rights_that_are_given(read: Read) -> None:
         max_waiting = 2
         max_streams = 3
         starts_per_minute = 4
+        memory_share = "62.5%"
     """)
     principal = config.clients["engine"].client("engine").principal
     assert (principal.scope, principal.logs) == (Scope.USE, True)
     assert principal.models.patterns == ("chat", "team-*")
-    assert principal.limits == CallerLimits(1, 2, 3, 4)
+    assert principal.limits == CallerLimits(1, 2, 3, 4, 0.625)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,9 @@ def test_a_client_has_the_rights_that_are_given(read: Read) -> None:
         (f"token_sha256 = '{DIGEST}'\nscope = 'root'", '"read", "use" or "admin"'),
         (f"token_sha256 = '{DIGEST}'\nmodels = ['']", "models"),
         (f"token_sha256 = '{DIGEST}'\nmax_holds = -1", "whole number"),
+        (f"token_sha256 = '{DIGEST}'\nmemory_share = '0%'", 'a share in percent, such as "50%"'),
+        (f"token_sha256 = '{DIGEST}'\nmemory_share = '101%'", 'a share in percent, such as "50%"'),
+        (f"token_sha256 = '{DIGEST}'\nmemory_share = '8 GB'", 'a share in percent, such as "50%"'),
     ],
 )
 def test_what_is_no_client_is_refused(refusal: Refusal, keys: str, told: str) -> None:

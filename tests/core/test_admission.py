@@ -12,6 +12,7 @@ from pool_service.core.admission import (
     Admit,
     Capacity,
     Demand,
+    ExceedsShare,
     NeverFits,
     PreemptFirst,
     PreemptionClass,
@@ -25,7 +26,7 @@ from pool_service.core.admission import (
 )
 from pool_service.core.preemption_policy import Candidate
 from pool_service.core.server import ServerId
-from pool_service.core.types import FOREVER
+from pool_service.core.types import FOREVER, Account
 
 NOW = 1000.0
 
@@ -38,6 +39,7 @@ def resident(
     uses: float = 1.0,
     resides_until: float = 0.0,
     groups: tuple[str, ...] = (),
+    account: str = "",
 ) -> Resident:
     candidate = Candidate(
         server_id=ServerId(model, 1),
@@ -46,17 +48,37 @@ def resident(
         last_used_at=NOW - 100,
         uses=uses,
     )
-    return Resident(candidate, preemption_class, groups, resides_until)
+    return Resident(candidate, preemption_class, groups, resides_until, account)
 
 
 def capacity(*residents: Resident, budget: float = 10, available: float = FOREVER) -> Capacity:
     reserved = sum(one.candidate.freed for one in residents)
     taken = Counter(group for one in residents for group in one.groups)
-    return Capacity(budget, reserved, 0, available, False, lambda: residents, taken, {"g": 1})
+    by: Counter[str] = Counter()
+    for one in residents:
+        by[one.account] += one.candidate.freed
+    return Capacity(budget, reserved, 0, available, False, lambda: residents, taken, {"g": 1}, by)
 
 
-def asked(needed: int, *, waited: float = 0.0, groups: tuple[str, ...] = ()) -> Demand:
-    return Demand("new", needed, groups, waited)
+def asked(
+    needed: int,
+    *,
+    waited: float = 0.0,
+    groups: tuple[str, ...] = (),
+    account: Account | None = None,
+) -> Demand:
+    return Demand("new", needed, groups, waited, account)
+
+
+ENGINE = Account("engine", 0.5)
+"""May take up half of the budget."""
+
+
+def own(
+    model: str, size: int, preemption_class: PreemptionClass = PreemptionClass.UNUSED
+) -> Resident:
+    """Return a resident that counts to the engine's account."""
+    return resident(model, size, preemption_class, account=ENGINE.name)
 
 
 def goes(decided: Verdict) -> set[str]:
@@ -232,3 +254,72 @@ def test_after_the_evictions_it_fits_and_nobody_went_who_must_not(
     left = [one for one in residents if one not in gone + leaving]
     after = replace(capacity(*left, budget=20), available=available + freed)
     assert verdict(demand, after, NOW) == Admit()
+
+
+# --- shares of the memory ---------------------------------------------------------------
+
+
+def test_what_needs_more_than_its_accounts_share_never_fits_though_the_pool_is_empty() -> None:
+    assert verdict(asked(5, account=ENGINE), capacity(), NOW) == Admit()
+    assert verdict(asked(6, account=ENGINE), capacity(), NOW) == ExceedsShare(5)
+    assert verdict(asked(6), capacity(), NOW) == Admit()
+
+
+def test_a_full_share_is_freed_by_its_own_servers_alone_though_others_would_be_cheaper() -> None:
+    there = capacity(own("mine", 3), resident("other", 3, uses=0.01))
+    assert goes(verdict(asked(3, account=ENGINE), there, NOW)) == {"mine"}
+    assert verdict(asked(2, account=ENGINE), there, NOW) == Admit()
+
+
+def test_servers_of_other_accounts_do_not_count_to_a_share() -> None:
+    there = capacity(resident("theirs", 5, account="another"))
+    assert verdict(asked(5, account=ENGINE), there, NOW) == Admit()
+
+
+def test_an_account_that_needs_room_gives_up_its_own_unused_servers_first() -> None:
+    there = capacity(own("mine", 2), resident("other", 8, uses=0.01))
+    assert goes(verdict(asked(2, account=ENGINE), there, NOW)) == {"mine"}
+    assert goes(verdict(asked(2), there, NOW)) == {"other"}
+
+
+def test_if_its_own_servers_are_too_few_those_of_others_go_as_for_everybody() -> None:
+    there = capacity(own("mine", 1), resident("other", 9))
+    assert goes(verdict(asked(4, account=ENGINE), there, NOW)) == {"other"}
+
+
+def test_what_frees_the_share_counts_to_the_budget_as_well() -> None:
+    there = capacity(own("mine", 4), resident("small", 1), resident("large", 5, uses=9.0))
+    assert goes(verdict(asked(5, account=ENGINE), there, NOW)) == {"mine", "small"}
+
+
+@pytest.mark.parametrize(
+    "kept", [PreemptionClass.PROTECTED, PreemptionClass.STARTING, PreemptionClass.LEAVING]
+)
+def test_who_waits_for_a_share_keeps_nobody_else_from_starting(kept: PreemptionClass) -> None:
+    there = capacity(own("mine", 4, kept), resident("other", 1))
+    for waited in (0.0, STARVATION_LIMIT_S):
+        waits = verdict(asked(2, account=ENGINE, waited=waited), there, NOW)
+        assert isinstance(waits, Wait)
+        assert waits.may_backfill
+        assert "'mine'" in waits.why
+        assert "other" not in waits.why
+
+
+def test_own_busy_servers_go_for_a_share_only_after_a_long_wait() -> None:
+    there = capacity(own("mine", 4, PreemptionClass.BUSY), resident("other", 1))
+    soon = verdict(asked(2, account=ENGINE), there, NOW)
+    assert soon == Wait("'mine' to be less busy", may_backfill=True)
+    late = verdict(asked(2, account=ENGINE, waited=STARVATION_LIMIT_S), there, NOW)
+    assert goes(late) == {"mine"}
+    assert isinstance(late, PreemptFirst)
+    assert late.may_backfill
+
+
+def test_where_the_budget_is_short_too_a_share_is_no_reason_to_let_others_pass() -> None:
+    there = capacity(own("mine", 4, PreemptionClass.LEAVING), resident("other", 6))
+    waits = verdict(asked(4, account=ENGINE), there, NOW)
+    assert waits == Wait("'mine' to be gone", may_backfill=False)
+
+
+def test_without_a_budget_a_share_is_no_limit() -> None:
+    assert verdict(asked(99, account=ENGINE), capacity(budget=FOREVER), NOW) == Admit()

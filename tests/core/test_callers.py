@@ -21,8 +21,8 @@ from tests.core.pools import LOST, aside, shown
 LISTED = {"m": replace(DEFAULTS, runtime_model="org/m")}
 
 
-def asks(runtime_model: str = "", **more: bool) -> EnsureRequested:
-    return EnsureRequested(1, "m", runtime_model, **more)
+def asks(runtime_model: str = "", *, download: bool | None = None) -> EnsureRequested:
+    return EnsureRequested(1, "m", runtime_model, download=download)
 
 
 # --- what a request comes to ----------------------------------------------------------------

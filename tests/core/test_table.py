@@ -104,6 +104,7 @@ _changes = st.lists(
                     "peak": st.integers(0, 9),
                     "footprint": st.integers(0, 9),
                     "identity": st.sampled_from([None, Identity(1, 1, "boot")]),
+                    "account": st.sampled_from(["", "engine", "other"]),
                     "settings": st.sampled_from([SETTINGS, replace(SETTINGS, groups=("g",))]),
                 }
             ),
@@ -127,6 +128,9 @@ def test_the_indexes_are_those_that_the_servers_give(
     servers = [row.server for row in table]
     assert table.reserved == sum(one.reserved for one in servers)
     assert table.growth == sum(one.growth for one in servers)
+    for account in ("engine", "other"):
+        own = sum(one.reserved for one in servers if one.account == account)
+        assert table.reserved_by.get(account, 0) == own
     in_group = [one for one in servers if one.takes_memory and one.settings.groups]
     assert table.group_counts.get("g", 0) == len(in_group)
     beside = {one.id for one in servers if one.role is not Role.CURRENT}

@@ -1,6 +1,7 @@
 """The limits of one caller are reached by its own calls alone, and end nobody else's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import grpc
 
@@ -9,6 +10,7 @@ from pool_service.access.authentication import Local, Rules
 from pool_service.access.clients import Client, Clients
 from pool_service.access.principal import CallerLimits, Principal, Scope
 from pool_service.v1 import pool_service_pb2 as pb
+from tests.pool.running import LIMITS
 from tests.rpc.serving import Failure, failure, failure_of, serving, settled_hold
 from tests.world import NEVER, Script, settled
 
@@ -49,7 +51,7 @@ def is_quota(refused: Failure, limit: str) -> bool:
     told = refused.details["ErrorInfo"]
     return (
         (refused.code, refused.reason) == ("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
-        and dict(told.metadata) == {"limit": limit, "most": "1"}
+        and (told.metadata["limit"], told.metadata["most"]) == (limit, "1")
         and refused.details["RetryInfo"].retry_delay.ToNanoseconds() > 0
         and refused.details["QuotaFailure"].violations[0].subject == limit
     )
@@ -101,6 +103,21 @@ async def test_streams_are_limited() -> None:
         await theirs.read()
         watch.cancel()
         theirs.cancel()
+
+
+async def test_servers_that_are_started_for_a_caller_keep_within_its_share() -> None:
+    limits = replace(LIMITS, memory_budget=2)
+    async with serving(rules=rules(memory_share=0.5), limits=limits, grace_period=0.0) as service:
+        for model, size in (("small", 1), ("next", 1), ("large", 2)):
+            service.world.script(model, Script(load=0.0, needs=size, takes=size, requests=0))
+        large = pb.EnsureRequest(model="large")
+        assert is_quota(await failure(service.stub.Ensure(large, metadata=ENGINE)), "memory_share")
+        held = service.stub.Hold(pb.HoldRequest(model="large"), metadata=ENGINE)
+        await held.read()
+        assert is_quota(await refusal(held), "memory_share")
+        for model in ("small", "next"):
+            await service.stub.Ensure(pb.EnsureRequest(model=model), metadata=ENGINE)
+        assert [one.model for one in service.pool.page(None, 9) if one.takes_memory] == ["next"]
 
 
 async def test_starts_are_limited_and_calls_that_start_nothing_are_not() -> None:

@@ -151,6 +151,7 @@ def _from_server(server: Server) -> dict[str, Any]:
         "peak": server.peak,
         "serves": "" if server.is_current else server.model,
         "given": server.successor_generation,
+        "account": server.account,
     }
 
 
@@ -251,6 +252,7 @@ def _to_server(key: str, value: object) -> Server:
         usual_load_s=of.optional("usual_load", to_number),
         peak=of.optional("peak", to_count) or 0,
         successor_generation=of.optional("given", to_count) or 0,
+        account=of.optional("account", to_text) or "",
     )
 
 
