@@ -20,6 +20,8 @@ async def test_a_call_is_counted_by_its_method_and_its_status_with_its_time() ->
         await failure(service.ensure("a b "))
         await service.stub.List(pb.ListRequest())
         await failure(service.stub.List(pb.ListRequest(page_size=-1)))
+        # A client has the status of a failure before the call ends.
+        await settled(lambda: sum(counts.ended.values()) == 5)
     assert counts.ended == {
         ("Ensure", "OK"): 2,
         ("Ensure", "INVALID_ARGUMENT"): 1,
@@ -40,6 +42,7 @@ async def test_what_is_no_message_is_counted_as_its_refusal() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await raw(b"\xff\xff")
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        await settled(lambda: counts.ended)
     assert counts.ended == {("Ensure", "INVALID_ARGUMENT"): 1}
 
 
