@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -38,6 +39,7 @@ from pool_service.address import Address, AddressError
 from pool_service.composition import Parts, compose
 from pool_service.config import Config, ConfigSource
 from pool_service.core.types import Identity
+from pool_service.default_socket import socket_path
 from pool_service.event_records import service as service_event
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
@@ -163,7 +165,7 @@ async def _serve(
     parts = compose(source, config, state)
     service, pool, server = config.service, parts.pool, parts.server
     keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=left.guards)
-    bound = await _listening(parts, addresses, state, keeping, stream)
+    bound = await _listening(parts, addresses, _default_socket(config), state, keeping, stream)
     upkeep = [
         parts.logs.run_janitor(),
         give_back_spare_memory(),
@@ -201,7 +203,19 @@ async def _serve(
         await parts.records.close()
         await _flush(parts.prompts, parts.shutdown)
         await asyncio.to_thread(parts.runtimes.close)
-    return bound if parts.shutdown.leaving.is_set() else []
+    # Without the default socket, which comes last.
+    return bound[: len(addresses)] if parts.shutdown.leaving.is_set() else []
+
+
+def _default_socket(config: Config) -> Path | None:
+    """Return the path of the default socket; None if the service has none."""
+    if not config.service.has_default_socket:
+        return None
+    try:
+        return socket_path(config.service.state_dir)
+    except AddressError as error:
+        log.warning("there is no default socket", why=str(error))
+        return None
 
 
 @asynccontextmanager
@@ -274,6 +288,7 @@ def _log_failure(task: "asyncio.Task[None]") -> None:
 async def _listening(
     parts: Parts,
     addresses: list[Address],
+    default_socket: Path | None,
     state: StateDir,
     keeping: GuardKeeper,
     stream: LogStream,
@@ -292,7 +307,7 @@ async def _listening(
             is_ending=parts.shutdown.requested.is_set,
         )
     try:
-        bound = await parts.server.start(addresses)
+        bound = await parts.server.start(addresses, default_socket)
     except AddressError:
         if metering:
             await metering.stop()

@@ -45,11 +45,18 @@ class UnixSocket:
     """The socket at one path.
 
     new_server: makes another server of the same service, which is not started yet.
+    prepare: called with the socket's directory before each bind; raises AddressError.
     """
 
-    def __init__(self, path: Path, new_server: Callable[[], SocketServer]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        new_server: Callable[[], SocketServer],
+        prepare: Callable[[Path], None] | None = None,
+    ) -> None:
         self._path = path
         self._new_server = new_server
+        self._prepare = prepare
         self._made: os.stat_result | None = None
         self._added: list[SocketServer] = []
         self._logged = ""
@@ -62,13 +69,24 @@ class UnixSocket:
         and keeps its servers. Raises AddressError if the path is another program's or unusable.
         """
         try:
-            make_way(self._path)
+            self._make_way()
             self._bind(server)
         except AddressError as error:
             cause = error.__cause__
             if not (isinstance(cause, OSError) and cause.errno in _FAILING_DISK):
                 raise
             self._log_once(str(error))
+
+    def bind_if_possible(self, server: SocketServer) -> bool:
+        """Bind a server as `bind` does; return False if it is not bound, whatever the reason.
+
+        `restore` then tries again.
+        """
+        try:
+            self.bind(server)
+        except AddressError as error:
+            self._log_once(str(error))
+        return self._made is not None
 
     async def restore(self) -> None:
         """Make the socket again if it was removed and no other program has taken the path.
@@ -79,7 +97,7 @@ class UnixSocket:
             return
         was_made, self._made = self._made is not None, None
         try:
-            make_way(self._path)
+            self._make_way()
             server = self._new_server()
             self._bind(server)
         except AddressError as error:
@@ -107,6 +125,11 @@ class UnixSocket:
             return self._made is not None and os.path.samestat(self._path.lstat(), self._made)
         except OSError:
             return False
+
+    def _make_way(self) -> None:
+        if self._prepare is not None:
+            self._prepare(self._path.parent)
+        make_way(self._path)
 
     def _bind(self, server: SocketServer) -> None:
         beside = self._path.with_name(f".{secrets.token_hex(3)}")

@@ -24,6 +24,9 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 # Whose tests run may use a service, with a token: no client or service here is meant by that.
 for name in [name for name in os.environ if name.startswith("POOL_SERVICE_")]:
     del os.environ[name]
+# Nor by the sockets of that user, which clients find by themselves.
+os.environ.pop("XDG_RUNTIME_DIR", None)
+os.environ["XDG_STATE_HOME"] = "/nonexistent/state"
 
 # Plain: structlog's own default draws tracebacks with all locals, which takes seconds.
 structlog.configure(

@@ -51,7 +51,10 @@ class ServiceSection(Section):
         default=("127.0.0.1:50051",),
         description="Where to listen: host:port (port 0: any free one) or unix:PATH. By a socket "
         "or on loopback your own programs may call without a token (`auth.local`); by any other "
-        "address everybody needs one, and it is not encrypted.",
+        "address everybody needs one, and it is not encrypted. If you set neither this nor "
+        "`state_dir`, the service also listens on the socket at which clients look for it: "
+        "`$XDG_RUNTIME_DIR/pool-service/socket`, or without that variable `run/socket` in the "
+        "state directory.",
     )
     state_dir: Annotated[
         Directory,
@@ -195,3 +198,8 @@ class ServiceSection(Section):
     log_level: Level = Field(
         default="info", description="The lowest level of the log lines that are written."
     )
+
+    @property
+    def has_default_socket(self) -> bool:
+        """Whether the service has the default socket: nobody has told it to be elsewhere."""
+        return self.model_fields_set.isdisjoint({"listen", "state_dir"})

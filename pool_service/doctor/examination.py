@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pool_service.config import ConfigError, load
 from pool_service.config.loading import file_to_load
-from pool_service.doctor import installation, kernel, machine
+from pool_service.doctor import access, installation, kernel, machine
 from pool_service.doctor.finding import Finding, Verdict
 
 Check = Callable[[], Iterator[Finding]]
@@ -41,6 +41,7 @@ def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterato
         ("budget", partial(machine.budget_findings, config)),
         ("state directory", partial(installation.state_findings, config)),
         ("runtime", partial(installation.runtime_findings, config)),
+        ("default socket", partial(access.socket_findings, config, environment)),
         ("service", partial(installation.service_findings, config)),
         ("metrics", partial(installation.http_findings, config)),
         ("models", partial(installation.model_findings, config, environment)),

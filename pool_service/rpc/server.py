@@ -3,15 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from pool_service.access.authentication import ListenAddress
+from pool_service.access.authentication import Kind, ListenAddress
 from pool_service.address import Address, AddressError
 from pool_service.admission import kind_of
+from pool_service.default_socket import make_private
 from pool_service.listening import resolve
 from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.malformed import Registrar, Wrap
@@ -198,14 +200,21 @@ class GrpcServer:
         )
         return server
 
-    async def start(self, addresses: list[Address]) -> list[str]:
+    async def start(
+        self, addresses: list[Address], default_socket: Path | None = None
+    ) -> list[str]:
         """Listen on all addresses and return them with their actual ports.
 
-        Raises AddressError if one is taken or unusable; then none is served.
+        default_socket: a socket to listen on, too. While that is not possible, the log says why,
+        and `keep_sockets` tries again.
+
+        Raises AddressError if one address is taken or unusable; then none is served.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             bound = [await self._bind(address) for address in addresses]
+            if default_socket is not None:
+                bound += self._bind_default(default_socket)
         except AddressError:
             await self.stop(0)
             raise
@@ -287,6 +296,17 @@ class GrpcServer:
         listens.text = f"{host}:{port}"
         listens.ends = tuple((one.host, port) for one in found)
         return listens.text
+
+    def _bind_default(self, path: Path) -> list[str]:
+        """Return the address of the default socket; nothing if it cannot be had now."""
+        listens = ListenAddress(Kind.SOCKET, f"unix:{path}")
+        unix_socket = UnixSocket(path, lambda: self._new_server(listens), make_private)
+        self._sockets.append(unix_socket)
+        server = self._new_server(listens)
+        if not unix_socket.bind_if_possible(server):
+            return []
+        self._servers.append(server)
+        return [listens.text]
 
 
 def _add(server: grpc.aio.Server, text: str) -> int:

@@ -22,7 +22,9 @@ def test_the_environment_stands_in_for_an_address() -> None:
 
 
 def test_without_any_it_is_the_default_of_the_service() -> None:
-    assert target(None, {}) == "127.0.0.1:50051"
+    nowhere = {"XDG_STATE_HOME": "/nonexistent"}
+    assert target(None, nowhere) == "127.0.0.1:50051"
+    assert target("", nowhere | {"POOL_SERVICE_ADDRESS": ""}) == "127.0.0.1:50051"
 
 
 def test_the_home_directory_stands_for_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:

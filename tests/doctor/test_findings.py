@@ -12,7 +12,7 @@ import pytest
 from grpc import StatusCode
 
 from pool_service.config import Config, load
-from pool_service.doctor import Finding, Verdict, installation, kernel, machine
+from pool_service.doctor import Finding, Verdict, access, installation, kernel, machine
 from pool_service.doctor.examination import examine, guarded
 from tests.client.scripted import Refusal, running
 
@@ -73,6 +73,29 @@ def test_a_state_directory_that_is_a_file_is_broken_with_a_remedy(tmp_path: Path
     finding = only(installation.state_findings(config))
     assert finding.verdict is Verdict.BROKEN
     assert "--state-dir" in finding.remedy
+
+
+def test_the_directory_of_the_default_socket_must_be_the_users_alone(tmp_path: Path) -> None:
+    def found() -> Finding:
+        return only(access.socket_findings(load(None, {}, {}), {"XDG_RUNTIME_DIR": str(tmp_path)}))
+
+    assert (found().verdict, found().found) == (Verdict.OK, f"{tmp_path}/pool-service/socket")
+    (tmp_path / "pool-service").mkdir(mode=0o755)
+    assert found().verdict is Verdict.WARNING
+    assert found().remedy == f"chmod 700 {tmp_path}/pool-service"
+
+
+def test_where_a_default_socket_has_no_place_the_doctor_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ("long" * 30)))
+    finding = only(access.socket_findings(load(None, {}, {}), {}))
+    assert finding.verdict is Verdict.WARNING
+    assert "service.listen" in finding.found
+
+
+def test_a_service_of_its_own_place_has_no_default_socket(tmp_path: Path) -> None:
+    assert not [*access.socket_findings(config_of(tmp_path), {"XDG_RUNTIME_DIR": str(tmp_path)})]
 
 
 def test_a_runtime_that_is_not_there_is_broken_but_a_named_one_only_warned_of(

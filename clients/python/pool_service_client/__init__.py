@@ -7,7 +7,8 @@ raise the errors of `errors`.
 from pool_service_client.aio import AsyncPoolClient
 from pool_service_client.aio_streams import AsyncHold, AsyncWatch
 from pool_service_client.bearer import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
-from pool_service_client.connect import ADDRESS_VARIABLE, DEFAULT_ADDRESS
+from pool_service_client.connect import ADDRESS_VARIABLE
+from pool_service_client.default_address import DEFAULT_ADDRESS
 from pool_service_client.description import (
     Choice,
     Decision,

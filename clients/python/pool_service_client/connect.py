@@ -4,19 +4,22 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from pool_service_client.default_address import default_address
+
 ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS"
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 UNIX = "unix:"
 
 
 def target(address: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the address to use: the one given, or POOL_SERVICE_ADDRESS, or the default.
+    """Return the address to use: the one given, or POOL_SERVICE_ADDRESS, or the default one.
 
     The path of a socket may begin with `~`. Raises ValueError if the address is neither host:port
     nor unix:PATH.
     """
-    chosen = address or environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+    chosen = address or environ.get(ADDRESS_VARIABLE)
+    if not chosen:
+        return default_address(environ)
     if not chosen.isprintable() or not (_is_socket_path(chosen) or _is_host_and_port(chosen)):
         raise ValueError(
             f"{chosen!r} is no address of a pool service: write host:port or unix:PATH"
