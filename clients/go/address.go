@@ -15,7 +15,7 @@ import (
 const (
 	// AddressVariable is the environment variable that stands in for an address.
 	AddressVariable = "POOL_SERVICE_ADDRESS"
-	// DefaultAddress is the address on which a service listens by default.
+	// DefaultAddress is the TCP address on which a service listens by default.
 	DefaultAddress = "127.0.0.1:50051"
 
 	unixPrefix = "unix:"
@@ -51,14 +51,14 @@ func (a address) isThisMachine() bool {
 	return ip.IsLoopback() && !ip.Is4In6()
 }
 
-// addressOf returns the given address, else that of the environment, else the default.
+// addressOf returns the given address, else that of the environment, else the default one.
 func addressOf(given string) (address, error) {
 	chosen := given
 	if chosen == "" {
 		chosen = os.Getenv(AddressVariable)
 	}
 	if chosen == "" {
-		chosen = DefaultAddress
+		return defaultAddress(), nil
 	}
 	if path, isPath := strings.CutPrefix(chosen, unixPrefix); isPath && path != "" && isPrintable(chosen) {
 		return socketAt(chosen, strings.TrimPrefix(path, "//"))

@@ -43,6 +43,7 @@ func TestAHomeThatNobodyHasIsRefused(t *testing.T) {
 }
 
 func TestTheEnvironmentStandsInForAnAddress(t *testing.T) {
+	withoutSockets(t)
 	for _, c := range []struct{ given, variable, want string }{
 		{"", "unix:/s", "unix:/s"},
 		{"h:1", "unix:/s", "h:1"},

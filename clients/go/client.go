@@ -30,8 +30,8 @@ type Client struct {
 }
 
 // Connect returns a client of the service at host:port or unix:PATH, where "~" is the home
-// directory. An empty address means POOL_SERVICE_ADDRESS, else 127.0.0.1:50051. The client
-// connects on first use.
+// directory. An empty address means POOL_SERVICE_ADDRESS, else the socket of your own service if
+// one listens there now, else 127.0.0.1:50051. The client connects on first use.
 //
 // Without WithToken or WithTokenFile, the token is that of POOL_SERVICE_TOKEN, else of the file
 // POOL_SERVICE_TOKEN_FILE, else there is none. A token is sent only to a unix socket or a loopback

@@ -1,7 +1,7 @@
 // Package poolservice is the client of the pool service: ask for a model, get the
 // endpoint of a server that answers, and talk to that endpoint directly.
 //
-//	pool, err := poolservice.Connect("") // POOL_SERVICE_ADDRESS, else 127.0.0.1:50051
+//	pool, err := poolservice.Connect("") // POOL_SERVICE_ADDRESS, else your own service
 //	if err != nil {
 //		return err
 //	}

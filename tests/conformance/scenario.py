@@ -21,7 +21,8 @@ class Scenario:
     claim: its name; world: where it is played, a real service or one that answers what is
     written in a script; steps: what is done; connect: how the client `main` is made; calls:
     the RPCs that it has begun at the end, all of them; leaves: the states of what the pool
-    then has of this scenario, by model. cancels: only for who can give up any wait.
+    then has of this scenario, by model. cancels: only for who can give up any wait; home: where
+    the environment of its runner leads, if to no address (see `homes.py`).
     """
 
     claim: str
@@ -31,6 +32,7 @@ class Scenario:
     calls: Mapping[str, Any] | None = None
     leaves: Mapping[str, str] | None = None
     cancels: bool = False
+    home: str = ""
 
     def left_out(self, language: Language) -> str:
         """Why it is not for this language; empty: it is."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from pool_service.access.tokens import new_token
 from pool_service_client import ADDRESS_VARIABLE
 from tests.client.scripted import running as scripted
+from tests.conformance.homes import IN_STATE, Homes
 from tests.conformance.languages import LANGUAGES, Language
 from tests.conformance.runners import Runner
 from tests.conformance.scenario import Scenario
@@ -42,6 +43,7 @@ class Theatre:
             "nobody": self._stack.enter_context(_nobody()),
             "stranger": self._stack.enter_context(_stranger()),
         }
+        self._homes = self._stack.enter_context(Homes(self.root))
         self._players = ThreadPoolExecutor(len(LANGUAGES))
         self._stack.callback(self._players.shutdown)
         self._outcomes: dict[tuple[Scenario, str], Future[None]] = {}
@@ -63,15 +65,17 @@ class Theatre:
         self._performers[language.key].build()
         return language
 
-    def environment(self) -> dict[str, str]:
-        """What programs of clients get: it leads them to PLAIN.
+    def environment(self, home: str = "") -> dict[str, str]:
+        """What programs of clients get: it leads them to PLAIN, by its address or from a home.
 
         It has no token of who runs the tests, as tests/conftest.py removes these variables.
         """
-        return {**os.environ, ADDRESS_VARIABLE: self.worlds.of(PLAIN, "").address}
+        plain = self.worlds.of(PLAIN, "")
+        found_by = self._homes.of(home) if home else {ADDRESS_VARIABLE: plain.address}
+        return {**os.environ, **found_by}
 
     def _play(self, scenario: Scenario, language: Language) -> None:
-        runner = self._performers[language.key].runner()
+        runner = self._performers[language.key].runner(scenario.home)
         number = self._order.index(scenario)
         prefix = f"{language.key}/{number}/"
         directory = self.root / language.key / str(number)
@@ -100,6 +104,7 @@ class Theatre:
             "gate": str(directory / "gate"),
             "address": place.address,
             "socket": place.socket if isinstance(place, World) else "",
+            "spaced": f"unix:{self.root}/{IN_STATE}",
             "file": str(directory / "token"),
             "unknown": new_token(),
             **TOKENS,
@@ -119,14 +124,14 @@ class Theatre:
 
 
 class _Performer:
-    """A language: built, and its runner started, when it is first needed."""
+    """A language: built, and its runners started, when they are first needed."""
 
     def __init__(self, theatre: Theatre, language: Language) -> None:
         self._theatre = theatre
         self._language = language
         self._lock = threading.Lock()
         self._built: Exception | bool = False
-        self._runner: Runner | None = None
+        self._runners: dict[str, Runner] = {}
 
     def build(self) -> None:
         with self._lock:
@@ -140,22 +145,23 @@ class _Performer:
                     raise
                 self._built = True
 
-    def runner(self) -> Runner:
+    def runner(self, home: str) -> Runner:
+        """The one that runs with the environment of a home."""
         self.build()
         with self._lock:
-            if self._runner is None:
+            if home not in self._runners:
                 language, root = self._language, self._theatre.root
-                self._runner = Runner(
+                self._runners[home] = Runner(
                     language.command(language.runner),
                     language.directory,
-                    self._theatre.environment(),
-                    root / f"{language.key}.stderr",
+                    self._theatre.environment(home),
+                    root / f"{language.key}{home}.stderr",
                 )
-            return self._runner
+            return self._runners[home]
 
     def close(self) -> None:
-        if self._runner is not None:
-            code = self._runner.close()
+        for runner in self._runners.values():
+            code = runner.close()
             assert code == 0, f"the runner for {self._language.title} ended with code {code}"
 
 

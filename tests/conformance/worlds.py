@@ -22,6 +22,7 @@ from pool_service_client import (
     ServerRole,
     Synced,
 )
+from tests.conformance.homes import IN_RUNTIME, IN_STATE
 from tests.conformance.languages import LANGUAGES
 from tests.conformance.runners import LIMIT
 from tests.fake_hub import Hub
@@ -199,16 +200,18 @@ def _client(scope: str, token: str) -> str:
 class Kind:
     """A kind of world.
 
-    own: each language has one, since it is harmed or must be alone; token: the conductor's.
+    own: each language has one, since it is harmed or must be alone; token: the conductor's;
+    sockets: where it listens besides, below the directory of all worlds.
     """
 
     name: str
     config: Callable[[Surroundings], str]
     own: bool = False
     token: str | None = None
+    sockets: tuple[str, ...] = ()
 
 
-PLAIN = Kind("plain", _quick)
+PLAIN = Kind("plain", _quick, sockets=(IN_RUNTIME, IN_STATE))
 """For models of any name; no room is short, and nothing is held against the dead."""
 CATALOGUE = Kind("catalogue", _listed)
 """Serves only what it lists."""
@@ -229,8 +232,8 @@ class World:
     """
 
     directory: Path
+    kind: Kind
     config: str
-    token: str | None = None
     now: RunningService = field(init=False)
     address: str = field(init=False, default="127.0.0.1:0")
     socket: str = field(init=False)
@@ -244,7 +247,7 @@ class World:
         self.socket = f"unix:{self.directory}/s"
         self.configure()
         self.start()
-        connecting = PoolClient.connect(self.address, token=self.token)
+        connecting = PoolClient.connect(self.address, token=self.kind.token)
         self.pool = self._stack.enter_context(connecting)
 
     def configure(self, more: str = "", old: str = "", new: str = "") -> None:
@@ -261,12 +264,16 @@ class World:
         self.now = self._stack.enter_context(
             running(
                 self.directory / "state",
-                [self.address, self.socket],
+                [self.address, self.socket, *self._more_sockets],
                 ["--config", str(self._file)],
                 log=self.directory / f"service-{self._count}.log",
             )
         )
         self.address = self.now.address
+
+    @property
+    def _more_sockets(self) -> list[str]:
+        return [f"unix:{self.directory.parent}/{path}" for path in self.kind.sockets]
 
     def begin(self) -> None:
         """The next service, as soon as it answers at all; its recovery goes on."""
@@ -349,7 +356,7 @@ class Worlds:
         with lock:
             if name not in self._worlds:
                 config = kind.config(self._surroundings)
-                self._worlds[name] = World(self._surroundings.root / name, config, kind.token)
+                self._worlds[name] = World(self._surroundings.root / name, kind, config)
             return self._worlds[name]
 
     def close(self) -> None:

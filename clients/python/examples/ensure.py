@@ -4,7 +4,7 @@ import sys
 
 from pool_service_client import ModelRejected, PoolClient
 
-with PoolClient.connect() as pool:  # POOL_SERVICE_ADDRESS, else 127.0.0.1:50051
+with PoolClient.connect() as pool:  # POOL_SERVICE_ADDRESS, else your own service
     try:
         server = pool.ensure(sys.argv[1], timeout=120).server
     except ModelRejected as error:

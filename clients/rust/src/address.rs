@@ -8,19 +8,22 @@ use crate::error::Error;
 /// The environment variable with the service's address.
 pub const ADDRESS_VARIABLE: &str = "POOL_SERVICE_ADDRESS";
 
-/// The address if neither the caller nor the environment names one.
+/// The TCP address on which a service listens by default.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
 
 const UNIX: &str = "unix:";
 
-/// The address to use: the given one, else the environment's, else the default.
+/// The address to use: the given one, else the environment's, else the default one.
 pub(crate) fn target(
     given: Option<&str>,
     environment: Option<&str>,
     home: Option<&Path>,
+    default: impl FnOnce() -> String,
 ) -> Result<String, Error> {
     let said = [given, environment].into_iter().flatten().find(|address| !address.is_empty());
-    let chosen = said.unwrap_or(DEFAULT_ADDRESS);
+    let Some(chosen) = said else {
+        return Ok(default());
+    };
     if chosen.chars().any(char::is_control) {
         return Err(not_an_address(chosen));
     }
@@ -99,14 +102,15 @@ mod tests {
     use crate::Reason;
 
     fn of(address: &str) -> Result<String, Error> {
-        target(Some(address), Some("elsewhere:1"), Some(Path::new("/home/me")))
+        target(Some(address), Some("elsewhere:1"), Some(Path::new("/home/me")), || unreachable!())
     }
 
     #[test]
     fn what_is_given_goes_before_the_environment_and_that_before_the_default() {
         assert_eq!(of("here:1").expect("it is one"), "here:1");
-        assert_eq!(target(None, Some("there:1"), None).expect("it is one"), "there:1");
-        assert_eq!(target(Some(""), Some(""), None).expect("it is one"), DEFAULT_ADDRESS);
+        let default = || "default:1".to_owned();
+        assert_eq!(target(None, Some("there:1"), None, default).expect("it is one"), "there:1");
+        assert_eq!(target(Some(""), Some(""), None, default).expect("it is one"), "default:1");
     }
 
     #[test]

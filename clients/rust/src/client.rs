@@ -14,6 +14,7 @@ use crate::calls::{
     EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, LogsCall, ModelsCall, PinCall, PullCall,
     ReloadCall,
 };
+use crate::default_address;
 use crate::describe::DescribeCall;
 use crate::error::Error;
 use crate::retry::{Attempts, RetryPolicy};
@@ -56,7 +57,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the service at `POOL_SERVICE_ADDRESS`, else at `127.0.0.1:50051`, with the token
+    /// A client of the service at `POOL_SERVICE_ADDRESS`, else at the socket of your own service if
+    /// one listens there now, else at `127.0.0.1:50051`, with the token
     /// of `POOL_SERVICE_TOKEN`, else of the file `POOL_SERVICE_TOKEN_FILE`, else with none.
     ///
     /// It connects on first use, and again after a break.
@@ -276,6 +278,12 @@ impl ClientBuilder {
             self.address.as_deref(),
             environment.as_ref().map(|said| said.to_string_lossy()).as_deref(),
             home.as_deref(),
+            || {
+                let variable = |name| std::env::var_os(name);
+                let (runtime, state) = (variable("XDG_RUNTIME_DIR"), variable("XDG_STATE_HOME"));
+                let places = default_address::directories(runtime, state, home.as_deref());
+                default_address::in_directories(&places)
+            },
         )?;
         let given = std::mem::take(&mut self.token);
         let token = Token::of(given, Given::of_environment(), &target, home.as_deref())?;

@@ -6,6 +6,7 @@ mod calls;
 mod client;
 mod convert;
 mod convert_description;
+mod default_address;
 mod describe;
 mod description;
 mod error;

@@ -145,6 +145,10 @@ pub(crate) mod tests {
             Self(path)
         }
 
+        pub(crate) fn path(&self) -> &Path {
+            &self.0
+        }
+
         /// A file for the user alone, in place of one that is there.
         pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
             let (new, path) = (self.0.join("new"), self.0.join(name));

@@ -8,22 +8,20 @@ import { VERSION } from "./version.js";
 /** The environment variable with the service's address. */
 export const ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS";
 
-/** The address by default. */
-export const DEFAULT_ADDRESS = "127.0.0.1:50051";
-
 const UNIX = "unix:";
 const HIGHEST_PORT = 65_535;
 
 /**
- * The address to use: the given one, else POOL_SERVICE_ADDRESS, else the default.
+ * The address to use: the given one, else POOL_SERVICE_ADDRESS, else undefined: the default one.
  *
  * A path may begin with `~`. Throws TypeError if the address is neither host:port nor unix:PATH.
  */
 export function target(
   address: string | undefined,
   environment: Readonly<Record<string, string | undefined>> = process.env,
-): string {
-  const chosen = [address, environment[ADDRESS_VARIABLE]].find(Boolean) ?? DEFAULT_ADDRESS;
+): string | undefined {
+  const chosen = [address, environment[ADDRESS_VARIABLE]].find(Boolean);
+  if (chosen === undefined) return undefined;
   if (!isPrintable(chosen) || !(isSocketPath(chosen) || isHostAndPort(chosen))) {
     throw new TypeError(
       `${JSON.stringify(chosen)} is no address of a pool service: write host:port or unix:PATH`,

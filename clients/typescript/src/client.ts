@@ -2,6 +2,7 @@
 
 import type { ClientOptions, MethodDefinition } from "@grpc/grpc-js";
 import { target } from "./address.js";
+import { DEFAULT_ADDRESS } from "./default_address.js";
 import * as convert from "./convert.js";
 import type { LogRange, ModelOptions } from "./convert.js";
 import { description } from "./convert_description.js";
@@ -123,14 +124,16 @@ export class PoolClient implements AsyncDisposable {
   /**
    * A client of the service at host:port or unix:PATH; it connects on first use.
    *
-   * address: by default POOL_SERVICE_ADDRESS, else 127.0.0.1:50051. The token is by default that of
+   * address: by default POOL_SERVICE_ADDRESS, else the socket of your own service if one listens
+   * there at the first call, else 127.0.0.1:50051. The token is by default that of
    * POOL_SERVICE_TOKEN, else of the file POOL_SERVICE_TOKEN_FILE, else there is none. It is sent only
    * to a unix socket or a loopback address, as the connection is not encrypted. Throws TypeError if
    * the address or the token is not valid.
    */
   static connect(address?: string, options: ConnectOptions = {}): PoolClient {
     const where = target(address);
-    const transport = new Transport(where, authorization(options, where), options.channel ?? {});
+    const shown = authorization(options, where ?? DEFAULT_ADDRESS);
+    const transport = new Transport(where, shown, options.channel ?? {});
     return new PoolClient(transport, { ...DEFAULT_RETRY, ...options.retry });
   }
 
@@ -193,7 +196,7 @@ export class PoolClient implements AsyncDisposable {
 
   /** All pages, each with the pool's totals and its revision, at least one. */
   async *pages(options: PageOptions = {}): AsyncGenerator<Page, void, undefined> {
-    const paging = new Paging(this.#transport.address);
+    const paging = new Paging(this.#transport);
     let token: string;
     do {
       const request = { pageSize: options.pageSize ?? 0, pageToken: paging.token };
@@ -234,7 +237,7 @@ export class PoolClient implements AsyncDisposable {
    * page's.
    */
   async *models(options: ModelsOptions = {}): AsyncGenerator<Model, void, undefined> {
-    const paging = new Paging(this.#transport.address);
+    const paging = new Paging(this.#transport);
     let token: string;
     do {
       const request = { pageSize: 0, pageToken: paging.token, found: options.found ?? false };

@@ -3,7 +3,7 @@
  * answers, and talk to that endpoint directly.
  */
 
-export { ADDRESS_VARIABLE, DEFAULT_ADDRESS } from "./address.js";
+export { ADDRESS_VARIABLE } from "./address.js";
 export {
   PoolClient,
   Watch,
@@ -19,6 +19,7 @@ export {
   type WatchOptions,
 } from "./client.js";
 export type { LogRange, ModelOptions } from "./convert.js";
+export { DEFAULT_ADDRESS } from "./default_address.js";
 export {
   RUN_ORIGINS,
   type Choice,

@@ -6,13 +6,14 @@ const MOST_PAGES = 10_000;
 
 /** Which page comes next. */
 export class Paging {
-  readonly #address: string;
+  readonly #service: { readonly address: string };
   readonly #seen = new Set<string>();
   /** Of the page to ask for. */
   token = "";
 
-  constructor(address: string) {
-    this.#address = address;
+  /** service: its address is known once it has answered. */
+  constructor(service: { readonly address: string }) {
+    this.#service = service;
   }
 
   /**
@@ -23,7 +24,7 @@ export class Paging {
   turn(token: string): boolean {
     if (token === "") return false;
     if (this.#seen.has(token) || this.#seen.size === MOST_PAGES) {
-      throw noPoolService(this.#address, "its pages have no end");
+      throw noPoolService(this.#service.address, "its pages have no end");
     }
     this.#seen.add(token);
     this.token = token;

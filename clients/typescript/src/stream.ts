@@ -79,7 +79,7 @@ export async function* follow<Q, R, V>(
     let error: PoolError = ended();
     let incoming: Incoming<R> | undefined;
     try {
-      incoming = transport.open(method, follower.request(), operation);
+      incoming = await transport.open(method, follower.request(), operation);
       for (let message = await incoming.next(); message; message = await incoming.next()) {
         yield* follower.receive(message);
       }

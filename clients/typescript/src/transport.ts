@@ -13,30 +13,36 @@ import {
 } from "@grpc/grpc-js";
 import { channelOptions } from "./address.js";
 import { Cancellation, type Stop } from "./cancellation.js";
+import { DEFAULT_ADDRESS, defaultAddress } from "./default_address.js";
 import { Cancelled } from "./errors.js";
 import { errorOf } from "./status.js";
 import type { Authorization } from "./token.js";
 
 /** The channel to one service, and its open operations. */
 export class Transport {
-  /** The address, as error messages name it. */
-  readonly address: string;
-  readonly #client: Client;
   readonly #authorization: Authorization | undefined;
+  readonly #options: Partial<ClientOptions>;
+  #address: string;
+  #client: Client | undefined;
+  #finding: Promise<Client> | undefined;
   readonly #underWay = new Set<Cancellation>();
   #closed = false;
 
+  /** address: undefined: the default one, which the first call finds. */
   constructor(
-    address: string,
+    address: string | undefined,
     authorization: Authorization | undefined,
     options: Partial<ClientOptions>,
   ) {
-    this.address = address;
     this.#authorization = authorization;
-    this.#client = new Client(address, credentials.createInsecure(), {
-      ...channelOptions(),
-      ...options,
-    });
+    this.#options = options;
+    this.#address = address ?? DEFAULT_ADDRESS;
+    if (address !== undefined) this.#client = this.#newClient();
+  }
+
+  /** The address, as error messages name it. */
+  get address(): string {
+    return this.#address;
   }
 
   /**
@@ -53,7 +59,7 @@ export class Transport {
   }
 
   /** Make a call with one answer. Rejects with a PoolError. */
-  unary<Q, R>(
+  async unary<Q, R>(
     method: MethodDefinition<Q, R>,
     request: Q,
     operation: Cancellation,
@@ -65,8 +71,9 @@ export class Transport {
     const { remainingMs, timeoutMs } = limits;
     const options: CallOptions =
       remainingMs === undefined ? {} : { deadline: Date.now() + remainingMs };
+    const client = this.#client ?? (await this.#found());
     return operation.wait<R>((resolve, reject) => {
-      const call = this.#client.makeUnaryRequest(
+      const call = client.makeUnaryRequest(
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
@@ -85,9 +92,14 @@ export class Transport {
   }
 
   /** Make a call that is answered with a stream. */
-  open<Q, R>(method: MethodDefinition<Q, R>, request: Q, operation: Cancellation): Incoming<R> {
+  async open<Q, R>(
+    method: MethodDefinition<Q, R>,
+    request: Q,
+    operation: Cancellation,
+  ): Promise<Incoming<R>> {
+    const client = this.#client ?? (await this.#found());
     if (operation.error !== undefined) throw operation.error;
-    const call = this.#client.makeServerStreamRequest(
+    const call = client.makeServerStreamRequest(
       method.path,
       method.requestSerialize,
       method.responseDeserialize,
@@ -101,7 +113,25 @@ export class Transport {
   close(): void {
     this.#closed = true;
     for (const operation of [...this.#underWay]) operation.cancel(this.#closedError());
-    this.#client.close();
+    this.#client?.close();
+  }
+
+  /** The client of the default address, which all calls wait for that come before it is found. */
+  async #found(): Promise<Client> {
+    this.#finding ??= defaultAddress().then((address) => {
+      this.#address = address;
+      this.#client = this.#newClient();
+      if (this.#closed) this.#client.close();
+      return this.#client;
+    });
+    return this.#finding;
+  }
+
+  #newClient(): Client {
+    return new Client(this.#address, credentials.createInsecure(), {
+      ...channelOptions(),
+      ...this.#options,
+    });
   }
 
   /** Each call's own, which its interceptors may change. */

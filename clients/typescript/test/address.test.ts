@@ -3,12 +3,12 @@ import { homedir } from "node:os";
 import { test } from "node:test";
 import { channelOptions, target } from "../src/address.js";
 
-test("the address given goes before the environment, that before the default", () => {
+test("the address given goes before the environment", () => {
   const environment = { POOL_SERVICE_ADDRESS: "host:1" };
   assert.equal(target("other:2", environment), "other:2");
   assert.equal(target(undefined, environment), "host:1");
-  assert.equal(target(undefined, {}), "127.0.0.1:50051");
-  assert.equal(target(undefined, { POOL_SERVICE_ADDRESS: "" }), "127.0.0.1:50051");
+  assert.equal(target(undefined, {}), undefined);
+  assert.equal(target("", { POOL_SERVICE_ADDRESS: "" }), undefined);
 });
 
 test("a host with its port, or a path, is an address", () => {

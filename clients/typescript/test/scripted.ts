@@ -77,7 +77,7 @@ export class Script {
     while (!so()) await new Promise<void>((resolve) => this.#waiting.add(resolve));
   }
 
-  async start(): Promise<void> {
+  async start(at = "127.0.0.1:0"): Promise<void> {
     const handlers = Object.entries(PoolServiceService).map(([name, method]) => {
       const rpc = name as Rpc;
       return [name, method.responseStream ? this.#stream(rpc) : this.#unary(rpc)] as const;
@@ -85,12 +85,12 @@ export class Script {
     const implementation: Record<string, UntypedHandleCall> = Object.fromEntries(handlers);
     this.#server.addService(PoolServiceService, implementation);
     const port = await new Promise<number>((resolve, reject) => {
-      this.#server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) => {
+      this.#server.bindAsync(at, ServerCredentials.createInsecure(), (error, bound) => {
         if (error) reject(error);
         else resolve(bound);
       });
     });
-    this.address = `127.0.0.1:${String(port)}`;
+    this.address = at.startsWith("unix:") ? at : `127.0.0.1:${String(port)}`;
   }
 
   stop(): void {

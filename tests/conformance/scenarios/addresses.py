@@ -1,5 +1,6 @@
 """Where a service is, or is not."""
 
+from tests.conformance.homes import DEAD, OPEN, OWN
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import End, begin, call, failed
 from tests.conformance.worlds import PLAIN
@@ -20,6 +21,28 @@ SCENARIOS = (
         [call("ensure", model="{m}", gives={"started": True})],
         connect={"address": None},
         leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "a unix socket whose path has spaces",
+        PLAIN,
+        [call("ensure", model="{m}", gives={"started": True})],
+        connect={"address": "{spaced}"},
+        leaves={"{m}": "READY"},
+    ),
+    *(
+        Scenario(
+            claim,
+            PLAIN,
+            [call("ensure", model="{m}", gives={"started": True})],
+            connect={"address": None},
+            leaves={"{m}": "READY"},
+            home=home,
+        )
+        for claim, home in (
+            ("without any address, the socket of the user's own service is found", OWN),
+            ("a socket on which nobody listens is passed over, and the next one found", DEAD),
+            ("a socket in a directory that others can enter is passed over", OPEN),
+        )
     ),
     Scenario(
         "where nobody listens, each call says that the service cannot be reached",

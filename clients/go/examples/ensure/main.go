@@ -11,7 +11,7 @@ import (
 )
 
 func endpointOf(ctx context.Context, model string) (string, error) {
-	pool, err := poolservice.Connect("") // POOL_SERVICE_ADDRESS, else 127.0.0.1:50051
+	pool, err := poolservice.Connect("") // POOL_SERVICE_ADDRESS, else your own service
 	if err != nil {
 		return "", err
 	}
