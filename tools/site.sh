@@ -12,8 +12,8 @@ if ! cmp -s "$list" "$venv/made-from.txt"; then
     echo "site: making $venv" >&2
     rm -rf "$venv"
     "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes \
-        --requirement "$list"
+    "$venv/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps \
+        --require-hashes --only-binary :all: --requirement "$list"
     cp "$list" "$venv/made-from.txt"
 fi
 rm -rf build/site

@@ -23,8 +23,13 @@ class PoolService < Formula
     ENV["POOL_SERVICE_DIST"] = "1"
     virtualenv_create(libexec, "python3.13")
     pip = %W[uv pip install --python #{libexec}/bin/python --no-deps]
-    system(*pip, "--require-hashes", "--only-binary", ":all:", "--requirement", "packaging/requirements/service.txt")
-    system(*pip, "./clients/python", ".")
+    pinned = %w[--require-hashes --only-binary :all: --requirement]
+    system(*pip, *pinned, "packaging/requirements/service.txt")
+    # What builds the service is no part of its environment.
+    system(*pip, *pinned, "packaging/requirements/build.txt", "--target", buildpath/"build-packages")
+    with_env(PYTHONPATH: buildpath/"build-packages") do
+      system(*pip, "--no-index", "--no-build-isolation", "./clients/python", ".")
+    end
     bin.install_symlink libexec/"bin/pool-service"
     man1.install libexec.glob("share/man/man1/*.1")
     generate_completions_from_executable(bin/"pool-service", shell_parameter_format: :click)

@@ -1,9 +1,8 @@
 """Real environments and the real pip, with a wheel of a few hundred bytes made here."""
 
 import asyncio
-import hashlib
+import os
 import sys
-import zipfile
 from pathlib import Path
 
 import psutil
@@ -11,31 +10,14 @@ import pytest
 
 from pool_service.adapters.runtime.provision import Provisioner
 from pool_service.core.errors import RuntimeUnavailable
-
-
-def wheel(directory: Path, version: str) -> Path:
-    """A distribution named vllm-mlx whose script says its version."""
-    path = directory / f"vllm_mlx-{version}-py3-none-any.whl"
-    info = f"vllm_mlx-{version}.dist-info"
-    files = {
-        "fake_vllm_mlx.py": f"def main():\n    print({version!r})\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: vllm-mlx\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": "[console_scripts]\nvllm-mlx = fake_vllm_mlx:main\n",
-    }
-    record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in (files | {f"{info}/RECORD": record}).items():
-            archive.writestr(name, text)
-    return path
+from tests.tiny_packages import pin, sdist, wheel
 
 
 def provisioner(tmp_path: Path, requirement: str) -> Provisioner:
     requirements = tmp_path / "requirements.txt"
     file = Path(requirement)
-    digest = hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
-    pinned = f"{requirement} \\\n    --hash=sha256:{digest}"
-    requirements.write_text(f"# a comment\n{pinned}\n    # via nothing\n")
+    pinned = pin(requirement, file if file.is_file() else Path(os.devnull))
+    requirements.write_text(f"# a comment\n{pinned}    # via nothing\n")
     return Provisioner(tmp_path / "data", requirements)
 
 
@@ -64,6 +46,20 @@ async def test_what_is_not_the_file_that_was_pinned_is_not_installed(tmp_path: P
     with pytest.raises(RuntimeUnavailable, match="DO NOT MATCH THE HASHES"):
         await ours.install()
     assert ours.installed() is None
+
+
+async def test_what_would_have_to_be_built_here_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "its code ran"
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    (tmp_path / "requirements.txt").write_text(
+        pin("vllm-mlx==0.6.0", sdist(tmp_path, "0.6.0", note))
+    )
+    with pytest.raises(RuntimeUnavailable, match=r"No matching distribution.*vllm-mlx==0\.6\.0"):
+        await Provisioner(tmp_path / "data", tmp_path / "requirements.txt").install()
+    assert not note.exists()
 
 
 async def test_what_is_installed_runs_and_is_found_again(tmp_path: Path) -> None:

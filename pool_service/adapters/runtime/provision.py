@@ -39,9 +39,10 @@ Progress = Callable[[int, int, str], None]
 
 REQUIREMENTS = Path(pool_service.__file__).with_name("runtime_requirements.txt")
 
+# Wheels only: building a package from source would run code that no hash covers.
 _PIP = (
     *("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-deps"),
-    "--require-hashes",
+    *("--require-hashes", "--only-binary", ":all:"),
 )
 MIN_MACOS = 14
 UNSUPPORTED_PYTHON = (3, 15)
