@@ -23,6 +23,7 @@ def bare(tmp_path: Path) -> Path:
     ("script", "told"),
     [
         ("go_tools.sh", "Go is not there"),
+        ("cargo_tools.sh", "cargo is not there"),
         ("ci_packages.sh", "not there: libgrpc++-dev libprotobuf-dev"),
     ],
 )
