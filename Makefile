@@ -7,7 +7,7 @@ SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/py
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-all test-fast test-process test-clients test-conformance \
 	test-operations test-toolchains test-installs test-as-on-a-mac test-whole go-tools faults fuzz lint types check check-clients proto promise docs \
-	conformance coverage site pictures bench soak lock dist clean
+	conformance coverage site pictures bench soak lock audit dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ soak: setup ## Use and harm the service at random for MINUTES (10); check every 
 
 lock: setup ## Resolve the pinned lists again (ARGS=--upgrade for newer versions)
 	sh tools/lock.sh $(ARGS)
+
+audit: setup ## Look for known vulnerabilities in what is pinned (ARGS="python rust go npm": languages)
+	@$(BIN)/python -m tools.audit $(ARGS)
 
 dist: setup ## Build the sdists and wheels of the service and of its Python client into dist/python
 	rm -rf dist/python

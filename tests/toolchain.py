@@ -1,7 +1,10 @@
 """Whether the compilers and interpreters of other languages are here, and run."""
 
+import os
 import shutil
 import subprocess
+
+import pytest
 
 VERSION = {"go": "version", "java": "-version", "grpc_cpp_plugin": None}
 """How a program is asked for its version where it is not by --version; None: it cannot be."""
@@ -39,3 +42,13 @@ def trouble_with(program: str) -> str:
         return ""
     said = asked.stdout.strip().splitlines() or [f"exit code {asked.returncode}"]
     return f"{program} is there, but does not run: {said[0]}"
+
+
+def needed(*programs: str) -> None:
+    """Skip the test if a program is missing; with CI set, fail it."""
+    troubles = [trouble for program in programs if (trouble := trouble_with(program))]
+    if troubles:
+        reason = ", ".join(troubles)
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}; CI has to run this")
+        pytest.skip(reason)

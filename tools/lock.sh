@@ -22,3 +22,5 @@ compile packaging/requirements/build.in --constraints packaging/requirements/dev
     --output-file packaging/requirements/build.txt "$@"
 compile packaging/requirements/docs.in clients/python/pyproject.toml --constraints packaging/requirements/dev.txt \
     --output-file packaging/requirements/docs.txt "$@"
+compile packaging/requirements/supply.in --constraints packaging/requirements/dev.txt \
+    --output-file packaging/requirements/supply.txt "$@"

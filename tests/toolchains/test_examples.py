@@ -11,7 +11,7 @@ import pytest
 from google.rpc import status_pb2
 
 from pool_service_client import PoolClient
-from tests.toolchain import trouble_with
+from tests.toolchain import needed
 from tools.demo.service import RunningService, running
 
 pytestmark = pytest.mark.toolchains
@@ -35,15 +35,6 @@ runtime = "sick"
 
 Build = Callable[[Path], Sequence[str]]
 """Builds a program in a directory of its own, and says how it is called."""
-
-
-def needed(*programs: str) -> None:
-    troubles = [trouble for program in programs if (trouble := trouble_with(program))]
-    if troubles:
-        reason = ", ".join(troubles)
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}; CI has to run this")
-        pytest.skip(reason)
 
 
 def succeed(*command: str) -> None:

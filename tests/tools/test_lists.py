@@ -78,7 +78,7 @@ def test_whatever_installs_a_list_does_so_by_hash_and_builds_nothing() -> None:
         for block in re.findall(r"(?:.*\\\n)*.*", path.read_text())
         if re.search(r"(?:--requirement|\binstall\b.*-r)\b", block)
     ]
-    assert {path.name for path, _ in blocks} == {"Dockerfile", "site.sh", "pool-service.rb"}
+    assert {path.name for path, _ in blocks} == {"Dockerfile", "list_venv.sh", "pool-service.rb"}
     for path, block in blocks:
         assert "--require-hashes" in block, (path, block)
         assert re.search(r"--only-binary\W+:all:", block), (path, block)

@@ -1,0 +1,1 @@
+"""Looks for known vulnerabilities in what is pinned, in all four languages."""
