@@ -35,6 +35,8 @@ from pool_service.adapters.system.process_settings import (
     reset_signals,
 )
 from pool_service.adapters.system.writers import first_flaw
+from pool_service.adapters.tls.certificate_files import CertificateFiles, CertificateFlaw
+from pool_service.adapters.tls.certificate_keeper import CertificateKeeper
 from pool_service.address import Address, AddressError
 from pool_service.composition import Parts, compose
 from pool_service.config import Config, ConfigSource
@@ -59,10 +61,12 @@ log = structlog.get_logger("pool_service.app")
 class _Left:
     """Holds the parts of an ended service that outlive it: for the next one, or the process's end.
 
+    certificates: those of [tls], if there are any.
     guards: guards that the next service reaps.
     unfinished: work that goes on in threads; each function waits for some of it, but not long.
     """
 
+    certificates: CertificateKeeper | None = None
     guards: list[Identity] = field(default_factory=list)
     unfinished: list[Callable[[], None]] = field(default_factory=list)
 
@@ -90,12 +94,21 @@ def run(source: ConfigSource, config: Config) -> int:
             configure_logging(service.log_format, service.log_level, stream)
             if descriptors < FEW_DESCRIPTORS:
                 log.warning("few files may be open: raise the hard limit", open_files=descriptors)
+            left = _Left(_certificates(config))
             directory = take_directory(service.state_dir)
-            _serve_repeatedly(source, config, addresses, directory, stream)
-    except (AddressError, StateDirError) as error:
+            _serve_repeatedly(source, config, addresses, directory, left, stream)
+    except (AddressError, CertificateFlaw, StateDirError) as error:
         print(f"pool-service: {error}", file=sys.stderr)  # no log line: for the user who starts it
         return 1
     return 0
+
+
+def _certificates(config: Config) -> CertificateKeeper | None:
+    """Return the certificates of the configuration, if it has any. Raises CertificateFlaw."""
+    tls = config.tls
+    if tls.cert is None or tls.key is None:
+        return None
+    return CertificateKeeper(CertificateFiles(tls.cert, tls.key, tls.client_ca))
 
 
 def _check_sockets(addresses: list[Address]) -> None:
@@ -117,13 +130,13 @@ def _serve_repeatedly(
     config: Config,
     addresses: list[Address],
     state: StateDir | None,
+    left: _Left,
     stream: LogStream,
 ) -> None:
     """Serve; serve again each time a service that was to take over ends before it serves.
 
     stream: of the service's own log.
     """
-    left = _Left()
     try:
         while state is not None:
             with state:
@@ -162,7 +175,7 @@ async def _serve(
 
     left: by earlier calls; this one adds its own. stream: of the service's own log.
     """
-    parts = compose(source, config, state)
+    parts = compose(source, config, state, left.certificates)
     service, pool, server = config.service, parts.pool, parts.server
     keeping = GuardKeeper(service.state_dir, service.orphan_grace, left=left.guards)
     bound = await _listening(parts, addresses, _default_socket(config), state, keeping, stream)
@@ -177,6 +190,8 @@ async def _serve(
     ]
     if parts.metering:
         upkeep.append(parts.metering.keep_socket())
+    if left.certificates:
+        upkeep.append(left.certificates.keep())
     async with (
         AsyncExitStack() as ending,
         _story(parts, bound),

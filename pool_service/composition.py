@@ -33,6 +33,7 @@ from pool_service.adapters.state_dir.takeover import (
     is_claimed,
 )
 from pool_service.adapters.system.clock import SystemClock
+from pool_service.adapters.tls.certificate_keeper import CertificateKeeper
 from pool_service.address import Address
 from pool_service.admission import Admission
 from pool_service.audit import Audit
@@ -46,6 +47,7 @@ from pool_service.reloader import Reloader
 from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
+from pool_service.rpc.tls import Tls
 from pool_service.rpc.wire import Wire
 from pool_service.shutdown import Shutdown
 from pool_service.tracing_setup import traces_of
@@ -80,8 +82,16 @@ class Parts:
     limits: Limits
 
 
-def compose(source: ConfigSource, config: Config, state: StateDir) -> Parts:
-    """Build all parts from the configuration; nothing is started yet. Needs a running loop."""
+def compose(
+    source: ConfigSource,
+    config: Config,
+    state: StateDir,
+    certificates: CertificateKeeper | None = None,
+) -> Parts:
+    """Build all parts from the configuration; nothing is started yet. Needs a running loop.
+
+    certificates: those of [tls]; None: there are none.
+    """
     service = config.service
     clock, machine, notifications = SystemClock(), machine_memory(), ReadyNotifications()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
@@ -106,7 +116,16 @@ def compose(source: ConfigSource, config: Config, state: StateDir) -> Parts:
     events = EventWriter(service.state_dir)
     audit = Audit(events)
     world = World(
-        clock, runtimes, processes, standbys, probe, memory, records, events, LogReader(logs)
+        clock,
+        runtimes,
+        processes,
+        standbys,
+        probe,
+        memory,
+        records,
+        events,
+        LogReader(logs),
+        (lambda: certificates.notices) if certificates is not None else tuple,
     )
     limits = config.limits(machine.total(), machine.default_budget())
     history = History(
@@ -119,13 +138,14 @@ def compose(source: ConfigSource, config: Config, state: StateDir) -> Parts:
     page = _page(config)
     observers = [part.observe for part in (metering, traces, page) if part is not None]
     pool = Pool(world, history, config.catalogue, limits, observers)
-    reloader = Reloader(source, config, machine, runtimes, pool, clients)
+    reloader = Reloader(source, config, machine, runtimes, pool, clients, certificates)
     servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit, Quotas(clock.now))
     server = GrpcServer(
         servicer,
         Authorization(admission),
         inside=[traces.wrap] if traces is not None else [],
         outside=[metering.wrap] if metering is not None else [],
+        tls=Tls(certificates, config.tls.token_addresses) if certificates is not None else None,
     )
     if metering is not None and page is not None:
         page.add_to(metering.routes, pool, servicer, clock)

@@ -85,6 +85,7 @@ class Pool:
         self.logs = LogFollowers(machine, world.logs, self._subscribers, self._check_recovered)
         self.models = Models(machine, world.runtime, self._tasks)
         self.descriptions = Descriptions(machine, world, self._check_recovered)
+        self.notices = world.notices
 
     # --- the start and the end of the service ----------------------------------------
 

@@ -288,7 +288,10 @@ class Events(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The adapters of all ports that the pool uses."""
+    """The adapters of all ports that the pool uses.
+
+    more_notices: returns what works less well than it should besides the records: a sentence each.
+    """
 
     clock: Clock
     runtime: Runtime
@@ -299,3 +302,8 @@ class World:
     records: Records
     events: Events
     logs: Logs
+    more_notices: Callable[[], Sequence[str]] = tuple
+
+    def notices(self) -> list[str]:
+        """Return what works less well than it should: a sentence each."""
+        return list(filter(None, (self.records.degraded_reason, *self.more_notices())))

@@ -8,6 +8,7 @@ import structlog
 
 from pool_service.adapters.memory.machine_memory import MachineMemory
 from pool_service.adapters.runtime.registry import Runtimes
+from pool_service.adapters.tls.certificate_keeper import CertificateKeeper
 from pool_service.client_registry import ClientRegistry
 from pool_service.config import Config, ConfigError, ConfigSource, restart_needed
 from pool_service.config.errors import KeyPath
@@ -33,6 +34,7 @@ class Reloader:
         runtimes: Runtimes,
         pool: Pool,
         clients: ClientRegistry,
+        certificates: CertificateKeeper | None = None,
     ) -> None:
         self._source = source
         self._started_with = self._config = config
@@ -40,6 +42,7 @@ class Reloader:
         self._runtimes = runtimes
         self._pool = pool
         self._clients = clients
+        self._certificates = certificates
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self) -> Reloaded:
@@ -56,7 +59,8 @@ class Reloader:
             self._runtimes.replace(config.all_runtime_options)
             result = await self._apply(config)
             result = replace(result, restart_needed=restart_needed(self._started_with, config))
-            result = replace(result, problems=await self.look_for_problems())
+            problems = (*await self._certificate_problems(), *await self.look_for_problems())
+            result = replace(result, problems=problems)
             log.info("reloaded", **{name: getattr(result, name) for name in result.__slots__})
             return result
 
@@ -73,6 +77,13 @@ class Reloader:
             level("problem in the configuration", key=key, why=problem.what)
             lines.append(f"{key}: {problem.what}")
         return tuple(lines)
+
+    async def _certificate_problems(self) -> list[str]:
+        """Use certificates that have changed now; return what is wrong with them."""
+        if self._certificates is None:
+            return []
+        await self._certificates.refresh()
+        return self._certificates.notices
 
     async def apply_working_sets(self, working_sets: "asyncio.Queue[int]") -> None:
         """Apply each working set size in bytes that Metal recommends, until cancelled."""

@@ -150,6 +150,6 @@ def test_what_goes_on_in_threads_is_waited_for_once_the_next_service_can_begin(
     nothing: Any = None
     state: Any = directory
     with suppress(RuntimeError):
-        app._serve_repeatedly(nothing, nothing, [], state, nothing)
+        app._serve_repeatedly(nothing, nothing, [], state, app._Left(), nothing)
     assert locked_at == [False]
     assert received == [], "a signal cut the wait short"

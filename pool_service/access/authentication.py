@@ -10,6 +10,12 @@ from pool_service.access.clients import Clients
 from pool_service.access.principal import LOCAL, Principal
 from pool_service.core.errors import CertificateUnknown, TokenMissing, TokenUnknown
 
+MOST_TOLD = 8
+"""The most names of a certificate that an error repeats, as the headers of a call are limited."""
+
+LONGEST_TOLD = 256
+"""Characters of a name that it repeats."""
+
 End = tuple[str, int]
 """The host and the port of one end of a TCP connection."""
 
@@ -40,13 +46,14 @@ class ListenAddress:
     """An address on which the service listens.
 
     text: as users write it. ends: the service's end of its connections, one for IPv4 and one for
-    IPv6, which is known once it listens. tls: whether it speaks TLS.
+    IPv6, which is known once it listens. demands_certificate: whether every caller has shown a
+    certificate of the operator's authority, as it could not connect otherwise.
     """
 
     kind: Kind
     text: str
     ends: tuple[End, ...] = ()
-    tls: bool = False
+    demands_certificate: bool = False
 
 
 class UserUnknown(Exception):
@@ -88,12 +95,13 @@ class Shown:
 
     end: the caller's end of its TCP connection; None: there is none, or it is not known.
     authorization: the header of that name; None: there is none.
-    sans: the names of its client certificate (subjectAltName), which has been verified.
+    sans: the names of its certificate (subjectAltName), which has been verified; None: it has
+    shown none.
     """
 
     end: End | None = None
     authorization: str | None = None
-    sans: tuple[str, ...] = ()
+    sans: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -140,7 +148,7 @@ class Authentication:
         """
         if shown.authorization is not None and tokens.is_bearer(shown.authorization):
             return self._by_token(shown.authorization)
-        if shown.sans:
+        if shown.sans is not None:
             return self._by_certificate(shown.sans)
         local = self._rules.local
         if local is Local.TOKEN:
@@ -168,11 +176,18 @@ class Authentication:
     def _by_certificate(self, sans: tuple[str, ...]) -> Principal:
         found = self._rules.clients.by_sans(sans)
         if found is None:
-            raise CertificateUnknown(
+            told = tuple(name[:LONGEST_TOLD] for name in sans[:MOST_TOLD])
+            why = (
                 "no client of this service has one of the names of your certificate "
-                f"({', '.join(sans)}), or more than one has. Ask the service's operator to add "
-                "one as `san` of a [clients.NAME].",
-                names=sans,
+                f"({', '.join(told)}), or more than one has"
+                if sans
+                else "your certificate has no name that counts (subjectAltName): its common name "
+                "does not"
+            )
+            raise CertificateUnknown(
+                f"{why}. Ask the service's operator for one, or to add one as `san` of a "
+                "[clients.NAME]; or show a token.",
+                names=told,
             )
         return found
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from pool_service.access.clients import Client
 from pool_service.access.principal import CallerLimits, ModelPatterns, Principal, Scope
+from pool_service.access.sans import SanKind, kind_of_san
 from pool_service.config.sizes import HUNDRED_PERCENT
 from pool_service.config.types import (
     DefaultText,
@@ -27,6 +28,8 @@ _SCOPES = '"read", "use" or "admin"'
 
 
 def _digest(text: str) -> str:
+    if not text:
+        return text
     if text.startswith("pst_"):
         raise Flaw(
             "is a token itself, which must not stand in a file that others may read. Write its "
@@ -34,6 +37,13 @@ def _digest(text: str) -> str:
         )
     if not _DIGEST.fullmatch(text):
         raise Flaw("must be the SHA-256 of a token, in 64 lower-case hexadecimal digits")
+    return text
+
+
+def _san(text: str) -> str:
+    if text and kind_of_san(text) is None:
+        kinds = ", ".join(kind.value for kind in SanKind)
+        raise Flaw(f"must be one of: {kinds}; as the certificate has it, without a wildcard")
     return text
 
 
@@ -60,17 +70,30 @@ Percent = Annotated[
 
 
 class ClientSection(Section):
-    """A caller with a token, and what it may do."""
+    """A caller with a token or a certificate, and what it may do."""
 
     token_sha256: Annotated[
         str,
         Field(strict=True),
         AfterValidator(_digest),
         Form("text", "the SHA-256 of a token in hexadecimal, in quotes"),
-        DefaultText("it must be set"),
+        DefaultText("none: `san` must be set"),
     ] = Field(
+        default="",
         description="The SHA-256 of the client's token, in hexadecimal: the service never knows "
         "the token itself. `pool-service token create` makes a client without this section.",
+    )
+    san: Annotated[
+        str,
+        Field(strict=True),
+        AfterValidator(_san),
+        Form("text", "a name of a certificate, in quotes"),
+        DefaultText("none: `token_sha256` must be set"),
+    ] = Field(
+        default="",
+        description="The name by which a certificate is the client's (subjectAltName, compared "
+        "exactly): a URI such as `spiffe://home/engine`, a DNS name, an email address or an IP "
+        "address. The authority that has issued the certificate is `tls.client_ca`.",
     )
     scope: Annotated[Literal["read", "use", "admin"], Form(_SCOPES, _SCOPES, str.lower)] = Field(
         default="read",
@@ -128,4 +151,8 @@ class ClientSection(Section):
             models=ModelPatterns(self.models),
             limits=limits,
         )
-        return Client(principal, bytes.fromhex(self.token_sha256))
+        return Client(
+            principal,
+            bytes.fromhex(self.token_sha256) or None,
+            frozenset({self.san} if self.san else ()),
+        )

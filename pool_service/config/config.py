@@ -20,6 +20,7 @@ from pool_service.config.schema import (
 )
 from pool_service.config.service_section import ServiceSection
 from pool_service.config.sizes import Share
+from pool_service.config.tls_section import TlsSection
 from pool_service.config.trace_section import TraceSection
 from pool_service.config.types import ModelName, RuntimeName, Section, SectionName
 from pool_service.core.catalogue import Catalogue
@@ -44,6 +45,7 @@ class Config(Section):
     trace: TraceSection
     http: HttpSection
     auth: AuthSection
+    tls: TlsSection
     defaults: DefaultsSection
     groups: Mapping[SectionName, GroupSection] = Field(default_factory=dict)
     models: Mapping[ModelName, ModelSection] = Field(default_factory=dict)

@@ -2,11 +2,10 @@
 
 from collections.abc import Collection, Iterator
 
-from pool_service.access.principal import ADMIN_OF_ALL, LOCAL
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.launch_plan import Kind, option_names, option_value
 from pool_service.address import Address
-from pool_service.config.client_section import ClientSection
+from pool_service.config.access_contradictions import access_contradictions
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
@@ -22,8 +21,7 @@ def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield each key that contradicts another, with what is wrong and what to do."""
     yield from _in(("service",), _service_problems(config))
     yield from _in(("http",), _http_problems(config))
-    for name, client in config.clients.items():
-        yield from _in(("clients", name), _client_problems(name, client, config))
+    yield from access_contradictions(config)
     kind = config.runtime_options.effective_kind
     yield from _in(("runtime",), _runtime_problems(config.runtime, kind))
     for name, section in config.runtimes.items():
@@ -67,18 +65,6 @@ def _http_problems(config: Config) -> Problems:
             what = f"{listen} is in service.listen already{meant}; choose another port or path"
             yield "listen", what
             return
-
-
-def _client_problems(name: str, section: ClientSection, config: Config) -> Problems:
-    if name == LOCAL.name:
-        yield "token_sha256", f"{name} is the service's own user; give the client another name"
-    same = [
-        other for other, one in config.clients.items() if one.token_sha256 == section.token_sha256
-    ]
-    if same[0] != name:
-        yield "token_sha256", f"is that of [clients.{same[0]}], too; make a token for each client"
-    if section.scope == "admin" and "*" not in section.models:
-        yield "models", ADMIN_OF_ALL
 
 
 def _runtime_problems(section: RuntimeSection, kind: Kind) -> Problems:

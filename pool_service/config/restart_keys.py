@@ -15,7 +15,7 @@ _APPLIED_BY_RELOAD = {
 
 RESTART_KEYS: tuple[KeyPath, ...] = tuple(
     (section, key)
-    for section in ("service", "logs", "http", "trace")
+    for section in ("service", "tls", "logs", "http", "trace")
     for key in tables()[section].model_fields
     if key not in _APPLIED_BY_RELOAD
 )

@@ -50,8 +50,9 @@ class ServiceSection(Section):
     listen: Addresses = Field(
         default=("127.0.0.1:50051",),
         description="Where to listen: host:port (port 0: any free one) or unix:PATH. By a socket "
-        "or on loopback your own programs may call without a token (`auth.local`); by any other "
-        "address everybody needs one, and it is not encrypted. If you set neither this nor "
+        "or on loopback your own programs may call without a token (`auth.local`); any other "
+        "address can be reached from other machines, so there it speaks TLS (`[tls]`), and "
+        "everybody needs a token or a certificate. If you set neither this nor "
         "`state_dir`, the service also listens on the socket at which clients look for it: "
         "`$XDG_RUNTIME_DIR/pool-service/socket`, or without that variable `run/socket` in the "
         "state directory.",

@@ -1,5 +1,6 @@
 """Runs all checks in their order."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterato
         ("state directory", partial(installation.state_findings, config)),
         ("runtime", partial(installation.runtime_findings, config)),
         ("default socket", partial(access.socket_findings, config, environment)),
+        ("certificates", partial(access.certificate_findings, config, time.time())),
         ("service", partial(installation.service_findings, config)),
         ("metrics", partial(installation.http_findings, config)),
         ("models", partial(installation.model_findings, config, environment)),

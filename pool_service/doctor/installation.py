@@ -75,29 +75,40 @@ def service_findings(config: Config) -> Iterator[Finding]:
         except AddressError as error:
             yield Finding("service", Verdict.BROKEN, str(error), "correct service.listen")
             continue
-        try:
-            client = PoolClient.connect(address.text)
-        except ValueError as error:
-            found = f"it was not asked whether it runs at {text}: {error}"
-            yield Finding("service", Verdict.WARNING, found, "correct or unset the variable")
-            continue
-        try:
-            with client as pool:
-                page = next(pool.pages(timeout=SERVICE_TIMEOUT_S))
-        except (PoolUnavailable, DeadlineExceeded):
-            yield _of_unanswered_address(address)
-            continue
-        except TokenMissing:
-            found = f"it runs at {text}, and lets nobody in without a token"
-            yield Finding("service", Verdict.OK, found)
-            continue
-        except PoolError as error:
-            found = f"it runs at {text}, but refuses calls: {error}"
-            yield Finding("service", Verdict.WARNING, found, "wait, or see the service's log")
-            continue
-        yield Finding("service", Verdict.OK, f"it runs at {text}, servers: {page.totals.servers}")
-        for notice in page.notices:
-            yield Finding("service", Verdict.WARNING, notice, "see the service's log")
+        if address.is_local:
+            yield from _findings_at(address)
+        else:
+            found = f"{text} is for other machines, and was not asked whether it runs there"
+            yield Finding("service", Verdict.INFO, found)
+
+
+def _findings_at(address: Address) -> Iterator[Finding]:
+    """Check that the service runs at an address of this machine, or that it is free."""
+    text = address.text
+    try:
+        client = PoolClient.connect(text)
+    except ValueError as error:
+        found = f"it was not asked whether it runs at {text}: {error}"
+        yield Finding("service", Verdict.WARNING, found, "correct or unset the variable")
+        return
+    try:
+        with client as pool:
+            page = next(pool.pages(timeout=SERVICE_TIMEOUT_S))
+    except (PoolUnavailable, DeadlineExceeded):
+        yield _of_unanswered_address(address)
+        return
+    except TokenMissing:
+        yield Finding(
+            "service", Verdict.OK, f"it runs at {text}, and lets nobody in without a token"
+        )
+        return
+    except PoolError as error:
+        found = f"it runs at {text}, but refuses calls: {error}"
+        yield Finding("service", Verdict.WARNING, found, "wait, or see the service's log")
+        return
+    yield Finding("service", Verdict.OK, f"it runs at {text}, servers: {page.totals.servers}")
+    for notice in page.notices:
+        yield Finding("service", Verdict.WARNING, notice, "see the service's log")
 
 
 def http_findings(config: Config) -> Iterator[Finding]:

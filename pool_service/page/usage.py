@@ -46,7 +46,7 @@ class Usage:
         servers. now: the Unix time in seconds, which all times are of. memory_current: the totals
         say how much memory the machine has now, not some time ago.
         """
-        counts, degraded = self._pool.totals(), self._pool.degraded_reason
+        counts, notices = self._pool.totals(), self._pool.notices()
         try:
             revision = str(self._pool.history.revision)
             servers, places = self._pool.page(None, counts.servers), self._order()
@@ -67,7 +67,7 @@ class Usage:
             f'{{"revision": "{revision}", "now": {self._clock.wall(self._clock.now())}, '
             f'"servers": [{", ".join(texts)}], "totals": {json_of(totals(counts))}, '
             f'"memory_current": {json.dumps(counts.memory_current)}, '
-            f'"notices": {json.dumps([degraded] if degraded else [])}}}'
+            f'"notices": {json.dumps(notices)}}}'
         )
 
     def _order(self) -> Mapping[ServerId, int]:

@@ -14,6 +14,7 @@ import grpc
 
 from pool_service.access.authentication import End, Kind, ListenAddress, Shown
 from pool_service.access.principal import Principal, Scope
+from pool_service.access.sans import SanKind, sans_of
 from pool_service.admission import Admission
 from pool_service.core.errors import PoolError
 from pool_service.event_records import Call
@@ -27,8 +28,14 @@ from pool_service.rpc.status import status_of
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _AUTHORIZATION = "authorization"
-_SANS = ("x509_subject_alternative_name", "peer_uri", "peer_dns", "peer_email", "peer_ip")
-"""The names of a verified certificate in gRPC's auth_context."""
+_SANS = {
+    "peer_uri": SanKind.URI,
+    "peer_dns": SanKind.DNS,
+    "peer_email": SanKind.EMAIL,
+    "peer_ip": SanKind.IP,
+}
+"""The names of a verified certificate in gRPC's auth_context, with what the certificate says that
+they are. (Its x509_subject_alternative_name does not tell.)"""
 
 _REMEMBERED_PEERS = 1024
 """Peers whose names are not parsed again: as many as there are connections at one address."""
@@ -144,11 +151,16 @@ class _Gate:
         end = end_of(context.peer()) if self._address.kind is Kind.LOOPBACK else None
         return Shown(end, _authorization(context), self._sans(context))
 
-    def _sans(self, context: Context) -> tuple[str, ...]:
-        if not self._address.tls:
-            return ()
+    def _sans(self, context: Context) -> tuple[str, ...] | None:
+        if not self._address.demands_certificate:
+            return None
         shown = context.auth_context()
-        return tuple(name.decode() for kind in _SANS for name in shown.get(kind, ()))
+        return sans_of(
+            {
+                kind: [name.decode("utf-8", "replace") for name in shown.get(key, ())]
+                for key, kind in _SANS.items()
+            }
+        )
 
 
 def _authorization(context: Context) -> str | None:

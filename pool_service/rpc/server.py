@@ -19,6 +19,8 @@ from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.malformed import Registrar, Wrap
 from pool_service.rpc.reflection import described_pool
 from pool_service.rpc.servicer import PoolServicer
+from pool_service.rpc.tls import OPTIONS as TLS_OPTIONS
+from pool_service.rpc.tls import Tls
 from pool_service.unix_socket import CHECK_INTERVAL_S, UnixSocket
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
@@ -168,24 +170,28 @@ class GrpcServer:
         authorization: Authorization,
         inside: Sequence[Wrap] = (),
         outside: Sequence[Wrap] = (),
+        tls: Tls | None = None,
     ) -> None:
         """authorization: admits each call, or refuses it.
 
         inside, outside: wrap each handler, and see the calls that are admitted, or all calls; the
-        first of each is innermost.
+        first of each is innermost. tls: of addresses that other machines reach; None: the server
+        listens on none.
         """
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_logging)
         self._servicer = servicer
         self._authorization = authorization
         self._inside = inside
         self._outside = outside
+        self._tls = tls
         self._health = _Health()
         self._servers: list[grpc.aio.Server] = []
         self._sockets: list[UnixSocket] = []
 
     def _new_server(self, listens: ListenAddress) -> grpc.aio.Server:
         """Return a server that is not started yet. listens: how its calls come in."""
-        server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+        options = [*OPTIONS, *TLS_OPTIONS] if listens.kind is Kind.NETWORK else OPTIONS
+        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
         wraps = (*self._inside, self._authorization.wrap(listens), *self._outside)
         # Registrar has the methods that generated code calls; the stubs ask for a whole server.
         registrar = cast("grpc.aio.Server", Registrar(server, wraps))
@@ -291,11 +297,22 @@ class GrpcServer:
         host, _, asked = address.text.rpartition(":")
         port = int(asked)
         found = await resolve(address.text)
+        credentials = self._credentials(listens) if listens.kind is Kind.NETWORK else None
         for one in found:
-            port = _add(server, one.text(port))
+            port = _add(server, one.text(port), credentials)
         listens.text = f"{host}:{port}"
         listens.ends = tuple((one.host, port) for one in found)
         return listens.text
+
+    def _credentials(self, listens: ListenAddress) -> grpc.ServerCredentials:
+        """Return the credentials of an address that other machines reach. Raises AddressError."""
+        if self._tls is None:
+            raise AddressError(
+                f"cannot listen on {listens.text}: other machines reach it, and nothing would be "
+                "encrypted. Set tls.cert and tls.key."
+            )
+        listens.demands_certificate = self._tls.demands_certificate(listens.text)
+        return self._tls.credentials(listens.text)
 
     def _bind_default(self, path: Path) -> list[str]:
         """Return the address of the default socket; nothing if it cannot be had now."""
@@ -309,8 +326,10 @@ class GrpcServer:
         return [listens.text]
 
 
-def _add(server: grpc.aio.Server, text: str) -> int:
+def _add(server: grpc.aio.Server, text: str, credentials: grpc.ServerCredentials | None) -> int:
     try:
+        if credentials is not None:
+            return server.add_secure_port(text, credentials)
         return server.add_insecure_port(text)
     except RuntimeError as error:
         raise AddressError(

@@ -176,7 +176,7 @@ class PoolServicer:
             next_page_token=validation.server_token(shown[-1]) if more else "",
             revision=self._pool.history.revision,
             totals=totals(self._pool.totals()),
-            notices=[self._pool.degraded_reason] if self._pool.degraded_reason else [],
+            notices=self._pool.notices(),
         )
 
     @streaming

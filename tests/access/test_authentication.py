@@ -114,6 +114,7 @@ def test_a_user_that_stands_for_many_is_told_so() -> None:
         ({"authorization": ""}, TokenUnknown),
         ({"sans": (SAN,)}, ENGINE),
         ({"sans": ("spiffe://home/nobody",)}, CertificateUnknown),
+        ({"sans": ()}, CertificateUnknown),
         ({"authorization": f"Bearer {tokens.new_token()}", "sans": (SAN,)}, TokenUnknown),
     ],
 )
@@ -170,6 +171,15 @@ def test_no_error_repeats_the_token() -> None:
     with pytest.raises(TokenUnknown) as refused:
         authentication(Local.TOKEN).principal(ADDRESSES[Kind.NETWORK], shown)
     assert secret not in str(refused.value)
+
+
+def test_an_error_repeats_a_few_names_of_a_certificate_and_their_beginnings() -> None:
+    shown = replace(MINE, sans=tuple(f"spiffe://{number}/{'x' * 1000}" for number in range(100)))
+    with pytest.raises(CertificateUnknown) as refused:
+        authentication(Local.TOKEN).principal(ADDRESSES[Kind.NETWORK], shown)
+    assert len(refused.value.names) == 8
+    assert max(map(len, refused.value.names)) == 256
+    assert len(str(refused.value)) < 2500
 
 
 def test_another_user_is_told_by_the_id() -> None:

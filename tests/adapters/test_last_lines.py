@@ -38,3 +38,7 @@ def test_a_line_is_cut_when_it_is_longer_than_is_shown(
     (line,) = last_lines(written(tmp_path / "log", b"x" * length))
     assert len(line) == shown
     assert line.endswith("…") is (length > 500)
+
+
+def test_a_directory_in_the_place_of_a_log_has_none(tmp_path: Path) -> None:
+    assert last_lines(tmp_path) == ()

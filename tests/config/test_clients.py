@@ -61,7 +61,9 @@ def test_a_client_has_the_rights_that_are_given(read: Read) -> None:
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ("", "token_sha256"),
+        ("", "token_sha256: must be set, or san"),
+        ("san = '*.example'", "without a wildcard"),
+        ("san = 'spiffe://home/engine'", "san: has no effect without tls.client_ca"),
         ("token_sha256 = 'pst_" + "a" * 43 + "'", "is a token itself"),
         ("token_sha256 = 'abc'", "64 lower-case hexadecimal digits"),
         (f"token_sha256 = '{DIGEST.upper()}'", "64 lower-case hexadecimal digits"),
@@ -80,6 +82,27 @@ def test_what_is_no_client_is_refused(refusal: Refusal, keys: str, told: str) ->
 def test_no_error_repeats_a_token(refusal: Refusal) -> None:
     token = tokens.new_token()
     assert token not in refusal(f"[clients.engine]\ntoken_sha256 = '{token}'")
+
+
+TLS = "[service]\nlisten = ['0.0.0.0:1']\n[tls]\ncert = '/c'\nkey = '/k'\nclient_ca = '/a'\n"
+
+
+def test_a_client_is_known_by_its_certificate_too(read: Read) -> None:
+    sections = read(f"""{TLS}
+        [clients.a]
+        san = 'spiffe://home/a'
+        [clients.b]
+        san = 'b.example'
+        token_sha256 = '{DIGEST}'
+    """).clients
+    a, b = (sections[name].client(name) for name in "ab")
+    assert (a.token_sha256, a.sans) == (None, frozenset({"spiffe://home/a"}))
+    assert (b.token_sha256, b.sans) == (bytes.fromhex(DIGEST), frozenset({"b.example"}))
+
+
+def test_two_clients_have_no_certificate_together(refusal: Refusal) -> None:
+    told = refusal(f"{TLS}[clients.a]\nsan = 'x.example'\n[clients.b]\nsan = 'x.example'")
+    assert told.startswith("clients.b.san: is that of [clients.a]")
 
 
 def test_no_client_is_called_as_the_own_user_is(refusal: Refusal) -> None:

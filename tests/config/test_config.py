@@ -143,21 +143,34 @@ def test_paths_become_absolute(
 def test_flags_go_above_the_environment_and_that_above_the_file(read: Read) -> None:
     file = """
         [service]
-        listen = ["f:1"]
+        listen = ["127.0.0.15:1"]
         max_starts = 1
         history = 101
     """
-    environ = {"POOL_SERVICE_LISTEN": "e:1, e:2", "POOL_SERVICE_MAX_STARTS": "2"}
-    service = read(file, environ, {"listen": ("g:1", "g:2")}).service
-    assert (service.listen, service.max_starts, service.history) == (("g:1", "g:2"), 2, 101)
+    environ = {"POOL_SERVICE_LISTEN": "127.0.0.14:1, 127.0.0.14:2", "POOL_SERVICE_MAX_STARTS": "2"}
+    service = read(file, environ, {"listen": ("127.0.0.16:1", "127.0.0.16:2")}).service
+    assert (service.listen, service.max_starts, service.history) == (
+        ("127.0.0.16:1", "127.0.0.16:2"),
+        2,
+        101,
+    )
     service = read(file, environ).service
-    assert (service.listen, service.max_starts, service.history) == (("e:1", "e:2"), 2, 101)
+    assert (service.listen, service.max_starts, service.history) == (
+        ("127.0.0.14:1", "127.0.0.14:2"),
+        2,
+        101,
+    )
 
 
 def test_flags_may_be_values_or_text() -> None:
-    flags = {"listen": "a:1,b:2", "state_dir": Path("/s"), "history": 77, "log_format": "json"}
+    flags = {
+        "listen": "127.0.0.10:1,127.0.0.11:2",
+        "state_dir": Path("/s"),
+        "history": 77,
+        "log_format": "json",
+    }
     service = load(None, flags, {}).service
-    assert service.listen == ("a:1", "b:2")
+    assert service.listen == ("127.0.0.10:1", "127.0.0.11:2")
     assert (service.state_dir, service.history, service.log_format) == (Path("/s"), 77, "json")
 
 
@@ -194,7 +207,7 @@ def test_an_empty_variable_counts_as_none(read: Read) -> None:
 
 def test_variables_of_others_are_left_alone() -> None:
     others = {
-        "POOL_SERVICE_ADDRESS": "h:1",
+        "POOL_SERVICE_ADDRESS": "127.0.0.17:1",
         "POOL_SERVICE_NONCE": "x",
         # What Kubernetes sets in each container beside a service named pool-service.
         "POOL_SERVICE_SERVICE_HOST": "10.0.0.1",
@@ -228,9 +241,12 @@ def test_commands_that_can_work(read: Read, command: list[str]) -> None:
 
 
 def test_only_a_variable_is_split_at_commas(read: Read) -> None:
-    flag = read("", flags={"listen": ("unix:/a/x,y.sock", "h:1")})
-    assert flag.service.listen == ("unix:/a/x,y.sock", "h:1")
-    assert read("", {"POOL_SERVICE_LISTEN": "h:1, h:2"}).service.listen == ("h:1", "h:2")
+    flag = read("", flags={"listen": ("unix:/a/x,y.sock", "127.0.0.17:1")})
+    assert flag.service.listen == ("unix:/a/x,y.sock", "127.0.0.17:1")
+    assert read("", {"POOL_SERVICE_LISTEN": "127.0.0.17:1, 127.0.0.17:2"}).service.listen == (
+        "127.0.0.17:1",
+        "127.0.0.17:2",
+    )
 
 
 def test_any_free_port_can_be_had_twice(read: Read) -> None:

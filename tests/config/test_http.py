@@ -79,7 +79,8 @@ def test_nor_can_it_be_the_same_in_other_words(refusal: Refusal, taken: str, add
     ],
 )
 def test_both_are_accepted_if_neither_takes_the_other(read: Read, taken: str, address: str) -> None:
-    text = f'[service]\nlisten = ["{taken}"]\n[http]\nlisten = "{address}"'
+    tls = '[tls]\ncert = "/c"\nkey = "/k"'
+    text = f'[service]\nlisten = ["{taken}"]\n[http]\nlisten = "{address}"\n{tls}'
     assert read(text).http.listen == address
 
 

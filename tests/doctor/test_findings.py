@@ -4,6 +4,7 @@ import platform
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from grpc import StatusCode
 from pool_service.config import Config, load
 from pool_service.doctor import Finding, Verdict, access, installation, kernel, machine
 from pool_service.doctor.examination import examine, guarded
+from tests.certificates import LOCAL, Authority
 from tests.client.scripted import Refusal, running
 
 
@@ -92,6 +94,30 @@ def test_where_a_default_socket_has_no_place_the_doctor_warns(
     finding = only(access.socket_findings(load(None, {}, {}), {}))
     assert finding.verdict is Verdict.WARNING
     assert "service.listen" in finding.found
+
+
+def test_certificates_are_checked_and_their_end_is_told_of(tmp_path: Path) -> None:
+    def found(text: str, now: float = 0.0) -> Finding:
+        return only(access.certificate_findings(config_of(tmp_path, text), now))
+
+    authority = Authority("authority")
+    cert, key = authority.issue(*LOCAL).write(tmp_path, "service")
+    text = f"[tls]\ncert = '{cert}'\nkey = '{key}'"
+    now = time.time()
+    assert found(text, now).verdict is Verdict.OK
+    assert found(text, now).found.startswith("they are valid until 2")
+    soon = found(text, now + 25 * 86400)
+    assert (soon.verdict, soon.remedy) == (Verdict.WARNING, "replace it")
+    key.chmod(0o644)
+    assert found(text).verdict is Verdict.BROKEN
+    assert "chmod 600" in found(text).found
+    assert not [*access.certificate_findings(config_of(tmp_path, ""), now)]
+
+
+def test_an_address_for_other_machines_is_not_asked(tmp_path: Path) -> None:
+    tls = "cert = '/c'\nkey = '/k'"
+    config = config_of(tmp_path, f"[service]\nlisten = ['192.0.2.1:50051']\n[tls]\n{tls}")
+    assert only(installation.service_findings(config)).verdict is Verdict.INFO
 
 
 def test_a_service_of_its_own_place_has_no_default_socket(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.counting import counting
 from pool_service.rpc.server import SERVICE, GrpcServer
 from pool_service.rpc.servicer import PoolServicer
+from pool_service.rpc.tls import Tls
 from pool_service.rpc.wire import Wire
 from pool_service.tracing.traces import Traces
 from pool_service.v1 import pool_service_pb2 as pb
@@ -111,6 +112,7 @@ async def serving(
     traced_by: TracerProvider | None = None,
     reload_result: Reloaded | None = None,
     rules: Rules | None = None,
+    tls: Tls | None = None,
     **settings: float,
 ) -> AsyncIterator[Service]:
     """A service with fast scripts; ended as the real one is."""
@@ -137,6 +139,7 @@ async def serving(
         Authorization(letting_in),
         inside=[traces.wrap] if traces else [],
         outside=counted,
+        tls=tls,
     )
     (bound,) = await server.start([Address.parse(address)])
     await server.set_serving()

@@ -242,7 +242,8 @@ def last_lines(
     """
     with (
         contextlib.suppress(OSError),
-        os.fdopen(os.open(path, os.O_RDONLY | SAFE_FLAGS), "rb") as file,
+        # By an opener, which closes the descriptor of a directory: os.fdopen leaves that open.
+        open(path, "rb", opener=lambda name, _: os.open(name, os.O_RDONLY | SAFE_FLAGS)) as file,
     ):
         size = file.seek(0, os.SEEK_END)
         written = _tail(file, size, TAIL_BYTES)

@@ -99,11 +99,9 @@ def _read_start(file: Path, count: int) -> bytes:
     Never blocks, as opening a pipe would.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    descriptor = os.open(file, flags)
-    with os.fdopen(descriptor, "rb") as opened:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    # By an opener, which closes the descriptor of a directory: os.fdopen leaves that open.
+    with open(file, "rb", opener=lambda name, _: os.open(name, flags)) as opened:
+        mode = os.fstat(opened.fileno()).st_mode
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is no ordinary file", str(file))
         return opened.read(count)

@@ -1,0 +1,1 @@
+"""Adapters for the certificates with which the service speaks TLS."""

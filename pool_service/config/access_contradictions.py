@@ -1,0 +1,69 @@
+"""Checks across keys about who may call: addresses, certificates and clients."""
+
+from collections.abc import Iterator
+
+from pool_service.access.principal import ADMIN_OF_ALL, LOCAL
+from pool_service.address import Address
+from pool_service.config.client_section import ClientSection
+from pool_service.config.config import Config
+from pool_service.config.errors import KeyPath
+
+Contradictions = Iterator[tuple[KeyPath, str]]
+"""Keys, each with what is wrong and what to do."""
+
+
+def access_contradictions(config: Config) -> Contradictions:
+    """Yield each key about who may call that contradicts another."""
+    yield from _listen_contradictions(config)
+    yield from _tls_contradictions(config)
+    for name, client in config.clients.items():
+        for key, what in _client_problems(name, client, config):
+            yield ("clients", name, key), what
+
+
+def _listen_contradictions(config: Config) -> Contradictions:
+    reached = [text for text in config.service.listen if not Address.parse(text).is_local]
+    if reached and config.tls.cert is None:
+        what = (
+            f"{', '.join(reached)} can be reached from other machines, and what is sent there "
+            "would not be encrypted: set tls.cert and tls.key, with a certificate for the name by "
+            "which callers know this machine; or listen on 127.0.0.1:PORT, [::1]:PORT or unix:PATH"
+        )
+        yield ("service", "listen"), what
+
+
+def _tls_contradictions(config: Config) -> Contradictions:
+    tls = config.tls
+    for one, other in (("cert", "key"), ("key", "cert")):
+        if getattr(tls, one) is not None and getattr(tls, other) is None:
+            yield ("tls", one), f"has no effect without {other}; set both or neither"
+    if tls.client_ca is not None and tls.cert is None:
+        yield ("tls", "client_ca"), "has no effect without cert and key; set these as well"
+    if not tls.token_addresses:
+        return
+    if tls.client_ca is None:
+        yield ("tls", "token_addresses"), "has no effect without client_ca; remove it"
+    if missing := [text for text in tls.token_addresses if text not in config.service.listen]:
+        what = f"{', '.join(missing)} is not in service.listen, as it is written there; add it"
+        yield ("tls", "token_addresses"), what
+
+
+def _client_problems(
+    name: str, section: ClientSection, config: Config
+) -> Iterator[tuple[str, str]]:
+    if name == LOCAL.name:
+        yield "token_sha256", f"{name} is the service's own user; give the client another name"
+    if not (section.token_sha256 or section.san):
+        yield (
+            "token_sha256",
+            "must be set, or san: nobody is known to be this client otherwise",
+        )
+    for key, what in (("token_sha256", "make a token"), ("san", "use a name")):
+        mine = getattr(section, key)
+        same = [other for other, one in config.clients.items() if getattr(one, key) == mine]
+        if mine and same[0] != name:
+            yield key, f"is that of [clients.{same[0]}], too; {what} for each client"
+    if section.san and config.tls.client_ca is None:
+        yield "san", "has no effect without tls.client_ca, the authority of callers; set that"
+    if section.scope == "admin" and "*" not in section.models:
+        yield "models", ADMIN_OF_ALL
