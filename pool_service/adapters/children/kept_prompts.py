@@ -263,7 +263,8 @@ def replace_directory(
     def load_from_disk(cache: Any, _directory: str, *arguments: Any, **named: Any) -> int:  # noqa: ANN401
         try:
             opened = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
+            # Nothing is kept; or it is outside of what a confined process may read.
             return 0
         try:
             found = load(cache, directory, *arguments, **named)

@@ -5,8 +5,8 @@ The process gets
 2. no input, and a file for its output: a pipe would break when the service ends;
 3. no file descriptor of the service;
 4. the plan's environment and NONCE_VARIABLE, which all of its descendants inherit;
-5. a working directory with nothing but the plan's files, since runtimes try a model id as a
-   relative path first.
+5. a working directory with nothing but the plan's files and the prompts lent to it, since
+   runtimes try a model id as a relative path first.
 
 The variable's value and the working directory's name are the plan's nonce. So a record of the plan
 suffices to find the process.
@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from pool_service.adapters import children
 from pool_service.adapters.children import kept_prompts
 from pool_service.adapters.logs.logs import LogStore, open_for_append
 from pool_service.adapters.process.identity import boot_id, identity_of
+from pool_service.adapters.prompts.lending import lend
 from pool_service.adapters.prompts.reports import unasked_bytes
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.search import python_of
@@ -78,8 +79,7 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
         undo.callback(logs.remove, log_path)
         work_dir = make_work_dir(state_dir, plan.nonce)
         undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
-        write_files(plan, work_dir)
-        popen = _start(model, plan, log_path, work_dir)
+        popen = _start(model, plan, furnish(plan, work_dir), log_path, work_dir)
         undo.callback(_abandon, popen)
         # The child is not reaped yet, so the pid is its own even if it has ended. If the system
         # reports nothing of an ended process, its start time does not matter.
@@ -101,12 +101,20 @@ def make_work_dir(state_dir: Path, nonce: str) -> Path:
     return directory
 
 
-def write_files(plan: LaunchPlan, work_dir: Path) -> None:
-    """Write the plan's files into the working directory, for this user only. Raises OSError."""
+def furnish(plan: LaunchPlan, work_dir: Path) -> dict[str, str]:
+    """Put what a process of this plan needs into its working directory. Raises OSError.
+
+    Return the variables by which the programs in `children/` find it.
+    """
     for name, content in plan.files:
         descriptor = os.open(work_dir / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # by its descriptor
             file.write(content)
+    cache = plan.prompt_cache
+    if cache is None:
+        return {}
+    sent = {"directory": str(lend(cache, work_dir)), "unasked_bytes": unasked_bytes(cache)}
+    return {kept_prompts.VARIABLE: json.dumps(sent)}
 
 
 def command_of(plan: LaunchPlan) -> tuple[str, ...]:
@@ -121,23 +129,14 @@ def command_of(plan: LaunchPlan) -> tuple[str, ...]:
     return (*python, str(SERVER_CHILD), *plan.argv) if python else plan.argv
 
 
-def own_variables(plan: LaunchPlan) -> dict[str, str]:
-    """Return the variables by which a plan tells the programs in `children/` what to do."""
-    cache = plan.prompt_cache
-    if cache is None:
-        return {}
-    sent = {"directory": cache.directory, "unasked_bytes": unasked_bytes(cache)}
-    return {kept_prompts.VARIABLE: json.dumps(sent)}
-
-
 def _start(
-    model: str, plan: LaunchPlan, log_path: Path, work_dir: Path
+    model: str, plan: LaunchPlan, variables: Mapping[str, str], log_path: Path, work_dir: Path
 ) -> "subprocess.Popen[bytes]":
     output = open_for_append(log_path)
     try:
         popen = subprocess.Popen(  # noqa: S603 - a list of arguments, from the operator's settings
             command_of(plan),
-            env=dict(plan.environment) | own_variables(plan) | {NONCE_VARIABLE: plan.nonce},
+            env={**dict(plan.environment), **variables, NONCE_VARIABLE: plan.nonce},
             cwd=work_dir,
             stdin=subprocess.DEVNULL,
             stdout=output,

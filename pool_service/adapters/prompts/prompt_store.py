@@ -3,9 +3,9 @@
     STATE/prompts/<model>/<key>/           entries, their index, and the manifest (`manifest.py`)
     STATE/prompts/<model>/<key>/kept.json  the note of what was written, and flushed (`notes.py`)
 
-A server reads its model's directory, and writes to another in its own working directory
-(`children/kept_prompts.py`). After the end of its process that directory takes the place of the
-first, by a rename, if all was written. So
+A server reads links to its model's directory (`lending.py`), and writes to another in its own
+working directory (`children/kept_prompts.py`). After the end of its process that
+directory takes the place of the first, by a rename, if all was written. So
 - two servers of a model, and a server that is killed while it writes, harm nothing;
 - other settings, weights or versions have another key, and what has an old key is removed;
 - after a power failure only what was flushed to the disk before is read;
@@ -18,7 +18,7 @@ What bounds the files, of kept prompts and of those that are being written, toge
    models' prompts are removed instead: those of no running server first, unused for longest.
 3. Without a service that allows it (as when the guard ends the servers) a process writes little
    more than was kept of its model before. The next service applies the total again.
-A removed file takes its room for as long as a server still reads it. A lowered total holds once the
+A removed file takes its room for as long as a server has it open. A lowered total holds once the
 processes have ended that were allowed more.
 
 Prompts are private: only the service's user can read them.
@@ -37,6 +37,7 @@ import structlog
 
 from pool_service.adapters.children.kept_prompts import MANIFEST, SAVED
 from pool_service.adapters.prompts.disk_work import DiskWork
+from pool_service.adapters.prompts.lending import lent_from
 from pool_service.adapters.prompts.manifest import Manifest, read_manifest
 from pool_service.adapters.prompts.notes import is_as_written, note_used, note_written, used_at
 from pool_service.adapters.prompts.prompt_key import KEY_DIGITS
@@ -88,6 +89,7 @@ class PromptStore:
 
     def __init__(self, state_dir: Path, total_bytes: int | None = None) -> None:
         self._root = state_dir / "prompts"
+        self._work_dirs = state_dir / "work"
         self._total_bytes = total_bytes
         self._lock = threading.RLock()
         # By working directory, from the order to end to the end.
@@ -331,10 +333,18 @@ class PromptStore:
         """Remove the prompts in a directory; nobody finds it half removed. Raises OSError."""
         if self._kept is not None:
             self._kept.pop(directory, None)
-        replaced = self._root / f"{_REPLACED}{secrets.token_hex(8)}"
         with contextlib.suppress(FileNotFoundError):
-            directory.rename(replaced)
-            self._disk.delete_later(replaced)
+            inode = directory.lstat().st_ino
+            self._set_aside(directory)
+            # A server that is lent something only now sees that the directory is gone.
+            for links in lent_from(inode, self._work_dirs):
+                self._set_aside(links)
+
+    def _set_aside(self, directory: Path) -> None:
+        """Give a directory a name under which nobody looks for it, and delete it later."""
+        replaced = self._root / f"{_REPLACED}{secrets.token_hex(8)}"
+        directory.rename(replaced)
+        self._disk.delete_later(replaced)
 
 
 def _directories_of(plans: Collection[LaunchPlan]) -> set[Path]:

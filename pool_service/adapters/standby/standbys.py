@@ -21,8 +21,7 @@ from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.launch import (
     Child,
     as_start_failed,
-    own_variables,
-    write_files,
+    furnish,
 )
 from pool_service.adapters.standby.process import Standby, StandbySpec, launch
 from pool_service.core.errors import PoolError
@@ -335,8 +334,8 @@ def _send_plan(
         undo.callback(logs.remove, log_path)
         output = open_for_append(log_path)
         try:
-            write_files(plan, standby.work_dir)
-            taken = standby.send_arguments(plan.argv, output, timeout, own_variables(plan))
+            variables = furnish(plan, standby.work_dir)
+            taken = standby.send_arguments(plan.argv, output, timeout, variables)
         finally:
             os.close(output)
         if taken:
