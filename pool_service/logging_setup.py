@@ -9,10 +9,12 @@ import logging
 import math
 import os
 import sys
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from pool_service.access.server_keys import strike
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -55,11 +57,17 @@ def configure_logging(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *(_json() if log_format == "json" else _text(colors=_has_colors(stream))),
+                _without_keys,
             ],
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.captureWarnings(capture=True)
+
+
+def _without_keys(_logger: WrappedLogger, _method: str, line: Any) -> Any:  # noqa: ANN401
+    """Strike keys of servers out of a rendered line, wherever they came from."""
+    return strike(line)
 
 
 def _json() -> list[Processor]:

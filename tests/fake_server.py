@@ -5,9 +5,10 @@
 
 It takes the real one's options (by their exact names) and answers as it does: /health, /metrics,
 /v1/models, /v1/chat/completions (and /v1/responses as if it were that, which /health does not
-count), 404 for another model, the drain on SIGTERM;
+count), 404 for another model, 401 without its key (--api-key), the drain on SIGTERM;
 tests/whole/test_fake_is_like_the_real_one.py holds it to that. How it misbehaves is said in the
-model's name behind a "?", as name=value joined by "&" ("+" is a space), for each model apart:
+model's name behind a "?", as name=value joined by "&" ("+" is a space), for each model apart.
+Like other runtimes it takes its key from variables, too: FAKE_API_KEY, or FAKE_API_KEY_FILE.
 
 load=S            loads for S seconds before it binds; load_until=PATH: until that file appears;
                   load_by=reading: it reads some MB a second meanwhile; computing: it computes
@@ -77,6 +78,9 @@ STAND_ALONE = """
     trust-remote-code offline"""
 
 
+NEEDS_KEY = ("/v1/models", "/v1/chat/completions", "/v1/responses")
+
+
 def say(text: str) -> None:
     os.write(2, (text + "\n").encode())
 
@@ -113,6 +117,10 @@ class Server:
         self.metrics = options.enable_metrics
         self.posts: dict[str, list[int]] = {}
         self.engine = threading.Lock()
+        self.key = options.api_key or os.environ.get("FAKE_API_KEY")
+        if "FAKE_API_KEY_FILE" in os.environ:
+            with open(os.environ["FAKE_API_KEY_FILE"]) as file:  # noqa: PTH123  # as above
+                self.key = file.read()
         self.at_work = 0
         self.changed = threading.Condition()
         self.stop_signals: list[int] = []
@@ -305,11 +313,16 @@ class Server:
                 if self.stop_signals:
                     return
 
-    def answer(self, connection: socket.socket, method: str, path: str, body: bytes) -> None:
+    def answer(
+        self, connection: socket.socket, method: str, path: str, shown: str, body: bytes
+    ) -> None:
         if self.flags.get("plain") and method == "GET":
             send(connection, 200, b"ok", "text/plain")
         elif path == "/health":
             self.health(connection)
+        elif self.key and path in NEEDS_KEY and shown != f"Bearer {self.key}":
+            why = "Invalid API key" if shown.startswith("Bearer ") else "API key required"
+            send_json(connection, 401, {"detail": why})
         elif path == "/v1/models":
             entry = {"id": self.model, "object": "model", "owned_by": "vllm-mlx"}
             send_json(connection, 200, {"object": "list", "data": [entry]})
@@ -470,17 +483,19 @@ class Server:
         connection.sendall(b"0\r\n\r\n")
 
 
-def read_request(incoming: BinaryIO) -> tuple[str, str, bytes] | None:
-    """Method, path and body; None at the end of the connection."""
+def read_request(incoming: BinaryIO) -> tuple[str, str, str, bytes] | None:
+    """Method, path, authorization and body; None at the end of the connection."""
     words = incoming.readline(65536).decode("latin-1").split()
     if len(words) != 3:
         return None
-    length = 0
+    length, shown = 0, ""
     while line := incoming.readline(65536).strip():
         name, _, value = line.decode("latin-1").partition(":")
         if name.lower() == "content-length":
             length = int(value)
-    return words[0], words[1].partition("?")[0], incoming.read(length)
+        if name.lower() == "authorization":
+            shown = value.strip()
+    return words[0], words[1].partition("?")[0], shown, incoming.read(length)
 
 
 def send_head(connection: socket.socket, status: int, content_type: str, more: str) -> None:

@@ -21,7 +21,7 @@ def test_the_pages_say_what_the_help_says() -> None:
 def test_a_page_is_whole() -> None:
     page = pages()["pool-service-ensure.1"]
     assert "pool-service-ensure \\- Make MODEL ready and print the base URL of its server" in page
-    assert "curl $(pool\\-service ensure vllm\\-mlx/qwen3\\-4b)/health" in page
+    assert "$(pool\\-service ensure vllm\\-mlx/qwen3\\-4b \\-\\-env)" in page
     assert "\\fB\\-\\-keep\\-alive\\fP DURATION" in page
     assert "the service cannot be reached" in page
     assert ".BR pool-service-config-check (1)" in pages()["pool-service-config.1"]

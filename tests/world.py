@@ -10,6 +10,7 @@ and, in `World.records`, what of the first one's records had reached the disk.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -55,6 +56,11 @@ PORT_TAKEN = ExitReport(3, None, Diagnosis.PORT_TAKEN, "The runtime's port was t
 REJECTED = ExitReport(
     1, None, Diagnosis.MODEL_REJECTED, "there is no such model", ("no config.json",)
 )
+
+
+def key_of(model: str, generation: int) -> str:
+    """Return the key of a server of this world."""
+    return "psk_" + hashlib.sha256(f"{model} {generation}".encode()).hexdigest()[:43]
 
 
 async def passes(when: When) -> None:
@@ -329,6 +335,7 @@ class World:
             served_model_name=f"served/{model}",
             nonce=f"{model}-{generation}",
             drains=script.drains,
+            api_key=key_of(model, generation),
         )
 
     # --- Memory ---------------------------------------------------------------------------

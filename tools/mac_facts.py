@@ -361,7 +361,9 @@ def tell_of_model(facts: Facts, service: RunningService, model: Path, standby: i
         server = client.ensure("fact", runtime_model=str(model), timeout=READY_TIMEOUT_S).server
         facts(f"READY by {how}", holds=True, told=f"after {time.monotonic() - began:.2f} s")
         facts.tell("its footprint", gib(of_process(server.pid)))
-        with urllib.request.urlopen(f"{server.endpoint}/v1/status", timeout=10) as answer:  # noqa: S310
+        shown_key = {"Authorization": f"Bearer {server.api_key}"}
+        status = urllib.request.Request(f"{server.endpoint}/v1/status", headers=shown_key)  # noqa: S310
+        with urllib.request.urlopen(status, timeout=10) as answer:  # noqa: S310
             facts.tell("its memory by its own words", json.load(answer).get("metal"))
         began = time.monotonic()
         client.evict("fact")

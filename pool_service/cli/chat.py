@@ -102,9 +102,7 @@ class _HeldModel:
         server = self.server()
         while True:
             try:
-                yield from _with_spinner(
-                    chat_completions.stream(server.endpoint, server.served_model_name, messages)
-                )
+                yield from _with_spinner(chat_completions.stream(server, messages))
             except ServerUnreachable as error:
                 server = self._next_server(server, error)
             else:

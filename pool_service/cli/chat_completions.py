@@ -7,6 +7,8 @@ from contextlib import closing
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from pool_service_client import Server
+
 ANSWER_TIMEOUT_S: Final = 600.0
 """Time without data from the server: a small machine reads a long question for minutes."""
 
@@ -30,28 +32,28 @@ class RequestRefused(AnswerError):
 
 
 def stream(
-    endpoint: str, served_model_name: str, messages: Sequence[Message], **options: object
+    server: Server, messages: Sequence[Message], **options: object
 ) -> Generator[str, None, None]:
     """Yield the answer to a conversation piece by piece, as the server generates it.
 
     Closing the iterator closes the connection, and the server then stops generating.
 
     Args:
-        endpoint: the base URL that `Ensure` or `Hold` returned.
-        served_model_name: the model's name in requests.
+        server: the server that `Ensure` or `Hold` returned.
         messages: the conversation; the last one is the question.
         options: further fields of the request, such as max_tokens.
 
     Raises:
         AnswerError: the server cannot be reached, refuses, or closes the stream before its end.
     """
-    body = {"model": served_model_name, "messages": [*messages], "stream": True, **options}
-    url = urlsplit(endpoint)
+    name = server.served_model_name
+    body = {"model": name, "messages": [*messages], "stream": True, **options}
+    url = urlsplit(server.endpoint)
     # http.client, since urllib would go through a proxy even to this machine.
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=ANSWER_TIMEOUT_S)
     with closing(connection):
         try:
-            with _send(connection, body) as response:
+            with _send(connection, body, server.api_key) as response:
                 _check_status(response)
                 yield from _content(response)
         except AnswerError:
@@ -61,7 +63,7 @@ def stream(
 
 
 def _send(
-    connection: http.client.HTTPConnection, body: Mapping[str, object]
+    connection: http.client.HTTPConnection, body: Mapping[str, object], api_key: str
 ) -> http.client.HTTPResponse:
     """Send the request and return the response whose body is the answer."""
     try:
@@ -70,6 +72,8 @@ def _send(
         why = _reason_of(error)
         raise ServerUnreachable(f"its server accepts no connection: {why}") from error
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
     connection.request("POST", "/v1/chat/completions", json.dumps(body).encode(), headers)
     return connection.getresponse()
 

@@ -18,6 +18,7 @@ from pool_service.cli.connection import (
     connected,
     retry_policy,
 )
+from pool_service.cli.endpoint_variables import exports
 from pool_service.cli.format import json_line, json_object, safe
 from pool_service.cli.options import EnsureOptions, Target
 from pool_service.cli.server_lines import (
@@ -53,9 +54,10 @@ def ensure(
     *,
     timeout: float | None,
     as_json: bool,
+    as_variables: bool,
     **options: Unpack[EnsureOptions],
 ) -> None:
-    """Make a model ready and print its endpoint."""
+    """Make a model ready and print its endpoint; with `as_variables` as commands of a shell."""
     began = time.monotonic()
     result = asyncio.run(_ensure(target, model, timeout, **options))
     if as_json:
@@ -66,7 +68,8 @@ def ensure(
         print_line(
             ready_line(result.server, f"{how} in {time.monotonic() - began:.1f} s"), err=True
         )
-    click.echo(safe(result.server.endpoint))
+    server = result.server
+    click.echo("\n".join(exports(server)) if as_variables else safe(server.endpoint))
 
 
 async def _ensure(

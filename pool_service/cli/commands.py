@@ -12,12 +12,12 @@ import click
 
 from pool_service.cli.command_groups import configuration, runtime
 from pool_service.cli.description_command import describe
+from pool_service.cli.endpoint_commands import ensure, hold
 from pool_service.cli.events_command import events
 from pool_service.cli.exit_codes import EXIT_CODES, Group, config_failure
 from pool_service.cli.insight import logs
 from pool_service.cli.options import (
     EnsureOptions,
-    HoldOptions,
     Target,
     Utf8Text,
     calls_service,
@@ -105,71 +105,6 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
     except config.ConfigError as error:
         raise config_failure(error) from error
     ctx.exit(app.run(source, settings))
-
-
-@pool_service.command()
-@click.argument("model", type=ModelName())
-@runtime_model_option
-@keep_alive_option
-@download_option
-@timeout_option
-@json_option
-@calls_service
-def ensure(
-    target: Target,
-    model: str,
-    timeout: float | None,
-    *,
-    as_json: bool,
-    **options: Unpack[EnsureOptions],
-) -> None:
-    """Make MODEL ready and print the base URL of its server.
-
-    For example: curl $(pool-service ensure vllm-mlx/qwen3-4b)/health
-    """
-    from pool_service.cli import client_commands
-
-    client_commands.ensure(target, model, timeout=timeout, as_json=as_json, **options)
-
-
-@pool_service.command()
-@click.argument("model", type=ModelName())
-@click.argument("command", nargs=-1, type=Utf8Text(), metavar="[-- COMMAND [ARG]...]")
-@runtime_model_option
-@keep_alive_option
-@download_option
-@click.option(
-    "--holder",
-    type=Utf8Text(),
-    metavar="LABEL",
-    default=lambda: f"pid {os.getpid()}",
-    help="Label shown to those who want to evict MODEL. Default: the id of this process.",
-)
-@json_option
-@calls_service
-@click.pass_context
-def hold(
-    ctx: click.Context,
-    target: Target,
-    /,
-    model: str,
-    command: tuple[str, ...],
-    *,
-    as_json: bool,
-    **options: Unpack[HoldOptions],
-) -> None:
-    """Keep MODEL ready until Ctrl-C, and print its base URL.
-
-    If the server dies, another one is started and its base URL is printed.
-
-    With a COMMAND, keep MODEL ready until the command ends, and exit with its code. The command's
-    environment has POOL_ENDPOINT (the base URL) and POOL_MODEL (the name for requests).
-    """
-    from pool_service.cli import hold_command
-
-    if command and as_json:
-        raise click.UsageError("--json cannot be used with a COMMAND, which prints its own output")
-    ctx.exit(hold_command.hold(target, model, command, as_json=as_json, **options))
 
 
 @pool_service.command()
@@ -357,6 +292,8 @@ def reload(target: Target, timeout: float | None, *, as_json: bool) -> None:
     client_commands.reload(target, timeout=timeout, as_json=as_json)
 
 
+pool_service.add_command(ensure)
+pool_service.add_command(hold)
 pool_service.add_command(describe)
 pool_service.add_command(events)
 pool_service.add_command(logs)

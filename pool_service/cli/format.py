@@ -63,7 +63,10 @@ def json_line(**values: object) -> str:
 
 
 def json_object(value: object) -> str:
-    """Return a dataclass as a JSON object on one line, with its fields' names as keys."""
+    """Return a dataclass as a JSON object on one line, with its fields' names as keys.
+
+    A field that no text shows is a secret, and is left out where it is empty.
+    """
     return json.dumps(_json_value(value))
 
 
@@ -80,6 +83,6 @@ def _json_value(value: object) -> object:
         return {
             field.name: _json_value(getattr(value, field.name))
             for field in fields(value)
-            if field.compare
+            if field.compare and (field.repr or getattr(value, field.name))
         }
     return value

@@ -13,6 +13,7 @@ import click
 from pool_service.cli import CALLER_ENVIRONMENT
 from pool_service.cli.appearance import print_line
 from pool_service.cli.connection import check_reachable, connected
+from pool_service.cli.endpoint_variables import variables
 from pool_service.cli.format import json_object, safe
 from pool_service.cli.options import HoldOptions, Target
 from pool_service.cli.server_lines import ready_line, status_line
@@ -20,9 +21,6 @@ from pool_service_client import AsyncHold, AsyncPoolClient, PoolError, Server, S
 
 if TYPE_CHECKING:
     from pool_service.cli.progress import StatusLine
-
-ENDPOINT_VARIABLE = "POOL_ENDPOINT"
-MODEL_VARIABLE = "POOL_MODEL"
 
 
 def hold(
@@ -124,11 +122,7 @@ def status_display(model: str) -> "StatusLine | _StatusLines":
 
 async def _run_command(command: Sequence[str], held: AsyncHold, server: Server) -> int:
     """Run the command and return its exit code; 128 + N if signal N ended it, as in a shell."""
-    environment = {
-        **CALLER_ENVIRONMENT,
-        ENDPOINT_VARIABLE: server.endpoint,
-        MODEL_VARIABLE: server.served_model_name,
-    }
+    environment = {**CALLER_ENVIRONMENT, **variables(server)}
     with _sigterm_event() as terminated:
         process = await asyncio.create_subprocess_exec(*command, env=environment)
         tasks = (

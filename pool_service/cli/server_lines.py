@@ -109,9 +109,10 @@ def ready_line(server: Server, how: str) -> str:
 
     how: "ready", or "started in 3.2 s".
     """
+    shown = " and show its key (ensure --env)" if server.api_key else ""
     return (
         f"{server.model}: {how} (generation {server.generation}, pid {server.pid}); "
-        f"requests must name the model {server.served_model_name}"
+        f"requests must name the model {server.served_model_name}{shown}"
     )
 
 

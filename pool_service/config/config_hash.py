@@ -41,8 +41,9 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
         "drains": options.drains,
         "allowed_hosts": options.allowed_hosts,
         "warm_prompts": settings.warm_prompts,
+        "server_keys": None if options.server_keys else False,
     }
-    # In the order of `drains`, `allowed_hosts` and `warm_prompts`, `ready` and `busy`.
+    # Of `drains` and `server_keys`, `allowed_hosts` and `warm_prompts`, `ready`, and `busy`.
     unset = (None, (), ["", ""], [""])
     values |= {name: value for name, value in newer.items() if value not in unset}
     if options.is_vllm_mlx_itself and settings.prompt_cache != UNHASHED_PROMPT_CACHE_BYTES:

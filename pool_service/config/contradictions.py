@@ -1,9 +1,17 @@
 """Checks across keys: finds values that are valid by themselves but not together."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from pool_service.adapters.runtime import vllm_mlx
+from pool_service.adapters.runtime.key_delivery import (
+    KEY,
+    KEY_FILE,
+    Variables,
+    names_key,
+    names_key_file,
+)
 from pool_service.adapters.runtime.launch_plan import Kind, option_names, option_value
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.address import Address
 from pool_service.config.access_contradictions import access_contradictions
 from pool_service.config.config import Config
@@ -22,11 +30,10 @@ def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     yield from _in(("service",), _service_problems(config))
     yield from _in(("http",), _http_problems(config))
     yield from access_contradictions(config)
-    kind = config.runtime_options.effective_kind
-    yield from _in(("runtime",), _runtime_problems(config.runtime, kind))
+    yield from _in(("runtime",), _runtime_problems(config.runtime, config.runtime_options))
     for name, section in config.runtimes.items():
-        kind = config.all_runtime_options[name].effective_kind
-        yield from _in(("runtimes", name), _runtime_problems(section, kind))
+        options = config.all_runtime_options[name]
+        yield from _in(("runtimes", name), _runtime_problems(section, options))
     defaults = config.default_settings
     yield from _in(("defaults",), _section_problems(config, config.defaults, defaults))
     for name, model in config.models.items():
@@ -67,9 +74,11 @@ def _http_problems(config: Config) -> Problems:
             return
 
 
-def _runtime_problems(section: RuntimeSection, kind: Kind) -> Problems:
+def _runtime_problems(section: RuntimeSection, options: RuntimeOptions) -> Problems:
+    kind = options.effective_kind
     yield from _command_problems(section, kind)
     yield from _probe_problems(section, kind)
+    yield from _key_problems(options, ("command", section.command), section.environment)
 
 
 def _command_problems(section: RuntimeSection, kind: Kind) -> Problems:
@@ -98,6 +107,26 @@ def _probe_problems(section: RuntimeSection, kind: Kind) -> Problems:
         yield "busy_values", "must name either metrics or JSON pointers, since one answer is read"
 
 
+def _key_problems(
+    runtime: RuntimeOptions, words: tuple[str, Sequence[str]], environment: Variables
+) -> Problems:
+    """Yield placeholders for a key that the server does not get by them.
+
+    words: the key that has the command or the arguments, and these.
+    """
+    if runtime.is_sent_its_key:
+        why = "is for other programs: vllm-mlx gets its key by itself, so remove it"
+    elif not runtime.server_keys:
+        why = "stands for nothing while server_keys is false; remove it, or set that to true"
+    else:
+        return
+    name, command = words
+    if names_key_file(command):
+        yield name, f"{KEY_FILE} {why}"
+    if names_key((), environment):
+        yield "environment", f"{KEY} {why}"
+
+
 def _section_problems(config: Config, section: DefaultsSection, settings: Settings) -> Problems:
     """Yield keys of a section that name an undefined section, or make timeouts contradict.
 
@@ -111,6 +140,9 @@ def _section_problems(config: Config, section: DefaultsSection, settings: Settin
         yield min(timeouts), what
     if section.runtime and section.runtime not in config.runtimes:
         yield "runtime", _undefined("runtimes", section.runtime, config.runtimes, "its command")
+    runtime = config.all_runtime_options.get(settings.runtime)
+    if runtime and section.model_fields_set & {"runtime", "arguments", "environment"}:
+        yield from _key_problems(runtime, ("arguments", settings.arguments), settings.environment)
     for group in section.groups:
         if group not in config.groups:
             yield "groups", _undefined("groups", group, config.groups, "its limit")

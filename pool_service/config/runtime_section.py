@@ -29,10 +29,10 @@ class RuntimeSection(Section):
 
     command: Command = Field(
         default=_RUNTIME.command,
-        description="The program and its arguments, never a shell; {runtime_model}, {port} and "
-        "{model} are filled in. A program named vllm-mlx also gets the options that the pool "
-        "relies on. The default program is looked for beside the running interpreter, on PATH, "
-        "and in data_dir.",
+        description="The program and its arguments, never a shell; {runtime_model}, {port}, "
+        "{model} and {api_key_file} (see server_keys) are filled in. A program named vllm-mlx also "
+        "gets the options that the pool relies on. The default program is looked for beside the "
+        "running interpreter, on PATH, and in data_dir.",
     )
     kind: Annotated[RuntimeKind, DefaultText("derived from the program's name")] = Field(
         default=_RUNTIME.kind,
@@ -86,11 +86,19 @@ class RuntimeSection(Section):
     environment: Variables = Field(
         default=_RUNTIME.environment,
         description="Variables that servers get besides the harmless part of the service's own "
-        "environment (PATH, HOME, HF_*, proxies and the like).",
+        "environment (PATH, HOME, HF_*, proxies and the like); {api_key} in a value is filled in "
+        "(see server_keys).",
     )
     allowed_hosts: Hosts = Field(
         default=_RUNTIME.allowed_hosts,
         description="Names besides localhost and 127.0.0.1 under which vllm-mlx accepts requests, "
         "such as that of a reverse proxy, and whole origins of pages (app://frame). Other requests "
         "get 403, so that no web page can use a server. *: accept all.",
+    )
+    server_keys: Switch = Field(
+        default=_RUNTIME.server_keys,
+        description="Give each server a key of its own, without which it answers 401, and which "
+        "only callers of Ensure and Hold get. vllm-mlx gets it by itself. Another program has a "
+        'key if it can get it: in a variable (environment = { LLAMA_API_KEY = "{api_key}" }), or '
+        "from a file, whose path is {api_key_file} in command or arguments.",
     )

@@ -17,6 +17,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from pool_service.adapters.probe.metrics_text import is_selector
+from pool_service.adapters.runtime.key_delivery import KEY, KEY_FILE
 from pool_service.adapters.runtime.launch_plan import Kind, Names, fill
 from pool_service.address import Address, AddressError
 from pool_service.core.names import model_flaw, runtime_model_flaw
@@ -30,7 +31,7 @@ SHORTEST_HISTORY = 64
 
 # Not preceded by $, so that a shell's ${NAME} in a script argument is no placeholder.
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}")
-_PLACEHOLDERS = ("runtime_model", "port", "model")
+_PLACEHOLDERS = ("runtime_model", "port", "model", "api_key_file")
 _VARIABLE = re.compile(r"[^=\0]+")
 _ORIGIN = r"[a-z][a-z0-9.+-]*://[a-z0-9._:\[\]-]+"
 _HOST = re.compile(rf"\*|[a-z0-9._-]+|[0-9a-f:.]+|{_ORIGIN}", re.IGNORECASE)
@@ -163,11 +164,22 @@ def _command(command: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError
     if begins_a_path(command[0]):
         _absolute(command[0])
+    _check_without_key(command)
     unknown = _unknown_placeholder(command)
     if unknown:
-        known = "{runtime_model}, {port} and {model}"
+        known = "{runtime_model}, {port}, {model} and {api_key_file}"
         raise Flaw(f"has the unknown placeholder {unknown}, known are {known}")
     return command
+
+
+def _check_without_key(command: Sequence[str]) -> None:
+    """Raise Flaw for a command that would show the key of its server."""
+    if any(KEY in part for part in command):
+        raise Flaw(
+            f"must not have {KEY}, since every user of this machine can read the arguments of a "
+            f'process (ps). Give the key in a variable, environment = {{ API_KEY = "{KEY}" }}, '
+            f"or as a file, {KEY_FILE}"
+        )
 
 
 def _unknown_placeholder(command: Sequence[str]) -> str | None:
@@ -247,6 +259,7 @@ def _runtime_reference(name: str) -> str:
 def _arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
     if any("\0" in part for part in arguments):
         raise ValueError
+    _check_without_key(arguments)
     return tuple(map(_argument, arguments))
 
 

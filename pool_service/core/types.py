@@ -228,10 +228,12 @@ class LaunchPlan:
     READY; empty: none.
     prompt_cache: where its computed prompts are kept; None: they are not.
     files: the names and contents of files for the working directory of the process.
+    api_key: the key that requests to the server must show; empty: it asks for none.
     """
 
     argv: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...]
+    # What can be secret is in no text that shows a plan.
+    environment: tuple[tuple[str, str], ...] = field(repr=False)
     port: int | None
     health_path: str
     served_model_name: str
@@ -242,7 +244,8 @@ class LaunchPlan:
     ready_path: str = ""
     ready_body: str = ""
     prompt_cache: PromptCache | None = None
-    files: tuple[tuple[str, str], ...] = ()
+    files: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    api_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Calls of the pool service with requests and responses as JSON, as the page makes them.
 
-The handlers are those of gRPC, with the same checks, errors and reasons.
+The handlers are those of gRPC, with the same checks, errors and reasons. Answers are without keys
+of servers, since the page makes no requests to them.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from google.protobuf.message import Message
 from pool_service.access.principal import Principal
 from pool_service.core.errors import InvalidField, PoolError
 from pool_service.event_records import Call
-from pool_service.rpc.redaction import redacted
+from pool_service.rpc.redaction import redacted, without_key
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 
@@ -76,7 +77,7 @@ class JsonCalls:
                 request.page_size = min(request.page_size or MAX_PAGE_SIZE, MAX_PAGE_SIZE)
             handler: Callable[..., Awaitable[Message]] = _handler(method)
             response = await handler(self._servicer, request, caller)
-            return json_of(redacted(response, caller.principal))
+            return json_of(without_key(redacted(response, caller.principal)))
         except asyncio.CancelledError:
             self._servicer.abandon(self._call(method, request, caller))
             raise

@@ -45,6 +45,17 @@ def redacted(message: M, principal: Principal) -> M:
     return copy
 
 
+def without_key(message: M) -> M:
+    """Return an answer without the key of its server; the answer itself if it has none."""
+    if "api_key" not in type(message).DESCRIPTOR.fields_by_name:
+        return message
+    # Others get the same message.
+    copy = type(message)()
+    copy.CopyFrom(message)
+    copy.ClearField("api_key")
+    return copy
+
+
 def _server(server: pb.Server, principal: Principal) -> None:
     is_quoting = server.state in _QUOTES_LOG or server.HasField("last_exit")
     if not principal.models.is_everything or (is_quoting and not principal.logs):

@@ -220,7 +220,7 @@ class PoolServicer:
                         if not is_holding:
                             is_holding = True
                             self._audit.held(call, "the hold begins", request.holder)
-                        yield pb.HoldResponse(server=self._wire.server(server))
+                        yield self._wire.held(server)
             finally:
                 # By the pool, the client, or a lost connection: gRPC does not say which of these.
                 log.info("hold ended", model=request.model, holder=request.holder)

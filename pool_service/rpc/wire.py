@@ -72,16 +72,22 @@ class Wire:
     def ensured(self, ensured: Ensured) -> pb.EnsureResponse:
         """Return the response of Ensure."""
         if ensured.started:
-            return pb.EnsureResponse(server=self.server(ensured.server), started=True)
+            server = ensured.server
+            key = api_key(server)
+            return pb.EnsureResponse(server=self.server(server), started=True, api_key=key)
         return self.unchanged(ensured.server)
 
     def unchanged(self, server: Server) -> pb.EnsureResponse:
         """Return the response of an Ensure that started nothing, cached for the same server."""
         known, response = self._responses.get(server.model, (None, None))
         if known is not server or response is None:
-            response = pb.EnsureResponse(server=self.server(server))
+            response = pb.EnsureResponse(server=self.server(server), api_key=api_key(server))
             _cache(self._responses, server.model, server, response)
         return response
+
+    def held(self, server: Server) -> pb.HoldResponse:
+        """Return the response of Hold with the present state of the server."""
+        return pb.HoldResponse(server=self.server(server), api_key=api_key(server))
 
     def server(self, server: Server) -> pb.Server:
         """Return the message of one server, cached for all its receivers."""
@@ -172,6 +178,11 @@ class Wire:
         """Return a time of the pool's clock as Unix time."""
         seconds, fraction = divmod(self._clock.wall(at), 1.0)
         return Timestamp(seconds=int(seconds), nanos=int(fraction * 1e9))
+
+
+def api_key(server: Server) -> str:
+    """Return the key that requests to a server must show, as long as it has an endpoint."""
+    return server.plan.api_key if server.phase is Phase.READY and server.plan else ""
 
 
 def _prompt_cache(server: Server) -> pb.PromptCache | None:

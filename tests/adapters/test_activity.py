@@ -107,6 +107,7 @@ class Server:
     def __init__(self, **answers: str) -> None:
         self.answers = {f"/{name}": text for name, text in answers.items()}
         self.asked: list[str] = []
+        self.shown: dict[str, str] = {}
         self.port = 0
         self.ends: list[asyncio.Event] = []
 
@@ -120,6 +121,10 @@ class Server:
         path = (await reader.readline()).split()[1:2]
         if path:
             self.asked.append(path[0].decode())
+            while line := (await reader.readline()).decode().strip():
+                name, _, value = line.partition(": ")
+                if name.lower() == "authorization":
+                    self.shown[self.asked[-1]] = value
             text = self.answers.get(self.asked[-1])
             status = "404 Not Found" if text is None else "200 OK"
             body = (text or "").encode()
@@ -160,6 +165,21 @@ async def test_a_server_whose_runtime_has_no_metrics_is_asked_its_health_alone()
         assert found.requests == 2
         assert one.asked == ["/health"]
         assert found.idle_for == pytest.approx(time.time() - 7, abs=60)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [("plain", {"/metrics": "Bearer psk_x"}), ("vllm-mlx", {})],
+    ids=["plain", "vllm-mlx"],
+)
+async def test_the_key_is_shown_only_where_a_server_may_ask_for_it(
+    kind: str, shown: dict[str, str]
+) -> None:
+    """The health path is open, and so is the metrics path of a vllm-mlx."""
+    async with serving(health="{}", metrics="gauge 1\n") as one:
+        plan = replace(PLAN, use=METRICS, kind=kind, api_key="psk_x")
+        assert (await activity_of(me(), plan, one.endpoint, TIMEOUT)).requests == 1
+        assert one.shown == shown
 
 
 @pytest.mark.parametrize("given", ["no plan", "no endpoint", "not its own"])

@@ -17,7 +17,7 @@ from pool_service.adapters.logs.log_identity import file_id
 from pool_service.adapters.logs.log_reader import PART_BYTES, LogReader, read, seek
 from pool_service.adapters.logs.log_text import ProbeFilter
 from pool_service.adapters.logs.log_trim import trim_file
-from pool_service.adapters.logs.logs import LogStore, open_for_append
+from pool_service.adapters.logs.logs import LogStore, last_lines, open_for_append
 from pool_service.core.server_logs import LogPart, LogPosition
 
 NO_PROBES = ProbeFilter(())
@@ -110,6 +110,23 @@ def test_a_line_without_an_end_is_split_between_characters(tmp_path: Path, lette
     path.write_text(line)
     assert "".join(last(path, None)) == line
     assert all(len(piece.encode()) <= PART_BYTES for piece in last(path, None))
+
+
+KEY = f"psk_{'Ab-9_' * 8}xyz"
+
+
+def test_keys_are_struck_out_also_where_escape_sequences_hide_them(tmp_path: Path) -> None:
+    path = written(tmp_path / "1.log", f"key={KEY}!", f"{KEY[:20]}\x1b[31m{KEY[20:]}")
+    assert last(path, None) == ["key=psk_***!", "psk_***"]
+    assert last_lines(path) == ("key=psk_***!", "psk_***")
+
+
+@pytest.mark.parametrize("before", range(PART_BYTES - len(KEY), PART_BYTES, 7))
+def test_a_key_in_a_line_without_an_end_is_not_split(tmp_path: Path, before: int) -> None:
+    path = tmp_path / "1.log"
+    path.write_text("." * before + KEY + "." * PART_BYTES)
+    told = "".join(last(path, None))
+    assert told == "." * before + "psk_***" + "." * PART_BYTES
 
 
 def test_of_bytes_that_are_no_text_a_part_is_split_anywhere(tmp_path: Path) -> None:

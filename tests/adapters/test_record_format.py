@@ -165,6 +165,15 @@ def body(server: Server) -> dict[str, Any]:
     return said
 
 
+def test_a_server_of_an_earlier_version_has_no_key() -> None:
+    top = json.loads(encode(Record(BOOT, ready())))
+    del top["server"]["plan"]["api_key"]
+    found = decode(json.dumps(top).encode()).entry
+    assert isinstance(found, Server)
+    assert found.plan is not None
+    assert found.plan.api_key == ""
+
+
 @pytest.mark.parametrize(("kind", "drains"), [("vllm-mlx", True), ("plain", False)])
 def test_whether_a_server_of_an_earlier_version_drains_is_told_by_its_kind(
     kind: str, drains: bool

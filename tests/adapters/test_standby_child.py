@@ -68,11 +68,11 @@ def test_an_order_comes_in_pieces_with_its_descriptor(pair: Pair, tmp_path: Path
     ours, channel = pair
     with (tmp_path / "log").open("w") as log:
         socket.send_fds(ours, [b'{"variables": {"V": "1"}, "argv": ["serve", '], [log.fileno()])
-        ours.sendall(b'"m"]}\n')
+        ours.sendall(b'"m"], "key": "psk_x"}\n')
         order = channel.receive_arguments()
         assert order is not None
-        argv, variables, descriptor = order
-        assert (argv, variables) == (["serve", "m"], {"V": "1"})
+        argv, key, variables, descriptor = order
+        assert (argv, key, variables) == (["serve", "m"], "psk_x", {"V": "1"})
         assert os.path.samestat(os.fstat(descriptor), os.fstat(log.fileno()))
         os.close(descriptor)
 

@@ -42,6 +42,7 @@ class Answering:
     port: int = 0
     close: Callable[[], None] = lambda: None
     asked: list[dict[str, Any]] = field(default_factory=list)
+    shown: list[str | None] = field(default_factory=list)
     answers: deque[tuple[Step, ...]] = field(default_factory=deque)
 
     @property
@@ -73,6 +74,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:  # as the library calls it
         assert self.path == "/v1/chat/completions"
+        self.server.script.shown.append(self.headers["Authorization"])
         length = int(self.headers["Content-Length"])
         steps = self.server.script.next(json.loads(self.rfile.read(length)))
         if isinstance(steps[0], Status):

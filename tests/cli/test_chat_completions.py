@@ -9,9 +9,15 @@ import pytest
 from pool_service.cli.chat import Conversation
 from pool_service.cli.chat_completions import AnswerError, ServerUnreachable, stream
 from pool_service.cli.format import safe_lines
+from pool_service_client import Server, convert
+from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.answering import Answering, Wait, answering
 
 ASK = [{"role": "user", "content": "?"}]
+
+
+def at(endpoint: str, key: str = "") -> Server:
+    return convert.server(pb.Server(endpoint=endpoint, served_model_name="m"), key)
 
 
 @pytest.fixture
@@ -24,14 +30,23 @@ def test_an_answer_comes_piece_by_piece_with_the_options_that_were_asked_for(
     model: Answering,
 ) -> None:
     model.answer("a", "", "b\n")
-    assert list(stream(model.endpoint, "m", ASK, max_tokens=3)) == ["a", "b\n"]
+    assert list(stream(at(model.endpoint), ASK, max_tokens=3)) == ["a", "b\n"]
     assert model.asked == [{"model": "m", "messages": ASK, "stream": True, "max_tokens": 3}]
+
+
+@pytest.mark.parametrize(("key", "shown"), [("psk_x", "Bearer psk_x"), ("", None)])
+def test_the_key_of_the_server_is_shown_if_it_has_one(
+    model: Answering, key: str, shown: str | None
+) -> None:
+    model.answer("a")
+    assert list(stream(at(model.endpoint, key), ASK)) == ["a"]
+    assert model.shown == [shown]
 
 
 def test_what_is_closed_is_no_longer_generated(model: Answering) -> None:
     waits = Wait()
     model.answer("a", waits)
-    answer = stream(model.endpoint, "m", ASK)
+    answer = stream(at(model.endpoint), ASK)
     assert next(answer) == "a"
     answer.close()
     assert waits.left.wait(20)
@@ -39,14 +54,14 @@ def test_what_is_closed_is_no_longer_generated(model: Answering) -> None:
 
 def test_where_nobody_listens_is_distinguished() -> None:
     with pytest.raises(ServerUnreachable, match="accepts no connection: Connection refused"):
-        list(stream("http://127.0.0.1:1", "m", ASK))
+        list(stream(at("http://127.0.0.1:1"), ASK))
 
 
 def test_a_proxy_is_not_asked(model: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     model.answer("a")
-    assert list(stream(model.endpoint, "m", ASK)) == ["a"]
+    assert list(stream(at(model.endpoint), ASK)) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +88,7 @@ def test_what_is_no_answer_is_reported(
     monkeypatch.setattr(http.client.HTTPResponse, "readline", read)
     model.answer("a")
     with pytest.raises(AnswerError, match=words):
-        list(stream(model.endpoint, "m", ASK))
+        list(stream(at(model.endpoint), ASK))
 
 
 def test_a_body_whose_chunk_is_shorter_than_nothing_is_reported(
@@ -88,7 +103,7 @@ def test_a_body_whose_chunk_is_shorter_than_nothing_is_reported(
     monkeypatch.setattr(http.client.HTTPResponse, "begin", begin)
     model.answer("a")
     with pytest.raises(AnswerError, match="the answer broke off"):
-        list(stream(model.endpoint, "m", ASK))
+        list(stream(at(model.endpoint), ASK))
 
 
 def test_a_question_without_any_answer_is_not_kept() -> None:

@@ -125,17 +125,20 @@ def test_json_is_an_object_for_each_state(service: Script) -> None:
 
 
 def test_a_command_finds_the_endpoint_and_ends_the_hold_with_its_code(service: Script) -> None:
-    service.answer("Hold", starting(), held(), Stay())
+    ready = held()
+    ready.api_key = "psk_x"
+    service.answer("Hold", starting(), ready, Stay())
     code = (
         "import os, sys\n"
-        "print(os.environ['POOL_ENDPOINT'], os.environ['POOL_MODEL'], sys.argv[1:])\n"
+        "print(*(os.environ[f'POOL_{n}'] for n in ('ENDPOINT', 'MODEL', 'API_KEY')), end=' ')\n"
+        "print(sys.argv[1:])\n"
         "print(sorted(name for name in os.environ if name.startswith('GRPC_')))\n"
         "sys.exit(7)\n"
     )
     with running(started(service, "hold", "m", "--", *PYTHON, code, "--json")) as process:
         output, _ = process.communicate(timeout=20)
     given = sorted(name for name in os.environ if name.startswith("GRPC_"))
-    assert output == f"http://127.0.0.1:49321 served-m ['--json']\n{given}\n"
+    assert output == f"http://127.0.0.1:49321 served-m psk_x ['--json']\n{given}\n"
     assert process.returncode == 7
     assert service.closed("Hold")
 

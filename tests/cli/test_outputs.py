@@ -1,5 +1,9 @@
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -60,6 +64,32 @@ def test_ensure_json_is_one_object_with_the_names_of_the_wire(run: Run, service:
     assert printed["server"]["generation"] == 1
     assert printed["server"]["create_time"] == "2023-11-14T22:13:20.500000Z"
     assert printed["server"]["expire_time"] is None
+
+
+def test_ensure_env_sets_what_a_request_needs_in_the_shell(run: Run, service: Script) -> None:
+    server = ready(served_model_name="it's $(mine)")
+    service.answer("Ensure", pb.EnsureResponse(server=server, api_key="psk_x"))
+    code = "import os; print(*(os.environ[f'POOL_{n}'] for n in ('ENDPOINT', 'MODEL', 'API_KEY')))"
+    script = f"{run('ensure', 'm', '--env').stdout}\n{shlex.join((sys.executable, '-c', code))}"
+    # What was set before must not stay.
+    environment = os.environ | {"POOL_API_KEY": "that of another server"}
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], capture_output=True, env=environment, check=False
+    )
+    assert done.stdout == b"http://127.0.0.1:49321 it's $(mine) psk_x\n"
+    assert run("ensure", "m", "--env", "--json").exit_code == 2
+
+
+def test_ensure_env_of_a_server_without_a_key_sets_an_empty_one(run: Run, service: Script) -> None:
+    service.answer("Ensure", pb.EnsureResponse(server=ready()))
+    assert "export POOL_API_KEY=''\n" in run("ensure", "m", "--env").stdout
+
+
+def test_the_key_is_in_the_json_of_ensure_and_of_no_list(run: Run, service: Script) -> None:
+    service.answer("Ensure", pb.EnsureResponse(server=ready(), api_key="psk_x"))
+    service.answer("List", listed(ready()))
+    assert json.loads(run("ensure", "m", "--json").stdout)["server"]["api_key"] == "psk_x"
+    assert "api_key" not in json.loads(run("list", "--json").stdout)
 
 
 def test_list_is_a_table_with_a_line_for_each_server(run: Run, service: Script) -> None:

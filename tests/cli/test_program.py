@@ -88,12 +88,13 @@ def test_ensure_on_a_terminal_shows_what_it_waits_for(service: Script, terminal:
 def test_ensure_on_a_terminal_still_prints_the_endpoint_alone(
     service: Script, terminal: Terminal
 ) -> None:
-    service.answer("Ensure", pb.EnsureResponse(server=ready(), started=True))
+    service.answer("Ensure", pb.EnsureResponse(server=ready(), started=True, api_key="psk_x"))
     service.answer("Watch", synced(1), Stay())
     with running(started(service, "ensure", "m", stderr=terminal.writer)) as process:
         output, _ = process.communicate(timeout=20)
         assert (process.returncode, output) == (0, "http://127.0.0.1:49321\n")
-    terminal.wait_for("requests must name the model")
+    terminal.wait_for("(ensure --env)")
+    assert "psk_x" not in terminal.seen
 
 
 def test_sigterm_shows_the_cursor_of_the_terminal_again(

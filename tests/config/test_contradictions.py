@@ -35,6 +35,76 @@ def test_a_wrapper_that_is_a_vllm_mlx_must_get_its_port_too(refusal: Refusal) ->
         assert told == f'{table}.command: must tell vllm-mlx its port: add "--port", "{{port}}"'
 
 
+LLAMA = """
+[runtimes.llama]
+command = ["llama-server", "--port", "{port}"]
+"""
+VARIABLE = 'environment = { K = "{api_key}" }\n'
+WRAPPER = """
+kind = "vllm-mlx"
+command = ["wrapper", "{runtime_model}", "--port", "{port}"]
+"""
+BY_ITSELF = "is for other programs: vllm-mlx gets its key by itself, so remove it"
+OFF = "stands for nothing while server_keys is false; remove it, or set that to true"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[runtime]\nenvironment = { K = "x{api_key}" }',
+            f"runtime.environment: {{api_key}} {BY_ITSELF}",
+        ),
+        (
+            '[defaults]\nenvironment = { K = "{api_key}" }',
+            f"defaults.environment: {{api_key}} {BY_ITSELF}",
+        ),
+        (
+            '[models.x]\narguments = ["{api_key_file}"]',
+            f'models."x".arguments: {{api_key_file}} {BY_ITSELF}',
+        ),
+        (
+            f'{LLAMA}[defaults]\nruntime = "llama"\n{VARIABLE}[models.x]\nruntime = "default"',
+            f'models."x".environment: {{api_key}} {BY_ITSELF}',
+        ),
+        (
+            f"{LLAMA}server_keys = false\n{VARIABLE}",
+            f"runtimes.llama.environment: {{api_key}} {OFF}",
+        ),
+        (
+            f"{LLAMA.replace('{port}', '{api_key_file}')}server_keys = false",
+            f"runtimes.llama.command: {{api_key_file}} {OFF}",
+        ),
+        (
+            f'{LLAMA}server_keys = false\n[models.x]\nruntime = "llama"\n{VARIABLE}',
+            f'models."x".environment: {{api_key}} {OFF}',
+        ),
+    ],
+    ids=[
+        *("runtime", "defaults", "model", "another runtime's"),
+        *("off by variable", "off by file", "off for a model"),
+    ],
+)
+def test_a_placeholder_for_a_key_that_no_server_gets_is_refused(
+    refusal: Refusal, text: str, told: str
+) -> None:
+    assert refusal(text) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{LLAMA}{VARIABLE}",
+        LLAMA.replace("{port}", "{api_key_file}"),
+        f'{LLAMA}[models.x]\nruntime = "llama"\n{VARIABLE}',
+        f"[runtime]\n{VARIABLE}{WRAPPER}",
+    ],
+    ids=["variable", "file", "model", "wrapper"],
+)
+def test_a_placeholder_for_the_key_of_another_program_is_valid(read: Read, text: str) -> None:
+    read(text)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

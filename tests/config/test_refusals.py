@@ -180,14 +180,17 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
         (
             "runtime.command",
             '["serve", "{modle}"]',
-            "has the unknown placeholder {modle}, known are {runtime_model}, {port} and {model}",
+            (
+                "has the unknown placeholder {modle}, known are {runtime_model}, {port}, {model} "
+                "and {api_key_file}"
+            ),
         ),
         (
             "runtime.command",
             '["serve", "--port", "{PORT}"]',
             (
                 "has the unknown placeholder {PORT} (did you mean {port}?), known are "
-                "{runtime_model}, {port} and {model}"
+                "{runtime_model}, {port}, {model} and {api_key_file}"
             ),
         ),
         (
@@ -195,7 +198,7 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             '["serve", "{ runtime-model }"]',
             (
                 "has the unknown placeholder { runtime-model } (did you mean {runtime_model}?), "
-                "known are {runtime_model}, {port} and {model}"
+                "known are {runtime_model}, {port}, {model} and {api_key_file}"
             ),
         ),
         (
@@ -325,6 +328,25 @@ def test_a_wrong_value_is_named_with_what_would_be_right(
 @pytest.mark.parametrize("length", ["inf", "1e300", "315360001", '"3651d"', "1" + "0" * 400])
 def test_no_length_is_over_ten_years(refusal: Refusal, length: str) -> None:
     assert "at most ten years" in refusal(f"[defaults]\nkeep_alive = {length}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("runtime.command", '["serve", "{port}", "--api-key={api_key}"]'),
+        ("runtimes.llama.command", '["serve", "{port}", "{api_key}"]'),
+        ("defaults.arguments", '["--api-key", "{api_key}"]'),
+        ('models."x".arguments', '["--api-key", "{api_key}"]'),
+    ],
+)
+def test_a_key_is_in_no_arguments_as_all_users_can_read_those(
+    refusal: Refusal, key: str, value: str
+) -> None:
+    assert refusal(f"{key} = {value}") == (
+        f"{key}: must not have {{api_key}}, since every user of this machine can read the "
+        "arguments of a process (ps). Give the key in a variable, environment = "
+        '{ API_KEY = "{api_key}" }, or as a file, {api_key_file}'
+    )
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a\\nb", "../x", "$(id)"])

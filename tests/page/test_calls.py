@@ -22,7 +22,7 @@ from tests.http.speaking import LIMIT_S, Peer
 from tests.page.paging import OURS, Paged, paged
 from tests.pool.running import DEFAULTS
 from tests.rpc.serving import failure
-from tests.world import NEVER, Script, settled
+from tests.world import NEVER, Script, key_of, settled
 
 LISTED: dict[str, Settings] = {"listed": DEFAULTS}
 
@@ -82,6 +82,9 @@ async def test_a_call_gives_what_grpc_gives(method: str, tmp_path: Path) -> None
         # The second one is a later use.
         by_json.server.last_use_time.CopyFrom(by_grpc.server.last_use_time)
         by_json.server.expire_time.CopyFrom(by_grpc.server.expire_time)
+        # The page makes no requests to a server, and is shown to people.
+        assert (by_grpc.api_key, by_json.api_key) == (key_of("m", 1), "")
+        by_json.api_key = by_grpc.api_key
     assert by_json == by_grpc
 
 

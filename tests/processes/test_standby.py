@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from pool_service.access.server_keys import new_key
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
@@ -43,6 +44,7 @@ class Told:
     cwd: list[str]
     modules: list[str]
     path: str
+    input: str
 
 
 class Kept:
@@ -69,11 +71,14 @@ class Kept:
             str(self.program), self.plan("serve", dict(settings.environment)).environment
         )
 
-    def plan(self, request: str, more: dict[str, str] | None = None, *arguments: str) -> LaunchPlan:
+    def plan(
+        self, request: str, more: dict[str, str] | None = None, *arguments: str, key: str = ""
+    ) -> LaunchPlan:
         argv = (str(self.program), "serve", request, *arguments)
         environment = tuple(sorted((self.environment | (more or {})).items()))
         nonce = secrets.token_hex(16)
-        return LaunchPlan(argv, environment, None, "/health", "x", nonce, kind="vllm-mlx")
+        plan = LaunchPlan(argv, environment, None, "/health", "x", nonce, kind="vllm-mlx")
+        return replace(plan, api_key=key)
 
     def keep(self, count: int = 1, *, wanted: int = 1, refill: bool = True) -> None:
         self.standbys.keep(SETTINGS, wanted=wanted, allowed=count, refill=refill)
@@ -85,9 +90,13 @@ class Kept:
         return self.standbys.identities[0]
 
     async def spawn(
-        self, request: str = "serve", more: dict[str, str] | None = None, *arguments: str
+        self,
+        request: str = "serve",
+        more: dict[str, str] | None = None,
+        *arguments: str,
+        key: str = "",
     ) -> SpawnedProcess:
-        plan = self.plan(request, more, *arguments)
+        plan = self.plan(request, more, *arguments, key=key)
         spawned = await self.processes.spawn("x", 1, plan)
         self.started.append(spawned.identity)
         self.plans[spawned.identity] = plan
@@ -191,6 +200,32 @@ async def test_its_arguments_are_not_in_the_table_of_processes(kept: Kept) -> No
     for spawned in (ahead, at_once):
         assert "secret" in " ".join((await kept.listening(spawned)).argv)
         assert "secret" not in " ".join(psutil.Process(spawned.identity.pid).cmdline())
+
+
+@pytest.mark.parametrize("way", ["ahead", "at once", "plain"])
+async def test_its_key_is_in_its_arguments_and_where_others_look_it_is_not(
+    kept: Kept, way: str
+) -> None:
+    """Where all users of the machine look, and what inherits the environment of a server."""
+    if way == "ahead":
+        await kept.waiting()
+    kept.keep(1 if way == "ahead" else 0, wanted=int(way != "plain"))
+    key = new_key()
+    spawned = await kept.spawn("serve", None, "--max", "7", key=key)
+    assert (spawned.from_standby, kept.is_plain(spawned)) == (way == "ahead", way == "plain")
+    told = await kept.listening(spawned)
+    program = str(kept.program)
+    assert told.argv == [program, "serve", "--api-key", key, "serve", "--max", "7"]
+    process = psutil.Process(spawned.identity.pid)
+    assert "psk_" not in " ".join(process.cmdline())
+    assert "psk_" not in json.dumps(process.environ())
+    assert told.input == ""
+
+
+async def test_without_a_key_nothing_is_added_to_its_arguments(kept: Kept) -> None:
+    kept.keep(0, wanted=0)
+    told = await kept.listening(await kept.spawn())
+    assert told.argv == [str(kept.program), "serve", "serve"]
 
 
 async def test_it_is_known_again_by_the_nonce_that_it_was_started_with(kept: Kept) -> None:

@@ -18,6 +18,7 @@ class Told:
     def __init__(self, principal: Principal) -> None:
         self.principal = principal
         self.told: list[bytes] = []
+        self.method = ""
         self.code = ""
 
     def peer(self) -> str:
@@ -37,6 +38,7 @@ class Told:
 async def ask(servicer: PoolServicer, method: str, request: Message, context: Told) -> Told:
     """Make a call; return its context once it has ended."""
     handler: Any = getattr(servicer, method)
+    context.method = method
     try:
         answer = await handler(request, cast("CallContext", context))
     except grpc.aio.AbortError:

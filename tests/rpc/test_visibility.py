@@ -37,6 +37,7 @@ SECRETS = ("secret-a", "secret-b", "secret-c")
 ALIAS = "secret-alias"
 NOBODYS = {name: name.replace("secret", "nobody") for name in (*SECRETS, ALIAS)}
 """For each name that the callers may not know, one as long that there is not."""
+WITH_KEYS = ("Ensure", "Hold")
 
 ENGINE = Principal("engine", Scope.USE, models=ModelPatterns(("mine*",)))
 WITH_LOGS = replace(ENGINE, logs=True)
@@ -177,6 +178,10 @@ async def test_no_byte_of_what_a_caller_may_not_know_is_in_any_answer(seed: int)
             assert b"secret" not in piece.replace(b"secret/other", b"")
         for piece in pieces_of(without_logs):
             assert PROMPT not in piece
+        # Whoever asks, the operator included.
+        for piece in pieces_of(one for one in pool.told if one.method not in WITH_KEYS):
+            assert b"psk_" not in piece
+        assert any(b"psk_" in piece for piece in pieces_of(pool.told)), "there are keys to find"
 
 
 def pieces_of(calls: Iterable[Told]) -> Iterator[bytes]:

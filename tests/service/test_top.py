@@ -120,7 +120,7 @@ def test_what_answers_a_request_is_stopped_only_after_a_yes(
     service = start(CATALOGUE)
     with PoolClient.connect(service.address) as pool, top(service.address, terminal):
         server = pool.ensure("c").server
-        words = stream(server.endpoint, server.served_model_name, "Tell me all.", 100_000)
+        words = stream(server, "Tell me all.", 100_000)
         assert isinstance(words, Generator)
         with closing(words):
             next(words)

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pool_service.adapters.runtime.registry import diagnose_of
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.core.server import StopSignal
 from pool_service.core.types import ExitReport, Identity, LaunchPlan, Settings
+from pool_service_client import Server
 
 MODEL = "vllm-mlx/a model"
 OFFLINE = (("HF_HUB_OFFLINE", "1"),)
@@ -25,7 +27,7 @@ class Runs:
     """Starts the real program as the pool does."""
 
     def __init__(self, root: Path) -> None:
-        self.options = RuntimeOptions(data_dir=root, environment=OFFLINE)
+        self.options = RuntimeOptions(data_dir=root, environment=OFFLINE, server_keys=False)
         self.processes = LocalProcesses(
             root / "state",
             LogStore(root / "state"),
@@ -57,10 +59,17 @@ class Runs:
             await self.processes.clean_up(identity)
 
 
-def ask(endpoint: str, path: str, body: object = None) -> tuple[int, Any]:
+def headers(server: Server) -> dict[str, str]:
+    """The headers of a request with JSON to a server of the pool."""
+    return {"Content-Type": "application/json", "Authorization": f"Bearer {server.api_key}"}
+
+
+def ask(
+    endpoint: str, path: str, body: object = None, more: Mapping[str, str] | None = None
+) -> tuple[int, Any]:
     host = endpoint.removeprefix("http://")
     with closing(http.client.HTTPConnection(host, timeout=60)) as connection:
-        headers = {"Content-Type": "application/json"}
-        connection.request("POST" if body else "GET", path, json.dumps(body), headers)
+        sent = {"Content-Type": "application/json", **(more or {})}
+        connection.request("POST" if body else "GET", path, json.dumps(body), sent)
         response = connection.getresponse()
         return response.status, json.loads(response.read())

@@ -31,6 +31,7 @@ from pool_service_client import (
 from tests.fake_hub import fake_hub
 from tests.idle import await_idle
 from tests.whole.patient import PATIENT
+from tests.whole.runs import headers
 from tools.demo.checkpoints import write_tiny_llama
 from tools.demo.service import RunningService, running
 from tools.demo.smollm2 import prepare_smollm2
@@ -80,7 +81,7 @@ def chat(server: Server, **fields: Any) -> Any:  # noqa: ANN401  # an open respo
     request = urllib.request.Request(
         f"{server.endpoint}/v1/chat/completions",
         json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        headers(server),
     )
     return urllib.request.urlopen(request, timeout=200)
 

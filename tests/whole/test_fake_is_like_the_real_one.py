@@ -65,11 +65,16 @@ class Server:
 
     @contextmanager
     def ask(
-        self, method: str, path: str, body: Json | None = None
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port)) as connection:
             content = None if body is None else json.dumps(body)
-            connection.request(method, path, content, {"Content-Type": "application/json"})
+            sent = {"Content-Type": "application/json", **(more or {})}
+            connection.request(method, path, content, sent)
             with connection.getresponse() as response:
                 yield response
 
@@ -216,6 +221,26 @@ def test_the_models_are_the_one_it_serves(program: Program) -> None:
     status, body = program.shared().answer("GET", "/v1/models")
     assert (status, body["object"]) == (200, "list")
     assert [entry["id"] for entry in body["data"]] == ["served"]
+
+
+def test_without_its_key_it_answers_401_but_for_its_health_and_metrics(program: Program) -> None:
+    server = program.start("--api-key", "psk_x", "--enable-metrics")
+
+    def answer(path: str, shown: dict[str, str], body: Json | None = None) -> tuple[int, Json]:
+        with server.ask("GET" if body is None else "POST", path, body, shown) as response:
+            text = response.read()
+            return response.status, json.loads(text) if path != "/metrics" else {}
+
+    right = {"Authorization": "Bearer psk_x"}
+    for path, body in (("/v1/models", None), ("/v1/chat/completions", request())):
+        assert answer(path, {}, body) == (401, {"detail": "API key required"})
+        wrong = {"Authorization": "Bearer psk_y"}
+        assert answer(path, wrong, body) == (401, {"detail": "Invalid API key"})
+        # As Anthropic's SDK sends its api_key; its auth_token is sent as the right one.
+        assert answer(path, {"X-Api-Key": "psk_x"}, body)[0] == 401
+        assert answer(path, right, body)[0] == 200
+    for path in ("/health", "/metrics"):
+        assert answer(path, {})[0] == 200
 
 
 def test_a_completion_has_a_choice_with_a_message(program: Program) -> None:

@@ -17,7 +17,7 @@ from pool_service.adapters.standby.process import StandbySpec, launch
 from pool_service_client import PoolClient
 from tests.idle import await_idle
 from tests.whole.patient import PATIENT
-from tests.whole.runs import ask
+from tests.whole.runs import ask, headers
 from tools.demo.checkpoints import write_tiny_llama
 from tools.demo.service import running
 from tools.demo.smollm2 import prepare_smollm2
@@ -154,7 +154,8 @@ def test_warm_prompts_are_computed_before_a_server_is_ready_and_are_reused(
                 {"role": "user", "content": computed},
             ]
             body = {"model": server.served_model_name, "messages": messages, "max_tokens": 4}
-            assert ask(server.endpoint, "/v1/chat/completions", body)[0] == 200
+            sent = headers(server)
+            assert ask(server.endpoint, "/v1/chat/completions", body, sent)[0] == 200
             cached = CACHED.findall(Path(server.log_path).read_text().removeprefix(log))
             assert int(cached[0]) > tokens_of(log) / 2
             await_idle(server.endpoint)

@@ -19,6 +19,7 @@ from pool_service.adapters.children.kept_prompts import REPORT, REPORT_FORMAT, U
 from pool_service_client import PoolClient, PromptCache, Server, ServerState
 from tests.idle import await_idle
 from tests.whole.patient import PATIENT
+from tests.whole.runs import headers
 from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
 from tools.demo.service import running
 
@@ -70,7 +71,7 @@ def ask(server: Server, question: str = "Which rule is the first?") -> str:
     request = urllib.request.Request(
         f"{server.endpoint}/v1/chat/completions",
         json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        headers(server),
     )
     with urllib.request.urlopen(request, timeout=100) as response:
         answer: str = json.load(response)["choices"][0]["message"]["content"]

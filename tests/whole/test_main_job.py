@@ -24,6 +24,7 @@ from pool_service_client import (
     ServerState,
     Synced,
 )
+from tests.whole.runs import headers
 from tools.demo.chat import ask
 from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
 from tools.demo.service import RunningService, running
@@ -58,7 +59,7 @@ def chat(server: Server, **fields: Any) -> Any:  # noqa: ANN401  # an open respo
         urllib.request.Request(
             f"{server.endpoint}/v1/chat/completions",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            headers(server),
         )
     )
 
@@ -70,7 +71,7 @@ def test_a_real_model_answers_at_the_endpoint_that_ensure_returns(pool: PoolClie
     assert ensured.started
     server = ensured.server
     assert server.state is ServerState.READY
-    answer = ask(server.endpoint, server.served_model_name, "What is the capital of France?")
+    answer = ask(server, "What is the capital of France?")
     assert "Paris" in answer
     assert not pool.ensure("smollm2").started
     (evicted,) = pool.evict("smollm2")

@@ -15,6 +15,7 @@ import pytest
 from pool_service_client import ExitCause, ModelRejected, PoolClient, Server
 from tests.idle import await_idle
 from tests.whole.patient import PATIENT
+from tests.whole.runs import headers
 from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
 from tools.demo.service import running
 
@@ -63,7 +64,7 @@ def chat(server: Server) -> Any:  # noqa: ANN401  # of any JSON
     request = urllib.request.Request(
         f"{server.endpoint}/v1/chat/completions",
         json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        headers(server),
     )
     with urllib.request.urlopen(request, timeout=100) as response:
         return json.load(response)["choices"][0]["message"]["content"]

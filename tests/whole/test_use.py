@@ -21,6 +21,7 @@ from pool_service_client import (
     ServerRemoved,
     StartTimeout,
 )
+from tests.whole.runs import headers
 from tests.whole.test_vllm_mlx_use import SPEAKS, write_tiny_bert
 from tools.demo.checkpoints import write_tiny_llama
 from tools.demo.service import running
@@ -96,8 +97,8 @@ class Answers:
     def ask(self, begun: Event | None = None, **more: object) -> bytes:
         host = self.server.endpoint.removeprefix("http://")
         with closing(http.client.HTTPConnection(host, timeout=200)) as connection:
-            headers = {"Content-Type": "application/json", "Connection": "close"}
-            connection.request("POST", self.path, json.dumps({**self.body, **more}), headers)
+            sent = {**headers(self.server), "Connection": "close"}
+            connection.request("POST", self.path, json.dumps({**self.body, **more}), sent)
             response = connection.getresponse()
             first = response.read1()
             if begun:

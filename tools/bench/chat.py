@@ -28,8 +28,11 @@ class Answer:
     text: str
 
 
-def ask(port: int, model: str, messages: Messages) -> Answer:
-    """Return the greedy answer of a server on loopback. Raises RuntimeError if there is none."""
+def ask(port: int, model: str, messages: Messages, key: str = "") -> Answer:
+    """Return the greedy answer of a server on loopback. Raises RuntimeError if there is none.
+
+    key: of the server; empty: it asks for none.
+    """
     body = {
         "model": model,
         "messages": messages,
@@ -39,7 +42,7 @@ def ask(port: int, model: str, messages: Messages) -> Answer:
     }
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
         response = connection.getresponse()
         first, parts = 0.0, []

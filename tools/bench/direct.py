@@ -43,7 +43,8 @@ class _Stream:
             "temperature": 0.0,
             "stream": True,
         }
-        headers = {"Content-Type": "application/json"}
+        key = self.server.api_key
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         began = time.perf_counter()
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
         response = connection.getresponse()

@@ -44,7 +44,7 @@ def token_of(client: PoolClient, name: str, model: Path) -> float:
     """Ensure a model and ask it; return the time of its first token."""
     server = client.ensure(name, runtime_model=str(model), timeout=by_hand.START_TIMEOUT).server
     port = urlsplit(server.endpoint).port or 0
-    return ask(port, server.served_model_name, SHORT).first
+    return ask(port, server.served_model_name, SHORT, server.api_key).first
 
 
 def _cold(directory: Path, model: Path, rounds: int) -> list[Figure]:

@@ -161,7 +161,8 @@ class Pool:
 
     def ask(self, messages: Messages) -> Answer:
         server = self._client.ensure(NAME, timeout=by_hand.START_TIMEOUT).server
-        return ask(urlsplit(server.endpoint).port or 0, server.served_model_name, messages)
+        port = urlsplit(server.endpoint).port or 0
+        return ask(port, server.served_model_name, messages, server.api_key)
 
     def _start(self) -> None:
         begin, arguments = self._stack.enter_context, ["--config", str(self._config)]

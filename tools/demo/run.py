@@ -68,7 +68,7 @@ def _play(stage: Stage) -> None:
         stage.step("Ensure: a model by name, ready from that process")
         server = _ensure(stage, service, MODEL, directory)
         _show_question(stage, QUESTION)
-        answer = ask(server.endpoint, server.served_model_name, QUESTION)
+        answer = ask(server, QUESTION)
         stage.say(f"[bold]Model:[/] {escape(answer)}")
 
         stage.step("A second model beside it, and a hold: what is held is not evicted")
@@ -152,7 +152,7 @@ def _hold(stage: Stage, service: RunningService) -> None:
 def _answer_over_a_kill(stage: Stage, service: RunningService, server: Server) -> None:
     """Kill the service once the server has begun to answer, and show the answer to its end."""
     _show_question(stage, LONG_QUESTION)
-    pieces = stream(server.endpoint, server.served_model_name, LONG_QUESTION, LONG_ANSWER_TOKENS)
+    pieces = stream(server, LONG_QUESTION, LONG_ANSWER_TOKENS)
     words = stage.words("[bold]Model:[/] ")
     for count, piece in enumerate(pieces):
         if count == TOKENS_BEFORE_THE_KILL:

@@ -60,7 +60,7 @@ async def _exchange(server: Server, tokens: int, received: bytearray) -> None:
     url = urlsplit(server.endpoint)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     try:
-        writer.write(_request(server.served_model_name, tokens))
+        writer.write(_request(server, tokens))
         while block := await reader.read(READ):
             received += block
             if received.endswith(b"\r\n0\r\n\r\n"):
@@ -71,10 +71,10 @@ async def _exchange(server: Server, tokens: int, received: bytearray) -> None:
             await writer.wait_closed()
 
 
-def _request(model: str, tokens: int) -> bytes:
+def _request(server: Server, tokens: int) -> bytes:
     body = json.dumps(
         {
-            "model": model,
+            "model": server.served_model_name,
             "messages": [{"role": "user", "content": "hello"}],
             "max_tokens": tokens,
             "stream": True,
@@ -82,6 +82,7 @@ def _request(model: str, tokens: int) -> bytes:
     ).encode()
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+        f"authorization: Bearer {server.api_key}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

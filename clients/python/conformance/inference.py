@@ -16,7 +16,7 @@ def complete(server: Server, text: str) -> None:
     request = urllib.request.Request(  # noqa: S310 - the pool's own endpoints
         f"{server.endpoint}/v1/chat/completions",
         json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json", "Authorization": f"Bearer {server.api_key}"},
     )
     try:
         with urllib.request.urlopen(request) as response:  # noqa: S310

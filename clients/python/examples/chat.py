@@ -15,8 +15,8 @@ def ask(model: str, prompt: str) -> None:
     """Print the answer, word by word."""
     with PoolClient.connect() as pool, pool.hold(model, holder="chat.py") as hold:
         server = hold.ready(timeout=600)
-        # The endpoint wants no key, and the package one.
-        openai = OpenAI(base_url=f"{server.endpoint}/v1", api_key="none")
+        # A server may ask for no key, but the package wants one.
+        openai = OpenAI(base_url=f"{server.endpoint}/v1", api_key=server.api_key or "none")
         answer = openai.chat.completions.create(
             model=server.served_model_name,
             messages=[{"role": "user", "content": prompt}],

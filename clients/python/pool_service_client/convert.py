@@ -112,7 +112,7 @@ def ensure_result(response: pb.EnsureResponse, peer: Peer) -> EnsureResult:
         raise no_pool_service_error(peer.address, "it names no server")
     if not response.server.endpoint:
         raise no_pool_service_error(peer.address, "its server has no endpoint")
-    return EnsureResult(server(response.server), response.started)
+    return EnsureResult(server(response.server, response.api_key), response.started)
 
 
 def evicted_servers(response: pb.EvictResponse) -> tuple[EvictedServer, ...]:
@@ -220,8 +220,10 @@ def event(response: pb.WatchResponse) -> Event | None:
             return None
 
 
-def server(message: pb.Server) -> Server:
+def server(message: pb.Server, api_key: str = "") -> Server:
+    """Return the server. api_key: of the answer that has the message."""
     return Server(
+        api_key=api_key,
         model=message.model,
         runtime_model=message.runtime_model,
         state=ServerState(message.state),

@@ -51,7 +51,7 @@ class Holding:
         """Return the server's state; nothing for a message that cannot be about this hold."""
         if not response.HasField("server"):
             return ()
-        server = convert.server(response.server)
+        server = convert.server(response.server, response.api_key)
         # The caller may have used an alias, so the first message has the model's name.
         self._model = self._model or server.model
         is_ready = server.state is ServerState.READY

@@ -150,6 +150,9 @@ class Server:
         peak_bytes: the most memory that it has taken; 0: not sampled yet.
         outdated: whether it runs with an earlier configuration.
         prompt_cache: what it keeps of its computed prompts; None: nothing.
+        api_key: the key that requests to the endpoint show as `Authorization: Bearer KEY`; empty if
+            the server asks for none, and in answers other than those of `ensure` and `hold`. It is
+            in no text that shows a Server.
     """
 
     model: str
@@ -180,6 +183,7 @@ class Server:
     role: ServerRole
     prompt_cache: PromptCache | None
     message: pb.Server = field(repr=False, compare=False)
+    api_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ The runtime's interpreter runs this file, so it imports only the standard librar
 - Only the runtime's own code runs, unless `--trust-remote-code` is among the arguments. A model
   can bring code in many ways, and a file can change after a check. So an audit hook of the
   interpreter, which sees all code, decides.
+- Its standard input has the key that requests must show, if any (`server_key.py`).
 - SIGTERM ends the process at once while it loads, and garbage is collected rarely until then.
 - Prompts are kept where the service says (`kept_prompts.py`).
 - Requests are refused that name another host (DNS rebinding: a web page whose name resolves to
@@ -371,7 +372,9 @@ def main() -> None:
     # The files beside this one are no part of the runtime.
     sys.path.insert(0, str(Path(__file__).parent))
     kept_prompts: Any = importlib.import_module("kept_prompts")
+    server_key: Any = importlib.import_module("server_key")
     del sys.path[0]
+    sys.argv = server_key.with_key(sys.argv, server_key.receive())
     restrict(sys.argv, os.environ)
     patch_startup(usual)
     kept_prompts.keep_prompts(sys.argv, os.environ)

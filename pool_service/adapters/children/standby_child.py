@@ -4,8 +4,8 @@
 
 The runtime's interpreter runs this file, so it imports only the standard library and the runtime.
 Its standard input is a unix socket to the service. The service sends one line of JSON,
-{"argv": [...], "variables": {...}}, with a descriptor for the output from then on. The standby
-sends lines of JSON:
+{"argv": [...], "variables": {...}, "key": "..."}, with a descriptor for the output from then on;
+the key is the one that requests must show, empty for none. The standby sends lines of JSON:
 - {"stamps": {path: nanoseconds}}: modification times of the places that it imports from;
 - {"warm": true}: nothing is left to do ahead; with "working_set", the bytes that Metal recommends
   to keep resident;
@@ -82,8 +82,8 @@ class Channel:
         with contextlib.suppress(OSError):
             self._end.sendall((json.dumps(fields) + "\n").encode())
 
-    def receive_arguments(self) -> "tuple[list[str], dict[str, str], int] | None":
-        """Wait for the arguments, the variables to set, and the output descriptor.
+    def receive_arguments(self) -> "tuple[list[str], str, dict[str, str], int] | None":
+        """Wait for the arguments, the key, the variables to set, and the output descriptor.
 
         None if the service is gone.
         """
@@ -94,7 +94,8 @@ class Channel:
             self._received += chunk
             self._log = logs[0] if logs else self._log
         received = json.loads(self._received)
-        return received["argv"], received.get("variables", {}), self._log
+        key, variables = received.get("key", ""), received.get("variables", {})
+        return received["argv"], key, variables, self._log
 
     def wait(self, descriptor: int) -> None:
         """Wait until the service has sent something or `descriptor` is readable."""
@@ -278,6 +279,7 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     server_child: Any = importlib.import_module("server_child")
     kept_prompts: Any = importlib.import_module("kept_prompts")
+    server_key: Any = importlib.import_module("server_key")
     tokenizer_ahead: Any = importlib.import_module("tokenizer_ahead")
     del sys.path[0]
     usual = server_child.collect_garbage_rarely()
@@ -293,7 +295,8 @@ def main() -> None:
     received = channel.receive_arguments()
     if received is None:
         return
-    sys.argv, variables, log = received
+    argv, key, variables, log = received
+    sys.argv = server_key.with_key(argv, key)
     os.environ.update(variables)
     redirect_output(log)
     channel.send(taken=True)

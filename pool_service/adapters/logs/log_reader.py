@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from pool_service.access.server_keys import length_before_cut
 from pool_service.adapters.logs.log_identity import file_id
 from pool_service.adapters.logs.log_text import ProbeFilter, safe_line
 from pool_service.adapters.logs.log_trim import data_begin
@@ -217,7 +218,13 @@ def _length_of_lines(data: bytes) -> int:
     length = data.rfind(b"\n") + 1
     if length or len(data) < PART_BYTES:
         return length
-    # Not within a character.
+    length = _length_of_characters(data)
+    # Not within a key, which would not be found in its parts.
+    return length_before_cut(data[:length]) or length
+
+
+def _length_of_characters(data: bytes) -> int:
+    """Return the length of the characters that are certainly complete."""
     for length in range(len(data) - 1, len(data) - MAX_CHARACTER_BYTES - 1, -1):
         if data[length] not in CONTINUATION_BYTES:
             return length

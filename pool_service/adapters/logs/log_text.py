@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
+from pool_service.access.server_keys import strike
+
 MAX_LINE_CHARS = 500
 """A longer line is cut where only some lines are shown, as in an error."""
 
@@ -17,13 +19,15 @@ _FAILURE = re.compile(r"error|exception|traceback|fatal|panic", re.IGNORECASE)
 
 
 def safe_line(line: str) -> str:
-    """Return a line without escape sequences; control characters are replaced.
+    """Return a line without escape sequences and keys; control characters are replaced.
 
     Of a line that was overwritten (a progress bar), the last state is kept.
     """
     # The frequent case; with many lines to read, the other one would hold up the event loop.
-    if line.isprintable():
-        return line.rstrip()
+    return strike(line.rstrip() if line.isprintable() else _printable(line))
+
+
+def _printable(line: str) -> str:
     shown = _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs(4).rstrip()
     if shown.isprintable():
         return shown

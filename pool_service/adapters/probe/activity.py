@@ -105,11 +105,13 @@ async def activity_of(
 async def _ask(host: str, port: int, plan: LaunchPlan, probe_timeout: float) -> Report:
     """Request the health and the metrics path concurrently and return the answers."""
     use = plan.use
+    # Open to everybody at a vllm-mlx.
+    key = "" if plan.kind == "vllm-mlx" else plan.api_key
 
     async def metrics() -> Answer | None:
         if not use.path:
             return None
-        return await get(host, port, use.path, probe_timeout, max_bytes=_MAX_METRICS_BYTES)
+        return await get(host, port, use.path, probe_timeout, max_bytes=_MAX_METRICS_BYTES, key=key)
 
     health, more = await asyncio.gather(get(host, port, plan.health_path, probe_timeout), metrics())
     count, last = reported_use(health)

@@ -44,12 +44,13 @@ async def get(
     timeout: float,  # noqa: ASYNC109 - one bound over connecting, sending and reading
     *,
     max_bytes: int = MAX_BODY_BYTES,
+    key: str = "",
 ) -> Answer | None:
     """GET `path`; return None without a complete answer within `timeout` seconds and the bounds.
 
-    max_bytes: the largest body that is accepted.
+    max_bytes: the largest body that is accepted. key: to show to the server; empty: none.
     """
-    request = h11.Request(method="GET", target=path, headers=_headers(host, port))
+    request = h11.Request(method="GET", target=path, headers=_headers(host, port, key))
     return await _request(host, port, request, b"", timeout, max_bytes)
 
 
@@ -59,10 +60,15 @@ async def post_json(
     path: str,
     body: bytes,
     timeout: float,  # noqa: ASYNC109 - one bound over connecting, sending and reading
+    *,
+    key: str = "",
 ) -> Answer | None:
-    """POST JSON to `path`; return None without a complete answer within `timeout` seconds."""
+    """POST JSON to `path`; return None without a complete answer within `timeout` seconds.
+
+    key: to show to the server; empty: none.
+    """
     more = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    request = h11.Request(method="POST", target=path, headers=[*_headers(host, port), *more])
+    request = h11.Request(method="POST", target=path, headers=[*_headers(host, port, key), *more])
     return await _request(host, port, request, body, timeout, MAX_BODY_BYTES)
 
 
@@ -163,10 +169,11 @@ class _Reading:
         return None
 
 
-def _headers(host: str, port: int) -> list[tuple[str, str]]:
+def _headers(host: str, port: int, key: str) -> list[tuple[str, str]]:
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return [
         ("Host", authority),
+        *([("Authorization", f"Bearer {key}")] if key else []),
         ("Accept", "application/json"),
         ("User-Agent", "pool-service"),
         ("Connection", "close"),

@@ -224,5 +224,6 @@ async def is_loaded(endpoint: str, plan: LaunchPlan) -> bool:
     url = urlsplit(endpoint)
     body = plan.ready_body.encode()
     host, port = url.hostname or "", url.port or 0
-    answer = await post_json(host, port, plan.ready_path, body, _LOAD_TIMEOUT_S)
+    key = plan.api_key
+    answer = await post_json(host, port, plan.ready_path, body, _LOAD_TIMEOUT_S, key=key)
     return answer is not None and answer.status == _HTTP_OK

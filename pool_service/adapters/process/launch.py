@@ -2,7 +2,8 @@
 
 The process gets
 1. its own session, so that a signal that ends the service does not end it;
-2. no input, and a file for its output: a pipe would break when the service ends;
+2. no input but the key of the server, and a file for its output: a pipe would break when the
+   service ends;
 3. no file descriptor of the service;
 4. the plan's environment and NONCE_VARIABLE, which all of its descendants inherit;
 5. a working directory with nothing but the plan's files and the prompts lent to it, since
@@ -133,16 +134,18 @@ def _start(
     model: str, plan: LaunchPlan, variables: Mapping[str, str], log_path: Path, work_dir: Path
 ) -> "subprocess.Popen[bytes]":
     output = open_for_append(log_path)
+    command = command_of(plan)
     try:
-        popen = subprocess.Popen(  # noqa: S603 - a list of arguments, from the operator's settings
-            command_of(plan),
-            env={**dict(plan.environment), **variables, NONCE_VARIABLE: plan.nonce},
-            cwd=work_dir,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+        with _input(plan.api_key if command != plan.argv else "") as given:
+            popen = subprocess.Popen(  # noqa: S603 - a list of arguments, from the settings
+                command,
+                env={**dict(plan.environment), **variables, NONCE_VARIABLE: plan.nonce},
+                cwd=work_dir,
+                stdin=given,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
     except OSError as error:
         if error.errno == errno.ENOENT or error.errno in _NOT_A_PROGRAM:
             raise _unusable(model, plan.argv[0], error) from error
@@ -151,6 +154,22 @@ def _start(
         os.close(output)
     restore_descriptor_limit(popen.pid)
     return popen
+
+
+@contextlib.contextmanager
+def _input(key: str) -> Iterator[int]:
+    """Yield the standard input of a process that reads the server's key from it; "": nothing."""
+    if not key:
+        yield subprocess.DEVNULL
+        return
+    reader, writer = os.pipe()
+    try:
+        # Less than any pipe holds, so this does not wait for a reader.
+        os.write(writer, key.encode())
+        os.close(writer)
+        yield reader
+    finally:
+        os.close(reader)
 
 
 def _abandon(popen: "subprocess.Popen[bytes]") -> None:

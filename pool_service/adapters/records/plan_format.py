@@ -7,6 +7,7 @@ directory, which the process has; both are empty when read.
 import re
 from typing import Any
 
+from pool_service.access.server_keys import is_key
 from pool_service.adapters.records.record_members import (
     BadRecord,
     Members,
@@ -39,6 +40,8 @@ def from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
         "ready_path": plan.ready_path,
         "ready_body": plan.ready_body,
         "prompt_cache": _from_prompt_cache(plan.prompt_cache),
+        # The next service hands it out with the endpoint. Only this user can read the file.
+        "api_key": plan.api_key,
     }
 
 
@@ -80,6 +83,8 @@ def to_plan(value: object) -> LaunchPlan:
         ready_path=of.optional("ready_path", _to_path) or "",
         ready_body=of.optional("ready_body", to_text) or "",
         prompt_cache=of.optional("prompt_cache", _to_prompt_cache),
+        # Servers of earlier versions have none.
+        api_key=of.optional("api_key", _to_key) or "",
     )
 
 
@@ -107,6 +112,13 @@ def _to_nonce(value: object) -> str:
     text = to_text(value)
     if not _NONCE.fullmatch(text):
         raise BadRecord("its 'nonce' is not valid")
+    return text
+
+
+def _to_key(value: object) -> str:
+    text = to_text(value)
+    if text and not is_key(text):
+        raise BadRecord("its 'api_key' is not valid")
     return text
 
 

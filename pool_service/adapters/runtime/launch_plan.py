@@ -15,16 +15,20 @@ from pool_service.paths import begins_a_path, home_directory
 
 Kind = Literal["vllm-mlx", "plain"]
 
-_PLACEHOLDER = re.compile(r"\{(runtime_model|port|model)\}")
+_PLACEHOLDER = re.compile(r"\{(runtime_model|port|model|api_key_file)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The values for a command template: model name, runtime model and port."""
+    """The values for a command template.
+
+    key_file: the path of the file with the server's key.
+    """
 
     model: str
     runtime_model: str
     port: str
+    key_file: str = ""
 
 
 def kind_of(command: Sequence[str]) -> Kind:
@@ -43,6 +47,7 @@ def fill(command: Sequence[str], names: Names) -> tuple[str, ...]:
         "model": names.model,
         "runtime_model": names.runtime_model,
         "port": names.port,
+        "api_key_file": names.key_file,
     }
     return tuple(_PLACEHOLDER.sub(lambda match: values[match[1]], part) for part in command)
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import structlog
 
+from pool_service.access.server_keys import new_key
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.argument_checks import argument_flaw, argument_flaws, options_of
+from pool_service.adapters.runtime.key_delivery import FILE_NAME, has_key, key_files, with_key
 from pool_service.adapters.runtime.launch_plan import (
     Kind,
     Names,
@@ -88,6 +90,7 @@ class CommandRuntime:
     provisioner: installs vllm-mlx; by default into the options' data_dir.
     progress: receives the progress of an installation at first need.
     inherited: the service's environment; servers get its allowed part.
+    work_dirs: the directory that will have the working directory of each server, by its nonce.
     """
 
     def __init__(
@@ -97,10 +100,12 @@ class CommandRuntime:
         provisioner: Provisioner | None = None,
         progress: Progress | None = None,
         inherited: Mapping[str, str] = os.environ,
+        work_dirs: Path = Path(),
     ) -> None:
         self._options = options
         self._provisioner = provisioner or Provisioner(options.data_dir)
         self._progress = progress
+        self._work_dirs = work_dirs
         # A copy, as os.environ decodes each variable at each access.
         self._inherited = dict(inherited)
         self._versions = ProgramCache(versions_of, lambda found: found.places)
@@ -167,7 +172,9 @@ class CommandRuntime:
         versions = await self._versions.of(program.path) if self.is_vllm_mlx_itself else Versions()
         obstacle = await asyncio.to_thread(self._prompts_obstacle, program, settings)
         place = await find_prompts(None if obstacle else versions) if find_prompts else None
-        plan = self._plan(program, versions.own, model, settings, place, keeps=not obstacle)
+        keyed = await asyncio.to_thread(has_key, self._options, program, settings)
+        key = new_key() if keyed else ""
+        plan = self._plan(program, versions.own, model, settings, place, key, keeps=not obstacle)
         if settings.warm_prompts and not plan.files:
             why = f"{vllm_mlx.BATCHING} is not added {obstacle}"
             _log.warning("warm_prompts are not computed", model=model, why=why)
@@ -315,10 +322,14 @@ class CommandRuntime:
         model: str,
         settings: Settings,
         prompt_cache: PromptCache | None,
+        key: str,
         *,
         keeps: bool,
     ) -> LaunchPlan:
-        """Return the plan of a start; keeps: whether the server is to keep its computed prompts."""
+        """Return the plan of a start.
+
+        key: the key of the server; empty: none. keeps: whether it is to keep its computed prompts.
+        """
         options, runtime_model = self._options, settings.runtime_model
         port: int | None = None
         files: tuple[tuple[str, str], ...] = ()
@@ -339,21 +350,24 @@ class CommandRuntime:
             port = self._ports.reserve() if takes_port(command) else None
             # Without {port} in the template the argument is not used.
             port_argument = str(port)
-        names = Names(model, runtime_model, port_argument)
+        nonce = secrets.token_hex(16)
+        key_file = str(self._work_dirs / nonce / FILE_NAME)
+        names = Names(model, runtime_model, port_argument, key_file)
         return LaunchPlan(
             argv=fill(command, names),
-            environment=self.environment(settings),
+            environment=with_key(self.environment(settings), key),
             port=port,
             health_path=options.health_path,
             served_model_name=fill((served,), names)[0],
-            nonce=secrets.token_hex(16),
+            nonce=nonce,
             kind=self.kind,
             use=self._use_signals(command, version),
             drains=options.effective_drains,
             ready_path=options.ready_path,
             ready_body=fill_json(options.ready_body, names),
             prompt_cache=prompt_cache,
-            files=files,
+            files=(*files, *key_files(command, key)),
+            api_key=key,
         )
 
     def _use_signals(self, command: Sequence[str], version: str | None) -> UseSignals:

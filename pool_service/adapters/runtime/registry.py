@@ -19,6 +19,7 @@ from pool_service.adapters.models.estimates import (
 from pool_service.adapters.models.files import ModelFiles, hub_cache, locate
 from pool_service.adapters.models.hub_cache import cached_models
 from pool_service.adapters.models.loaded_models import LoadedModels, find_loaded_models
+from pool_service.adapters.process.launch import work_dirs
 from pool_service.adapters.prompts.prompt_key import prompt_key
 from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.runtime import diagnosis, vllm_mlx
@@ -62,7 +63,8 @@ class Runtimes:
     """Implements the port `Runtime`.
 
     options: by the runtime's name, which is "" for the default runtime.
-    state_dir: the directory in which the memory needed by earlier runs is remembered.
+    state_dir: the directory in which the memory needed by earlier runs is remembered, and which
+        has the working directories of servers.
     progress: receives the progress of an installation at first need.
     prompts: the store of computed prompts; None: they are not kept.
     """
@@ -77,6 +79,7 @@ class Runtimes:
     ) -> None:
         self._progress = progress
         self._prompts = prompts
+        self._work_dirs = work_dirs(state_dir)
         self._usage = UsageStore(state_dir)
         self._downloader = Downloader()
         self._disk_reads = DiskReads()
@@ -93,7 +96,7 @@ class Runtimes:
         self._runtimes = {
             name: self._runtimes[name]
             if name in kept
-            else CommandRuntime(one, progress=self._progress)
+            else CommandRuntime(one, progress=self._progress, work_dirs=self._work_dirs)
             for name, one in options.items()
         }
         self._options = options

@@ -28,6 +28,7 @@ class RuntimeOptions:
     drains: whether a server finishes its requests in flight after SIGTERM; None: by its kind.
     allowed_hosts: host names besides loopback by which a vllm-mlx server may be called.
     trusted_directories: directories whose files are used even if other users can write to them.
+    server_keys: whether each server has a key of its own, where its program can get one.
     """
 
     data_dir: Path
@@ -44,6 +45,7 @@ class RuntimeOptions:
     drains: bool | None = None
     allowed_hosts: tuple[str, ...] = ()
     trusted_directories: tuple[Path, ...] = ()
+    server_keys: bool = True
 
     @property
     def effective_drains(self) -> bool:
@@ -64,6 +66,11 @@ class RuntimeOptions:
         vllm-mlx too if the operator says so, but may do anything before it runs vllm-mlx.
         """
         return kind_of(self.command) == "vllm-mlx"
+
+    @property
+    def is_sent_its_key(self) -> bool:
+        """Whether a server is sent its key, and needs no placeholder for it."""
+        return self.is_vllm_mlx_itself and self.effective_kind == "vllm-mlx"
 
     def prompts_obstacle(self, settings: Settings) -> str:
         """Return why a server with these settings does not keep its computed prompts.

@@ -10,7 +10,7 @@ import signal as signals
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pool_service.adapters.children import kept_prompts
+from pool_service.adapters.children import kept_prompts, server_key
 from pool_service.adapters.runtime.diagnosis import PORT_TAKEN, describe_exit, quote
 from pool_service.core.activity import UseSignals
 from pool_service.core.types import Diagnosis
@@ -74,6 +74,8 @@ TOOLS = "--mcp-config"
 TOOLS_VARIABLE = "VLLM_MLX_MCP_CONFIG"
 """The option and the variable that name a file of programs to run as tools for the model."""
 TRUST = "--trust-remote-code"
+API_KEY = server_key.OPTION
+"""The option with the key of a server; `children/` gives it, so that no process table shows it."""
 # Without it, a second concurrent request is answered with 503 (since 0.4.0).
 ENVIRONMENT = (("VLLM_MLX_SIMPLE_ENGINE_LOCK_ADMISSION", "wait"),)
 # Further host names by which a server may be called; read by `server_child.py`.

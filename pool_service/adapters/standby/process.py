@@ -89,16 +89,18 @@ class Standby:
         log: int,
         timeout: float,
         variables: Mapping[str, str] = MappingProxyType({}),
+        key: str = "",
     ) -> bool:
         """Send the arguments that make a standby a server; return whether it took them in time.
 
-        variables: to set in the process's environment before.
+        variables: to set in the process's environment before. key: of the server; empty: none.
         log: a descriptor for the output of the process from then on. timeout: in seconds.
         """
         deadline = time.monotonic() + timeout
         self.channel.settimeout(timeout)
         try:
-            line = json.dumps({"argv": argv, "variables": dict(variables)}).encode() + b"\n"
+            order = {"argv": argv, "variables": dict(variables), "key": key}
+            line = json.dumps(order).encode() + b"\n"
             sent = socket.send_fds(self.channel, [line], [log])
             if line[sent:]:
                 self.channel.sendall(line[sent:])

@@ -24,6 +24,9 @@ TOKEN_MISSING or TOKEN_UNKNOWN (UNAUTHENTICATED); with SCOPE_MISSING
 the metadata: "authorization: Bearer TOKEN". For a caller that may know of some models
 only, others do not exist: they are in no answer, and a call for one ends with
 MODEL_UNKNOWN. A caller without the right to logs gets no text that quotes one.
+
+A server can have a key of its own (api_key). Whoever gets its endpoint by Ensure or Hold
+gets the key with it, and nobody else does: no other answer, text or log line has it.
 """
 
 from collections import abc as _abc
@@ -563,8 +566,14 @@ class EnsureResponse(_message.Message):
 
     SERVER_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
+    API_KEY_FIELD_NUMBER: _builtins.int
     started: _builtins.bool
     """Whether this call started it."""
+    api_key: _builtins.str
+    """The key of this server and of no other: requests to the endpoint show it as
+    "authorization: Bearer API_KEY". Empty: the server asks for none. Only the answers of
+    Ensure and Hold have it.
+    """
     @_builtins.property
     def server(self) -> Global___Server:
         """The READY server."""
@@ -574,10 +583,11 @@ class EnsureResponse(_message.Message):
         *,
         server: Global___Server | None = ...,
         started: _builtins.bool = ...,
+        api_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["server", b"server", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "server", b"server", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -963,6 +973,11 @@ class HoldResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVER_FIELD_NUMBER: _builtins.int
+    API_KEY_FIELD_NUMBER: _builtins.int
+    api_key: _builtins.str
+    """As in EnsureResponse. Set only while the server is READY; another process of the
+    model has another key.
+    """
     @_builtins.property
     def server(self) -> Global___Server:
         """The server as it is now."""
@@ -971,10 +986,11 @@ class HoldResponse(_message.Message):
         self,
         *,
         server: Global___Server | None = ...,
+        api_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "server", b"server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

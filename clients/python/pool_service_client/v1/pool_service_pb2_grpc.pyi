@@ -24,6 +24,9 @@ TOKEN_MISSING or TOKEN_UNKNOWN (UNAUTHENTICATED); with SCOPE_MISSING
 the metadata: "authorization: Bearer TOKEN". For a caller that may know of some models
 only, others do not exist: they are in no answer, and a call for one ends with
 MODEL_UNKNOWN. A caller without the right to logs gets no text that quotes one.
+
+A server can have a key of its own (api_key). Whoever gets its endpoint by Ensure or Hold
+gets the key with it, and nobody else does: no other answer, text or log line has it.
 """
 
 from collections import abc as _abc

@@ -16,9 +16,13 @@ def main() -> int:
         "cwd": [entry.name for entry in Path().iterdir()],
         "modules": sorted({"mlx_lm", "mlx"} & sys.modules.keys()),
         "path": sys.path[0],
+        "input": sys.stdin.read(),
     }
     print(json.dumps(told), flush=True)
-    request = sys.argv[2]
+    words = sys.argv[2:]
+    if words[0] == "--api-key":
+        del words[:2]
+    request = words[0]
     if request == "fails":
         print("ValueError: not like this", file=sys.stderr, flush=True)
         return 1
