@@ -335,9 +335,7 @@ def _send_plan(
         output = open_for_append(log_path)
         try:
             variables = furnish(plan, standby.work_dir)
-            taken = standby.send_arguments(
-                plan.argv, output, timeout, variables, plan.api_key
-            )
+            taken = standby.send_arguments(plan.argv, output, timeout, variables, plan.api_key)
         finally:
             os.close(output)
         if taken:
