@@ -170,6 +170,11 @@ pub struct EnsureResponse {
     /// Whether this call started it.
     #[prost(bool, tag="2")]
     pub started: bool,
+    /// The key of this server and of no other: requests to the endpoint show it as
+    /// "authorization: Bearer API_KEY". Empty: the server asks for none. Only the answers of
+    /// Ensure and Hold have it.
+    #[prost(string, tag="3")]
+    pub api_key: ::prost::alloc::string::String,
 }
 /// The request of Evict.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -358,6 +363,10 @@ pub struct HoldResponse {
     /// The server as it is now.
     #[prost(message, optional, tag="1")]
     pub server: ::core::option::Option<Server>,
+    /// As in EnsureResponse. Set only while the server is READY; another process of the
+    /// model has another key.
+    #[prost(string, tag="2")]
+    pub api_key: ::prost::alloc::string::String,
 }
 /// The request of TailLogs.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -51,6 +51,9 @@ export const protobufFileName = "pool_service/v1/pool_service.proto";
  * the metadata: "authorization: Bearer TOKEN". For a caller that may know of some models
  * only, others do not exist: they are in no answer, and a call for one ends with
  * MODEL_UNKNOWN. A caller without the right to logs gets no text that quotes one.
+ *
+ * A server can have a key of its own (api_key). Whoever gets its endpoint by Ensure or Hold
+ * gets the key with it, and nobody else does: no other answer, text or log line has it.
  */
 
 /** What a server is doing. */
@@ -328,6 +331,12 @@ export interface EnsureResponse {
     | undefined;
   /** Whether this call started it. */
   started: boolean;
+  /**
+   * The key of this server and of no other: requests to the endpoint show it as
+   * "authorization: Bearer API_KEY". Empty: the server asks for none. Only the answers of
+   * Ensure and Hold have it.
+   */
+  apiKey: string;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -503,7 +512,14 @@ export interface HoldRequest {
 /** One state of a server that is held. */
 export interface HoldResponse {
   /** The server as it is now. */
-  server: Server | undefined;
+  server:
+    | Server
+    | undefined;
+  /**
+   * As in EnsureResponse. Set only while the server is READY; another process of the
+   * model has another key.
+   */
+  apiKey: string;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -1814,7 +1830,7 @@ export const EnsureRequest: MessageFns<EnsureRequest> = {
 };
 
 function createBaseEnsureResponse(): EnsureResponse {
-  return { server: undefined, started: false, _unknownFields: {} };
+  return { server: undefined, started: false, apiKey: "", _unknownFields: {} };
 }
 
 export const EnsureResponse: MessageFns<EnsureResponse> = {
@@ -1824,6 +1840,9 @@ export const EnsureResponse: MessageFns<EnsureResponse> = {
     }
     if (message.started !== false) {
       writer.uint32(16).bool(message.started);
+    }
+    if (message.apiKey !== "") {
+      writer.uint32(26).string(message.apiKey);
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -1865,6 +1884,14 @@ export const EnsureResponse: MessageFns<EnsureResponse> = {
             message.started = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.apiKey = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1894,6 +1921,7 @@ export const EnsureResponse: MessageFns<EnsureResponse> = {
       ? Server.fromPartial(object.server)
       : undefined;
     message.started = object.started ?? false;
+    message.apiKey = object.apiKey ?? "";
     return message;
   },
 };
@@ -3036,13 +3064,16 @@ export const HoldRequest: MessageFns<HoldRequest> = {
 };
 
 function createBaseHoldResponse(): HoldResponse {
-  return { server: undefined, _unknownFields: {} };
+  return { server: undefined, apiKey: "", _unknownFields: {} };
 }
 
 export const HoldResponse: MessageFns<HoldResponse> = {
   encode(message: HoldResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.server !== undefined) {
       Server.encode(message.server, writer.uint32(10).fork()).join();
+    }
+    if (message.apiKey !== "") {
+      writer.uint32(18).string(message.apiKey);
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -3076,6 +3107,14 @@ export const HoldResponse: MessageFns<HoldResponse> = {
             message.server = Server.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.apiKey = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3104,6 +3143,7 @@ export const HoldResponse: MessageFns<HoldResponse> = {
     message.server = (object.server !== undefined && object.server !== null)
       ? Server.fromPartial(object.server)
       : undefined;
+    message.apiKey = object.apiKey ?? "";
     return message;
   },
 };
