@@ -40,12 +40,7 @@ from pool_service.cli.top_command import top
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="pool-service", message="%(prog)s %(version)s")
-@target_options(
-    "Address of the service: host:port or unix:PATH. "
-    "Default: POOL_SERVICE_ADDRESS, else your service's socket, else 127.0.0.1:50051.",
-    "File with the token that you show, if the service asks for one; only you may read "
-    "it. Default: POOL_SERVICE_TOKEN, else the file that POOL_SERVICE_TOKEN_FILE names.",
-)
+@target_options
 def pool_service() -> None:
     """Make models ready on this machine: one server per model, started on demand."""
 

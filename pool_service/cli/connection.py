@@ -31,7 +31,12 @@ def connected(kind: type[C], target: Target, retry: RetryPolicy | None = None) -
     """Return a client of a kind. Raises UsageError. retry: None: the client's own policy."""
     try:
         return kind.connect(
-            target.address, token_file=target.token_file, retry=retry or RetryPolicy()
+            target.address,
+            token_file=target.token_file,
+            ca=target.ca,
+            cert=target.cert,
+            key=target.key,
+            retry=retry or RetryPolicy(),
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -20,11 +20,15 @@ R = TypeVar("R")
 class Target:
     """The service that a command calls; None: as the client decides.
 
-    address: host:port or unix:PATH. token_file: a file with the token to show.
+    address: host:port or unix:PATH. token_file: a file with the token to show. ca: a file with the
+    authorities to trust. cert, key: files with the certificate to show, and its key.
     """
 
     address: str | None = None
     token_file: Path | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
 
 
 class EnsureOptions(TypedDict):
@@ -132,32 +136,68 @@ def _noted(ctx: click.Context, param: click.Parameter, value: object) -> None:
     ctx.obj = replace(target, **{str(param.name): value}) if value else target
 
 
-def target_options(address: str, token_file: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator with the options of a Target, which becomes the context's object.
+_TARGET_OPTIONS = (
+    (
+        "--address",
+        "ADDR",
+        (
+            "Address of the service: host:port or unix:PATH. Default: POOL_SERVICE_ADDRESS, else "
+            "your service's socket, else 127.0.0.1:50051."
+        ),
+    ),
+    (
+        "--token-file",
+        "FILE",
+        (
+            "File with the token that you show, if the service asks for one; only you may read it. "
+            "Default: POOL_SERVICE_TOKEN, else the file that POOL_SERVICE_TOKEN_FILE names."
+        ),
+    ),
+    (
+        "--ca",
+        "FILE",
+        (
+            "File with the authorities in PEM that you trust to know a service on another machine. "
+            "Default: POOL_SERVICE_CA, else those of your system."
+        ),
+    ),
+    (
+        "--cert",
+        "FILE",
+        (
+            "File with the certificate in PEM that you show there. Default: POOL_SERVICE_CERT, "
+            "else none."
+        ),
+    ),
+    (
+        "--key",
+        "FILE",
+        "File with its private key; only you may read it. Default: POOL_SERVICE_KEY.",
+    ),
+)
+"""The options of a Target: each with its metavar and its help before a command."""
 
-    address, token_file: the help of each.
+
+def target_options(command: Callable[P, R], *, is_group: bool = True) -> Callable[P, R]:
+    """Give a command the options of a Target, which becomes the context's object.
+
+    is_group: the command has commands, whose own options override these.
     """
-
-    def decorate(command: Callable[P, R]) -> Callable[P, R]:
-        for name, metavar, kind, text in (
-            ("--token-file", "FILE", FILE, token_file),
-            ("--address", "ADDR", None, address),
-        ):
-            command = click.option(
-                name, metavar=metavar, type=kind, help=text, callback=_noted, expose_value=False
-            )(command)
-        return command
-
-    return decorate
+    for name, metavar, text in reversed(_TARGET_OPTIONS):
+        command = click.option(
+            name,
+            metavar=metavar,
+            type=FILE if metavar == "FILE" else None,
+            help=text if is_group else f"Overrides {name} before the command.",
+            callback=_noted,
+            expose_value=False,
+        )(command)
+    return command
 
 
 def calls_service(command: Callable[Concatenate[Target, P], R]) -> Callable[P, R]:
     """Give a command the options of a Target, and pass that as the first argument."""
-    options = target_options(
-        "Address of the service; overrides --address before the command.",
-        "File with your token; overrides --token-file before the command.",
-    )
-    return click.pass_obj(options(command))
+    return click.pass_obj(target_options(command, is_group=False))
 
 
 json_option = click.option(

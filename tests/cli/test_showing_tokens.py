@@ -119,12 +119,6 @@ def test_a_token_file_that_others_may_read_is_refused_before_the_call(
     assert not service.asked
 
 
-def test_no_token_is_sent_to_another_machine(run: Run, file: Path) -> None:
-    result = run("--token-file", str(file), "list", address="192.0.2.1:50051")
-    assert result.exit_code == 2
-    assert "192.0.2.1:50051 is another machine" in result.stderr
-
-
 def test_names_are_completed_with_the_token(
     service: Script, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

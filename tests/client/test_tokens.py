@@ -44,25 +44,25 @@ def written(path: Path, text: str, mode: int = 0o600) -> Path:
 
 def test_the_one_given_goes_before_the_variables_and_a_token_before_a_file(file: Path) -> None:
     both = {"POOL_SERVICE_TOKEN": OTHER, "POOL_SERVICE_TOKEN_FILE": str(file)}
-    assert shown(bearer.header(HERE, "given", None, both)) == "Bearer given"
-    assert shown(bearer.header(HERE, None, file, both)) == f"Bearer {TOKEN}"
-    assert shown(bearer.header(HERE, None, None, both)) == f"Bearer {OTHER}"
+    assert shown(bearer.header("given", None, both)) == "Bearer given"
+    assert shown(bearer.header(None, file, both)) == f"Bearer {TOKEN}"
+    assert shown(bearer.header(None, None, both)) == f"Bearer {OTHER}"
     only = {"POOL_SERVICE_TOKEN": "", "POOL_SERVICE_TOKEN_FILE": str(file)}
-    assert shown(bearer.header(HERE, None, None, only)) == f"Bearer {TOKEN}"
+    assert shown(bearer.header(None, None, only)) == f"Bearer {TOKEN}"
     nothing = {"POOL_SERVICE_TOKEN": "", "POOL_SERVICE_TOKEN_FILE": ""}
-    assert bearer.header(HERE, None, None, nothing) is None
+    assert bearer.header(None, None, nothing) is None
 
 
 def test_both_at_once_are_refused(file: Path) -> None:
     with pytest.raises(ValueError, match="give one of them"):
-        bearer.header(HERE, TOKEN, file, {})
+        bearer.header(TOKEN, file, {})
 
 
 def test_the_home_directory_stands_for_a_tilde(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(file.parent))
-    assert shown(bearer.header(HERE, None, "~/token", {})) == f"Bearer {TOKEN}"
+    assert shown(bearer.header(None, "~/token", {})) == f"Bearer {TOKEN}"
     with pytest.raises(ValueError, match="home directory that is not known"):
-        bearer.header(HERE, None, "~no-such-user/token", {})
+        bearer.header(None, "~no-such-user/token", {})
 
 
 @pytest.mark.parametrize(
@@ -80,15 +80,15 @@ def test_what_is_no_token_is_refused_without_repeating_it(
     tmp_path: Path, text: str, why: str
 ) -> None:
     def in_a_file() -> None:
-        bearer.header(HERE, None, written(tmp_path / "f", text), {})
+        bearer.header(None, written(tmp_path / "f", text), {})
 
     ways: list[tuple[Callable[[], object], str]] = [
-        (lambda: bearer.header(HERE, text, None, {}), "the token "),
+        (lambda: bearer.header(text, None, {}), "the token "),
         (in_a_file, f"the token file {tmp_path / 'f'} "),
     ]
     if text:
         variable = {"POOL_SERVICE_TOKEN": text}
-        ways.append((lambda: bearer.header(HERE, None, None, variable), "POOL_SERVICE_TOKEN"))
+        ways.append((lambda: bearer.header(None, None, variable), "POOL_SERVICE_TOKEN"))
     for way, source in ways:
         with pytest.raises(ValueError, match=why) as refusal:
             way()
@@ -97,42 +97,42 @@ def test_what_is_no_token_is_refused_without_repeating_it(
 
 
 def test_the_longest_token_is_one() -> None:
-    assert shown(bearer.header(HERE, "~" * 4096, None, {})) == f"Bearer {'~' * 4096}"
+    assert shown(bearer.header("~" * 4096, None, {})) == f"Bearer {'~' * 4096}"
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o620, 0o666, 0o601])
 def test_a_file_that_others_may_use_is_refused_with_what_to_do(file: Path, mode: int) -> None:
     file.chmod(mode)
     with pytest.raises(ValueError, match=f"not private.*chmod 600 {file}"):
-        bearer.header(HERE, None, file, {})
+        bearer.header(None, file, {})
 
 
 def test_a_file_that_a_group_may_read_is_taken(file: Path) -> None:
     file.chmod(0o440)
-    assert shown(bearer.header(HERE, None, file, {})) == f"Bearer {TOKEN}"
+    assert shown(bearer.header(None, file, {})) == f"Bearer {TOKEN}"
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot be read: No such file.*Name a file"):
-        bearer.header(HERE, None, tmp_path / "none", {})
+        bearer.header(None, tmp_path / "none", {})
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_not_be_read_is_refused(file: Path) -> None:
     file.chmod(0)
     with pytest.raises(ValueError, match=r"cannot be read: Permission denied"):
-        bearer.header(HERE, None, file, {})
+        bearer.header(None, file, {})
 
 
 def test_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the token file"):
-        bearer.header(HERE, None, tmp_path, {})
+        bearer.header(None, tmp_path, {})
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(ValueError, match="no regular file"):
-        bearer.header(HERE, None, tmp_path / "pipe", {})
+        bearer.header(None, tmp_path / "pipe", {})
 
 
 def test_a_refused_file_is_closed(tmp_path: Path) -> None:
@@ -140,21 +140,21 @@ def test_a_refused_file_is_closed(tmp_path: Path) -> None:
     before = len(list(Path("/dev/fd").iterdir()))
     for _ in range(20):
         with pytest.raises(ValueError, match="the token file"):
-            bearer.header(HERE, None, tmp_path, {})
+            bearer.header(None, tmp_path, {})
     assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_a_file_larger_than_a_mebibyte_is_refused(tmp_path: Path) -> None:
     spaces = written(tmp_path / "large", f"{TOKEN}{' ' * (1024 * 1024 - len(TOKEN))}")
-    assert shown(bearer.header(HERE, None, spaces, {})) == f"Bearer {TOKEN}"
+    assert shown(bearer.header(None, spaces, {})) == f"Bearer {TOKEN}"
     with spaces.open("a") as file:
         file.write(" ")
     with pytest.raises(ValueError, match="larger than 1 MiB"):
-        bearer.header(HERE, None, spaces, {})
+        bearer.header(None, spaces, {})
 
 
 def test_a_replaced_file_counts_at_once(file: Path) -> None:
-    header = bearer.header(HERE, None, file, {})
+    header = bearer.header(None, file, {})
     written(file, OTHER)
     assert shown(header) == f"Bearer {OTHER}"
     file.write_text("in-place")
@@ -163,14 +163,14 @@ def test_a_replaced_file_counts_at_once(file: Path) -> None:
 
 def test_a_relative_path_stays_the_same_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)
-    header = bearer.header(HERE, None, "token", {})
+    header = bearer.header(None, "token", {})
     monkeypatch.chdir("/")
     written(file, OTHER)
     assert shown(header) == f"Bearer {OTHER}"
 
 
 def test_an_unchanged_file_is_not_opened_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    header = bearer.header(HERE, None, file, {})
+    header = bearer.header(None, file, {})
     assert header is not None
 
     def opened(*_: object) -> int:
@@ -181,7 +181,7 @@ def test_an_unchanged_file_is_not_opened_again(file: Path, monkeypatch: pytest.M
 
 
 def test_a_file_that_goes_bad_keeps_the_last_token_until_it_is_mended(file: Path) -> None:
-    header = bearer.header(HERE, None, file, {})
+    header = bearer.header(None, file, {})
     file.unlink()
     assert shown(header) == f"Bearer {TOKEN}"
     for text, mode in (("", 0o600), ("two words", 0o600), (OTHER, 0o644)):
@@ -192,41 +192,8 @@ def test_a_file_that_goes_bad_keeps_the_last_token_until_it_is_mended(file: Path
     assert shown(header) == f"Bearer {OTHER}"
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "192.0.2.1:50051",
-        "0.0.0.0:50051",
-        "128.0.0.1:50051",
-        "[::]:50051",
-        "[2001:db8::1]:50051",
-        "localhost.example:50051",
-        "127.0.0.1.example:50051",
-        "this-very-machine:50051",
-    ],
-)
-def test_no_token_goes_to_another_machine(address: str, file: Path) -> None:
-    for token, token_file, environ in (
-        (TOKEN, None, {}),
-        (None, file, {}),
-        (None, None, {"POOL_SERVICE_TOKEN": TOKEN}),
-        (None, None, {"POOL_SERVICE_TOKEN_FILE": str(file)}),
-    ):
-        with pytest.raises(ValueError, match="is another machine, and the connection is not"):
-            bearer.header(address, token, token_file, environ)
-    assert bearer.header(address, None, None, {}) is None
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["127.0.0.1:1", "127.8.9.10:1", "[::1]:1", "localhost:1", "LOCALHOST:1", "unix:/a", "unix:b"],
-)
-def test_a_token_goes_to_this_machine(address: str) -> None:
-    assert shown(bearer.header(address, TOKEN, None, {})) == f"Bearer {TOKEN}"
-
-
 def test_no_repr_has_the_token(file: Path) -> None:
-    for header in (bearer.header(HERE, TOKEN, None, {}), bearer.header(HERE, None, file, {})):
+    for header in (bearer.header(TOKEN, None, {}), bearer.header(None, file, {})):
         with grpc.insecure_channel(HERE) as channel:
             showing = bearer.showing(channel, header)
             pool = PoolClient(showing)

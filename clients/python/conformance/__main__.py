@@ -15,6 +15,7 @@ from conformance.inference import infer
 from conformance.kinds import Client, Holder, Stream, Tasks, Threads, Where
 from conformance.said import Json
 from pool_service_client import PoolError, RetryPolicy, Server
+from pool_service_client.tls import TlsOptions
 
 T = TypeVar("T")
 
@@ -83,7 +84,9 @@ class Runner:
 
     async def _op_connect(self, command: Json, _: Tell) -> Json:
         retry = RetryPolicy(**told(command, "attempts", "patience"))
-        where = Where(*map(command.get, ("address", "token", "token_file")))
+        tls = TlsOptions(*map(command.get, ("ca", "cert", "key", "server_name")))
+        get = command.get
+        where = Where(get("address"), get("token"), get("token_file"), tls)
         self._clients[command["id"]] = self._kind(where, retry)
         return {}
 

@@ -18,6 +18,7 @@ from pool_service_client import (
     bearer,
     connect,
 )
+from pool_service_client.tls import TlsOptions, tls_for
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -25,10 +26,17 @@ T_co = TypeVar("T_co", covariant=True)
 class Where:
     """Hold the arguments of a client's own `connect`: the address, and the token to show."""
 
-    def __init__(self, address: str | None, token: str | None, token_file: str | None) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        token: str | None,
+        token_file: str | None,
+        tls: TlsOptions,
+    ) -> None:
         """Raises ValueError, as they do."""
         self.target = connect.target(address)
-        self.header = bearer.header(self.target, token, token_file)
+        self.header = bearer.header(token, token_file)
+        self.tls = tls_for(self.target, tls)
 
 
 class Stream(Protocol[T_co]):
@@ -75,7 +83,7 @@ class Tasks:
     CAN_BE_CANCELLED: ClassVar[bool] = True
 
     def __init__(self, where: Where, retry: RetryPolicy) -> None:
-        made = grpc.aio.insecure_channel(where.target, options=connect.channel_options())
+        made = connect.open_channel(grpc.aio, where.target, where.tls)
         self._channel = CountingChannel(made)
         channel = cast("grpc.aio.Channel", bearer.showing(self._channel, where.header))
         self._client = AsyncPoolClient(channel, address=where.target, retry=retry)
@@ -133,7 +141,7 @@ class Threads:
     CAN_BE_CANCELLED: ClassVar[bool] = False
 
     def __init__(self, where: Where, retry: RetryPolicy) -> None:
-        made = grpc.insecure_channel(where.target, options=connect.channel_options())
+        made = connect.open_channel(grpc, where.target, where.tls)
         self._channel = CountingChannel(made)
         channel = cast("grpc.Channel", bearer.showing(self._channel, where.header))
         self._client = PoolClient(channel, address=where.target, retry=retry)

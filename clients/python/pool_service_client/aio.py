@@ -19,6 +19,7 @@ from pool_service_client.holding import Holding, Pulling
 from pool_service_client.paging import Paging
 from pool_service_client.retry import Attempts, RetryPolicy
 from pool_service_client.status import Peer, error_of
+from pool_service_client.tls import TlsOptions, tls_for
 from pool_service_client.types import (
     EnsureResult,
     EvictedServer,
@@ -68,12 +69,17 @@ class AsyncPoolClient:
         *,
         token: str | None = None,
         token_file: str | PathLike[str] | None = None,
+        ca: str | PathLike[str] | None = None,
+        cert: str | PathLike[str] | None = None,
+        key: str | PathLike[str] | None = None,
+        server_name: str | None = None,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
     ) -> Self:
         """See PoolClient.connect."""
         target = connect.target(address)
-        header = bearer.header(target, token, token_file)
-        channel = grpc.aio.insecure_channel(target, options=connect.channel_options())
+        header = bearer.header(token, token_file)
+        tls = tls_for(target, TlsOptions(ca, cert, key, server_name))
+        channel = connect.open_channel(grpc.aio, target, tls)
         return cls(bearer.showing(channel, header), address=target, retry=retry)
 
     async def close(self) -> None:

@@ -1,23 +1,15 @@
 """The bearer token of a client: its source, and the header that shows it in each call."""
 
 import os
-import stat
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
-from pathlib import Path
-from shlex import quote
 from typing import Any, TypeVar, cast
 
-from pool_service_client.connect import UNIX
+from pool_service_client import files
 
 TOKEN_VARIABLE = "POOL_SERVICE_TOKEN"  # noqa: S105 - a name
 TOKEN_FILE_VARIABLE = "POOL_SERVICE_TOKEN_FILE"  # noqa: S105 - a name
 
 _MAX_CHARACTERS = 4096
-_MAX_FILE_BYTES = 1024 * 1024
-_NOT_PRIVATE = stat.S_IWGRP | stat.S_IRWXO
-"""The bits of a mode that let others use a token or replace it. A group may read one."""
-
 Metadata = tuple[tuple[str, str], ...]
 """Headers of a call."""
 
@@ -31,7 +23,6 @@ C = TypeVar("C")
 
 
 def header(
-    address: str,
     token: str | None,
     token_file: str | os.PathLike[str] | None,
     environ: Mapping[str, str] = os.environ,
@@ -41,28 +32,19 @@ def header(
     The token is the one given, or the content of the file given, or that of POOL_SERVICE_TOKEN, or
     of the file that POOL_SERVICE_TOKEN_FILE names. No error repeats a token.
 
-    address: as `connect.target` returns it.
-
-    Raises ValueError if both are given, if there is no valid token, or if the address is another
-    machine's, as the connection is not encrypted.
+    Raises ValueError if both are given, or if there is no valid token.
     """
     if token is not None and token_file is not None:
         raise ValueError("token and token_file are both given: give one of them")
-    found: Header | None = None
     if token is not None:
-        found = _fixed(token, "the token")
-    elif token_file is not None:
-        found = _TokenFile(token_file).header
-    elif environ.get(TOKEN_VARIABLE):
-        found = _fixed(environ[TOKEN_VARIABLE], f"the token in {TOKEN_VARIABLE}")
-    elif environ.get(TOKEN_FILE_VARIABLE):
-        found = _TokenFile(environ[TOKEN_FILE_VARIABLE]).header
-    if found is not None and not _is_this_machine(address):
-        raise ValueError(
-            f"{address} is another machine, and the connection is not encrypted: a token is sent "
-            "only to this machine, by a unix socket or a loopback address."
-        )
-    return found
+        return _fixed(token, "the token")
+    if token_file is not None:
+        return _TokenFile(token_file).header
+    if environ.get(TOKEN_VARIABLE):
+        return _fixed(environ[TOKEN_VARIABLE], f"the token in {TOKEN_VARIABLE}")
+    if environ.get(TOKEN_FILE_VARIABLE):
+        return _TokenFile(environ[TOKEN_FILE_VARIABLE]).header
+    return None
 
 
 def showing(channel: C, shown: Header | None) -> C:
@@ -108,7 +90,7 @@ class _TokenFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read the file. Raises ValueError."""
-        self._path = _expanded(path)
+        self._path = files.path_of(path)
         # One value, so that threads see a stamp and its own token.
         self._known = self._read()
 
@@ -128,41 +110,9 @@ class _TokenFile:
 
     def _read(self) -> tuple[_Stamp, Metadata]:
         """Return the stamp of the file and its token. Raises ValueError."""
-        path = self._path
-        try:
-            with open(path, "rb", buffering=0, opener=_opened) as file:
-                status = os.fstat(file.fileno())
-                self._check(status)
-                content = file.read(_MAX_FILE_BYTES)
-        except OSError as error:
-            raise ValueError(
-                f"the token file {path} cannot be read: {error.strerror}. Name a file that has the "
-                "token, and that you may read"
-            ) from error
+        status, content = files.read(self._path, "token file", "token", is_secret=True)
         token = content.decode("ascii", "replace").strip()
-        return _stamp(status), _metadata(token, f"the token file {path}")
-
-    def _check(self, status: os.stat_result) -> None:
-        """Raise ValueError unless the file may be used."""
-        path = self._path
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(
-                f"the token file {path} is no regular file: name one that has the token"
-            )
-        if status.st_mode & _NOT_PRIVATE:
-            raise ValueError(
-                f"the token file {path} is not private, since others may read it or change it: "
-                f"chmod 600 {quote(str(path))}"
-            )
-        if status.st_size > _MAX_FILE_BYTES:
-            raise ValueError(
-                f"the token file {path} is larger than 1 MiB: name the file that has only the token"
-            )
-
-
-def _opened(path: str, flags: int) -> int:
-    """Return the descriptor of an opened file, without waiting for the writer of a named pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
+        return _stamp(status), _metadata(token, f"the token file {self._path}")
 
 
 def _metadata(token: str, source: str) -> Metadata:
@@ -178,26 +128,5 @@ def _metadata(token: str, source: str) -> Metadata:
     return (("authorization", f"Bearer {token}"),)
 
 
-def _expanded(path: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError as error:
-        raise ValueError(f"{str(path)!r} names a home directory that is not known") from error
-
-
 def _stamp(status: os.stat_result) -> _Stamp:
     return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _is_this_machine(address: str) -> bool:
-    """Return whether what is sent to an address stays on this machine.
-
-    Every host name but localhost counts as another machine: an attacker may answer for it.
-    """
-    if address.startswith(UNIX):
-        return True
-    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

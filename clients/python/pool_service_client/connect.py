@@ -3,12 +3,13 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from pool_service_client.default_address import default_address
+from pool_service_client.default_address import UNIX, default_address
+from pool_service_client.tls import Tls
 
 ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS"
-
-UNIX = "unix:"
 
 
 def target(address: str | None, environ: Mapping[str, str] = os.environ) -> str:
@@ -69,6 +70,13 @@ def channel_options() -> list[tuple[str, str | int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.max_pings_without_data", 0),
     ]
+
+
+def open_channel(api: ModuleType, target: str, tls: Tls | None) -> Any:  # noqa: ANN401 - of `api`
+    """Return a channel to an address. api: grpc or grpc.aio."""
+    if tls is None:
+        return api.insecure_channel(target, options=channel_options())
+    return api.secure_channel(target, tls.credentials, options=[*channel_options(), *tls.options])
 
 
 def _version() -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+UNIX = "unix:"
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 _OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -22,7 +23,7 @@ def default_address(environ: Mapping[str, str]) -> str:
     for directory in _directories(environ):
         path = directory / "socket"
         if _is_private(directory) and _is_listened_on(path):
-            return f"unix:{path}"
+            return f"{UNIX}{path}"
     return DEFAULT_ADDRESS
 
 

@@ -232,6 +232,13 @@ def stream_ended_error() -> PoolError:
     return PoolUnavailable("the service ended the stream", code=StatusCode.UNAVAILABLE)
 
 
+_OF_CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification")
+"""What gRPC says when it refuses the certificate of the service."""
+
+
 def _essence(details: str) -> str:
     """Return the last of the causes that gRPC chains: the one that the user can act on."""
-    return details.rpartition(": ")[2]
+    # TLS ends its errors so.
+    cause = details.removesuffix(": OK").rpartition(": ")[2]
+    is_certificate = any(sign in details for sign in _OF_CERTIFICATE)
+    return f"its certificate is not accepted: {cause}" if is_certificate else cause

@@ -18,6 +18,7 @@ from pool_service_client.paging import Paging
 from pool_service_client.retry import Attempts, RetryPolicy
 from pool_service_client.status import Peer
 from pool_service_client.streams import Hold, Stream, Watch, call_error
+from pool_service_client.tls import TlsOptions, tls_for
 from pool_service_client.types import (
     EnsureResult,
     EvictedServer,
@@ -68,6 +69,10 @@ class PoolClient:
         *,
         token: str | None = None,
         token_file: str | PathLike[str] | None = None,
+        ca: str | PathLike[str] | None = None,
+        cert: str | PathLike[str] | None = None,
+        key: str | PathLike[str] | None = None,
+        server_name: str | None = None,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
     ) -> Self:
         """Return a client of the service at an address. It connects when it is first used.
@@ -79,15 +84,28 @@ class PoolClient:
             token_file: a file with the token, which is read again when it changes. Default for
                 both: POOL_SERVICE_TOKEN, else the file that POOL_SERVICE_TOKEN_FILE names, else
                 none.
+            ca: a file with the authorities in PEM that you trust to know the service. Default:
+                POOL_SERVICE_CA, else those of the system.
+            cert: a file with the certificate in PEM that you show to the service. Default:
+                POOL_SERVICE_CERT, else none.
+            key: a file with its private key. Default: POOL_SERVICE_KEY.
+            server_name: the name that the service's certificate must have, if that is not the
+                host of the address. Default: POOL_SERVICE_SERVER_NAME.
             retry: how long and how often failures are retried.
 
         Raises:
-            ValueError: the address is not valid; or the token is not, both were given, others may
-                use the file, or the address is another machine's, to which no token is sent.
+            ValueError: the address is not valid; or the token is not, both were given, or others
+                may use its file; or the certificate and its key are not, do not belong together,
+                or others may use the key.
+
+        To another machine it speaks TLS. To a loopback address it does if you give one of ca,
+        cert, key and server_name. The files are read now: make a new client when you have
+        replaced them.
         """
         target = connect.target(address)
-        header = bearer.header(target, token, token_file)
-        channel = grpc.insecure_channel(target, options=connect.channel_options())
+        header = bearer.header(token, token_file)
+        tls = tls_for(target, TlsOptions(ca, cert, key, server_name))
+        channel = connect.open_channel(grpc, target, tls)
         return cls(bearer.showing(channel, header), address=target, retry=retry)
 
     def close(self) -> None:
