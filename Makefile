@@ -7,7 +7,7 @@ SOURCES := $(wildcard pool_service clients/python/pool_service_client clients/py
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-all test-fast test-process test-clients test-conformance \
 	test-operations test-toolchains test-installs test-as-on-a-mac test-whole go-tools faults fuzz lint types check check-clients proto promise docs \
-	conformance coverage site pictures bench soak lock audit dist clean
+	conformance coverage site pictures bench soak lock audit sbom dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ test-clients: setup ## Run the unit tests of the Go, Rust and TypeScript clients
 test-whole: setup ## Test the service with the real runtime and a real model
 	@$(BIN)/python -m tests.run runtime runtime-long -- $(ARGS)
 
-test-toolchains: setup ## Build and run the examples in Java and C++ (needs Maven; cmake, gRPC for C++)
+test-toolchains: setup ## Test the examples in Java and C++, audits and bills (needs each toolchain)
 	@$(BIN)/python -m tests.run toolchains -- $(ARGS)
 
 test-as-on-a-mac: setup ## Test the branches for macOS, with fork, gRPC's poll engine, and long paths
@@ -125,6 +125,10 @@ lock: setup ## Resolve the pinned lists again (ARGS=--upgrade for newer versions
 
 audit: setup ## Look for known vulnerabilities in what is pinned (ARGS="python rust go npm": languages)
 	@$(BIN)/python -m tools.audit $(ARGS)
+
+sbom: setup ## Write bills of materials of what is shipped into dist/sbom (needs Go, cargo, npm 10.3)
+	@rm -rf dist/sbom
+	@$(BIN)/python -m tools.sbom dist/sbom
 
 dist: setup ## Build the sdists and wheels of the service and of its Python client into dist/python
 	rm -rf dist/python

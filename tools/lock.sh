@@ -18,6 +18,10 @@ compile pyproject.toml --group dev --extra otel --constraints pool_service/runti
     --output-file packaging/requirements/dev.txt "$@"
 compile pyproject.toml --constraints packaging/requirements/dev.txt \
     --output-file packaging/requirements/service.txt "$@"
+compile pyproject.toml --extra otel --constraints packaging/requirements/dev.txt \
+    --output-file packaging/requirements/otel.txt "$@"
+compile clients/python/pyproject.toml --constraints packaging/requirements/service.txt \
+    --output-file packaging/requirements/client.txt "$@"
 compile packaging/requirements/build.in --constraints packaging/requirements/dev.txt \
     --output-file packaging/requirements/build.txt "$@"
 compile packaging/requirements/docs.in clients/python/pyproject.toml --constraints packaging/requirements/dev.txt \

@@ -95,6 +95,16 @@ def test_pipx_installs_it(
     assert not home.program.exists()
 
 
+def test_pip_installs_the_pinned_versions_as_the_document_says(home: Home) -> None:
+    document = (ROOT / "docs/how-to/install.md").read_text()
+    (block,) = re.findall(r"```\n([^`]*--require-hashes[^`]*)```", document)
+    python = sys._base_executable  # type: ignore[attr-defined]
+    block = re.sub(r"(?m)(^| )env(?=[/\n])", rf"\1{home.path}/env", block)
+    block = block.replace("python3 ", f"{python} ")
+    home.run("sh", "-ec", f"cd {ROOT}\n{block}")
+    check(home, home.path / "env/bin/pool-service")
+
+
 @pytest.mark.parametrize("source", ["sdists", "clone"])
 def test_pip_installs_it(home: Home, distributions: Distributions, source: str) -> None:
     package, options = ROOT, []

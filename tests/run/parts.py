@@ -116,7 +116,7 @@ PARTS = (
     Part(
         "toolchains",
         Form.LONG,
-        "the smallest programs in Java and C++, built and run",
+        "programs in Java and C++; audits and bills by the tools of each language",
         (pytest("-m", "toolchains"),),
     ),
     Part(

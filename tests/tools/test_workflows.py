@@ -34,6 +34,15 @@ def test_a_workflow_may_read_the_code_and_a_job_says_what_more_it_may(workflow: 
     assert writes == wanted
 
 
+def test_a_release_has_the_bills_of_what_was_built() -> None:
+    """The crate and its bill take their versions from one lock, which is made before both."""
+    release = (ROOT / ".github/workflows/release.yml").read_text()
+    steps = ("cargo generate-lockfile", "cargo package", "run: make sbom", "path: dist/\n")
+    places = [release.index(step) for step in steps]
+    assert places == sorted(places)
+    assert re.search(r"gh release create .* dist/python/\* dist/sbom/\*$", release, re.MULTILINE)
+
+
 @pytest.mark.parametrize("file", [*WORKFLOWS, HOOKS], ids=by_name)
 def test_what_they_make_are_targets_of_the_makefile(file: Path) -> None:
     targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
