@@ -8,8 +8,9 @@ import pytest
 from tools import pins
 from tools.audit import __main__ as audit
 from tools.audit import python
-from tools.audit.outcome import Accepted, Checked, Finding, NotChecked, read_accepted, run
+from tools.audit.outcome import Accepted, Checked, Finding, NotChecked, read_accepted
 from tools.pins import ROOT, Pin
+from tools.programs import run
 
 TODAY = date(2026, 11, 28)
 BAD = Finding("a/list.txt", "bad", "1.0", ("GHSA-1", "CVE-1"), "It is bad")
@@ -48,7 +49,7 @@ def test_what_was_not_checked_is_told_and_fails_otherwise_than_a_finding(
     assert audit.audit({"go": unchecked, "npm": clean}, [], TODAY) == audit.NOT_CHECKED
     out = capsys.readouterr().out
     assert "audit: go: NOT CHECKED: the database\n    cannot be reached\n" in out
-    assert out.endswith("audit: not checked, so nothing is known about it: go\n")
+    assert "audit: not checked, so nothing is known about it: go.\n" in out
     assert "audit: go: no known" not in out
 
 
@@ -95,11 +96,23 @@ def test_the_accepted_findings_of_this_repository_can_be_read() -> None:
     read_accepted(ROOT / "tools/audit/accepted.toml")
 
 
-def test_a_program_that_fails_or_is_not_there_is_no_check(tmp_path: Path) -> None:
-    with pytest.raises(NotChecked, match="sh failed \\(exit code 3\\):\nwhy"):
-        run("sh", "-c", "echo why >&2; exit 3")
-    with pytest.raises(NotChecked, match="No such file"):
-        run(tmp_path / "none")
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["sh", "-c", "echo why >&2; exit 3"], "sh failed (exit code 3):\n    why"),
+        (["/none/such"], "/none/such: No such file or directory"),
+    ],
+    ids=["fails", "is not there"],
+)
+def test_a_program_that_fails_or_is_not_there_is_no_check(
+    command: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check() -> Checked:
+        run(*command)
+        return clean()
+
+    assert audit.audit({"go": check}, [], TODAY) == audit.NOT_CHECKED
+    assert f"NOT CHECKED: {told}\n" in capsys.readouterr().out
 
 
 def test_pip_audit_gets_one_version_of_a_package_at_a_time() -> None:

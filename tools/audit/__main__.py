@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tools.audit import go, npm, python, rust
 from tools.audit.outcome import Accepted, Checked, Finding, NotChecked, read_accepted
+from tools.programs import ProgramFailed
 
 CHECKS: Mapping[str, Callable[[], Checked]] = {
     "python": python.check,
@@ -45,14 +46,20 @@ def audit(
         print(f"audit: {language}: {counted}" + f"; {spared} accepted" * bool(spared))
         print("".join(f"    {finding}\n" for finding in left), end="", flush=True)
     if unchecked:
-        print(f"audit: not checked, so nothing is known about it: {', '.join(unchecked)}")
+        print(f"audit: not checked, so nothing is known about it: {', '.join(unchecked)}.")
+        print("audit: run it again where the databases can be reached.")
     return FOUND if found else NOT_CHECKED if unchecked else 0
 
 
 def attempt(check: Callable[[], Checked]) -> Checked:
-    """Make a check. Raises NotChecked also where a report has another form than was expected."""
+    """Make a check.
+
+    Raises NotChecked also where a program failed, or its report has another form than expected.
+    """
     try:
         return check()
+    except ProgramFailed as error:
+        raise NotChecked(str(error)) from error
     except (LookupError, TypeError, ValueError) as error:
         raise NotChecked(f"a report could not be read: {error!r}") from error
 

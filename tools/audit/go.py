@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tools import pins
-from tools.audit.outcome import Checked, Finding, NotChecked, run
+from tools.audit.outcome import Checked, Finding, NotChecked
 from tools.pins import ROOT, Pin
+from tools.programs import run
 
 GOVULNCHECK = ROOT / ".cache/tools/bin/govulncheck"
 MODULES = {

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tools import pins
-from tools.audit.outcome import Checked, Finding, NotChecked, run
+from tools.audit.outcome import Checked, Finding, NotChecked
 from tools.pins import ROOT, Pin
+from tools.programs import run
 
 VENV = ROOT / ".cache/supply-venv"
 SETTINGS = {"runtime-excludes", "runtime-overrides"}

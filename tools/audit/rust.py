@@ -5,8 +5,9 @@ import tempfile
 from pathlib import Path
 
 from tools import pins
-from tools.audit.outcome import Checked, Finding, NotChecked, run, said
+from tools.audit.outcome import Checked, Finding, NotChecked
 from tools.pins import ROOT, Pin
+from tools.programs import run, said
 
 DENY = ROOT / ".cache/tools/bin/cargo-deny"
 CLIENT = ROOT / "clients/rust"
@@ -45,7 +46,7 @@ def ask(crate: Path, config: Path, where: str) -> list[Finding]:
     messages = [json.loads(line) for line in done.stderr.splitlines()]
     # The summary comes last: without one the check did not come to its end.
     if not any(one["type"] == "summary" for one in messages):
-        raise NotChecked(said(command, done.returncode, done.stderr))
+        raise NotChecked(said(command, done))
     errors = [
         one["fields"]
         for one in messages
@@ -53,7 +54,7 @@ def ask(crate: Path, config: Path, where: str) -> list[Finding]:
     ]
     findings = [finding(error, where) for error in errors]
     if done.returncode and not findings:
-        raise NotChecked(said(command, done.returncode, done.stderr))
+        raise NotChecked(said(command, done))
     return findings
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tools.pins import LISTS, ROOT, RUNTIME
+from tools.programs import ProgramFailed, run
 from tools.sbom import go, npm, python, rust
-from tools.sbom.form import Bill, BillError, run, text_of
+from tools.sbom.form import Bill, BillError, text_of
 from tools.set_version import version
 
 SERVICE, CLIENT = "pool-service", "pool-service-client"
@@ -55,8 +56,8 @@ def main(arguments: Sequence[str]) -> int:
             print(f"sbom: {path.name}: {len(bill['components'])} packages", flush=True)
         name = "the schema"
         validator = ROOT / "tools/sbom/validate.py"
-        run(python.VENV / "bin/python", validator, *written, directory=ROOT)
-    except BillError as trouble:
+        run(python.VENV / "bin/python", validator, *written)
+    except (BillError, ProgramFailed) as trouble:
         print(f"sbom: {name}: {trouble}", file=sys.stderr)
         return 1
     return 0

@@ -2,9 +2,7 @@
 
 import json
 import re
-import subprocess
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from tools.pins import Pin
@@ -15,26 +13,6 @@ _LINE = re.compile(r"requirements line \d+: (.*?)\s*(?:--hash=.*)?$", re.DOTALL)
 
 class BillError(Exception):
     """Why a bill could not be made, or names something else than what is pinned."""
-
-
-def run(*command: str | Path, directory: Path, environment: Mapping[str, str] | None = None) -> str:
-    """Return what a program prints. Raises BillError if it fails or is not there."""
-    try:
-        done = subprocess.run(
-            command,
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError as error:
-        raise BillError(f"{command[0]}: {error.strerror}") from error
-    if done.returncode != 0:
-        text = (done.stderr or done.stdout).strip()
-        raise BillError(f"{Path(command[0]).name} failed (exit code {done.returncode}):\n{text}")
-    return done.stdout
 
 
 def in_form(bill: Bill, name: str, version: str) -> Bill:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tools import pins
 from tools.pins import ROOT
-from tools.sbom.form import Bill, BillError, check, in_form, run
+from tools.programs import run
+from tools.sbom.form import Bill, BillError, check, in_form
 
 CLIENT = ROOT / "clients/typescript"
 
@@ -19,15 +20,15 @@ def bill(name: str, version: str) -> Bill:
         directory = Path(place)
         copy_package(directory)
         options = ("--sbom-format", "cyclonedx", "--sbom-type", "library")
-        text = run("npm", "sbom", "--package-lock-only", *options, directory=directory)
-    made: Bill = json.loads(text)
+        done = run("npm", "sbom", "--package-lock-only", *options, directory=directory)
+    made: Bill = json.loads(done.stdout)
     check(made, pins.of_npm_lock(CLIENT / "package-lock.json", only_shipped=True))
     return in_form(made, name, version)
 
 
 def check_npm() -> None:
     """Raise BillError without an npm that makes bills: Debian's of 2023 does not."""
-    version = run("npm", "--version", directory=CLIENT).strip()
+    version = run("npm", "--version").stdout.strip()
     if tuple(int(part) for part in version.split(".")[:2]) < (10, 3):
         raise BillError(f"npm {version} makes no bills: install npm 10.3 or later")
 

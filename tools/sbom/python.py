@@ -7,14 +7,15 @@ from pathlib import Path
 
 from tools import pins
 from tools.pins import ROOT, Pin
-from tools.sbom.form import Bill, check, in_form, run
+from tools.programs import run
+from tools.sbom.form import Bill, check, in_form
 
 VENV = ROOT / ".cache/supply-venv"
 
 
 def bill(path: Path, name: str, kind: str, version: str, ours: Sequence[str] = ()) -> Bill:
     """Return the bill of a list; ours: packages of this repository that are shipped beside."""
-    run("sh", ROOT / "tools/list_venv.sh", pins.LISTS / "supply.txt", VENV, directory=ROOT)
+    run("sh", ROOT / "tools/list_venv.sh", pins.LISTS / "supply.txt", VENV)
     beside = [Pin(one, version) for one in ours]
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
@@ -25,7 +26,7 @@ def bill(path: Path, name: str, kind: str, version: str, ours: Sequence[str] = (
         )
         program = (VENV / "bin/cyclonedx-py", "requirements", "--output-reproducible")
         root = ("--pyproject", "pyproject.toml", "--mc-type", kind)
-        made: Bill = json.loads(run(*program, *root, "list.txt", directory=directory))
+        made: Bill = json.loads(run(*program, *root, "list.txt", directory=directory).stdout)
     # A list does not say what requires what, which is something else than that nothing does.
     del made["dependencies"]
     for component in made["components"]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tools import pins
 from tools.pins import ROOT
-from tools.sbom.form import Bill, check, in_form, run
+from tools.programs import run
+from tools.sbom.form import Bill, check, in_form
 
 CLIENT = ROOT / "clients/rust"
 PROGRAMS = ROOT / ".cache/tools/bin"
@@ -21,7 +22,7 @@ PROGRAMS = ROOT / ".cache/tools/bin"
 
 def bill(name: str, version: str) -> Bill:
     """Return the bill of the crate, for all platforms, without its tests and examples."""
-    run("sh", ROOT / "tools/cargo_tools.sh", "cargo-cyclonedx", directory=ROOT)
+    run("sh", ROOT / "tools/cargo_tools.sh", "cargo-cyclonedx")
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place).resolve()
         copy_crate(directory)
