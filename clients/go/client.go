@@ -144,7 +144,7 @@ func (c *Client) Ensure(ctx context.Context, model string, options ...EnsureOpti
 	if response.GetServer().GetEndpoint() == "" {
 		return Ensured{}, c.noPoolService("its server has no endpoint")
 	}
-	return Ensured{Server: serverOf(response.GetServer()), Started: response.GetStarted()}, nil
+	return Ensured{Server: keyed(response.GetServer(), response.GetApiKey()), Started: response.GetStarted()}, nil
 }
 
 // Evict stops the model's server. When its process is gone it returns the stopped server, or none

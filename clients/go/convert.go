@@ -8,6 +8,13 @@ import (
 	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
 )
 
+// keyed returns the server of an answer that has its key.
+func keyed(message *pb.Server, key string) Server {
+	server := serverOf(message)
+	server.APIKey = Secret(key)
+	return server
+}
+
 func serverOf(message *pb.Server) Server {
 	return Server{
 		Model:             message.GetModel(),

@@ -38,7 +38,7 @@ func (h *holding) receive(response *pb.HoldResponse) []Server {
 	if response.GetServer() == nil {
 		return nil
 	}
-	server := serverOf(response.GetServer())
+	server := keyed(response.GetServer(), response.GetApiKey())
 	if h.model == "" {
 		h.model = server.Model
 	}

@@ -1,6 +1,9 @@
 package poolservice
 
 import (
+	"fmt"
+	"io"
+	"log/slog"
 	"time"
 
 	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
@@ -69,9 +72,37 @@ type Server struct {
 	Outdated bool
 	// PromptCache is what it keeps of its computed prompts; nil: nothing.
 	PromptCache *PromptCache
+	// APIKey is the key that requests to Endpoint show, as "Authorization: Bearer KEY"; empty if it
+	// asks for none, and in what List, Watch and others return: only Ensure and Hold return it.
+	APIKey Secret `json:"-"`
 	// Message is the received message, with fields of a newer service that this package does not
 	// know.
 	Message *pb.Server
+}
+
+// Secret is a text that no formatting verb, log or JSON shows; string(secret) is the text itself.
+type Secret string
+
+// Format writes stars in place of a text that is not empty, whatever the verb.
+func (s Secret) Format(state fmt.State, _ rune) {
+	_, _ = io.WriteString(state, s.stars())
+}
+
+// LogValue returns stars in place of a text that is not empty.
+func (s Secret) LogValue() slog.Value {
+	return slog.StringValue(s.stars())
+}
+
+// MarshalText returns stars in place of a text that is not empty.
+func (s Secret) MarshalText() ([]byte, error) {
+	return []byte(s.stars()), nil
+}
+
+func (s Secret) stars() string {
+	if s == "" {
+		return ""
+	}
+	return "***"
 }
 
 // PromptCache is the computed prompts that a server keeps for the next server of its model.

@@ -46,7 +46,7 @@ func chat(ctx context.Context, model, prompt string) error {
 func complete(ctx context.Context, server poolservice.Server, prompt string) error {
 	client := openai.NewClient(
 		option.WithBaseURL(server.Endpoint+"/v1"),
-		option.WithAPIKey("none is needed"),
+		option.WithAPIKey(string(server.APIKey)),
 	)
 	stream := client.Chat.Completions.NewStreaming(ctx, openai.ChatCompletionNewParams{
 		Model:    server.ServedModelName,

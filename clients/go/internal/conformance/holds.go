@@ -131,6 +131,7 @@ func complete(ctx context.Context, server poolservice.Server, text string) error
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Authorization", "Bearer "+string(server.APIKey))
 	response, err := inference.Do(request)
 	if err != nil {
 		return err

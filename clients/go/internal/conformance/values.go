@@ -40,6 +40,7 @@ func serverObject(server poolservice.Server) object {
 		"pinned":              server.Pinned,
 		"outdated":            server.Outdated,
 		"prompt_cache":        promptCacheObject(server.PromptCache),
+		"api_key":             string(server.APIKey),
 	}
 }
 
