@@ -1,5 +1,6 @@
 //! Conversion between values and messages. Nothing else reads a response.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +8,7 @@ use prost_types::Timestamp;
 
 use crate::types::{
     Ensured, Event, EvictedServer, Exit, KeepAlive, LogPart, Model, Page, Pinned, Progress,
-    PromptCache, Reloaded, Server, Totals,
+    PromptCache, Reloaded, Secret, Server, Totals,
 };
 use crate::v1;
 
@@ -60,6 +61,7 @@ impl From<v1::Server> for Server {
             pinned: message.pinned,
             outdated: message.outdated,
             prompt_cache: message.prompt_cache.map(PromptCache::from),
+            api_key: Secret::default(),
         }
     }
 }
@@ -78,6 +80,11 @@ impl From<v1::PromptCache> for PromptCache {
 /// An absent message counts as an empty one.
 fn server(message: Option<v1::Server>) -> Server {
     message.unwrap_or_default().into()
+}
+
+/// The server of an answer that has its key.
+fn keyed(message: Option<v1::Server>, api_key: String) -> Server {
+    Server { api_key: api_key.into(), ..server(message) }
 }
 
 pub(crate) fn servers(messages: Vec<v1::Server>) -> Vec<Server> {
@@ -108,7 +115,7 @@ impl From<v1::Exit> for Exit {
 
 impl From<v1::EnsureResponse> for Ensured {
     fn from(response: v1::EnsureResponse) -> Self {
-        Self { server: server(response.server), started: response.started }
+        Self { server: keyed(response.server, response.api_key), started: response.started }
     }
 }
 
@@ -210,7 +217,25 @@ impl From<v1::ReloadResponse> for Reloaded {
 
 impl From<v1::HoldResponse> for Server {
     fn from(response: v1::HoldResponse) -> Self {
-        server(response.server)
+        keyed(response.server, response.api_key)
+    }
+}
+
+/// Without the key, which no text shows.
+impl fmt::Debug for v1::EnsureResponse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("EnsureResponse")
+            .field("server", &self.server)
+            .field("started", &self.started)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Without the key, which no text shows.
+impl fmt::Debug for v1::HoldResponse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("HoldResponse").field("server", &self.server).finish_non_exhaustive()
     }
 }
 

@@ -43,7 +43,7 @@ pub use token::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
 pub use tonic::Code;
 pub use types::{
     Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, KeepAlive, LogPart, Model, Page,
-    Pinned, Progress, PromptCache, Reloaded, Server, ServerRole, ServerState, Totals,
+    Pinned, Progress, PromptCache, Reloaded, Secret, Server, ServerRole, ServerState, Totals,
 };
 pub use watch::Watch;
 

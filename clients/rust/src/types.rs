@@ -1,5 +1,6 @@
 //! The service's answers, as plain values. A time that the service did not send is `None`.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::open_enum::open_enum;
@@ -158,6 +159,39 @@ pub struct Server {
     pub outdated: bool,
     /// What it keeps of its computed prompts for the next server of its model; `None`: nothing.
     pub prompt_cache: Option<PromptCache>,
+    /// The key that requests to the endpoint show, as `Authorization: Bearer KEY`. Empty: it asks
+    /// for none, or this value is of another call than `ensure` or `hold`.
+    pub api_key: Secret,
+}
+
+/// A text that [`Debug`](fmt::Debug) does not show.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.is_empty() { "(none)" } else { "***" })
+    }
 }
 
 /// The computed prompts that a server keeps for the next server of its model.

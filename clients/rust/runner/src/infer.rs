@@ -88,7 +88,8 @@ impl Work {
             "messages": [{"role": "user", "content": self.text}],
         });
         let url = format!("{}/v1/chat/completions", server.endpoint);
-        let response = self.http.post(url).json(&request).send().await?;
+        let call = self.http.post(url).bearer_auth(server.api_key.expose()).json(&request);
+        let response = call.send().await?;
         response.error_for_status()?.json::<Value>().await?;
         Ok(())
     }

@@ -37,6 +37,7 @@ pub(crate) fn server(server: &Server) -> Value {
         "pinned": server.pinned,
         "outdated": server.outdated,
         "prompt_cache": server.prompt_cache.as_ref().map(prompt_cache),
+        "api_key": server.api_key.expose(),
     })
 }
 

@@ -12,7 +12,7 @@ use tonic::{GrpcMethod, Status};
 use tonic_types::pb;
 
 use crate::scripted::{
-    Service, connected, connected_by, detail, recovering, refusal, retry_in, server, soon,
+    Service, connected, connected_by, detail, ensured, recovering, refusal, retry_in, server, soon,
 };
 
 fn seconds(count: u64) -> Duration {
@@ -28,7 +28,7 @@ async fn refused_with(status: Status) -> Error {
 }
 
 async fn answer_ready(service: &mut Service) {
-    let answer = v1::EnsureResponse { server: Some(server(Wire::Ready, 1)), started: true };
+    let answer = ensured(1, "");
     service.ensure().await.answer(answer);
 }
 
@@ -46,7 +46,7 @@ async fn ensure_asks_as_it_was_told_and_gives_the_server() {
     };
     assert_eq!(call.request, expected);
     assert_eq!(call.timeout.as_deref(), Some("9000000u"));
-    call.answer(v1::EnsureResponse { server: Some(server(Wire::Ready, 3)), started: true });
+    call.answer(ensured(3, ""));
     let ensured = soon(asking).await.expect("no panic").expect("it is ready");
     assert!(ensured.started);
     assert_eq!(ensured.server.state, ServerState::Ready);
@@ -156,7 +156,7 @@ async fn a_server_that_is_nowhere_is_an_error() {
     let (pool, mut service) = connected();
     let asking = tokio::spawn(pool.ensure("m").into_future());
     let nowhere = v1::Server { endpoint: String::new(), ..server(Wire::Ready, 1) };
-    let answer = v1::EnsureResponse { server: Some(nowhere), started: false };
+    let answer = v1::EnsureResponse { server: Some(nowhere), ..v1::EnsureResponse::default() };
     service.ensure().await.answer(answer);
     let error = soon(asking).await.expect("no panic").expect_err("no endpoint");
     assert!(error.to_string().contains("has no endpoint"));

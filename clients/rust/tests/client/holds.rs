@@ -11,7 +11,10 @@ use crate::scripted::{
 type Stream = Call<v1::HoldRequest, v1::HoldResponse>;
 
 fn tell(stream: &Stream, state: Wire, generation: u64) {
-    stream.answer(v1::HoldResponse { server: Some(server(state, generation)) });
+    stream.answer(v1::HoldResponse {
+        server: Some(server(state, generation)),
+        api_key: String::new(),
+    });
 }
 
 /// A hold of a server that is READY, and the service's end of its stream.
@@ -82,7 +85,7 @@ async fn who_does_not_want_to_wait_is_told_what_the_server_does() {
     let hold = pool.hold("m").open();
     let stream = service.hold().await;
     let queued = v1::Server { detail: "waits for room".to_owned(), ..server(Wire::Queued, 0) };
-    stream.answer(v1::HoldResponse { server: Some(queued) });
+    stream.answer(v1::HoldResponse { server: Some(queued), api_key: String::new() });
     let error = soon(hold.ready().timeout(Duration::from_secs(2))).await.expect_err("it is queued");
     let expected = "\"m\" was not READY within 2s: it is Queued (waits for room); the hold goes on";
     assert_eq!(error.to_string(), expected);
@@ -210,7 +213,7 @@ async fn a_hold_passes_over_what_cannot_be_of_its_server() {
     let nowhere = v1::Server { endpoint: String::new(), ..server(Wire::Ready, 1) };
     let other = v1::Server { model: "other".to_owned(), ..server(Wire::Ready, 2) };
     for passed_over in [nowhere, other] {
-        stream.answer(v1::HoldResponse { server: Some(passed_over) });
+        stream.answer(v1::HoldResponse { server: Some(passed_over), api_key: String::new() });
     }
     tell(&stream, Wire::Ready, 3);
     assert_eq!(soon(hold.ready()).await.expect("it is ready").generation, 3);

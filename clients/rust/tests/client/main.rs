@@ -5,6 +5,7 @@ mod calls;
 mod descriptions;
 mod documents;
 mod holds;
+mod keys;
 mod logs;
 mod pulls;
 mod scripted;

@@ -255,3 +255,9 @@ pub(crate) fn server(state: v1::ServerState, generation: u64) -> v1::Server {
         ..Default::default()
     }
 }
+
+/// The answer of a call of ensure: a server that is READY.
+pub(crate) fn ensured(generation: u64, api_key: &str) -> v1::EnsureResponse {
+    let server = Some(server(v1::ServerState::Ready, generation));
+    v1::EnsureResponse { server, started: true, api_key: api_key.to_owned() }
+}

@@ -1,10 +1,9 @@
 use std::future::IntoFuture as _;
 
-use pool_service_client::v1::ServerState as Wire;
-use pool_service_client::{Client, Code, Reason, v1};
+use pool_service_client::{Client, Code, Reason};
 use tokio::time::{Duration, Instant, timeout};
 
-use crate::scripted::{Service, connected, listening, refusal, retry_in, server, soon};
+use crate::scripted::{Service, connected, ensured, listening, refusal, retry_in, soon};
 
 const SENT: Option<&str> = Some("Bearer hush");
 
@@ -28,7 +27,7 @@ async fn a_token_comes_with_each_call_its_retries_and_streams() {
     call.refuse(refusal(Code::Unavailable, "RECOVERING", vec![]));
     let call = real(service.ensure()).await;
     assert_eq!(call.token.as_deref(), SENT);
-    call.answer(v1::EnsureResponse { server: Some(server(Wire::Ready, 1)), started: true });
+    call.answer(ensured(1, ""));
     real(asking).await.expect("no panic").expect("it is ready");
 
     let hold = pool.hold("m").open();
@@ -72,7 +71,7 @@ async fn a_quota_is_waited_for() {
     let refused = Instant::now();
     let call = service.ensure().await;
     assert!(refused.elapsed() >= Duration::from_secs(3));
-    let answer = v1::EnsureResponse { server: Some(server(Wire::Ready, 1)), started: true };
+    let answer = ensured(1, "");
     call.answer(answer);
     soon(asking).await.expect("no panic").expect("it is ready");
 }

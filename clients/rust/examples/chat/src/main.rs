@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = hold.ready().await?;
     let config = OpenAIConfig::new()
         .with_api_base(format!("{}/v1", server.endpoint))
-        .with_api_key("none is needed");
+        .with_api_key(server.api_key.expose());
     let message = ChatCompletionRequestUserMessageArgs::default().content(prompt).build()?;
     let request = CreateChatCompletionRequestArgs::default()
         .model(server.served_model_name)

@@ -163,6 +163,7 @@ pub struct EnsureRequest {
 }
 /// The answer of Ensure.
 #[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct EnsureResponse {
     /// The READY server.
     #[prost(message, optional, tag="1")]
@@ -359,6 +360,7 @@ pub struct HoldRequest {
 }
 /// One state of a server that is held.
 #[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct HoldResponse {
     /// The server as it is now.
     #[prost(message, optional, tag="1")]
