@@ -50,7 +50,8 @@ function post(server: Server, text: string, signal: AbortSignal): Promise<number
     model: server.servedModelName,
     messages: [{ role: "user", content: text }],
   });
-  const headers = { "content-type": "application/json" };
+  const authorization = `Bearer ${server.apiKey}`;
+  const headers = { "content-type": "application/json", authorization };
   return new Promise((resolve, reject) => {
     const url = `${server.endpoint}/v1/chat/completions`;
     const call = request(url, { method: "POST", headers, agent: false, signal }, (response) => {

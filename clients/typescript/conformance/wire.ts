@@ -9,7 +9,9 @@ export function wire(value: unknown): unknown {
   if (typeof value === "bigint") return Number(value);
   if (Array.isArray(value)) return value.map(wire);
   if (typeof value !== "object") return value;
-  const fields = Object.entries(value).filter(([name, field]) => !isRaw(name, field));
+  const hidden = "apiKey" in value ? { apiKey: value.apiKey } : {};
+  const all = Object.entries({ ...value, ...hidden });
+  const fields = all.filter(([name, field]) => !isRaw(name, field));
   return Object.fromEntries(fields.map(([name, field]) => wireField(name, field)));
 }
 

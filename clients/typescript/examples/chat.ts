@@ -11,7 +11,9 @@ if (model === undefined || prompt === undefined) {
 await using pool = PoolClient.connect();
 await using hold = pool.hold(model, { holder: "chat example" });
 const server = await hold.ready();
-const openai = new OpenAI({ baseURL: `${server.endpoint}/v1`, apiKey: "none" });
+// A server may ask for no key, but the package wants one.
+const apiKey = server.apiKey || "none";
+const openai = new OpenAI({ baseURL: `${server.endpoint}/v1`, apiKey });
 const answer = await openai.chat.completions.create({
   model: server.servedModelName,
   messages: [{ role: "user", content: prompt }],

@@ -118,7 +118,7 @@ function duration(milliseconds: number | undefined): Duration | undefined {
 export function ensureResult(response: pb.EnsureResponse, address: string): EnsureResult {
   if (response.server === undefined) throw noPoolService(address, "it names no server");
   if (response.server.endpoint === "") throw noPoolService(address, "its server has no endpoint");
-  return { server: server(response.server), started: response.started };
+  return { server: keyed(response.server, response.apiKey), started: response.started };
 }
 
 export function evictedServers(response: pb.EvictResponse): readonly EvictedServer[] {
@@ -202,7 +202,16 @@ export function event(response: pb.WatchResponse): Event | undefined {
   }
 }
 
-export function server(given: pb.Server | undefined): Server {
+export function server(message: pb.Server | undefined): Server {
+  return keyed(message, "");
+}
+
+/** The server of an answer that has its key. */
+export function keyed(message: pb.Server | undefined, apiKey: string): Server {
+  return Object.defineProperty(fields(message), "apiKey", { value: apiKey }) as Server;
+}
+
+function fields(given: pb.Server | undefined): Omit<Server, "apiKey"> {
   const message = given ?? pb.Server.fromPartial({});
   return {
     model: message.model,

@@ -1,6 +1,6 @@
 /** The state between two streams of one call; without I/O. */
 
-import { checkedRevision, event, logParts, progress, server } from "./convert.js";
+import { checkedRevision, event, keyed, logParts, progress } from "./convert.js";
 import {
   PoolUnavailable,
   Recovering,
@@ -150,7 +150,7 @@ export class Holding implements Follower<HoldRequest, HoldResponse, Server> {
   /** The server's state; nothing for a message that cannot be about the held server. */
   receive(response: HoldResponse): readonly Server[] {
     if (response.server === undefined) return [];
-    const told = server(response.server);
+    const told = keyed(response.server, response.apiKey);
     // An alias may have been asked for, so the first message tells the name.
     this.#model ||= told.model;
     if (told.model !== this.#model || (told.state === "READY" && told.endpoint === "")) return [];

@@ -145,6 +145,12 @@ export interface Server {
   readonly outdated: boolean;
   /** What it keeps of its computed prompts; undefined: nothing. */
   readonly promptCache: PromptCache | undefined;
+  /**
+   * The key that requests to the endpoint show, as `Authorization: Bearer KEY`. Empty: it asks for
+   * none, or this value is of another call than `ensure` or `hold`. It is not enumerable, so no
+   * text or JSON shows it, and a copy of this object does not have it.
+   */
+  readonly apiKey: string;
   /** The message as it came. */
   readonly message: ServerMessage;
 }

@@ -182,13 +182,13 @@ export function ready(fields: Partial<ServerMessage> = {}): ServerMessage {
   };
 }
 
-export function held(fields: Partial<ServerMessage> = {}): HoldResponse {
-  return { server: ready(fields) };
+export function held(fields: Partial<ServerMessage> = {}, apiKey = ""): HoldResponse {
+  return { server: ready(fields), apiKey };
 }
 
 export function starting(detail = ""): HoldResponse {
   const state = ServerState.SERVER_STATE_STARTING;
-  return { server: ready({ state, detail, endpoint: "", servedModelName: "" }) };
+  return { server: ready({ state, detail, endpoint: "", servedModelName: "" }), apiKey: "" };
 }
 
 export function changed(revision: bigint, model = "m"): WatchResponse {
