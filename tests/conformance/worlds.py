@@ -29,6 +29,10 @@ from tests.fake_hub import Hub
 from tests.service.conftest import FAKE, FAKE_RUNTIME
 from tools.demo.service import RunningService, running
 
+# Whoever asks a server for anything shows its key.
+RUNTIME = f"""{FAKE_RUNTIME}environment = {{ FAKE_API_KEY = "{{api_key}}" }}
+"""
+
 HUB_FILES: Mapping[str, bytes] = {
     "config.json": b"{}",
     "tokenizer.json": b"{}",
@@ -252,7 +256,7 @@ class World:
 
     def configure(self, more: str = "", old: str = "", new: str = "") -> None:
         """Write its configuration, and this besides or instead; the service is not told."""
-        self._file.write_text((FAKE_RUNTIME + self.config).replace(old, new) + more)
+        self._file.write_text((RUNTIME + self.config).replace(old, new) + more)
 
     @property
     def _file(self) -> Path:
@@ -322,7 +326,7 @@ class World:
             self._starting.join()
         if self.now.process.poll() is not None:
             self.start()
-        if self._file.read_text() != FAKE_RUNTIME + self.config:
+        if self._file.read_text() != RUNTIME + self.config:
             self.configure()
             self.pool.reload()
         for server in self.pool.list():

@@ -16,6 +16,11 @@ def complete(server: Server, tokens: int) -> int:
     return completed(ask(server, tokens))
 
 
+def headers_for(server: Server) -> dict[str, str]:
+    """The headers of a request with JSON."""
+    return {"Content-Type": "application/json", "Authorization": f"Bearer {server.api_key}"}
+
+
 def ask(server: Server, tokens: int) -> http.client.HTTPConnection:
     """Ask for that many tokens, without streaming; the answer is read by `completed`."""
     url = urlsplit(server.endpoint)
@@ -26,8 +31,8 @@ def ask(server: Server, tokens: int) -> http.client.HTTPConnection:
         "temperature": 0,
     }
     connection = http.client.HTTPConnection(url.hostname or "", url.port)
-    headers = {"Content-Type": "application/json"}
-    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+    sent = headers_for(server)
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), sent)
     return connection
 
 
@@ -54,7 +59,7 @@ class Stream:
         self._request = urllib.request.Request(
             f"{server.endpoint}/v1/chat/completions",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            headers_for(server),
         )
         self.lines: list[str] = []
         self._begun = threading.Event()

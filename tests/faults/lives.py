@@ -184,6 +184,9 @@ class Endpoint(Protocol):
     @property
     def served_model_name(self) -> str: ...
 
+    @property
+    def api_key(self) -> str: ...
+
 
 class Stream:
     """A streamed answer under way, whose bytes are all kept."""
@@ -199,7 +202,8 @@ class Stream:
             "temperature": 0,
             "stream": True,
         }
-        headers = {"Content-Type": "application/json"}
+        key = server.api_key
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         self._connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
         self._response = self._connection.getresponse()
         # A test that fails closes nothing: a test after it would be blamed for the open socket.

@@ -57,6 +57,7 @@ VOLATILE: tuple[tuple[str, str], ...] = (
     # ghz: durations, rates, and how the calls fall into its buckets.
     (r"^ *[\d.]+ \[\d+\]\t\|∎*$", "BUCKET"),
     (r"[\d.]+ (ns|µs|ms|s)$", "DURATION"),
+    (r"psk_[\w-]{43}", "KEY"),
     (r"(Requests/sec:\t)[\d.]+", r"\1RATE"),
 )
 """What differs from run to run, by patterns that are applied to both sides, in this order."""

@@ -11,6 +11,7 @@ from tests.conformance.scenarios import (
     descriptions,
     holds,
     hostile,
+    keys,
     logs,
     newer,
     refusals,
@@ -25,6 +26,7 @@ AREAS: Mapping[str, Sequence[Scenario]] = {
     "holds": holds.SCENARIOS,
     "logs": logs.SCENARIOS,
     "tokens": access.SCENARIOS,
+    "keys of servers": keys.SCENARIOS,
     "descriptions": descriptions.SCENARIOS,
     "deaths": deaths.SCENARIOS,
     "services that are newer, odd or elsewhere": (
