@@ -50,6 +50,14 @@ def told(log_format: LogFormat, event: str, **values: object) -> str:
     return stream.getvalue()
 
 
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_no_line_shows_the_key_of_a_server(log_format: LogFormat) -> None:
+    key = f"psk_{'Ab-9_' * 8}xyz"
+    line = told(log_format, f"event {key}", plan={"key": [key]}, exc_info=ValueError(key))
+    assert key not in line
+    assert line.count("psk_***") >= 3
+
+
 def test_a_line_of_text_has_time_level_event_logger_and_values() -> None:
     line = told("text", "server ready", model="vllm-mlx/a", generation=2)
     assert re.fullmatch(

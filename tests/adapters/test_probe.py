@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -148,11 +149,12 @@ def http(status: int, body: object) -> bytes:
 class Answering:
     """A server of this very process that gives one answer to everything; b"" is none.
 
-    asked: the first lines of the requests.
+    asked: the first lines of the requests; heads: all of their heads.
     """
 
     def __init__(self, answer: bytes) -> None:
         self.asked: list[str] = []
+        self.heads: list[str] = []
         self.answer = answer
         self.port = 0
 
@@ -161,7 +163,8 @@ class Answering:
         return f"http://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asked.append((await reader.readline()).decode().rpartition(" ")[0])
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        self.asked.append(self.heads[-1].splitlines()[0].rpartition(" ")[0])
         writer.write(self.answer)
         writer.close()
         await writer.wait_closed()
@@ -246,6 +249,18 @@ async def test_a_server_is_loaded_when_it_has_answered_200(answer: bytes, loaded
     async with answering(answer) as one:
         assert await is_loaded(one.endpoint, MUST) is loaded
         assert one.asked == ["POST /v1/embed"]
+
+
+@pytest.mark.parametrize(("key", "shown"), [("psk_x", ["Bearer psk_x"]), ("", [])])
+async def test_that_request_shows_the_key_and_a_check_of_health_does_not(
+    key: str, shown: list[str]
+) -> None:
+    async with answering(http(200, {})) as one:
+        must = replace(MUST, port=one.port, api_key=key)
+        assert await HttpProbe().ready(me(), must, TIMEOUT) == one.endpoint
+        heads = dict(zip(one.asked, one.heads, strict=True))
+        assert re.findall("(?i)authorization: (.*)\r", heads["POST /v1/embed"]) == shown
+        assert "psk_" not in heads["GET /health"]
 
 
 async def test_a_server_that_answers_nothing_is_not_loaded() -> None:
