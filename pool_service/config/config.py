@@ -1,5 +1,6 @@
 """The validated configuration, and the values that the service is built from."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
@@ -126,6 +127,11 @@ class Config(Section):
         return RuntimeOptions(
             data_dir=service.data_dir,
             trusted_directories=service.trusted_directories,
+            model_directories=tuple(
+                path
+                for path in (model.runtime_model or name for name, model in self.models.items())
+                if path.startswith(os.sep)
+            ),
             **dict(section),
         )
 

@@ -42,9 +42,12 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
         "allowed_hosts": options.allowed_hosts,
         "warm_prompts": settings.warm_prompts,
         "server_keys": None if options.server_keys else False,
+        "sandbox": options.sandbox,
+        "sandbox_readable": tuple(map(str, options.sandbox_readable)),
     }
-    # Of `drains` and `server_keys`, `allowed_hosts` and `warm_prompts`, `ready`, and `busy`.
-    unset = (None, (), ["", ""], [""])
+    # Of `drains` and `server_keys`, `allowed_hosts` and `warm_prompts`, `ready`, `busy`, and
+    # `sandbox`.
+    unset = (None, (), ["", ""], [""], "auto")
     values |= {name: value for name, value in newer.items() if value not in unset}
     if options.is_vllm_mlx_itself and settings.prompt_cache != UNHASHED_PROMPT_CACHE_BYTES:
         values["prompt_cache"] = settings.prompt_cache

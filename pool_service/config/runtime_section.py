@@ -5,12 +5,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pool_service.adapters.runtime.runtime_options import RuntimeOptions
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions, SandboxMode
 from pool_service.config.types import (
     BusyValues,
     Command,
     DefaultText,
+    Directories,
     Drains,
+    Form,
     Hosts,
     RequestBody,
     RuntimeKind,
@@ -22,6 +24,9 @@ from pool_service.config.types import (
 )
 
 _RUNTIME = RuntimeOptions(data_dir=Path())
+_MODES = '"auto", "on" or "off"'
+
+Sandboxing = Annotated[SandboxMode, Form(_MODES, _MODES, str.lower)]
 
 
 class RuntimeSection(Section):
@@ -101,4 +106,16 @@ class RuntimeSection(Section):
         "only callers of Ensure and Hold get. vllm-mlx gets it by itself. Another program has a "
         'key if it can get it: in a variable (environment = { LLAMA_API_KEY = "{api_key}" }), or '
         "from a file, whose path is {api_key_file} in command or arguments.",
+    )
+    sandbox: Sandboxing = Field(
+        default=_RUNTIME.sandbox,
+        description="Whether servers are confined: each reads only its model and the programs of "
+        "the system, changes only its working directory, calls nobody, and disturbs no other "
+        "process. auto: those of vllm-mlx, where the system can (Linux with Landlock). on: they "
+        "are not started otherwise; also for other programs. off: they have all your rights.",
+    )
+    sandbox_readable: Directories = Field(
+        default=_RUNTIME.sandbox_readable,
+        description="Directories that confined servers may read besides what they need, such as "
+        "one that links in the directory of a model lead to.",
     )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from pathlib import PurePath
 
 from pool_service.core.activity import UseSignals
 
@@ -215,6 +216,31 @@ class PromptCache:
 
 
 @dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What a confined process may use besides its working directory. Absolute paths without links.
+
+    readable: files and directories, besides those of the system and of its program.
+    ports: to listen on; 0: any free one; None: all.
+    private: directories of which nothing that is readable may be a parent.
+    """
+
+    readable: tuple[str, ...] = ()
+    ports: tuple[int, ...] | None = (0,)
+    private: tuple[str, ...] = ()
+
+    def covers(self, other: "Sandbox") -> bool:
+        """Return whether a process with this sandbox may use all that another one may."""
+        places = [PurePath(place) for place in self.readable]
+        if self.private != other.private:
+            return False
+        if self.ports is not None and (other.ports is None or {*other.ports} - {*self.ports}):
+            return False
+        return all(
+            any(PurePath(path).is_relative_to(place) for place in places) for path in other.readable
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchPlan:
     """The plan of one process: how to start it, and how to check its readiness and activity.
 
@@ -229,6 +255,7 @@ class LaunchPlan:
     prompt_cache: where its computed prompts are kept; None: they are not.
     files: the names and contents of files for the working directory of the process.
     api_key: the key that requests to the server must show; empty: it asks for none.
+    sandbox: what the process may use; None: it is not confined.
     """
 
     argv: tuple[str, ...]
@@ -246,6 +273,7 @@ class LaunchPlan:
     prompt_cache: PromptCache | None = None
     files: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     api_key: str = field(default="", repr=False)
+    sandbox: Sandbox | None = None
 
 
 @dataclass(frozen=True, slots=True)

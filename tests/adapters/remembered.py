@@ -16,7 +16,7 @@ from pool_service.core.errors import (
     StartTimeout,
 )
 from pool_service.core.server import Exit, LastRun, Phase, Role, Server
-from pool_service.core.types import FOREVER, Identity, LaunchPlan, Settings
+from pool_service.core.types import FOREVER, Identity, LaunchPlan, Sandbox, Settings
 
 BOOT = "this boot"
 SETTINGS = Settings(runtime_model="org/m")
@@ -74,6 +74,8 @@ st.register_type_strategy(
         port=st.none() | st.integers(1, 65_535),
         environment=st.just(()),
         files=st.just(()),
+        # What it permits is not written.
+        sandbox=st.sampled_from([None, Sandbox()]),
         nonce=st.from_regex("[0-9a-f]{32}", fullmatch=True),
         health_path=_paths,
         ready_path=_paths,

@@ -42,6 +42,10 @@ def test_the_options_that_the_pool_relies_on_follow_serve() -> None:
     assert command[-3:] == TEMPLATE[2:]
 
 
+def test_a_command_without_arguments_has_no_options() -> None:
+    assert option_value((), "--port") is None
+
+
 @pytest.mark.parametrize("own", [("--host", "0.0.0.0"), ("--host=0.0.0.0",)])
 def test_what_the_template_says_is_not_said_again(own: tuple[str, ...]) -> None:
     command = with_options((*TEMPLATE, *own), "m")

@@ -71,8 +71,8 @@ def test_an_order_comes_in_pieces_with_its_descriptor(pair: Pair, tmp_path: Path
         ours.sendall(b'"m"], "key": "psk_x"}\n')
         order = channel.receive_arguments()
         assert order is not None
-        argv, key, variables, descriptor = order
-        assert (argv, key, variables) == (["serve", "m"], "psk_x", {"V": "1"})
+        message, descriptor = order
+        assert message == {"argv": ["serve", "m"], "variables": {"V": "1"}, "key": "psk_x"}
         assert os.path.samestat(os.fstat(descriptor), os.fstat(log.fileno()))
         os.close(descriptor)
 

@@ -31,8 +31,8 @@ class Channel:
 @pytest.mark.parametrize(
     ("platform", "calls"),
     [
-        ("darwin", [(PROCESS, 0, BACKGROUND), (PROCESS, 0, 0)]),
-        ("linux", [(os.PRIO_PROCESS, "the thread", 19)]),
+        ("darwin", [(PROCESS, 0, BACKGROUND, "the thread"), (PROCESS, 0, 0, "main")]),
+        ("linux", [(os.PRIO_PROCESS, 0, 19, "the thread")]),
     ],
 )
 def test_an_order_in_the_middle_of_an_import_is_carried_out_in_haste(
@@ -42,7 +42,8 @@ def test_an_order_in_the_middle_of_an_import_is_carried_out_in_haste(
     main = threading.get_native_id()
 
     def setpriority(which: int, who: int, priority: int) -> None:
-        made.append((which, who if who in (0, main) else "the thread", priority))
+        caller = "main" if threading.get_native_id() == main else "the thread"
+        made.append((which, who, priority, caller))
         if priority == 0:
             # In haste before the import is waited for, not after it.
             assert not channel.ordered.is_set()

@@ -163,7 +163,12 @@ def test_arguments_longer_than_a_sockets_buffer_arrive_whole() -> None:
         reader.start()
         assert connected(ours).send_arguments(argv, 0, 60.0, key="psk_x")
         reader.join()
-    assert json.loads(received) == {"argv": list(argv), "variables": {}, "key": "psk_x"}
+    assert json.loads(received) == {
+        "argv": list(argv),
+        "variables": {},
+        "key": "psk_x",
+        "sandbox": None,
+    }
 
 
 def test_a_standby_may_say_something_else_before_it_takes_its_arguments() -> None:

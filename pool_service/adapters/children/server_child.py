@@ -11,6 +11,7 @@ The runtime's interpreter runs this file, so it imports only the standard librar
 - Its standard input has the key that requests must show, if any (`server_key.py`).
 - SIGTERM ends the process at once while it loads, and garbage is collected rarely until then.
 - Prompts are kept where the service says (`kept_prompts.py`).
+- It is confined, if the service says so (`confinement/`).
 - Requests are refused that name another host (DNS rebinding: a web page whose name resolves to
   127.0.0.1) or come from a foreign web page. POOL_SERVICE_ALLOWED_HOSTS adds names, separated by
   commas.
@@ -366,14 +367,20 @@ def main() -> None:
     usual = collect_garbage_rarely()
     del sys.argv[0]
     program = sys.argv[0]
-    # Make sys.path what it would be if the program itself had been run.
-    if sys.path[:1] == [str(Path(__file__).parent)]:
-        sys.path[0] = str(Path(program).parent)
-    # The files beside this one are no part of the runtime.
-    sys.path.insert(0, str(Path(__file__).parent))
+    here = str(Path(__file__).parent)
+    is_first = sys.path[:1] == [here]
+    if not is_first:
+        sys.path.insert(0, here)
     kept_prompts: Any = importlib.import_module("kept_prompts")
     server_key: Any = importlib.import_module("server_key")
-    del sys.path[0]
+    confine: Any = importlib.import_module("confinement.confine")
+    confine.confine_as_sent(os.environ)
+    # The files beside this one are no part of the runtime. Make sys.path what it would be if the
+    # program itself had been run.
+    if is_first:
+        sys.path[0] = str(Path(program).parent)
+    else:
+        del sys.path[0]
     sys.argv = server_key.with_key(sys.argv, server_key.receive())
     restrict(sys.argv, os.environ)
     patch_startup(usual)

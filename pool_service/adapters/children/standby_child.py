@@ -4,8 +4,9 @@
 
 The runtime's interpreter runs this file, so it imports only the standard library and the runtime.
 Its standard input is a unix socket to the service. The service sends one line of JSON,
-{"argv": [...], "variables": {...}, "key": "..."}, with a descriptor for the output from then on;
-the key is the one that requests must show, empty for none. The standby sends lines of JSON:
+{"argv": [...], "variables": {...}, "key": "...", "sandbox": {...}}, with a descriptor for the output
+from then on; the key is the one that requests must show, empty for none. The standby sends lines of
+JSON:
 - {"stamps": {path: nanoseconds}}: modification times of the places that it imports from;
 - {"warm": true}: nothing is left to do ahead; with "working_set", the bytes that Metal recommends
   to keep resident;
@@ -17,6 +18,9 @@ service.
 If the arguments are there from the start, the standby imports nothing ahead and behaves like the
 plain command, except that it sends the ready message, and that `ps` does not show its arguments.
 Both use `server_child.py`, which refuses foreign code and foreign web pages.
+
+If `confinement/` is told to, it confines the standby before anything else, and further when the
+standby has its arguments: to the "sandbox" that comes with them.
 """
 
 import sys
@@ -82,8 +86,8 @@ class Channel:
         with contextlib.suppress(OSError):
             self._end.sendall((json.dumps(fields) + "\n").encode())
 
-    def receive_arguments(self) -> "tuple[list[str], str, dict[str, str], int] | None":
-        """Wait for the arguments, the key, the variables to set, and the output descriptor.
+    def receive_arguments(self) -> "tuple[dict[str, Any], int] | None":
+        """Wait for the message with the arguments, and the output descriptor.
 
         None if the service is gone.
         """
@@ -93,9 +97,7 @@ class Channel:
                 return None
             self._received += chunk
             self._log = logs[0] if logs else self._log
-        received = json.loads(self._received)
-        key, variables = received.get("key", ""), received.get("variables", {})
-        return received["argv"], key, variables, self._log
+        return json.loads(self._received), self._log
 
     def wait(self, descriptor: int) -> None:
         """Wait until the service has sent something or `descriptor` is readable."""
@@ -125,7 +127,8 @@ def lower_priority() -> None:
         if sys.platform == "darwin":
             os.setpriority(DARWIN_PROCESS, 0, DARWIN_BACKGROUND)
         else:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+            # Here 0 is this thread: a confined process may name no other.
+            os.setpriority(os.PRIO_PROCESS, 0, LOWEST_PRIORITY)
 
 
 def restore_priority() -> None:
@@ -274,6 +277,16 @@ def redirect_output(log: int) -> None:
     os.close(log)
 
 
+def take_channel() -> Channel:
+    """Return the channel of the standard input, which is empty from then on."""
+    # The copy is not inherited by descendants.
+    channel = Channel(socket.socket(fileno=os.dup(0)))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return channel
+
+
 def main() -> None:
     # The files beside this one are no part of the runtime.
     sys.path.insert(0, str(Path(__file__).parent))
@@ -281,13 +294,12 @@ def main() -> None:
     kept_prompts: Any = importlib.import_module("kept_prompts")
     server_key: Any = importlib.import_module("server_key")
     tokenizer_ahead: Any = importlib.import_module("tokenizer_ahead")
+    confine: Any = importlib.import_module("confinement.confine")
     del sys.path[0]
+    # Before there is a second thread, which would stay free.
+    confined = confine.confine_as_sent(os.environ)
     usual = server_child.collect_garbage_rarely()
-    # The copy is not inherited by descendants; a server's standard input is empty.
-    channel = Channel(socket.socket(fileno=os.dup(0)))
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    channel = take_channel()
     channel.send(stamps=stamps())
     if not channel.has_input:
         prepare(channel)
@@ -295,10 +307,12 @@ def main() -> None:
     received = channel.receive_arguments()
     if received is None:
         return
-    argv, key, variables, log = received
-    sys.argv = server_key.with_key(argv, key)
-    os.environ.update(variables)
+    message, log = received
+    sys.argv = server_key.with_key(message["argv"], message.get("key", ""))
+    os.environ.update(message.get("variables", {}))
     redirect_output(log)
+    if confined is not None:
+        confined.narrow(message["sandbox"])
     channel.send(taken=True)
     server_child.restrict(sys.argv, os.environ)
     server_child.patch_startup(usual)

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from pool_service.adapters.prompts.lending import lend
 from pool_service.adapters.prompts.reports import unasked_bytes
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.search import python_of
+from pool_service.adapters.sandbox.surroundings import CONFINED_CHILD, sandbox_variables
 from pool_service.adapters.system.os_errors import explain
 from pool_service.adapters.system.process_settings import restore_descriptor_limit
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
@@ -80,7 +82,9 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
         undo.callback(logs.remove, log_path)
         work_dir = make_work_dir(state_dir, plan.nonce)
         undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
-        popen = _start(model, plan, furnish(plan, work_dir), log_path, work_dir)
+        variables = furnish(plan, work_dir)
+        variables |= sandbox_variables(plan.sandbox, dict(plan.environment), work_dir)
+        popen = _start(model, plan, variables, log_path, work_dir)
         undo.callback(_abandon, popen)
         # The child is not reaped yet, so the pid is its own even if it has ended. If the system
         # reports nothing of an ended process, its start time does not matter.
@@ -122,12 +126,16 @@ def command_of(plan: LaunchPlan) -> tuple[str, ...]:
     """Return the command line that starts a plan's program.
 
     vllm-mlx is started through `server_child.py`, followed by its own command line, which stays
-    readable in `ps`. A program that is no Python script (an operator's wrapper) starts directly.
+    readable in `ps`; that also confines it. A program that is no Python script (an operator's
+    wrapper) starts directly, or is confined by `confined_child.py`.
     """
     program = Path(plan.argv[0])
     is_vllm_mlx = plan.kind == "vllm-mlx" and program.name == vllm_mlx.PROGRAM
     python = python_of(program) if is_vllm_mlx else None
-    return (*python, str(SERVER_CHILD), *plan.argv) if python else plan.argv
+    if python:
+        return (*python, str(SERVER_CHILD), *plan.argv)
+    is_confined = plan.sandbox is not None
+    return (sys.executable, str(CONFINED_CHILD), *plan.argv) if is_confined else plan.argv
 
 
 def _start(

@@ -1,7 +1,8 @@
 """The part of a record that says how a process was started: its launch plan. Pure.
 
 The environment is not written, since it can contain secrets, nor are the files of the working
-directory, which the process has; both are empty when read.
+directory, which the process has; both are empty when read. Of the sandbox only whether there is one
+is written, as it cannot be changed any more.
 """
 
 import re
@@ -16,7 +17,7 @@ from pool_service.adapters.records.record_members import (
     to_text,
 )
 from pool_service.core.activity import UseSignals
-from pool_service.core.types import LaunchPlan, PromptCache
+from pool_service.core.types import LaunchPlan, PromptCache, Sandbox
 
 # Strict, as the nonce names a directory that is removed with all its content.
 _NONCE = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -42,6 +43,7 @@ def from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
         "prompt_cache": _from_prompt_cache(plan.prompt_cache),
         # The next service hands it out with the endpoint. Only this user can read the file.
         "api_key": plan.api_key,
+        "confined": plan.sandbox is not None,
     }
 
 
@@ -85,6 +87,7 @@ def to_plan(value: object) -> LaunchPlan:
         prompt_cache=of.optional("prompt_cache", _to_prompt_cache),
         # Servers of earlier versions have none.
         api_key=of.optional("api_key", _to_key) or "",
+        sandbox=Sandbox() if of.optional("confined", to_boolean) else None,
     )
 
 

@@ -107,7 +107,7 @@ def option_value(command: Sequence[str], option: str) -> str | None:
     The last one counts, as in argparse: a model's arguments follow those of the runtime's command.
     """
     value: str | None = None
-    for part, following in zip(command, [*command[1:], None], strict=True):
+    for part, following in zip(command, [*command[1:], None], strict=False):
         if part == option:
             value = following
         elif part.startswith(f"{option}="):

@@ -29,9 +29,10 @@ from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.runtime.provision import Progress
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.adapters.runtime.search import Versions
+from pool_service.adapters.sandbox.sandboxing import Sandboxing, Subject
 from pool_service.adapters.standby.process import StandbySpec
 from pool_service.adapters.system.server_environment import is_offline
-from pool_service.core.errors import PoolError, RuntimeUnavailable
+from pool_service.core.errors import ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.core.types import (
     Estimate,
     EstimateSource,
@@ -67,6 +68,7 @@ class Runtimes:
         has the working directories of servers.
     progress: receives the progress of an installation at first need.
     prompts: the store of computed prompts; None: they are not kept.
+    sandboxing: decides which servers are confined; None: by what this system can do.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Runtimes:
         *,
         progress: Progress | None = None,
         prompts: PromptStore | None = None,
+        sandboxing: Sandboxing | None = None,
     ) -> None:
         self._progress = progress
         self._prompts = prompts
         self._work_dirs = work_dirs(state_dir)
+        self._sandboxing = sandboxing or Sandboxing(state_dir)
         self._usage = UsageStore(state_dir)
         self._downloader = Downloader()
         self._disk_reads = DiskReads()
@@ -92,7 +96,7 @@ class Runtimes:
 
     def replace(self, options: Mapping[str, RuntimeOptions]) -> None:
         """Replace the runtimes; those with equal options keep what they have found out."""
-        kept = {name for name, one in options.items() if self._options.get(name) == one}
+        kept = {name for name, one in options.items() if _is_same(self._options.get(name), one)}
         self._runtimes = {
             name: self._runtimes[name]
             if name in kept
@@ -179,7 +183,33 @@ class Runtimes:
             self._check_models, model, settings, environment, checks_code=False
         )
         find_prompts = partial(self._find_prompts, model, settings, loaded)
-        return await runtime.prepare(model, settings, find_prompts)
+        plan = await runtime.prepare(model, settings, find_prompts)
+        subject = self._subject(settings, Path(plan.argv[0]), plan.environment)
+        try:
+            sandbox = await self._sandboxing.of_server(model, subject, loaded.paths, plan.port)
+        except OSError as error:
+            why = f"its files cannot be listed ({error.strerror})"
+            raise ModelRejected(f"{model!r} is not loaded: {why}.", model=model) from error
+        return replace(plan, sandbox=sandbox)
+
+    async def confinement_flaw(self, settings: Settings) -> str:
+        """Return why a server with these settings would not be confined; see the port."""
+        runtime = self._runtimes[settings.runtime]
+        try:
+            program = Path((await runtime.describe()).path)
+        except RuntimeUnavailable:
+            return "there is no program yet"
+        environment = runtime.environment(settings)
+        return await self._sandboxing.obstacle(self._subject(settings, program, environment))
+
+    def _subject(
+        self, settings: Settings, program: Path, environment: tuple[tuple[str, str], ...]
+    ) -> Subject:
+        """Return what decides about the sandbox of servers with these settings."""
+        options = self._options[settings.runtime]
+        has_tools = self._runtimes[settings.runtime].tools_file(settings) is not None
+        arguments = (*options.command[1:], *settings.arguments)
+        return Subject(options, program, arguments, environment, has_tools)
 
     async def _find_prompts(
         self, model: str, settings: Settings, loaded: LoadedModels, versions: Versions | None
@@ -217,7 +247,9 @@ class Runtimes:
         found = await runtime.describe()
         self._versions[settings.runtime] = found.version or ""
         self._record_pending()
-        return StandbySpec(found.path, runtime.environment(settings))
+        environment = runtime.environment(settings)
+        subject = self._subject(settings, Path(found.path), environment)
+        return StandbySpec(found.path, environment, await self._sandboxing.of_standbys(subject))
 
     async def default_program(self) -> str:
         """Return the description of the default runtime's program.
@@ -313,6 +345,11 @@ class Runtimes:
             prompt_bytes = runtime.prompt_bytes(settings)
             return estimate_bytes(loaded.weight_bytes, prompt_bytes), EstimateSource.WEIGHTS
         return GUESS_BYTES, EstimateSource.UNKNOWN
+
+
+def _is_same(known: RuntimeOptions | None, given: RuntimeOptions) -> bool:
+    """Return whether what is known of a runtime's program holds for other options."""
+    return known is not None and replace(known, model_directories=given.model_directories) == given
 
 
 def _key(settings: Settings, version: str) -> UsageKey:

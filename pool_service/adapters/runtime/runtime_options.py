@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.launch_plan import Kind, kind_of, option_names
 from pool_service.core.types import Settings
+
+SandboxMode = Literal["auto", "on", "off"]
 
 DEFAULT_COMMAND = (vllm_mlx.PROGRAM, "serve", "{runtime_model}", "--port", "{port}")
 
@@ -29,6 +32,9 @@ class RuntimeOptions:
     allowed_hosts: host names besides loopback by which a vllm-mlx server may be called.
     trusted_directories: directories whose files are used even if other users can write to them.
     server_keys: whether each server has a key of its own, where its program can get one.
+    sandbox: whether processes are confined; auto: those of vllm-mlx, where that is possible.
+    sandbox_readable: directories that confined processes may read besides what they need.
+    model_directories: the configured models that are directories.
     """
 
     data_dir: Path
@@ -46,6 +52,9 @@ class RuntimeOptions:
     allowed_hosts: tuple[str, ...] = ()
     trusted_directories: tuple[Path, ...] = ()
     server_keys: bool = True
+    sandbox: SandboxMode = "auto"
+    sandbox_readable: tuple[Path, ...] = ()
+    model_directories: tuple[str, ...] = ()
 
     @property
     def effective_drains(self) -> bool:

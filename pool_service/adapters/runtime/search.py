@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -336,9 +336,10 @@ def _parse_versions(output: str) -> Versions | None:
     return None
 
 
-async def output_of(*command: str) -> str | None:
+async def output_of(*command: str, variables: Mapping[str, str] | None = None) -> str | None:
     """Return the output of a command; None if it fails or takes more than 20 seconds.
 
+    variables: of its environment, besides what servers get of the service's.
     The output goes to a file: a pipe would stay open as long as any descendant holds it.
     """
     with tempfile.TemporaryFile() as output:
@@ -348,7 +349,7 @@ async def output_of(*command: str) -> str | None:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.DEVNULL,
-                env=dict(scrub(os.environ)),
+                env=dict(scrub(os.environ)) | dict(variables or {}),
                 # Python imports modules from its working directory.
                 cwd="/",
                 start_new_session=True,

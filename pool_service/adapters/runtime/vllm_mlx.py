@@ -159,6 +159,11 @@ _ENVIRONMENT_RULES = (
         "WEB_CONCURRENCY is set for it; remove it from the configured environment",
     ),
     _Rule(
+        r"ConfinementError: (.*)",
+        Diagnosis.RUNTIME_UNUSABLE,
+        "it cannot be confined (sandbox in the runtime's section)",
+    ),
+    _Rule(
         r"^ModuleNotFoundError: |^ImportError: dlopen|Library not loaded",
         Diagnosis.RUNTIME_UNUSABLE,
         "its installation is incomplete; install the runtime again",

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
@@ -23,8 +23,9 @@ from pool_service.adapters.process.identity import boot_id, identity_of
 from pool_service.adapters.process.launch import NONCE_VARIABLE, make_work_dir
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.search import interpreter_of, is_launcher_script
+from pool_service.adapters.sandbox.surroundings import sandbox_variables, to_message
 from pool_service.adapters.system.process_settings import restore_descriptor_limit
-from pool_service.core.types import Identity, LaunchPlan
+from pool_service.core.types import Identity, LaunchPlan, Sandbox
 
 CHILD = Path(children.__file__).with_name("standby_child.py")
 
@@ -41,10 +42,14 @@ _OUTPUT_TAIL_BYTES = 2000
 
 @dataclass(frozen=True, slots=True)
 class StandbySpec:
-    """The program and environment of a standby, which decide the servers that it can become."""
+    """The program, environment and sandbox of a standby: they decide what it can become.
+
+    sandbox: None: it is not confined.
+    """
 
     program: str
     environment: tuple[tuple[str, str], ...]
+    sandbox: Sandbox | None = None
 
     @classmethod
     def of(cls, plan: LaunchPlan) -> "StandbySpec | None":
@@ -52,7 +57,20 @@ class StandbySpec:
         program = plan.argv[0]
         if plan.kind != "vllm-mlx" or Path(program).name != vllm_mlx.PROGRAM:
             return None
-        return cls(program, plan.environment)
+        return cls(program, plan.environment, plan.sandbox)
+
+    def fits(self, needed: "StandbySpec") -> bool:
+        """Return whether a standby of this spec can become a server that needs another one."""
+        if self.without_sandbox != needed.without_sandbox:
+            return False
+        if self.sandbox is None or needed.sandbox is None:
+            return self.sandbox is needed.sandbox
+        return self.sandbox.covers(needed.sandbox)
+
+    @property
+    def without_sandbox(self) -> "StandbySpec":
+        """This program and environment, whatever they are confined to."""
+        return replace(self, sandbox=None)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,17 +108,20 @@ class Standby:
         timeout: float,
         variables: Mapping[str, str] = MappingProxyType({}),
         key: str = "",
+        sandbox: Sandbox | None = None,
     ) -> bool:
         """Send the arguments that make a standby a server; return whether it took them in time.
 
         variables: to set in the process's environment before. key: of the server; empty: none.
         log: a descriptor for the output of the process from then on. timeout: in seconds.
+        sandbox: what a confined one may still use from then on.
         """
         deadline = time.monotonic() + timeout
         self.channel.settimeout(timeout)
         try:
-            order = {"argv": argv, "variables": dict(variables), "key": key}
-            line = json.dumps(order).encode() + b"\n"
+            message: dict[str, object] = {"argv": argv, "variables": dict(variables), "key": key}
+            message["sandbox"] = sandbox and to_message(sandbox)
+            line = json.dumps(message).encode() + b"\n"
             sent = socket.send_fds(self.channel, [line], [log])
             if line[sent:]:
                 self.channel.sendall(line[sent:])
@@ -180,9 +201,11 @@ def launch(spec: StandbySpec, state_dir: Path) -> Standby | None:
             output = undo.enter_context(tempfile.TemporaryFile())
             work_dir = make_work_dir(state_dir, nonce)
             undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
+            environment = dict(spec.environment)
+            variables = sandbox_variables(spec.sandbox, environment, work_dir)
             popen = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
                 (interpreter, str(CHILD), spec.program),
-                env=dict(spec.environment) | {NONCE_VARIABLE: nonce},
+                env={**environment, **variables, NONCE_VARIABLE: nonce},
                 cwd=work_dir,
                 stdin=theirs.fileno(),
                 stdout=output,

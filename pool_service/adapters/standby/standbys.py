@@ -182,8 +182,8 @@ class Standbys:
         outcome.add_done_callback(judge)
 
     async def _pick(self, spec: StandbySpec) -> Standby | None:
-        """Take a standby of this spec off the list, preferably a warm one; None without one."""
-        fit = [one for one in self._standbys if one.spec == spec]
+        """Take a standby that fits off the list, preferably a warm one; None without one."""
+        fit = [one for one in self._standbys if one.spec.fits(spec)]
         for standby in sorted(fit, key=lambda one: not one.is_warm):
             if standby.is_outdated:
                 self._discard(standby)
@@ -202,7 +202,7 @@ class Standbys:
             log.warning("cannot start a standby", why=str(error))
             return None
         if standby is None:
-            self._suspended_until[spec] = time.monotonic() + RETRY_AFTER_S
+            self._suspended_until[spec.without_sandbox] = time.monotonic() + RETRY_AFTER_S
             log.info(
                 "the program does more than run vllm-mlx, so it has no standbys",
                 program=spec.program,
@@ -304,7 +304,7 @@ class Standbys:
 
     def _fail(self, standby: Standby) -> None:
         """Suspend the standbys of this one's spec at once; end it and log why in the background."""
-        self._suspended_until[standby.spec] = time.monotonic() + RETRY_AFTER_S
+        self._suspended_until[standby.spec.without_sandbox] = time.monotonic() + RETRY_AFTER_S
         self._run_in_background(self._end_and_log_failure(standby))
 
     async def _end_and_log_failure(self, standby: Standby) -> None:
@@ -316,7 +316,7 @@ class Standbys:
         )
 
     def _is_suspended(self, spec: StandbySpec) -> bool:
-        return time.monotonic() < self._suspended_until.get(spec, 0.0)
+        return time.monotonic() < self._suspended_until.get(spec.without_sandbox, 0.0)
 
 
 def _send_plan(
@@ -335,7 +335,9 @@ def _send_plan(
         output = open_for_append(log_path)
         try:
             variables = furnish(plan, standby.work_dir)
-            taken = standby.send_arguments(plan.argv, output, timeout, variables, plan.api_key)
+            taken = standby.send_arguments(
+                plan.argv, output, timeout, variables, plan.api_key, plan.sandbox
+            )
         finally:
             os.close(output)
         if taken:

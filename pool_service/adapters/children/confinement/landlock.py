@@ -48,7 +48,7 @@ WRITE |= REFER
 """Everything with files and directories. Links, pipes, sockets and devices cannot be made: a link
 or pipe could mislead the service, which also writes there. Programs cannot be run from there."""
 
-USE = READ_FILE | WRITE_FILE
+USE = READ_FILE | WRITE_FILE | IOCTL_DEVICE
 """The use of a device such as /dev/null."""
 
 
@@ -57,14 +57,14 @@ class Grants:
     """What a process may still do.
 
     readable: files and directories to read, and run programs from. writable: directories in which
-    to change files. devices: to read and write. ports: to listen on; 0: any free one.
-    A path that does not exist is left out.
+    to change files. devices: to read, write and control. ports: to listen on; 0: any free one;
+    None: all. A path that does not exist is left out.
     """
 
     readable: "tuple[str, ...]" = ()
     writable: "tuple[str, ...]" = ()
     devices: "tuple[str, ...]" = ()
-    ports: "tuple[int, ...]" = ()
+    ports: "tuple[int, ...] | None" = ()
 
 
 def abi() -> int:
@@ -81,7 +81,8 @@ def restrict(grants: Grants, version: int) -> None:
     version: the ABI to use, at most that of the kernel. Raises OSError.
     """
     files = (1 << max(bits for first, bits in FILE_BITS.items() if first <= version)) - 1
-    net = BIND_TCP | CONNECT_TCP if version >= NET_ABI else 0
+    net = CONNECT_TCP | (BIND_TCP if grants.ports is not None else 0)
+    net = net if version >= NET_ABI else 0
     scopes = ABSTRACT_SOCKETS | SIGNALS if version >= SCOPE_ABI else 0
     attributes = struct.pack("=QQQ", files, net, scopes)
     ruleset = _call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
@@ -92,7 +93,7 @@ def restrict(grants: Grants, version: int) -> None:
             (grants.devices, USE),
         ):
             _add_paths(ruleset, paths, rights & files)
-        for port in grants.ports if net else ():
+        for port in grants.ports or () if net else ():
             _call(ADD_RULE, ruleset, RULE_NET_PORT, struct.pack("=QQ", BIND_TCP, port), 0)
         _forbid_new_privileges()
         _call(RESTRICT_SELF, ruleset, TSYNC_FLAG if version >= TSYNC_ABI else 0)

@@ -5,6 +5,7 @@ The runtime's interpreter runs this file, so it imports only the standard librar
 """
 
 import contextlib
+import glob
 import os
 import sys
 import sysconfig
@@ -28,10 +29,18 @@ SYSTEM = (
     *("/sys/devices/system", "/sys/kernel/mm", "/sys/fs/cgroup"),
 )
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+NVIDIA = "/dev/nvidiactl"
+"""The device of machines on which MLX computes by CUDA."""
+GRAPHICS_PATTERNS = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dri/render*", "/dev/kfd")
 
 
 class TooWideError(RuntimeError):
     """A place that the process reads contains one that it must not read."""
+
+
+def graphics() -> "tuple[str, ...]":
+    """Return the devices that compute."""
+    return tuple(path for pattern in GRAPHICS_PATTERNS for path in sorted(glob.glob(pattern)))
 
 
 def program_places(private: "Iterable[str]") -> "tuple[str, ...]":

@@ -1,0 +1,312 @@
+"""Servers that are confined as they start: by a standby, by the plain command, by another program.
+
+What a confined process cannot do is tested in tests/confinement.
+"""
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pool_service.adapters.children.confinement import call_filter, landlock
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.probe.ready_notify import ReadyNotifications
+from pool_service.adapters.process.identity import is_alive
+from pool_service.adapters.process.launch import work_dirs
+from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.runtime.registry import diagnose_of
+from pool_service.adapters.sandbox.support import LinuxSupport
+from pool_service.adapters.standby import standbys
+from pool_service.adapters.standby.process import StandbySpec
+from pool_service.adapters.standby.standbys import Standbys
+from pool_service.core.server import StopSignal
+from pool_service.core.types import Diagnosis, Identity, LaunchPlan, Sandbox, Settings
+from tests.processes import fake_runtime
+from tests.processes.bench import until
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(
+        sys.platform != "linux" or not landlock.abi() or bool(call_filter.machine_flaw()),
+        reason="needs Landlock, and Linux on x86_64 or aarch64",
+    ),
+]
+
+LONG = 1000.0
+SETTINGS = Settings(runtime_model="")
+
+ACTS = """
+import glob, json, os, signal, sys, tempfile, threading
+
+def main():
+    threading.Thread(target=signal.pause, daemon=True).start()
+    own, *others = sys.argv[2:]
+    def reads(path):
+        try:
+            return bool(open(path + "/config.json").read())
+        except PermissionError:
+            return False
+    def writes(directory):
+        try:
+            with open(directory + "/new", "w"):
+                return True
+        except OSError:
+            return False
+    tasks = os.listdir("/proc/self/task")
+    status = [open(f"/proc/self/task/{task}/status").read() for task in tasks]
+    descriptors = filter(os.path.exists, glob.glob("/proc/self/fd/*"))
+    print(json.dumps({
+        "reads_own": reads(own),
+        "reads_others": [path for path in others if reads(path)],
+        "writes_own": writes(own),
+        "writes_here": writes("."),
+        "threads": len(status),
+        "filtered": sum("Seccomp:\\t2" in text for text in status),
+        "temporary": tempfile.gettempdir(),
+        "descriptors": [os.readlink(each) for each in descriptors],
+        "told": os.environ.get("POOL_SERVICE_SANDBOX"),
+        "token": os.environ.get("HF_TOKEN_PATH"),
+        "hub": os.environ.get("HF_HUB_CACHE"),
+    }), flush=True)
+    signal.pause()
+"""
+
+
+class Servers:
+    """Servers of a small runtime which tell what they can do."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state_dir = root / "state"
+        self.program, self.environment = fake_runtime.install(root)
+        cli = root / "packages" / "vllm_mlx" / "cli.py"
+        cli.write_text(ACTS)
+        self.environment["HF_HOME"] = str(root / "hf")
+        self.models = {name: self._model(name) for name in ("own", "other")}
+        self.spec = StandbySpec(str(self.program), tuple(sorted(self.environment.items())))
+        self.logs = LogStore(self.state_dir)
+        self.standbys = Standbys(self._spec, self.state_dir, self.logs, ReadyNotifications())
+        self.processes = LocalProcesses(
+            self.state_dir,
+            self.logs,
+            diagnose_of=diagnose_of,
+            standbys=self.standbys,
+            term_timeout=0.5,
+        )
+        self.started: list[Identity] = []
+
+    def _model(self, name: str) -> str:
+        directory = self.root / "models" / name
+        directory.mkdir(parents=True)
+        (directory / "config.json").write_text("{}")
+        return str(directory.resolve())
+
+    async def _spec(self, _: Settings) -> StandbySpec:
+        return self.spec
+
+    def sandbox(self, *names: str) -> Sandbox:
+        readable = (str(self.program), *(self.models[name] for name in names))
+        private = (os.path.realpath(self.state_dir), os.path.realpath(self.root / "home"))
+        return Sandbox(readable, (0,), private)
+
+    def plan(self, sandbox: Sandbox | None) -> LaunchPlan:
+        argv = (str(self.program), "serve", self.models["own"], self.models["other"])
+        nonce = secrets.token_hex(16)
+        plan = LaunchPlan(argv, self.spec.environment, None, "/health", "x", nonce, "vllm-mlx")
+        return replace(plan, sandbox=sandbox)
+
+    async def waiting(self, sandbox: Sandbox) -> Identity:
+        """A standby with nothing left to do ahead."""
+        self.spec = replace(self.spec, sandbox=sandbox)
+        self.standbys.keep(SETTINGS, wanted=1, allowed=1, refill=True)
+        await until(lambda: self.standbys.count)
+        return self.standbys.identities[0]
+
+    async def spawn(self, plan: LaunchPlan) -> tuple[Identity, str]:
+        """Start a server; return it and the path of its log."""
+        spawned = await self.processes.spawn("x", 1, plan)
+        self.started.append(spawned.identity)
+        return spawned.identity, spawned.log_path
+
+    async def said(self, plan: LaunchPlan) -> dict[str, Any]:
+        """Start a server; return what it says of itself."""
+        identity, log_path = await self.spawn(plan)
+        await until(lambda: content(log_path).endswith("}\n") or not is_alive(identity))
+        assert is_alive(identity), content(log_path)
+        said: dict[str, Any] = json.loads(content(log_path))
+        return said
+
+    async def close(self) -> None:
+        await self.standbys.close()
+        for identity in self.started:
+            await self.processes.signal(identity, StopSignal.KILL)
+            await self.processes.exited(identity)
+            await self.processes.clean_up(identity)
+        assert list(work_dirs(self.state_dir).glob("*")) == []
+
+
+def content(log_path: str) -> str:
+    return Path(log_path).read_text()
+
+
+@pytest.fixture
+async def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Servers]:
+    monkeypatch.setattr(standbys, "WAITING_TIMEOUT_S", LONG)
+    monkeypatch.setattr(standbys, "NEW_TIMEOUT_S", LONG)
+    the_servers = Servers(tmp_path)
+    yield the_servers
+    await the_servers.close()
+
+
+HOW = ("from a standby", "from a new standby", "by the plain command")
+
+
+async def started(servers: Servers, how: str, sandbox: Sandbox | None) -> dict[str, Any]:
+    """Start a server in one of the ways; return what it says."""
+    wide = servers.sandbox("own", "other") if sandbox else None
+    if how == "from a standby":
+        servers.spec = replace(servers.spec, sandbox=wide)
+        servers.standbys.keep(SETTINGS, wanted=1, allowed=1, refill=True)
+        await until(lambda: servers.standbys.count)
+        waiting = servers.standbys.identities[0]
+    elif how == "from a new standby":
+        servers.standbys.keep(SETTINGS, wanted=1, allowed=0, refill=False)
+    said = await servers.said(servers.plan(sandbox))
+    if how == "from a standby":
+        assert servers.started == [waiting]
+    return said
+
+
+@pytest.mark.parametrize("how", HOW)
+async def test_a_confined_server_reads_its_model_and_writes_in_its_directory(
+    servers: Servers, how: str
+) -> None:
+    said = await started(servers, how, servers.sandbox("own"))
+    assert said["reads_own"]
+    assert said["reads_others"] == []
+    assert not said["writes_own"]
+    assert said["writes_here"]
+    assert said["filtered"] == said["threads"] > 1
+
+
+@pytest.mark.parametrize("how", HOW)
+async def test_without_a_sandbox_a_server_has_all_rights(servers: Servers, how: str) -> None:
+    said = await started(servers, how, None)
+    assert said["reads_own"]
+    assert said["reads_others"] == [servers.models["other"]]
+    assert said["writes_own"]
+    assert said["filtered"] == 0
+    assert said["temporary"] == "/tmp"
+    assert said["token"] is None
+
+
+@pytest.mark.parametrize("how", HOW)
+async def test_a_confined_server_keeps_what_libraries_write_in_its_directory(
+    servers: Servers, how: str
+) -> None:
+    said = await started(servers, how, servers.sandbox("own"))
+    (work_dir,) = work_dirs(servers.state_dir).glob("*")
+    assert said["temporary"] == str(work_dir / ".tmp")
+    assert said["token"] == "/dev/null"
+    assert said["hub"] == str(servers.root / "hf" / "hub")
+    assert said["told"] is None
+
+
+@pytest.mark.parametrize("how", HOW)
+async def test_a_confined_server_inherits_no_descriptor_but_its_log_and_its_channel(
+    servers: Servers, how: str
+) -> None:
+    said = await started(servers, how, servers.sandbox("own"))
+    log = str(next((servers.state_dir / "logs").rglob("*.log")))
+    others = [one for one in said["descriptors"] if one not in ("/dev/null", log)]
+    channels = [one for one in others if one.startswith("socket:")]
+    assert others == channels
+    assert len(channels) == (0 if how == "by the plain command" else 1)
+
+
+async def test_a_standby_that_may_not_read_the_model_does_not_become_its_server(
+    servers: Servers,
+) -> None:
+    waiting = await servers.waiting(servers.sandbox("other"))
+    said = await servers.said(servers.plan(servers.sandbox("own")))
+    assert said["reads_own"]
+    assert said["reads_others"] == []
+    assert servers.started != [waiting]
+
+
+@pytest.mark.parametrize("confined", ["the standby", "the server"])
+async def test_a_standby_becomes_no_server_that_is_confined_where_it_is_not(
+    servers: Servers, confined: str
+) -> None:
+    sandbox = servers.sandbox("own", "other")
+    if confined == "the standby":
+        waiting = await servers.waiting(sandbox)
+    else:
+        servers.standbys.keep(SETTINGS, wanted=1, allowed=1, refill=True)
+        await until(lambda: servers.standbys.count)
+        waiting = servers.standbys.identities[0]
+    said = await servers.said(servers.plan(sandbox if confined == "the server" else None))
+    assert servers.started != [waiting]
+    assert bool(said["filtered"]) == (confined == "the server")
+
+
+async def test_a_server_that_cannot_be_confined_does_not_run(servers: Servers) -> None:
+    servers.standbys.keep(SETTINGS, wanted=1, allowed=0, refill=False)
+    # Its interpreter's own modules are in there.
+    private = (os.path.dirname(os.__file__),)  # noqa: PTH120
+    plan = servers.plan(replace(servers.sandbox("own"), private=private))
+    identity, log_path = await servers.spawn(plan)
+    report = await servers.processes.exited(identity)
+    assert report.code == 1
+    assert report.diagnosis is Diagnosis.RUNTIME_UNUSABLE
+    assert "cannot be confined" in report.message
+    assert "reads_own" not in content(log_path)
+
+
+@pytest.mark.parametrize("kind", ["plain", "vllm-mlx"])
+async def test_another_program_is_confined_as_the_same_process(
+    servers: Servers, tmp_path: Path, kind: str
+) -> None:
+    program = tmp_path / "other"
+    own, other = servers.models["own"], servers.models["other"]
+    program.write_text(
+        f"#!/bin/sh\necho $$; cat {own}/config.json; cat {other}/config.json; echo\n"
+        "echo > here && ls here; exec sleep 1000\n"
+    )
+    program.chmod(0o755)
+    sandbox = servers.sandbox("own")
+    sandbox = replace(sandbox, readable=(*sandbox.readable, str(program)), ports=None)
+    plan = replace(servers.plan(sandbox), argv=(str(program),), kind=kind)
+    identity, log_path = await servers.spawn(plan)
+    await until(lambda: content(log_path).endswith("here\n") or not is_alive(identity))
+    pid, read, *_ = content(log_path).splitlines()
+    assert int(pid) == identity.pid
+    assert read.startswith("{}cat: ")
+    assert "ermission denied" in read
+    assert is_alive(identity)
+
+
+# --- what this machine can do --------------------------------------------------------------
+
+
+async def test_this_machine_can_confine_this_interpreter(tmp_path: Path) -> None:
+    assert await LinuxSupport().flaw(sys.executable, [str(tmp_path)]) == ""
+
+
+async def test_an_interpreter_in_a_private_directory_cannot_be_confined() -> None:
+    private = os.path.dirname(os.__file__)  # noqa: PTH120
+    flaw = await LinuxSupport().flaw(sys.executable, [private])
+    assert f"which also holds {private}" in flaw
+
+
+async def test_what_is_no_python_cannot_be_confined(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    assert await LinuxSupport().flaw(str(program), []) == "python could not try it"
