@@ -4,9 +4,9 @@
 
 The runtime's interpreter runs this file, so it imports only the standard library and the runtime.
 Its standard input is a unix socket to the service. The service sends one line of JSON,
-{"argv": [...], "variables": {...}, "key": "...", "sandbox": {...}}, with a descriptor for the output
-from then on; the key is the one that requests must show, empty for none. The standby sends lines of
-JSON:
+{"argv": [...], "variables": {...}, "key": "...", "sandbox": {...}}, with a descriptor for the
+output from then on; the key is the one that requests must show, empty for none. The standby sends
+lines of JSON:
 - {"stamps": {path: nanoseconds}}: modification times of the places that it imports from;
 - {"warm": true}: nothing is left to do ahead; with "working_set", the bytes that Metal recommends
   to keep resident;
