@@ -251,7 +251,7 @@ async def test_a_standby_becomes_no_server_that_is_confined_where_it_is_not(
     else:
         servers.standbys.keep(SETTINGS, wanted=1, allowed=1, refill=True)
         await until(lambda: servers.standbys.count)
-        waiting = [servers.standbys.identities[0]]
+        waiting = servers.standbys.identities[0]
     said = await servers.said(servers.plan(sandbox if confined == "the server" else None))
     assert servers.started != [waiting]
     assert bool(said["filtered"]) == (confined == "the server")
