@@ -138,7 +138,8 @@ def _ensure(stage: Stage, service: RunningService, model: str, directory: Path) 
     began = time.monotonic()
     _type(stage, service, "ensure", model, "--runtime-model", str(path.absolute()))
     stage.done(f"ready after [bold]{time.monotonic() - began:.2f} s[/], command and all")
-    return next(server for server in _servers(service) if server.model == model)
+    with PoolClient.connect(service.address) as pool:
+        return pool.ensure(model).server
 
 
 def _hold(stage: Stage, service: RunningService) -> None:
