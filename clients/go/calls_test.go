@@ -51,7 +51,7 @@ func TestAServiceThatStaysAwayIsToldWhenPatienceIsOver(t *testing.T) {
 		service.stop()
 		began := time.Now()
 		_, err := service.client(t).Ensure(t.Context(), "m")
-		if !errors.Is(err, ErrPoolUnavailable) || !strings.HasSuffix(err.Error(), "pool.test:1: connection refused") {
+		if !errors.Is(err, ErrPoolUnavailable) || !strings.HasSuffix(err.Error(), "localhost:1: connection refused") {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took < 25*time.Second || took > 30*time.Second {

@@ -34,24 +34,33 @@ type Client struct {
 // one listens there now, else 127.0.0.1:50051. The client connects on first use.
 //
 // Without WithToken or WithTokenFile, the token is that of POOL_SERVICE_TOKEN, else of the file
-// POOL_SERVICE_TOKEN_FILE, else there is none. A token is sent only to a unix socket or a loopback
-// address, since the connection is not encrypted.
+// POOL_SERVICE_TOKEN_FILE, else there is none.
 //
-// Connect fails only if the address or the token is not valid.
+// To another machine it speaks TLS: it trusts the authorities of WithCA, else of POOL_SERVICE_CA,
+// else those of the system, and shows the certificate of WithCertificate, else of
+// POOL_SERVICE_CERT and POOL_SERVICE_KEY, if there is one. To a loopback address it speaks TLS only
+// if you give an option about that. It reads these files now: make a new client when you have
+// replaced them.
+//
+// Connect fails only if the address, the token or a file is not valid.
 func Connect(address string, options ...ConnectOption) (*Client, error) {
 	to, err := addressOf(address)
 	if err != nil {
 		return nil, err
 	}
 	settings := connectSettingsOf(options)
-	token, err := bearerOf(settings, to)
+	token, err := bearerOf(settings)
+	if err != nil {
+		return nil, err
+	}
+	encryption, err := tlsFor(settings.tls, to)
 	if err != nil {
 		return nil, err
 	}
 	if token != nil {
 		settings.dial = append(settings.dial, grpc.WithPerRPCCredentials(token))
 	}
-	connection, err := connectionTo(to, settings.dial)
+	connection, err := connectionTo(to, encryption, settings.dial)
 	if err != nil {
 		return nil, fmt.Errorf("cannot set up a connection to %s: %w", to, err)
 	}

@@ -2,33 +2,39 @@ package poolservice
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"runtime/debug"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 )
 
 const modulePath = "github.com/pool-service/pool-service/clients/go"
 
-// connectionTo returns a lazy connection to a service on this machine, which may be restarted.
-func connectionTo(to address, more []grpc.DialOption) (*grpc.ClientConn, error) {
+// connectionTo returns a lazy connection to a service, which may be restarted. encryption: nil: none.
+func connectionTo(to address, encryption *tls.Config, more []grpc.DialOption) (*grpc.ClientConn, error) {
 	// The dialer gets the address unchanged: gRPC's resolvers would read a path as a URL, and
 	// resolve a name only every 30 s.
 	target := "passthrough:///" + to.where
 	if to.network == "unix" {
 		target = "passthrough:///localhost"
 	}
-	return grpc.NewClient(target, append(dialOptions(to), more...)...)
+	return grpc.NewClient(target, append(dialOptions(to, encryption), more...)...)
 }
 
-func dialOptions(to address) []grpc.DialOption {
+func dialOptions(to address, encryption *tls.Config) []grpc.DialOption {
+	transport := insecure.NewCredentials()
+	if encryption != nil {
+		transport = credentials.NewTLS(encryption)
+	}
 	dialer := &net.Dialer{}
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithUserAgent("pool-service-client-go/" + version()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, to.network, to.where)

@@ -29,12 +29,25 @@ func (echoing) Ensure(ctx context.Context, request *pb.EnsureRequest) (*pb.Ensur
 
 func serve(t *testing.T, network, where string) net.Listener {
 	t.Helper()
+	listener := listenAt(t, network, where)
+	server := grpc.NewServer()
+	pb.RegisterPoolServiceServer(server, echoing{})
+	serveOn(t, server, listener)
+	return listener
+}
+
+func listenAt(t *testing.T, network, where string) net.Listener {
+	t.Helper()
 	listener, err := net.Listen(network, where)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
-	pb.RegisterPoolServiceServer(server, echoing{})
+	return listener
+}
+
+// serveOn serves until the test ends.
+func serveOn(t *testing.T, server *grpc.Server, listener net.Listener) {
+	t.Helper()
 	served := make(chan error)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -43,7 +56,6 @@ func serve(t *testing.T, network, where string) net.Listener {
 			t.Error(err)
 		}
 	})
-	return listener
 }
 
 // socketIn a directory whose path is short: on macOS a socket's has 103 bytes at most.

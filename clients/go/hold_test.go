@@ -153,7 +153,7 @@ func TestWhoDoesNotWaitLongerIsToldWhatGoesWrong(t *testing.T) {
 		defer cancel()
 		_, err := hold.Ready(ctx)
 		want := `"m" was not READY within 5 s: it is not known; the hold goes on: ` +
-			"cannot reach the pool service at pool.test:1: connection refused"
+			"cannot reach the pool service at localhost:1: connection refused"
 		if !errors.Is(err, ErrPoolUnavailable) || err.Error() != want {
 			t.Error(err)
 		}

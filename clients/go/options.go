@@ -15,6 +15,7 @@ type connectSettings struct {
 	dial      []grpc.DialOption
 	token     *string
 	tokenFile *string
+	tls       tlsSettings
 }
 
 // WithRetryPolicy sets how the client retries.
@@ -38,6 +39,24 @@ func WithToken(token string) ConnectOption {
 // next call. New ignores it: see there.
 func WithTokenFile(path string) ConnectOption {
 	return func(s *connectSettings) { s.tokenFile = &path }
+}
+
+// WithCA sets the file with the authorities, in PEM, that are trusted to know the service; "~" is
+// the home directory. New ignores it, since it makes no connection.
+func WithCA(path string) ConnectOption {
+	return func(s *connectSettings) { s.tls.ca = path }
+}
+
+// WithCertificate sets the files with the certificate that is shown to the service, and with its
+// key, in PEM. The key is for you alone to read (chmod 600). New ignores it.
+func WithCertificate(cert, key string) ConnectOption {
+	return func(s *connectSettings) { s.tls.cert, s.tls.key = cert, key }
+}
+
+// WithServerName sets the name that the service's certificate must have, if that is not the host of
+// the address. New ignores it.
+func WithServerName(name string) ConnectOption {
+	return func(s *connectSettings) { s.tls.serverName = name }
 }
 
 // settings are the options of a call.

@@ -143,7 +143,7 @@ func (s *silenced) Write(data []byte) (int, error) {
 // client is one whose jitter is none.
 func (s *scripted) client(t *testing.T, options ...ConnectOption) *Client {
 	t.Helper()
-	return s.clientOf(t, "pool.test:1", options...)
+	return s.clientOf(t, "localhost:1", options...)
 }
 
 func (s *scripted) clientOf(t *testing.T, address string, options ...ConnectOption) *Client {

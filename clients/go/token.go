@@ -29,12 +29,12 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 	return b(), nil
 }
 
-// RequireTransportSecurity returns false: on this machine a token needs no encryption, and
-// bearerOf lets none be sent elsewhere.
+// RequireTransportSecurity returns false: on this machine a token needs no encryption, and to
+// another one Connect always speaks TLS.
 func (bearer) RequireTransportSecurity() bool { return false }
 
 // bearerOf returns what shows the token of the options, else of the environment; nil without one.
-func bearerOf(given connectSettings, to address) (bearer, error) {
+func bearerOf(given connectSettings) (bearer, error) {
 	if given.token != nil && given.tokenFile != nil {
 		return nil, errTwoTokens
 	}
@@ -44,10 +44,6 @@ func bearerOf(given connectSettings, to address) (bearer, error) {
 	}
 	if token == nil && path == nil {
 		return nil, nil
-	}
-	if !to.isThisMachine() {
-		return nil, fmt.Errorf("%s is another machine, and the connection is not encrypted: a token is "+
-			"sent only to this machine, by a unix socket or a loopback address", to)
 	}
 	if token == nil {
 		return bearerOfFile(*path)

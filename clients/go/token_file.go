@@ -2,20 +2,10 @@ package poolservice
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
-)
-
-const (
-	maxTokenFileBytes = 1 << 20
-	// openToOthers are the permissions that make a token no secret: all of others', and the
-	// group's to write.
-	openToOthers fs.FileMode = 0o027
 )
 
 // tokenFile is a file with a token, which may be replaced at any time.
@@ -28,7 +18,7 @@ type tokenFile struct {
 }
 
 func bearerOfFile(path string) (bearer, error) {
-	path, err := absolute(path)
+	path, err := absolute(path, "token file")
 	if err != nil {
 		return nil, err
 	}
@@ -37,22 +27,6 @@ func bearerOfFile(path string) (bearer, error) {
 		return nil, err
 	}
 	return file.current, nil
-}
-
-// absolute returns the path with "~" replaced, whatever becomes of the working directory.
-func absolute(path string) (string, error) {
-	expanded, err := withHome(path)
-	if err != nil {
-		return "", fmt.Errorf("the token file %q is in a home directory that is not known: %w", path, err)
-	}
-	if expanded == "" || filepath.IsAbs(expanded) {
-		return expanded, nil
-	}
-	here, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("cannot find the token file %q: %w", path, err)
-	}
-	return here + string(filepath.Separator) + expanded, nil
 }
 
 // current reads the file again if it has changed. A file that is bad now, since it is being
@@ -71,7 +45,7 @@ func isUnchanged(before, now fs.FileInfo) bool {
 }
 
 func (f *tokenFile) read() error {
-	info, text, err := f.contents()
+	info, text, err := file{path: f.path, name: "token file", holds: "token", isSecret: true}.contents()
 	if err != nil {
 		return err
 	}
@@ -84,45 +58,4 @@ func (f *tokenFile) read() error {
 	}
 	f.header, f.info = headerOf(token), info
 	return nil
-}
-
-func (f *tokenFile) contents() (fs.FileInfo, []byte, error) {
-	// Looked at before it is opened, as opening a named pipe waits for its writer.
-	info, err := os.Stat(f.path)
-	if err != nil {
-		return nil, nil, f.unreadable(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("the token file %q is no regular file: name one that holds only the token", f.path)
-	}
-	file, err := os.Open(f.path)
-	if err != nil {
-		return nil, nil, f.unreadable(err)
-	}
-	defer file.Close()
-	// Of the file that is read, should another have taken its place.
-	if info, err = file.Stat(); err != nil {
-		return nil, nil, f.unreadable(err)
-	}
-	if mode := info.Mode().Perm(); mode&openToOthers != 0 {
-		return nil, nil, fmt.Errorf("the token file %q is open to other users (mode %04o), so its token is no secret: "+
-			"run chmod 600 %s", f.path, mode, f.path)
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxTokenFileBytes+1))
-	if err != nil {
-		return nil, nil, f.unreadable(err)
-	}
-	if len(text) > maxTokenFileBytes {
-		return nil, nil, fmt.Errorf("the token file %q is larger than 1 MiB: name one that holds only the token", f.path)
-	}
-	return info, text, nil
-}
-
-func (f *tokenFile) unreadable(err error) error {
-	var at *fs.PathError
-	if errors.As(err, &at) {
-		err = at.Err
-	}
-	return fmt.Errorf("cannot read the token file %q: %w: write the token into it, for you alone to read (chmod 600 %s)",
-		f.path, err, f.path)
 }

@@ -62,7 +62,7 @@ func tokenIn(t *testing.T, path, text string) string {
 // headerBy returns what a client with these options would show.
 func headerBy(t *testing.T, options ...ConnectOption) string {
 	t.Helper()
-	token, err := bearerOf(connectSettingsOf(options), address{"unix", "/s"})
+	token, err := bearerOf(connectSettingsOf(options))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestATokenFileIsFoundBelowTheHomeAndTheWorkingDirectory(t *testing.T) {
 		t.Error(got)
 	}
 	t.Chdir(home)
-	token, err := bearerOf(connectSettingsOf([]ConnectOption{WithTokenFile("token")}), address{"unix", "/s"})
+	token, err := bearerOf(connectSettingsOf([]ConnectOption{WithTokenFile("token")}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,32 +266,6 @@ func TestWhatIsNoTokenIsRefusedAndNotRepeated(t *testing.T) {
 	}
 	if _, err := Connect("", WithToken("a"), WithTokenFile("b")); !errors.Is(err, errTwoTokens) {
 		t.Error(err)
-	}
-}
-
-func TestATokenGoesToNoOtherMachine(t *testing.T) {
-	path := tokenIn(t, filepath.Join(t.TempDir(), "token"), "hush")
-	for near, isNear := range map[string]bool{
-		"unix:/s": true, "127.0.0.1:1": true, "127.8.9.10:1": true, "[::1]:1": true, "LocalHost:1": true,
-		"10.0.0.1:1": false, "0.0.0.0:1": false, "[::]:1": false, "[::ffff:127.0.0.1]:1": false,
-		"pool.test:1": false, "localhost.test:1": false, "128.0.0.1:1": false, "127.1:1": false,
-	} {
-		for name, by := range map[string]func() (*Client, error){
-			"token":    func() (*Client, error) { return Connect(near, WithToken("hush")) },
-			"file":     func() (*Client, error) { return Connect(near, WithTokenFile(path)) },
-			"variable": func() (*Client, error) { t.Setenv(TokenVariable, "hush"); return Connect(near) },
-		} {
-			pool, err := by()
-			switch {
-			case isNear && err == nil:
-				_ = pool.Close()
-			case isNear:
-				t.Errorf("%s of %s: %v", name, near, err)
-			case err == nil || !strings.HasPrefix(err.Error(), near+" is another machine"):
-				t.Errorf("%s of %s: %v", name, near, err)
-			}
-			t.Setenv(TokenVariable, "")
-		}
 	}
 }
 

@@ -17,12 +17,15 @@ def test_options_and_variables_of_tls_lead_to_a_service_elsewhere(
     engine = CALLERS.issue(uri("spiffe://home/engine"))
     ca = written(tmp_path / "ca.pem", AUTHORITY.certificate)
     cert, key = engine.write(tmp_path, "engine")
+    written(tmp_path / "callers.pem", CALLERS.certificate)
     options = ("--ca", str(ca), "--cert", str(cert), "--key", str(key), "--token-file", str(file))
     with telling(AUTHORITY.issue(*LOCAL), CALLERS) as port:
         address = f"localhost:{port}"
         shown = "m: forgot the runtime model Bearer pst_x spiffe://home/engine\n"
         assert run(*options, "forget", "m", address=address).output == shown
         assert run("forget", *options, "m", address=address).output == shown
+        result = run("--ca", str(key.with_name("callers.pem")), "forget", "m", address=address)
+        assert (result.exit_code, "issued it with --ca" in result.stderr) == (3, True)
         result = run("--ca", str(ca), "forget", "m", address="unix:/s")
         assert (result.exit_code, "no TLS by a unix socket" in result.stderr) == (2, True)
         monkeypatch.setattr("pool_service_client.tls.is_this_machine", lambda _: False)

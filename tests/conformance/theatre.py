@@ -14,6 +14,7 @@ from pathlib import Path
 from pool_service.access.tokens import new_token
 from pool_service_client import ADDRESS_VARIABLE
 from tests.client.scripted import running as scripted
+from tests.conformance.credentials import write_certificates
 from tests.conformance.homes import IN_STATE, Homes
 from tests.conformance.languages import LANGUAGES, Language
 from tests.conformance.runners import Runner
@@ -43,6 +44,7 @@ class Theatre:
             "nobody": self._stack.enter_context(_nobody()),
             "stranger": self._stack.enter_context(_stranger()),
         }
+        write_certificates(self.root / "secrets")
         self._homes = self._stack.enter_context(Homes(self.root))
         self._players = ThreadPoolExecutor(len(LANGUAGES))
         self._stack.callback(self._players.shutdown)
@@ -104,6 +106,8 @@ class Theatre:
             "gate": str(directory / "gate"),
             "address": place.address,
             "socket": place.socket if isinstance(place, World) else "",
+            "encrypted": place.encrypted if isinstance(place, World) else "",
+            "secrets": str(self.root / "secrets"),
             "spaced": f"unix:{self.root}/{IN_STATE}",
             "file": str(directory / "token"),
             "unknown": new_token(),

@@ -139,11 +139,23 @@ CLIENT = """
 token_sha256 = "{digest}"
 scope = "{scope}"
 """
+TLS = """
+[tls]
+cert = "{root}/secrets/service.pem"
+key = "{root}/secrets/service.key"
+"""
+CLIENT_CA = """
+client_ca = "{root}/secrets/callers.pem"
+[clients.engine]
+san = "spiffe://home/engine"
+scope = "use"
+"""
 # What a token of scope `use` may start is listed.
 LOCKED_MODELS = """
 [models."{who}/one"]
 [models."{who}/two"]
 """
+FAR = "0.0.0.0:0"
 TOKENS: Mapping[str, str] = {scope: new_token() for scope in ("read", "use", "admin")}
 """A token of each scope, which GUARDED knows."""
 
@@ -193,6 +205,14 @@ def _guarded(_: Surroundings) -> str:
     return QUICK + LOCKED + models + "".join(starmap(_client, TOKENS.items()))
 
 
+def _encrypted(surroundings: Surroundings) -> str:
+    return _guarded(surroundings) + TLS.format(root=surroundings.root)
+
+
+def _certified(surroundings: Surroundings) -> str:
+    return _encrypted(surroundings) + CLIENT_CA.format(root=surroundings.root)
+
+
 def _client(scope: str, token: str) -> str:
     """The section of a client that is named after its scope."""
     known_by = digest(token)
@@ -205,7 +225,8 @@ class Kind:
     """A kind of world.
 
     own: each language has one, since it is harmed or must be alone; token: the conductor's;
-    sockets: where it listens besides, below the directory of all worlds.
+    sockets: where it listens besides, below the directory of all worlds; is_far: other machines
+    reach it, too.
     """
 
     name: str
@@ -213,6 +234,7 @@ class Kind:
     own: bool = False
     token: str | None = None
     sockets: tuple[str, ...] = ()
+    is_far: bool = False
 
 
 PLAIN = Kind("plain", _quick, sockets=(IN_RUNTIME, IN_STATE))
@@ -221,6 +243,10 @@ CATALOGUE = Kind("catalogue", _listed)
 """Serves only what it lists."""
 GUARDED = Kind("guarded", _guarded, token=TOKENS["admin"])
 """As PLAIN, but each caller needs a token, and models are listed."""
+ENCRYPTED = Kind("encrypted", _encrypted, token=TOKENS["admin"], is_far=True)
+"""As GUARDED, and by TLS, too."""
+CERTIFIED = Kind("certified", _certified, token=TOKENS["admin"], is_far=True)
+"""As ENCRYPTED, and by TLS each caller shows a certificate."""
 ALONE = Kind("alone", _quick, own=True)
 """As PLAIN, and nobody else is there."""
 SMALL = Kind("small", _tight, own=True)
@@ -268,12 +294,23 @@ class World:
         self.now = self._stack.enter_context(
             running(
                 self.directory / "state",
-                [self.address, self.socket, *self._more_sockets],
+                [
+                    self.address,
+                    self.socket,
+                    *self._more_sockets,
+                    *([FAR] if self.kind.is_far else []),
+                ],
                 ["--config", str(self._file)],
                 log=self.directory / f"service-{self._count}.log",
             )
         )
         self.address = self.now.address
+
+    @property
+    def encrypted(self) -> str:
+        """Where a client speaks TLS, as its certificate names it; empty: nowhere."""
+        port = self.now.addresses[-1].rpartition(":")[2]
+        return f"localhost:{port}" if self.kind.is_far else ""
 
     @property
     def _more_sockets(self) -> list[str]:

@@ -25,6 +25,7 @@ from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.access.letting_in import admission
 from tests.certificates import LOCAL, Authority, Issued, dns, uri
 from tests.rpc.serving import Failure, Service, failure, failure_of, serving
+from tests.rpc.test_authorization import end_of_stream
 
 EVERYWHERE = "0.0.0.0:0"
 TOKEN = tokens.new_token()
@@ -220,6 +221,23 @@ async def test_a_connection_has_an_end_also_for_its_open_streams(
             async for _ in watch:
                 pass
         assert failure_of(caught.value).code == "UNAVAILABLE"
+
+
+async def test_streams_end_as_their_certificate_is_no_clients_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pool_service.open_calls.RECHECK_S", 0.01)
+    known = rules()
+    tls = Tls(Files(client_ca=OF_CALLERS.certificate))
+    async with serving(address=EVERYWHERE, tls=tls, rules=known) as service:
+        address = f"localhost:{service.address.rpartition(':')[2]}"
+        async with calling(address, ENGINE) as stub:
+            watch = stub.Watch(pb.WatchRequest())
+            await watch.read()
+            known.clients = Clients()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await end_of_stream(watch)
+            assert failure_of(caught.value).reason == "CERTIFICATE_UNKNOWN"
 
 
 async def test_without_certificates_a_service_listens_where_nobody_else_reaches_it() -> None:

@@ -35,8 +35,15 @@ pub(crate) fn target(
 }
 
 /// The target of tonic's connection.
-pub(crate) fn uri(target: &str) -> String {
-    if target.starts_with(UNIX) { target.to_owned() } else { format!("http://{target}") }
+pub(crate) fn uri(target: &str, is_encrypted: bool) -> String {
+    let scheme = if is_encrypted { "https" } else { "http" };
+    if target.starts_with(UNIX) { target.to_owned() } else { format!("{scheme}://{target}") }
+}
+
+/// The host of the target, without brackets; `None` for a socket.
+pub(crate) fn host(target: &str) -> Option<&str> {
+    let (host, _) = target.rsplit_once(':').filter(|_| !target.starts_with(UNIX))?;
+    Some(host.trim_start_matches('[').trim_end_matches(']'))
 }
 
 pub(crate) fn not_an_address(address: &str) -> Error {
@@ -68,11 +75,9 @@ pub(crate) fn with_home(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
 /// Whether what is sent to the target stays on this machine. A host name other than localhost
 /// counts as another machine's.
 pub(crate) fn is_this_machine(target: &str) -> bool {
-    if target.starts_with(UNIX) {
+    let Some(host) = host(target) else {
         return true;
-    }
-    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    };
     match host.parse::<IpAddr>() {
         Ok(ip) => ip.is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
@@ -152,7 +157,8 @@ mod tests {
     #[test]
     fn hosts_are_names_and_numbers() {
         for address in ["host:1", "127.0.0.1:65535", "[::1]:50051", "a-b.c:80"] {
-            assert_eq!(uri(&of(address).expect(address)), format!("http://{address}"));
+            assert_eq!(uri(&of(address).expect(address), false), format!("http://{address}"));
+            assert_eq!(uri(&of(address).expect(address), true), format!("https://{address}"));
         }
     }
     #[test]

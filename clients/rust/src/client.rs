@@ -1,40 +1,28 @@
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::address::{self, ADDRESS_VARIABLE};
+use crate::builder::{ClientBuilder, Interceptor};
 use crate::calls::{
     EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, LogsCall, ModelsCall, PinCall, PullCall,
     ReloadCall,
 };
-use crate::default_address;
 use crate::describe::DescribeCall;
 use crate::error::Error;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::status::{error_of, late, no_pool_service};
-use crate::token::{Given, Token};
 use crate::v1::evict_request::Target;
 use crate::v1::pool_service_client::PoolServiceClient;
 use crate::watch::Watch;
 
-const USER_AGENT: &str = concat!("pool-service-client-rust/", env!("CARGO_PKG_VERSION"));
-/// gRPC's default in other languages.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// A watch may be quiet for hours; the keepalive notices a peer that vanished.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
 pub(crate) type Stub = PoolServiceClient<InterceptedService<Channel, Interceptor>>;
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-type Intercept = dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync;
 
 /// A connection to a pool service. A clone is cheap and shares the connection.
 ///
@@ -51,8 +39,8 @@ type Intercept = dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Syn
 /// wait: the service goes on with what it has begun.
 #[derive(Clone)]
 pub struct Client {
-    stub: Stub,
-    address: Arc<str>,
+    pub(crate) stub: Stub,
+    pub(crate) address: Arc<str>,
     pub(crate) retry: RetryPolicy,
 }
 
@@ -214,137 +202,5 @@ async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> 
     match limit {
         None => Some(future.await),
         Some(limit) => tokio::time::timeout(limit, future).await.ok(),
-    }
-}
-
-/// The settings of a client.
-#[derive(Clone, Default)]
-#[must_use = "it does nothing before `connect`"]
-pub struct ClientBuilder {
-    address: Option<String>,
-    token: Given,
-    retry: RetryPolicy,
-    intercept: Option<Arc<Intercept>>,
-}
-
-impl ClientBuilder {
-    /// The address of the service: `host:port` or `unix:PATH`, which may begin with `~`.
-    pub fn address(self, address: impl Into<String>) -> Self {
-        Self { address: Some(address.into()), ..self }
-    }
-
-    /// The token that is sent with each call.
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token.token = Some(token.into());
-        self
-    }
-
-    /// The file that holds the token, for you alone to read (`chmod 600`); `~` is the home
-    /// directory. It is read again when it has changed, so that a new token is sent with the next
-    /// call.
-    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.token.file = Some(path.into());
-        self
-    }
-
-    /// How the client retries.
-    pub fn retry(self, retry: RetryPolicy) -> Self {
-        Self { retry, ..self }
-    }
-
-    /// Sees each RPC before it is sent, also of retries and of streams that are opened again. It
-    /// may change the metadata, or refuse the RPC with a status. Its name is in the extension
-    /// [`tonic::GrpcMethod`]. The token is added afterwards.
-    pub fn interceptor<F>(self, intercept: F) -> Self
-    where
-        F: Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync + 'static,
-    {
-        Self { intercept: Some(Arc::new(intercept)), ..self }
-    }
-
-    /// The client, which connects on first use.
-    ///
-    /// # Errors
-    /// [`InvalidRequest`](crate::Reason::InvalidRequest) if the address or the token is not valid,
-    /// or if there is a token and the address is another machine's, as the connection is not
-    /// encrypted.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub fn connect(mut self) -> Result<Client, Error> {
-        let environment = std::env::var_os(ADDRESS_VARIABLE);
-        let home = std::env::home_dir();
-        let target = address::target(
-            self.address.as_deref(),
-            environment.as_ref().map(|said| said.to_string_lossy()).as_deref(),
-            home.as_deref(),
-            || {
-                let variable = |name| std::env::var_os(name);
-                let (runtime, state) = (variable("XDG_RUNTIME_DIR"), variable("XDG_STATE_HOME"));
-                let places = default_address::directories(runtime, state, home.as_deref());
-                default_address::in_directories(&places)
-            },
-        )?;
-        let given = std::mem::take(&mut self.token);
-        let token = Token::of(given, Given::of_environment(), &target, home.as_deref())?;
-        let channel = endpoint(&target)?.connect_lazy();
-        Ok(self.client(channel, target, token))
-    }
-
-    /// The client on your own channel, with that channel's settings; for TLS, say. It sends no
-    /// token: for that, set `authorization` in an interceptor.
-    #[must_use]
-    pub fn connect_on(self, channel: Channel) -> Client {
-        let name = self.address.clone().unwrap_or_else(|| "the channel's address".to_owned());
-        self.client(channel, name, None)
-    }
-
-    fn client(self, channel: Channel, address: String, token: Option<Token>) -> Client {
-        let interceptor = Interceptor { intercept: self.intercept, token: token.map(Arc::new) };
-        Client {
-            stub: PoolServiceClient::with_interceptor(channel, interceptor),
-            address: address.into(),
-            retry: self.retry,
-        }
-    }
-}
-
-impl fmt::Debug for ClientBuilder {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("ClientBuilder")
-            .field("address", &self.address)
-            .field("retry", &self.retry)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A tonic channel dials again with the next call, so the delay between attempts is the only delay
-/// until a restarted service is found.
-fn endpoint(target: &str) -> Result<Endpoint, Error> {
-    Ok(Endpoint::from_shared(address::uri(target))
-        .and_then(|endpoint| endpoint.user_agent(USER_AGENT))
-        .map_err(|_| address::not_an_address(target))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT))
-}
-
-#[derive(Clone)]
-pub(crate) struct Interceptor {
-    intercept: Option<Arc<Intercept>>,
-    token: Option<Arc<Token>>,
-}
-
-impl tonic::service::Interceptor for Interceptor {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let mut request = match &self.intercept {
-            Some(intercept) => intercept(request)?,
-            None => request,
-        };
-        if let Some(token) = &self.token {
-            request.metadata_mut().insert("authorization", token.header());
-        }
-        Ok(request)
     }
 }

@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 mod address;
+mod builder;
 mod calls;
 mod client;
 mod convert;
@@ -10,6 +11,7 @@ mod default_address;
 mod describe;
 mod description;
 mod error;
+mod file;
 mod hold;
 mod logs;
 mod open_enum;
@@ -18,17 +20,19 @@ mod pull;
 mod retry;
 mod status;
 mod stream;
+mod tls;
 mod token;
 mod token_file;
 mod types;
 mod watch;
 
 pub use address::{ADDRESS_VARIABLE, DEFAULT_ADDRESS};
+pub use builder::ClientBuilder;
 pub use calls::{
     EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, LogsCall, ModelsCall, PinCall, PullCall,
     ReloadCall,
 };
-pub use client::{Client, ClientBuilder};
+pub use client::Client;
 pub use describe::DescribeCall;
 pub use description::{
     Choice, Decision, Description, EvictionCandidate, Holder, Run, RunOrigin, Setting, WaitingCall,
@@ -39,6 +43,7 @@ pub use logs::Logs;
 pub use pages::Pages;
 pub use pull::Pull;
 pub use retry::RetryPolicy;
+pub use tls::{CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, SERVER_NAME_VARIABLE};
 pub use token::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
 pub use tonic::Code;
 pub use types::{

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use tonic::metadata::{Ascii, MetadataValue};
 
-use crate::address;
 use crate::error::Error;
 use crate::token_file::TokenFile;
 
@@ -50,11 +49,10 @@ pub(crate) enum Token {
 }
 
 impl Token {
-    /// The given token, else the environment's, if there is one that may be sent to the target.
+    /// The given token, else the environment's, if there is one.
     pub(crate) fn of(
         given: Given,
         environment: Given,
-        target: &str,
         home: Option<&Path>,
     ) -> Result<Option<Self>, Error> {
         if given.token.is_some() && given.file.is_some() {
@@ -65,9 +63,6 @@ impl Token {
             if given.is_none() { (environment, TOKEN_VARIABLE) } else { (given, "the token") };
         if chosen.is_none() {
             return Ok(None);
-        }
-        if !address::is_this_machine(target) {
-            return Err(another_machine(target));
         }
         match chosen {
             Given { token: Some(token), .. } => {
@@ -100,34 +95,24 @@ pub(crate) fn header(token: &str) -> Option<Header> {
     Some(header)
 }
 
-fn another_machine(target: &str) -> Error {
-    let message = format!(
-        "{target} is another machine, and the connection is not encrypted: a token is sent only to \
-         this machine, by a unix socket or a loopback address"
-    );
-    Error::invalid("address", message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Reason;
     use crate::token_file::tests::Folder;
 
-    const NEAR: &str = "unix:/s";
-
     fn given(token: Option<&str>, file: Option<&Path>) -> Given {
         Given { token: token.map(str::to_owned), file: file.map(Path::to_owned) }
     }
 
     fn sent(call: Given, environment: Given) -> Option<String> {
-        let token = Token::of(call, environment, NEAR, None).expect("it is valid");
+        let token = Token::of(call, environment, None).expect("it is valid");
         token.map(|token| token.header().to_str().expect("it is text").to_owned())
     }
 
-    fn refused(call: Given, environment: Given, target: &str) -> Error {
-        let Err(error) = Token::of(call, environment, target, None) else {
-            panic!("a token for {target} is taken");
+    fn refused(call: Given, environment: Given) -> Error {
+        let Err(error) = Token::of(call, environment, None) else {
+            panic!("the token is taken");
         };
         assert_eq!(error.reason(), Reason::InvalidRequest);
         assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
@@ -150,37 +135,20 @@ mod tests {
         ] {
             assert_eq!(sent(call, environment).as_deref(), expected);
         }
-        refused(given(Some("hush"), Some(&file)), none(), NEAR);
+        refused(given(Some("hush"), Some(&file)), none());
     }
 
     #[test]
     fn what_is_no_token_is_refused_and_not_repeated() {
         let long = "hush".repeat(1025);
         for bad in ["", "hush hush", "hush\n", "hüsh", "hush\x7f", &long] {
-            let error = refused(given(Some(bad), None), Given::default(), NEAR);
+            let error = refused(given(Some(bad), None), Given::default());
             assert!(error.message().starts_with("the token is not valid"), "{error}");
             assert!(!error.message().contains("hü"), "{error}");
         }
-        let error = refused(Given::default(), given(Some("hush hush"), None), NEAR);
+        let error = refused(Given::default(), given(Some("hush hush"), None));
         assert!(error.message().starts_with(TOKEN_VARIABLE), "{error}");
         assert!(header(&"~".repeat(4096)).is_some());
-    }
-
-    #[test]
-    fn a_token_goes_to_no_other_machine() {
-        let folder = Folder::new();
-        let file = folder.write("token", "hush");
-        let none = Given::default;
-        for (call, environment) in [
-            (given(Some("hush"), None), none()),
-            (given(None, Some(&file)), none()),
-            (none(), given(Some("hush"), None)),
-            (none(), given(None, Some(&file))),
-        ] {
-            let error = refused(call, environment, "pool.test:1");
-            assert!(error.message().starts_with("pool.test:1 is another machine"), "{error}");
-        }
-        assert!(Token::of(none(), none(), "pool.test:1", None).is_ok_and(|token| token.is_none()));
     }
 
     #[test]

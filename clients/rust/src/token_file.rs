@@ -1,19 +1,16 @@
 //! A file that holds a token.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{self, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::address;
 use crate::error::Error;
+use crate::file::Kind;
 use crate::token::{self, Header, WHAT_A_TOKEN_IS};
 
-const MOST_BYTES: u64 = 1 << 20;
-/// The permissions that make a token no secret: all of others', and the group's to write.
-const OPEN_TO_OTHERS: u32 = 0o027;
-const PERMISSIONS: u32 = 0o7777;
+const TOKEN_FILE: Kind =
+    Kind { option: "token_file", name: "token file", holds: "token", is_secret: true };
 
 /// A file with a token, which may be replaced at any time.
 pub(crate) struct TokenFile {
@@ -49,9 +46,7 @@ impl Mark {
 impl TokenFile {
     /// The file at this path, which may begin with `~`, whatever becomes of the working directory.
     pub(crate) fn open(said: &Path, home: Option<&Path>) -> Result<Self, Error> {
-        let path = address::with_home(said, home)
-            .ok_or_else(|| bad(said, "is in a home directory that is not known"))?;
-        let path = path::absolute(&path).map_err(|error| unreadable(&path, &error))?;
+        let path = TOKEN_FILE.absolute(said, home)?;
         let last = Mutex::new(read(&path)?);
         Ok(Self { path, last })
     }
@@ -71,57 +66,15 @@ impl TokenFile {
 }
 
 fn read(path: &Path) -> Result<Read, Error> {
-    let (metadata, bytes) = contents(path)?;
+    let (metadata, bytes) = TOKEN_FILE.contents(path)?;
     let text = String::from_utf8_lossy(&bytes);
     let token = text.trim();
     if token.is_empty() {
-        return Err(bad(path, "is empty: write the token into it"));
+        return Err(TOKEN_FILE.bad(path, "is empty: write the token into it"));
     }
     let header = token::header(token)
-        .ok_or_else(|| bad(path, &format!("holds no valid token: {WHAT_A_TOKEN_IS}")))?;
+        .ok_or_else(|| TOKEN_FILE.bad(path, &format!("holds no valid token: {WHAT_A_TOKEN_IS}")))?;
     Ok(Read { mark: Mark::of(&metadata), header })
-}
-
-fn contents(path: &Path) -> Result<(Metadata, Vec<u8>), Error> {
-    let failed = |error: io::Error| unreadable(path, &error);
-    // Looked at before it is opened, as opening a named pipe waits for its writer.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(bad(path, "is no regular file: name one that holds only the token"));
-    }
-    let file = File::open(path).map_err(failed)?;
-    // Of the file that is read, should another have taken its place.
-    let metadata = file.metadata().map_err(failed)?;
-    let mode = metadata.mode() & PERMISSIONS;
-    if mode & OPEN_TO_OTHERS != 0 {
-        let chmod = format!("chmod 600 {}", path.display());
-        let why = "so its token is no secret";
-        return Err(bad(
-            path,
-            &format!("is open to other users (mode {mode:04o}), {why}: run {chmod}"),
-        ));
-    }
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(bad(path, "is larger than 1 MiB: name one that holds only the token"));
-    }
-    Ok((metadata, bytes))
-}
-
-fn bad(path: &Path, why: &str) -> Error {
-    invalid(format!("the token file \"{}\" {why}", path.display()))
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Error {
-    let path = path.display();
-    invalid(format!(
-        "cannot read the token file \"{path}\": {error}: write the token into it, for you alone to \
-         read (chmod 600 {path})"
-    ))
-}
-
-fn invalid(message: String) -> Error {
-    Error::invalid("token_file", message)
 }
 
 #[cfg(test)]
@@ -165,7 +118,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn set_mode(path: &Path, mode: u32) {
+    pub(crate) fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
     }
 

@@ -15,6 +15,10 @@ interface Command {
   readonly address?: string;
   readonly token?: string;
   readonly token_file?: string;
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly server_name?: string;
   readonly model: string;
   readonly text: string;
   readonly count: number;
@@ -151,14 +155,17 @@ export class Commands {
     },
   };
 
-  #connect({ id, address, token, token_file: tokenFile, attempts, patience }: Command): unknown {
+  #connect(command: Command): unknown {
+    const { id, address, token, token_file: tokenFile, attempts, patience } = command;
+    const { ca, cert, key, server_name: serverName } = command;
     const calls: Record<string, number> = {};
     const retry = {
       ...(attempts == null ? {} : { attempts }),
       ...(patience == null ? {} : { patienceMs: patience * 1000 }),
     };
     const channel = { interceptors: [counting(calls)] };
-    const pool = PoolClient.connect(address, { token, tokenFile, retry, channel });
+    const tls = { ca, cert, key, serverName };
+    const pool = PoolClient.connect(address, { token, tokenFile, ...tls, retry, channel });
     this.#connections.set(id, { pool, calls });
     return {};
   }

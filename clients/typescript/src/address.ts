@@ -8,7 +8,8 @@ import { VERSION } from "./version.js";
 /** The environment variable with the service's address. */
 export const ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS";
 
-const UNIX = "unix:";
+/** Begins the address of a socket. */
+export const UNIX = "unix:";
 const HIGHEST_PORT = 65_535;
 
 /**

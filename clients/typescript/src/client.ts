@@ -2,7 +2,6 @@
 
 import type { ClientOptions, MethodDefinition } from "@grpc/grpc-js";
 import { target } from "./address.js";
-import { DEFAULT_ADDRESS } from "./default_address.js";
 import * as convert from "./convert.js";
 import type { LogRange, ModelOptions } from "./convert.js";
 import { description } from "./convert_description.js";
@@ -14,6 +13,7 @@ import { Hold } from "./hold.js";
 import { Paging } from "./paging.js";
 import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type RetryPolicy } from "./retry.js";
 import { follow, PoolStream } from "./stream.js";
+import { encryption, type TlsOptions } from "./tls.js";
 import { authorization, type TokenOptions } from "./token.js";
 import { Transport } from "./transport.js";
 import type {
@@ -30,7 +30,7 @@ import type {
 } from "./types.js";
 
 /** How a client connects and retries. */
-export interface ConnectOptions extends TokenOptions {
+export interface ConnectOptions extends TokenOptions, TlsOptions {
   /** Differences from the default: 30 s of patience, any number of attempts. */
   readonly retry?: Partial<RetryPolicy> | undefined;
   /** Options of the channel of @grpc/grpc-js, such as interceptors, besides the client's own. */
@@ -126,14 +126,15 @@ export class PoolClient implements AsyncDisposable {
    *
    * address: by default POOL_SERVICE_ADDRESS, else the socket of your own service if one listens
    * there at the first call, else 127.0.0.1:50051. The token is by default that of
-   * POOL_SERVICE_TOKEN, else of the file POOL_SERVICE_TOKEN_FILE, else there is none. It is sent only
-   * to a unix socket or a loopback address, as the connection is not encrypted. Throws TypeError if
-   * the address or the token is not valid.
+   * POOL_SERVICE_TOKEN, else of the file POOL_SERVICE_TOKEN_FILE, else there is none. To another
+   * machine it speaks TLS, by the options or by POOL_SERVICE_CA, POOL_SERVICE_CERT, POOL_SERVICE_KEY
+   * and POOL_SERVICE_SERVER_NAME. Throws TypeError if the address, the token or a file is not valid.
    */
   static connect(address?: string, options: ConnectOptions = {}): PoolClient {
     const where = target(address);
-    const shown = authorization(options, where ?? DEFAULT_ADDRESS);
-    const transport = new Transport(where, shown, options.channel ?? {});
+    const encrypted = encryption(options, where);
+    const shown = authorization(options);
+    const transport = new Transport(where, shown, encrypted, options.channel ?? {});
     return new PoolClient(transport, { ...DEFAULT_RETRY, ...options.retry });
   }
 

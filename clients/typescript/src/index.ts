@@ -38,6 +38,13 @@ export type { Process } from "./held.js";
 export { Hold, type ReadyOptions } from "./hold.js";
 export { DEFAULT_RETRY, type RetryPolicy } from "./retry.js";
 export { PoolStream } from "./stream.js";
+export {
+  CA_VARIABLE,
+  CERT_VARIABLE,
+  KEY_VARIABLE,
+  SERVER_NAME_VARIABLE,
+  type TlsOptions,
+} from "./tls.js";
 export { TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, type TokenOptions } from "./token.js";
 export {
   EXIT_CAUSES,

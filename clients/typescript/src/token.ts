@@ -1,6 +1,5 @@
 /** The token that tells a service who calls. */
 
-import { isThisMachine } from "./address.js";
 import { isToken, TokenFile, WHAT_A_TOKEN_IS } from "./token_file.js";
 
 /** The environment variable with the token. */
@@ -29,12 +28,10 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /**
  * The authorization by the given token, else by the environment's; undefined without one.
  *
- * Throws TypeError, which does not repeat the token, if it is not valid or may not be sent to the
- * address.
+ * Throws TypeError, which does not repeat the token, if it is not valid.
  */
 export function authorization(
   given: TokenOptions,
-  address: string,
   environment: Environment = process.env,
 ): Authorization | undefined {
   if (given.token !== undefined && given.tokenFile !== undefined) {
@@ -43,11 +40,9 @@ export function authorization(
   const isGiven = given.token !== undefined || given.tokenFile !== undefined;
   const { token, tokenFile } = isGiven ? given : ofEnvironment(environment);
   if (token !== undefined) {
-    checkIsThisMachine(address);
     return ofToken(token, isGiven ? "the token" : TOKEN_VARIABLE);
   }
   if (tokenFile !== undefined) {
-    checkIsThisMachine(address);
     return ofFile(tokenFile);
   }
   return undefined;
@@ -58,14 +53,6 @@ function ofEnvironment(environment: Environment): TokenOptions {
   const variable = (name: string): string | undefined =>
     environment[name] === "" ? undefined : environment[name];
   return { token: variable(TOKEN_VARIABLE), tokenFile: variable(TOKEN_FILE_VARIABLE) };
-}
-
-function checkIsThisMachine(address: string): void {
-  if (isThisMachine(address)) return;
-  throw new TypeError(
-    `${address} is another machine, and the connection is not encrypted: a token is sent only to ` +
-      "this machine, by a unix socket or a loopback address",
-  );
 }
 
 function ofToken(token: string, name: string): Authorization {

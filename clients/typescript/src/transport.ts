@@ -16,11 +16,13 @@ import { Cancellation, type Stop } from "./cancellation.js";
 import { DEFAULT_ADDRESS, defaultAddress } from "./default_address.js";
 import { Cancelled } from "./errors.js";
 import { errorOf } from "./status.js";
+import type { Encryption } from "./tls.js";
 import type { Authorization } from "./token.js";
 
 /** The channel to one service, and its open operations. */
 export class Transport {
   readonly #authorization: Authorization | undefined;
+  readonly #encryption: Encryption | undefined;
   readonly #options: Partial<ClientOptions>;
   #address: string;
   #client: Client | undefined;
@@ -32,9 +34,11 @@ export class Transport {
   constructor(
     address: string | undefined,
     authorization: Authorization | undefined,
+    encryption: Encryption | undefined,
     options: Partial<ClientOptions>,
   ) {
     this.#authorization = authorization;
+    this.#encryption = encryption;
     this.#options = options;
     this.#address = address ?? DEFAULT_ADDRESS;
     if (address !== undefined) this.#client = this.#newClient();
@@ -128,8 +132,10 @@ export class Transport {
   }
 
   #newClient(): Client {
-    return new Client(this.#address, credentials.createInsecure(), {
+    const encrypted = this.#encryption;
+    return new Client(this.#address, encrypted?.credentials ?? credentials.createInsecure(), {
       ...channelOptions(),
+      ...encrypted?.options,
       ...this.#options,
     });
   }

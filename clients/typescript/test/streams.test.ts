@@ -79,7 +79,7 @@ withService(
     for (let revision = 1n; revision <= 20n; revision += 1n) {
       service.answer("watch", changed(revision), broken());
     }
-    const transport = new Transport(service.address, undefined, {});
+    const transport = new Transport(service.address, undefined, undefined, {});
     const operation = new Counted(undefined);
     const clock = new HandClock();
     const following = new Following(DEFAULT_RETRY, clock, 0n);

@@ -13,13 +13,12 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { inspect } from "node:util";
 import { status } from "@grpc/grpc-js";
-import { PoolClient, ScopeMissing, TokenUnknown } from "../src/index.js";
+import { ScopeMissing, TokenUnknown } from "../src/index.js";
 import { authorization, type TokenOptions } from "../src/token.js";
 import { broken, held, ready, Refusal, retryAfter, STAY } from "./scripted.js";
 import { failure, thrown, withService } from "./support.js";
 
 const READY = { server: ready(), started: true };
-const NEAR = "unix:/s";
 
 const directory = mkdtempSync(join(tmpdir(), "pool-token-"));
 after(() => {
@@ -37,12 +36,12 @@ function written(name: string, text: string | Uint8Array, mode = 0o600): string 
 
 /** What a client with these options would send. */
 function sent(options: TokenOptions, environment: Record<string, string> = {}): string | undefined {
-  return authorization(options, NEAR, environment)?.();
+  return authorization(options, environment)?.();
 }
 
 /** The message that the token is refused with. */
 function refused(options: TokenOptions, environment: Record<string, string> = {}): string {
-  const error: Error = thrown(() => authorization(options, NEAR, environment));
+  const error: Error = thrown(() => authorization(options, environment));
   assert.ok(error instanceof TypeError);
   assert.doesNotMatch(inspect(error, { depth: Infinity }), /hush/);
   return error.message;
@@ -63,7 +62,7 @@ test("a given token goes before the environment's, and that before its file", ()
 
 test("a new token counts from the next call on, and a bad file keeps the last", () => {
   const tokenFile = written("rotated", "first\n");
-  const next = authorization({ tokenFile }, NEAR, {});
+  const next = authorization({ tokenFile }, {});
   assert.equal(next?.(), "Bearer first");
   written("rotated", "other");
   assert.equal(next(), "Bearer other");
@@ -91,7 +90,7 @@ test("a token file is found below the home and the working directory", (context)
   process.env.HOME = join(directory, "home");
   assert.equal(sent({ tokenFile: "~/token" }), "Bearer first");
   process.chdir(join(directory, "home"));
-  const next = authorization({ tokenFile: "token" }, NEAR, {});
+  const next = authorization({ tokenFile: "token" }, {});
   process.chdir("/");
   written("home/token", "second");
   assert.equal(next?.(), "Bearer second");
@@ -133,34 +132,6 @@ test("what is no token is refused, and not repeated", () => {
     /^POOL_SERVICE_TOKEN is not valid/,
   );
   assert.equal(sent({ token: "~".repeat(4096) })?.length, 4096 + "Bearer ".length);
-});
-
-test("a token goes to no other machine", () => {
-  for (const near of ["127.0.0.1:1", "127.8.9.10:1", "[::1]:1", "LocalHost:1", "unix:/s"]) {
-    PoolClient.connect(near, { token: "hush" }).close();
-  }
-  const tokenFile = written("far", "hush");
-  const variables = [{ POOL_SERVICE_TOKEN: "hush" }, { POOL_SERVICE_TOKEN_FILE: tokenFile }];
-  for (const far of [
-    "10.0.0.1:1",
-    "0.0.0.0:1",
-    "[::]:1",
-    "[::ffff:127.0.0.1]:1",
-    "pool.test:1",
-    "localhost.test:1",
-    "127.test:1",
-    "128.0.0.1:1",
-    "127.1:1",
-  ]) {
-    const words = (error: unknown): boolean =>
-      error instanceof TypeError && error.message.startsWith(`${far} is another machine`);
-    assert.throws(() => PoolClient.connect(far, { token: "hush" }), words);
-    assert.throws(() => PoolClient.connect(far, { tokenFile }), words);
-    for (const environment of variables) {
-      assert.throws(() => authorization({}, far, environment), words);
-    }
-    PoolClient.connect(far).close();
-  }
 });
 
 withService(

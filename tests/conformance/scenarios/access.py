@@ -216,19 +216,4 @@ SCENARIOS = (
         ],
         calls={},
     ),
-    Scenario(
-        "a token is sent to no other machine",
-        PLAIN,
-        [
-            call(
-                "connect",
-                name="client",
-                address=address,
-                token="{use}",
-                fails={"message": saying("another machine")},
-            )
-            for address in ("192.0.2.1:50051", "models.example:50051", "[2001:db8::1]:50051")
-        ],
-        calls={},
-    ),
 )

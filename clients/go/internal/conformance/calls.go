@@ -36,9 +36,25 @@ func newClient(said *command, policy poolservice.RetryPolicy) (*client, error) {
 	if said.TokenFile != nil {
 		options = append(options, poolservice.WithTokenFile(*said.TokenFile))
 	}
+	options = append(options, said.tlsOptions()...)
 	pool, err := poolservice.Connect(said.Address, options...)
 	counting.Client = pool
 	return counting, err
+}
+
+// tlsOptions are options about TLS, as far as anything is said.
+func (c *command) tlsOptions() []poolservice.ConnectOption {
+	var options []poolservice.ConnectOption
+	if c.CA != "" {
+		options = append(options, poolservice.WithCA(c.CA))
+	}
+	if c.Cert != "" || c.Key != "" {
+		options = append(options, poolservice.WithCertificate(c.Cert, c.Key))
+	}
+	if c.ServerName != "" {
+		options = append(options, poolservice.WithServerName(c.ServerName))
+	}
+	return options
 }
 
 func (c *client) count(method string) {

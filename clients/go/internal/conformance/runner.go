@@ -36,6 +36,10 @@ type command struct {
 	Patience     *float64     `json:"patience"`
 	Token        *string      `json:"token"`
 	TokenFile    *string      `json:"token_file"`
+	CA           string       `json:"ca"`
+	Cert         string       `json:"cert"`
+	Key          string       `json:"key"`
+	ServerName   string       `json:"server_name"`
 	Client       id           `json:"client"`
 	Model        string       `json:"model"`
 	RuntimeModel *string      `json:"runtime_model"`

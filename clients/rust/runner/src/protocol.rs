@@ -43,6 +43,10 @@ pub(crate) struct Connect {
     pub(crate) address: Option<String>,
     pub(crate) token: Option<String>,
     pub(crate) token_file: Option<String>,
+    pub(crate) ca: Option<String>,
+    pub(crate) cert: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) server_name: Option<String>,
     pub(crate) attempts: Option<u32>,
     pub(crate) patience: Option<f64>,
 }

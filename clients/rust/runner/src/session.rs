@@ -125,6 +125,15 @@ impl Session {
         if let Some(path) = asked.token_file {
             builder = builder.token_file(path);
         }
+        if let Some(path) = asked.ca {
+            builder = builder.ca(path);
+        }
+        if let (Some(cert), Some(key)) = (asked.cert, asked.key) {
+            builder = builder.certificate(cert, key);
+        }
+        if let Some(name) = asked.server_name {
+            builder = builder.server_name(name);
+        }
         let client = builder.connect()?;
         lock(&self.connected).insert(id, Connected { client, calls });
         Ok(json!({}))
