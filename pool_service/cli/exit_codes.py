@@ -155,6 +155,8 @@ def _message(error: "PoolError") -> str:
         todo = " Here that is --download."
     elif isinstance(error, TokenMissing):
         todo = " Or name the file with --token-file."
+    elif isinstance(error, PoolUnavailable) and "its certificate is not accepted" in str(error):
+        todo = "; name the authority that has issued it with --ca, and a name that it has"
     elif isinstance(error, PoolUnavailable) and str(error).startswith("cannot reach"):
         todo = "; start it with 'pool-service serve', or name another one with --address"
     return f"{error}{todo}{request}{before}"
