@@ -205,9 +205,9 @@ def change_a_time(scene: Scene) -> None:
     os.utime(scene.record, (1, 1))
 
 
-@attempt(lambda scene: "user.mine" in os.listxattr(scene.config))
+@attempt(lambda scene: "user.mine" in os.listxattr(scene.config))  # type: ignore[attr-defined,unused-ignore]
 def set_an_attribute(scene: Scene) -> None:
-    os.setxattr(scene.config, "user.mine", b"1")
+    os.setxattr(scene.config, "user.mine", b"1")  # type: ignore[attr-defined,unused-ignore]
 
 
 @attempt(lambda scene: (scene.work / "prompts.allowed").is_symlink())

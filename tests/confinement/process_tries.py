@@ -35,7 +35,7 @@ def signal_by_a_thread_id(scene: Scene) -> None:
 
 @attempt(signalled)
 def signal_by_a_descriptor(scene: Scene) -> None:
-    signal.pidfd_send_signal(os.pidfd_open(scene.service), signal.SIGUSR1)
+    signal.pidfd_send_signal(os.pidfd_open(scene.service), signal.SIGUSR1)  # type: ignore[attr-defined,unused-ignore]
 
 
 @attempt(signalled)
@@ -93,7 +93,7 @@ def trace_the_service(scene: Scene) -> None:
 
 @attempt()
 def take_a_descriptor_of_the_service(scene: Scene) -> None:
-    call(438, 438, os.pidfd_open(scene.service), scene.out, 0)
+    call(438, 438, os.pidfd_open(scene.service), scene.out, 0)  # type: ignore[attr-defined,unused-ignore]
 
 
 @attempt()
@@ -103,7 +103,7 @@ def open_a_descriptor_of_the_service(scene: Scene) -> None:
 
 @attempt(lambda _: resource.getrlimit(resource.RLIMIT_CORE)[0] == 4096)
 def limit_the_service(scene: Scene) -> None:
-    resource.prlimit(scene.service, resource.RLIMIT_CORE, (4096, scene.core[1]))
+    resource.prlimit(scene.service, resource.RLIMIT_CORE, (4096, scene.core[1]))  # type: ignore[attr-defined,unused-ignore]
 
 
 @attempt(lambda _: os.getpriority(os.PRIO_PROCESS, 0) == 19)
@@ -111,9 +111,9 @@ def lower_the_priority_of_the_service(scene: Scene) -> None:
     os.setpriority(os.PRIO_PROCESS, scene.service, 19)
 
 
-@attempt(lambda scene: os.sched_getaffinity(0) != scene.processors)
+@attempt(lambda scene: os.sched_getaffinity(0) != scene.processors)  # type: ignore[attr-defined,unused-ignore]
 def take_a_processor_from_the_service(scene: Scene) -> None:
-    os.sched_setaffinity(scene.service, {min(scene.processors)})
+    os.sched_setaffinity(scene.service, {min(scene.processors)})  # type: ignore[attr-defined,unused-ignore]
 
 
 @attempt()

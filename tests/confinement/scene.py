@@ -58,13 +58,13 @@ class Scene:
         self.inside.chmod(0o700)
         (self.home / "empty").mkdir()
         self.signals.clear()
-        os.sched_setaffinity(0, self.processors)
+        os.sched_setaffinity(0, self.processors)  # type: ignore[attr-defined,unused-ignore]
         resource.setrlimit(resource.RLIMIT_CORE, (0, self.core[1]))
 
     def listen(self, stack: contextlib.ExitStack) -> None:
         """Open the sockets that nobody is to reach."""
         self.core = resource.getrlimit(resource.RLIMIT_CORE)
-        self.processors = os.sched_getaffinity(0)
+        self.processors = os.sched_getaffinity(0)  # type: ignore[attr-defined,unused-ignore]
         self.tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self.udp.bind(("127.0.0.1", 0))

@@ -85,4 +85,4 @@ def listen_on_another_port(scene: Scene) -> None:
 
 @attempt()
 def talk_to_the_kernel_by_netlink(scene: Scene) -> None:
-    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()  # type: ignore[attr-defined,unused-ignore]

@@ -19,6 +19,9 @@ CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 """The numbers of the three calls, the same on all machines."""
 
 PR_SET_NO_NEW_PRIVS = 38
+
+# Only Linux has it.
+_O_PATH = getattr(os, "O_PATH", 0)
 VERSION_FLAG = 1
 RULE_PATH_BENEATH, RULE_NET_PORT = 1, 2
 TSYNC_FLAG = 8
@@ -104,7 +107,7 @@ def restrict(grants: Grants, version: int) -> None:
 def _add_paths(ruleset: int, paths: "Iterable[str]", rights: int) -> None:
     for path in paths:
         try:
-            opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            opened = os.open(path, _O_PATH | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             # It could not be used either.
             continue
