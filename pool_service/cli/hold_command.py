@@ -162,6 +162,7 @@ async def _report_changes(held: AsyncHold, endpoint: str) -> None:
         async for server in held:
             if server.state is ServerState.READY and server.endpoint != endpoint:
                 endpoint = server.endpoint
-                click.echo(safe(f"{server.model}: is at {endpoint} now"), err=True)
+                key = ", with another key (ensure --env)" if server.api_key else ""
+                click.echo(safe(f"{server.model}: is at {endpoint} now{key}"), err=True)
     except PoolError as error:
         click.echo(f"pool-service: the hold has ended: {safe(str(error))}", err=True)

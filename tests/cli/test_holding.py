@@ -186,6 +186,15 @@ def test_while_a_command_runs_another_endpoint_is_reported(service: Script) -> N
     assert (told, process.returncode) == ("m: is at http://127.0.0.1:2 now\n", 9)
 
 
+def test_while_a_command_runs_another_key_is_reported_and_not_shown(service: Script) -> None:
+    gate, moved = Gate(), pb.HoldResponse()
+    moved.CopyFrom(MOVED)
+    moved.api_key = "psk_x"
+    service.answer("Hold", held(), gate, moved, Stay())
+    told, _ = told_while_it_runs(service, gate)
+    assert told == "m: is at http://127.0.0.1:2 now, with another key (ensure --env)\n"
+
+
 def test_a_command_goes_on_though_its_hold_has_ended(service: Script) -> None:
     gate = Gate()
     service.answer("Hold", held(), gate, GONE)

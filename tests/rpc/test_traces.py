@@ -17,7 +17,7 @@ from pool_service.tracing_setup import is_wanted, traces_of
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.pool.running import DEFAULTS
 from tests.rpc.serving import LIMITS, Service, failure, gate, serving, settled_hold
-from tests.world import CRASH, DRAINED, Script, settled
+from tests.world import CRASH, DRAINED, Script, key_of, settled
 
 TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
 CALLER_ID = 0x00F067AA0BA902B7
@@ -322,3 +322,14 @@ def test_the_standard_variables_can_turn_traces_off(
     variables: dict[str, str], *, wanted: bool
 ) -> None:
     assert is_wanted("http://127.0.0.1:9", variables) is wanted
+
+
+async def test_no_span_has_the_key_of_a_server() -> None:
+    recorded = Recorded()
+    async with serving(traced_by=recorded.provider) as service:
+        assert (await service.ensure()).api_key == key_of("m", 1)
+        await settled_hold(service.stub.Hold(pb.HoldRequest(model="m")))
+        service.world.of("m").end(CRASH)
+        await settled(lambda: service.world.times("clean_up"))
+    assert len(recorded.spans) > 3
+    assert "psk_" not in "".join(span.to_json() for span in recorded.spans)
