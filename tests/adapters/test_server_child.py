@@ -22,8 +22,8 @@ from pool_service.adapters.children.server_child import (
     HostFilter,
     Names,
     OwnFiles,
-    _option,
     code_roots,
+    option,
     refuse_foreign_pages,
     restrict,
 )
@@ -246,6 +246,12 @@ def test_code_is_the_runtimes_where_it_imports_from_but_not_where_it_works(
     assert not roots & {"", "relative", str(work), str(link)}
 
 
+def test_the_launcher_is_its_own_code_so_that_a_traceback_through_it_can_be_written() -> None:
+    here = Path(server_child.__file__).parent
+    assert OwnFiles(code_roots("/bin/vllm-mlx"), []).has(str(here / "tokenizer_ahead.py"))
+    assert str(here) in code_roots("/bin/vllm-mlx"), "wherever the interpreter imports from"
+
+
 class Finder:
     """As installers add one for a package whose sources are elsewhere."""
 
@@ -294,7 +300,7 @@ def test_foreign_code_is_refused_unless_it_is_trusted(
     ],
 )
 def test_of_an_option_the_last_value_counts(argv: list[str], value: str) -> None:
-    assert _option(argv, "--host") == value
+    assert option(argv, "--host") == value
 
 
 class Config:

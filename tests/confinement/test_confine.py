@@ -55,6 +55,7 @@ def run_confined(
     result = subprocess.run(
         [*command, json.dumps(sent), *arguments],
         cwd=work_dir,
+        stdin=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
@@ -156,6 +157,61 @@ before.join()
     said = run_confined(tmp_path / "work", code, str(own), str(secret), readable=(own,))
     first = "True" if landlock.abi() >= landlock.TSYNC_ABI else "False"
     assert said.split() == [first, "True"]
+
+
+FIXING = """
+import socket, threading
+from confinement.fixed_address import fix_address
+go, was_refused = threading.Event(), []
+def makes(act):
+    try:
+        act()
+    except PermissionError:
+        was_refused.append(True)
+before = threading.Thread(target=lambda: (go.wait(), makes(socket.socket)))
+before.start()
+spare = socket.socket()
+bound = fix_address(sys.argv[3], "0")
+go.set()
+before.join()
+makes(socket.socket)
+makes(lambda: spare.bind(("127.0.0.1", 0)))
+a, b = socket.socketpair()
+bound.listen()
+print(len(was_refused), *bound.getsockname()[:2], flush=True)
+"""
+
+
+@confines
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1"])
+def test_a_server_listens_on_its_fixed_address_and_on_no_other_in_any_thread(
+    tmp_path: Path, host: str
+) -> None:
+    refused, address, _ = run_confined(tmp_path / "work", FIXING, host).split()
+    assert (refused, address) == ("3", host)
+
+
+@confines
+@pytest.mark.parametrize(("host", "port"), [("localhost", "0"), ("", ""), ("127.0.0.1", "{port}")])
+def test_an_address_that_is_not_one_is_left_to_the_program(
+    tmp_path: Path, host: str, port: str
+) -> None:
+    code = """
+import socket
+from confinement.fixed_address import fix_address
+print(fix_address(*sys.argv[3:]))
+socket.socket().bind(("127.0.0.1", 0))
+"""
+    assert run_confined(tmp_path / "work", code, host, port) == "None\n"
+
+
+@confines
+def test_an_address_that_is_taken_is_reported_as_python_does(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code = "from confinement.fixed_address import fix_address; fix_address(*sys.argv[3:])"
+        with pytest.raises(AssertionError, match="Address already in use"):
+            run_confined(tmp_path / "work", code, "127.0.0.1", str(port), ports=(port,))
 
 
 @confines

@@ -6,6 +6,7 @@ What a confined process cannot do is tested in tests/confinement.
 import json
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from pool_service.adapters.process.launch import work_dirs
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.runtime.registry import diagnose_of
 from pool_service.adapters.sandbox.support import LinuxSupport
+from pool_service.adapters.sockets.listeners import listeners
 from pool_service.adapters.standby import standbys
 from pool_service.adapters.standby.process import StandbySpec
 from pool_service.adapters.standby.standbys import Standbys
@@ -42,16 +44,22 @@ LONG = 1000.0
 SETTINGS = Settings(runtime_model="")
 
 ACTS = """
-import glob, json, os, signal, sys, tempfile, threading
+import glob, json, os, signal, socket, sys, tempfile, threading
 
 def main():
     threading.Thread(target=signal.pause, daemon=True).start()
-    own, *others = sys.argv[2:]
+    own, *others = sys.argv[2:4]
     def reads(path):
         try:
             return bool(open(path + "/config.json").read())
         except PermissionError:
             return False
+    def makes_sockets():
+        try:
+            socket.socket().close()
+        except PermissionError:
+            return False
+        return True
     def writes(directory):
         try:
             with open(directory + "/new", "w"):
@@ -71,6 +79,7 @@ def main():
         "temporary": tempfile.gettempdir(),
         "descriptors": [os.readlink(each) for each in descriptors],
         "told": os.environ.get("POOL_SERVICE_SANDBOX"),
+        "makes_sockets": makes_sockets(),
         "token": os.environ.get("HF_TOKEN_PATH"),
         "hub": os.environ.get("HF_HUB_CACHE"),
     }), flush=True)
@@ -115,8 +124,8 @@ class Servers:
         private = (os.path.realpath(self.state_dir), os.path.realpath(self.root / "home"))
         return Sandbox(readable, (0,), private)
 
-    def plan(self, sandbox: Sandbox | None) -> LaunchPlan:
-        argv = (str(self.program), "serve", self.models["own"], self.models["other"])
+    def plan(self, sandbox: Sandbox | None, *more: str) -> LaunchPlan:
+        argv = (str(self.program), "serve", self.models["own"], self.models["other"], *more)
         nonce = secrets.token_hex(16)
         plan = LaunchPlan(argv, self.spec.environment, None, "/health", "x", nonce, "vllm-mlx")
         return replace(plan, sandbox=sandbox)
@@ -167,20 +176,21 @@ async def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 HOW = ("from a standby", "from a new standby", "by the plain command")
 
 
-async def started(servers: Servers, how: str, sandbox: Sandbox | None) -> dict[str, Any]:
+async def started(
+    servers: Servers, how: str, sandbox: Sandbox | None, *more: str
+) -> dict[str, Any]:
     """Start a server in one of the ways; return what it says."""
     wide = servers.sandbox("own", "other") if sandbox else None
-    waiting: list[Identity] = []
+    waiting = None
     if how == "from a standby":
         servers.spec = replace(servers.spec, sandbox=wide)
         servers.standbys.keep(SETTINGS, wanted=1, allowed=1, refill=True)
         await until(lambda: servers.standbys.count)
-        waiting = [servers.standbys.identities[0]]
+        waiting = servers.standbys.identities[0]
     elif how == "from a new standby":
         servers.standbys.keep(SETTINGS, wanted=1, allowed=0, refill=False)
-    said = await servers.said(servers.plan(sandbox))
-    if waiting:
-        assert servers.started == waiting
+    said = await servers.said(servers.plan(sandbox, *more))
+    assert waiting in (None, *servers.started)
     return said
 
 
@@ -229,6 +239,28 @@ async def test_a_confined_server_inherits_no_descriptor_but_its_log_and_its_chan
     channels = [one for one in others if one.startswith("socket:")]
     assert others == channels
     assert len(channels) == (0 if how == "by the plain command" else 1)
+
+
+@pytest.mark.parametrize("how", HOW)
+async def test_a_confined_server_has_one_socket_to_listen_by_and_makes_no_other(
+    servers: Servers, how: str
+) -> None:
+    address = ("--host", "127.0.0.1", "--port", "0")
+    said = await started(servers, how, servers.sandbox("own"), *address)
+    assert not said["makes_sockets"]
+    sockets = [one for one in said["descriptors"] if one.startswith("socket:")]
+    assert len(sockets) == (1 if how == "by the plain command" else 2)
+
+
+async def test_a_confined_server_listens_by_it(servers: Servers) -> None:
+    shutil.rmtree(servers.root / "packages")
+    shutil.copytree(Path(fake_runtime.__file__).with_name("packages"), servers.root / "packages")
+    argv = (str(servers.program), "serve", "serve", "--host", "127.0.0.1", "--port", "0")
+    identity, log_path = await servers.spawn(replace(servers.plan(servers.sandbox()), argv=argv))
+    await until(lambda: "Uvicorn running" in content(log_path) or not is_alive(identity))
+    said = content(log_path)
+    (listener,) = listeners([identity.pid])
+    assert said.endswith(f"Uvicorn running on http://127.0.0.1:{listener.port}\n")
 
 
 async def test_a_standby_that_may_not_read_the_model_does_not_become_its_server(

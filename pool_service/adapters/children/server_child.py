@@ -32,7 +32,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-TRUST = "--trust-remote-code"
+TRUST, HOST, PORT_OPTION = "--trust-remote-code", "--host", "--port"
 ALLOWED_HOSTS = "POOL_SERVICE_ALLOWED_HOSTS"
 ANY = "*"
 CODE_SUFFIXES = (".py", ".pyc", ".pyd", ".so", ".dylib")
@@ -77,6 +77,12 @@ def restrict(argv: "list[str]", environment: "Mapping[str, str]") -> None:
     if TRUST not in argv:
         refuse_foreign_code(argv)
     refuse_foreign_pages(argv, environment)
+
+
+def fix_address(confined: Any, argv: "list[str]") -> None:  # noqa: ANN401
+    """Let a server that has a Confinement listen only where its arguments say. Raises OSError."""
+    if confined is not None:
+        confined.fix_address(option(argv, HOST), option(argv, PORT_OPTION))
 
 
 def collect_garbage_rarely() -> "tuple[int, int, int]":
@@ -222,7 +228,7 @@ def _below(path: str) -> str:
 
 
 def code_roots(program: str) -> "set[str]":
-    """Return the directories that the interpreter imports from, and the program itself."""
+    """Return the directories that the interpreter imports from, the program, and the launcher."""
     work_dir = os.path.realpath(os.getcwd())  # noqa: PTH109
     named = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     found = {path for path in {*sys.path, *named, sys.pycache_prefix or ""} if is_absolute(path)}
@@ -231,7 +237,9 @@ def code_roots(program: str) -> "set[str]":
         module = sys.modules.get(getattr(finder, "__module__", ""))
         mapping = getattr(module, "MAPPING", None)
         found.update(mapping.values() if isinstance(mapping, dict) else ())
-    return {path for path in found if os.path.realpath(path) != work_dir} | {program}
+    # A traceback shows lines of the launcher.
+    own = {program, str(Path(__file__).parent)}
+    return {path for path in found if os.path.realpath(path) != work_dir} | own
 
 
 # --- pages --------------------------------------------------------------------------------
@@ -249,7 +257,7 @@ def refuse_foreign_pages(argv: "list[str]", environment: "Mapping[str, str]") ->
     allowed = [name.strip() for name in environment.get(ALLOWED_HOSTS, "").split(",")]
     if ANY in allowed:
         return
-    names = Names([name for name in allowed if name], _option(argv, "--host"))
+    names = Names([name for name in allowed if name], option(argv, HOST))
     load = Config.load
 
     def loaded(self: Any) -> None:  # noqa: ANN401
@@ -259,7 +267,7 @@ def refuse_foreign_pages(argv: "list[str]", environment: "Mapping[str, str]") ->
     Config.load = loaded  # type: ignore[method-assign]
 
 
-def _option(argv: "list[str]", option: str) -> str:
+def option(argv: "list[str]", option: str) -> str:
     """Return the last value of an option (`--option value`, `--option=value`); "" without one."""
     found = ""
     for word, following in zip(argv, [*argv[1:], ""]):  # noqa: B905  # for older Pythons
@@ -374,7 +382,7 @@ def main() -> None:
     kept_prompts: Any = importlib.import_module("kept_prompts")
     server_key: Any = importlib.import_module("server_key")
     confine: Any = importlib.import_module("confinement.confine")
-    confine.confine_as_sent(os.environ)
+    confined = confine.confine_as_sent(os.environ)
     # The files beside this one are no part of the runtime. Make sys.path what it would be if the
     # program itself had been run.
     if is_first:
@@ -383,6 +391,7 @@ def main() -> None:
         del sys.path[0]
     sys.argv = server_key.with_key(sys.argv, server_key.receive())
     restrict(sys.argv, os.environ)
+    fix_address(confined, sys.argv)
     patch_startup(usual)
     kept_prompts.keep_prompts(sys.argv, os.environ)
     runpy.run_path(program, run_name="__main__")

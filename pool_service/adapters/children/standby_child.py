@@ -315,6 +315,7 @@ def main() -> None:
         confined.narrow(message["sandbox"])
     channel.send(taken=True)
     server_child.restrict(sys.argv, os.environ)
+    server_child.fix_address(confined, sys.argv)
     server_child.patch_startup(usual)
     kept_prompts.keep_prompts(sys.argv, os.environ)
     notify_when_ready(channel)

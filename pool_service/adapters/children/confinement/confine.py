@@ -12,7 +12,7 @@ import os
 from collections.abc import MutableMapping
 from typing import Any
 
-from . import call_filter, landlock
+from . import call_filter, fixed_address, landlock
 from .program_places import DEVICES, NVIDIA, SYSTEM, TooWideError, graphics, program_places
 
 VARIABLE = "POOL_SERVICE_SANDBOX"
@@ -65,6 +65,15 @@ class Confinement:
             self._restrict(sent)
         except OSError as error:
             raise ConfinementError(str(error)) from error
+
+    def fix_address(self, host: str, port: str) -> None:
+        """Let a server listen by uvicorn on this address, and on no other one.
+
+        Raises OSError if the address cannot be used.
+        """
+        bound = fixed_address.fix_address(host, port)
+        if bound is not None:
+            fixed_address.listen_by(bound)
 
     def _restrict(self, sent: "dict[str, Any]") -> None:
         ports = sent["ports"]

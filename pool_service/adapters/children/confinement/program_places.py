@@ -64,7 +64,8 @@ def _python_places() -> "Iterator[str]":
     yield from (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     yield from (path for path in sys.path if os.path.isabs(path))
     yield from (path for path in (sys.executable, sys.pycache_prefix or "") if path)
-    yield os.path.dirname(os.path.abspath(__file__))
+    # The launcher's own files.
+    yield os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     # Sources of editable installations.
     for finder in sys.meta_path:
         module = sys.modules.get(getattr(finder, "__module__", ""))

@@ -2,6 +2,12 @@
 
 import asyncio
 import signal
+import socket
+from collections.abc import Sequence
+
+
+def _close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
 
 
 class Server:
@@ -9,17 +15,22 @@ class Server:
         self.request = request
         self.started = False
 
-    async def startup(self, sockets: None = None) -> None:
-        assert sockets is None
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self.request == "stuck":
             print("Loading for ever", flush=True)
             await asyncio.Event().wait()
         if self.request == "unloaded":
             return
-        listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-        port = listening.sockets[0].getsockname()[1]
-        print(f"Uvicorn running on http://127.0.0.1:{port}", flush=True)
+        if sockets is None:
+            listening = await asyncio.start_server(_close, "127.0.0.1", 0)
+            self._log_started_message(listening.sockets)
+        else:
+            await asyncio.start_server(_close, sock=sockets[0])
         self.started = True
+
+    def _log_started_message(self, listeners: Sequence[socket.socket]) -> None:
+        port = listeners[0].getsockname()[1]
+        print(f"Uvicorn running on http://127.0.0.1:{port}", flush=True)
 
     async def serve(self) -> None:
         ended, loop = asyncio.Event(), asyncio.get_running_loop()
