@@ -186,7 +186,7 @@ async def _serve(
         server.keep_sockets(),
         parts.admission.keep_checking(),
         parts.reloader.apply_working_sets(parts.working_sets),
-        log_runtime(parts.runtimes.default_program),
+        log_runtime(parts.runtimes.default_program, parts.runtimes.sandbox_state),
     ]
     if parts.metering:
         upkeep.append(parts.metering.keep_socket())

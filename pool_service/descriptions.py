@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pool_service.core.description import Description, InLine
+from pool_service.core.effective_settings import sandbox_setting
 from pool_service.core.errors import PoolError
 from pool_service.core.machine import Machine
 from pool_service.core.server import ServerId
@@ -42,5 +43,12 @@ class Descriptions:
             estimate = await self._runtime.estimate(known.model, known.settings)
         except PoolError as error:
             flaw = str(error)
+        sandbox = await self._runtime.sandbox_state(known.settings)
         present = self._machine.describe(name, self._clock.now())
-        return replace(present, estimate=estimate, flaw=present.flaw or flaw)
+        server = next(iter(present.servers), None)
+        return replace(
+            present,
+            estimate=estimate,
+            flaw=present.flaw or flaw,
+            sources=(*present.sources, sandbox_setting(sandbox, server)),
+        )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pool_service.core.activity import Activity
+from pool_service.core.effective_settings import SandboxState
 from pool_service.core.server import RecoveredState, Server, StopSignal
 from pool_service.core.server_logs import LogPart, LogPosition, LogState
 from pool_service.core.types import (
@@ -51,6 +52,9 @@ class Runtime(Protocol):
             ModelRejected: the model cannot be served.
             CodeNotTrusted: its files contain code that the settings do not trust.
         """
+
+    async def sandbox_state(self, settings: Settings) -> SandboxState:
+        """Return whether a server with these settings is confined when it starts."""
 
     async def cached(self) -> tuple[str, ...]:
         """Return the ids of the models in the hub's cache; empty if it cannot be read."""

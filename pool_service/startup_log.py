@@ -5,10 +5,11 @@ from pathlib import Path
 
 import structlog
 
+from pool_service.core.effective_settings import SandboxState
 from pool_service.core.errors import RuntimeUnavailable
 from pool_service.core.results import Totals
 from pool_service.core.server import Phase
-from pool_service.core.types import FOREVER
+from pool_service.core.types import FOREVER, Settings
 from pool_service.core.units import size
 
 log = structlog.get_logger("pool_service")
@@ -31,11 +32,18 @@ def log_pool(state_dir: Path, budget: float, totals: Totals) -> None:
     )
 
 
-async def log_runtime(describe: Callable[[], Awaitable[str]]) -> None:
-    """Log the default program (for models that name no runtime), or how to get one."""
+async def log_runtime(
+    describe: Callable[[], Awaitable[str]],
+    sandbox_state: Callable[[Settings], Awaitable[SandboxState]],
+) -> None:
+    """Log the default program (for models that name no runtime), or how to get one.
+
+    sandbox_state: returns whether servers with these settings are confined.
+    """
     try:
         found = await describe()
     except RuntimeUnavailable as error:
         log.warning("no runtime", why=str(error))
         return
-    log.info("runtime", found=found)
+    flaw = (await sandbox_state(Settings(runtime_model=""))).flaw
+    log.info("runtime", found=found, servers=f"not confined: {flaw}" if flaw else "confined")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pool_service.core.activity import Activity
+from pool_service.core.effective_settings import SandboxState
 from pool_service.core.server import Phase, Server, StopSignal
 from pool_service.core.types import (
     Diagnosis,
@@ -306,6 +307,9 @@ class World:
         )
         load_s = self.recorded_loads.get(settings.runtime_model)
         return Estimate(needs, source, script.on_disk, load_s=load_s)
+
+    async def sandbox_state(self, settings: Settings) -> SandboxState:
+        return SandboxState("no process is confined in this world")
 
     async def cached(self) -> tuple[str, ...]:
         return self.in_cache

@@ -47,6 +47,9 @@ KEYS = (
 )
 """The settings that are told, by their keys in the configuration."""
 
+SANDBOX = "sandbox"
+"""The key of a runtime that is told besides."""
+
 _SECRET_WORDS = frozenset(
     {
         "apikey",
@@ -86,6 +89,18 @@ class EffectiveSetting:
     running: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SandboxState:
+    """Whether the next server of a model is confined.
+
+    flaw: why it is not; empty if it is. section: of the configuration that says so; empty: by
+    default.
+    """
+
+    flaw: str
+    section: str = ""
+
+
 def effective_settings(
     catalogue: Catalogue,
     model: str,
@@ -110,6 +125,17 @@ def effective_settings(
         source = BY_PIN if is_said else _source(catalogue, model, settings, key)
         found.append(EffectiveSetting(key, value, source, running if running != value else ""))
     return tuple(found)
+
+
+def sandbox_setting(state: SandboxState, server: Server | None) -> EffectiveSetting:
+    """Return whether the next server of a model is confined. server: the present one."""
+    value = f"not confined: {state.flaw}" if state.flaw else "confined"
+    running = ""
+    if server is not None and server.plan is not None:
+        is_confined = server.plan.sandbox is not None
+        if is_confined == bool(state.flaw):
+            running = "confined" if is_confined else "not confined"
+    return EffectiveSetting(SANDBOX, value[:LONGEST_VALUE], state.section or BY_DEFAULT, running)
 
 
 def _source(catalogue: Catalogue, model: str, settings: Settings, key: str) -> str:

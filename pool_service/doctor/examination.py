@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pool_service.config import ConfigError, load
 from pool_service.config.loading import file_to_load
-from pool_service.doctor import access, installation, kernel, machine
+from pool_service.doctor import access, installation, kernel, machine, sandbox
 from pool_service.doctor.finding import Finding, Verdict
 
 Check = Callable[[], Iterator[Finding]]
@@ -44,6 +44,7 @@ def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterato
         ("runtime", partial(installation.runtime_findings, config)),
         ("default socket", partial(access.socket_findings, config, environment)),
         ("certificates", partial(access.certificate_findings, config, time.time())),
+        ("sandbox", partial(sandbox.sandbox_findings, config)),
         ("service", partial(installation.service_findings, config)),
         ("metrics", partial(installation.http_findings, config)),
         ("models", partial(installation.model_findings, config, environment)),

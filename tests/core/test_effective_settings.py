@@ -9,10 +9,12 @@ from pool_service.core.effective_settings import (
     KEYS,
     LONGEST_VALUE,
     EffectiveSetting,
+    SandboxState,
     effective_settings,
+    sandbox_setting,
 )
 from pool_service.core.server import Phase, Server
-from pool_service.core.types import FOREVER, Settings
+from pool_service.core.types import FOREVER, LaunchPlan, Sandbox, Settings
 
 DEFAULTS = Settings(runtime_model="", keep_alive=600.0)
 
@@ -117,3 +119,27 @@ def test_what_the_present_server_has_otherwise_is_told_beside() -> None:
 def test_a_keep_alive_that_a_caller_asked_for_is_told_as_his() -> None:
     found = told(listed(), server=replace(server(), keep_alive=5.0))
     assert found["keep_alive"].running == "5s (by a caller)"
+
+
+PLAN = LaunchPlan(("x",), (), None, "/health", "m", "nonce")
+CONFINED, FREE = replace(PLAN, sandbox=Sandbox()), PLAN
+
+
+@pytest.mark.parametrize(
+    ("flaw", "plan", "expected"),
+    [
+        ("", None, ("confined", "")),
+        ("", CONFINED, ("confined", "")),
+        ("", FREE, ("confined", "not confined")),
+        ("no Landlock", None, ("not confined: no Landlock", "")),
+        ("no Landlock", FREE, ("not confined: no Landlock", "")),
+        ("no Landlock", CONFINED, ("not confined: no Landlock", "confined")),
+    ],
+)
+def test_whether_servers_are_confined_is_told_and_whether_the_present_one_is(
+    flaw: str, plan: LaunchPlan | None, expected: tuple[str, str]
+) -> None:
+    told = sandbox_setting(SandboxState(flaw), replace(server(), plan=plan))
+    assert (told.value, told.running) == expected
+    assert told.source == "default"
+    assert sandbox_setting(SandboxState(flaw, "[runtime]"), None).source == "[runtime]"

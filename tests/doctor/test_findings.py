@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from grpc import StatusCode
 
+from pool_service.adapters.sandbox.sandboxing import Sandboxing
 from pool_service.config import Config, load
-from pool_service.doctor import Finding, Verdict, access, installation, kernel, machine
+from pool_service.doctor import Finding, Verdict, access, installation, kernel, machine, sandbox
 from pool_service.doctor.examination import examine, guarded
 from tests.certificates import LOCAL, Authority
 from tests.client.scripted import Refusal, running
@@ -51,6 +52,45 @@ def test_a_mac_must_be_one_that_mlx_runs_on(
     monkeypatch.setattr(platform, "machine", lambda: machine_name)
     monkeypatch.setattr(platform, "mac_ver", lambda: (release, ("", "", ""), machine_name))
     assert only(machine.platform_findings()).verdict is verdict
+
+
+RUNTIME = """
+[runtime]
+command = ["{program}", "serve", "{{runtime_model}}", "--port", "{{port}}"]
+sandbox = "{mode}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "obstacle", "verdict"),
+    [
+        ("auto", "", Verdict.OK),
+        ("auto", "no Landlock", Verdict.WARNING),
+        ("on", "no Landlock", Verdict.BROKEN),
+        ("off", "sandbox is off", Verdict.INFO),
+    ],
+)
+def test_it_is_told_whether_servers_are_confined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, obstacle: str, verdict: Verdict
+) -> None:
+    program = tmp_path / "vllm-mlx"
+    program.write_text("#!/bin/sh\necho 0.6.0\n")
+    program.chmod(0o755)
+
+    async def found(*_: object) -> str:
+        return obstacle
+
+    monkeypatch.setattr(Sandboxing, "obstacle", found)
+    monkeypatch.setattr(sys, "platform", "linux")
+    config = config_of(tmp_path, RUNTIME.format(program=program, mode=mode))
+    finding = only(sandbox.sandbox_findings(config))
+    assert (finding.verdict, obstacle in finding.found) == (verdict, True)
+    assert bool(finding.remedy) == (verdict in (Verdict.WARNING, Verdict.BROKEN))
+
+
+def test_where_there_is_no_program_only_its_own_check_says_so(tmp_path: Path) -> None:
+    config = config_of(tmp_path, RUNTIME.format(program=tmp_path / "none", mode="auto"))
+    assert list(sandbox.sandbox_findings(config)) == []
 
 
 def test_the_memory_of_the_machine_is_reported_and_what_of_it_servers_may_have(

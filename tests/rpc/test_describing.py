@@ -7,7 +7,7 @@ import pytest
 
 from pool_service.core.admission import PreemptionClass
 from pool_service.core.description import Description, Holder, InLine, Restarts, WaitingCall
-from pool_service.core.effective_settings import KEYS, LONGEST_VALUE, EffectiveSetting
+from pool_service.core.effective_settings import KEYS, LONGEST_VALUE, SANDBOX, EffectiveSetting
 from pool_service.core.errors import CrashLoop
 from pool_service.core.runs import RUNS_KEPT, Origin, Run
 from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
@@ -46,7 +46,7 @@ async def test_a_model_that_nobody_used_is_described_without_a_server() -> None:
         assert (described.model, described.listed) == ("m", False)
         assert not described.servers
         assert described.eviction_position == 0
-        assert len(described.settings) == len(KEYS)
+        assert [one.key for one in described.settings] == [*KEYS, SANDBOX]
 
 
 async def test_what_is_no_name_and_what_is_not_served_is_refused() -> None:

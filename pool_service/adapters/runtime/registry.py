@@ -32,6 +32,7 @@ from pool_service.adapters.runtime.search import Versions
 from pool_service.adapters.sandbox.sandboxing import Sandboxing, Subject
 from pool_service.adapters.standby.process import StandbySpec
 from pool_service.adapters.system.server_environment import is_offline
+from pool_service.core.effective_settings import SandboxState
 from pool_service.core.errors import ModelRejected, PoolError, RuntimeUnavailable
 from pool_service.core.types import (
     Estimate,
@@ -192,15 +193,17 @@ class Runtimes:
             raise ModelRejected(f"{model!r} is not loaded: {why}.", model=model) from error
         return replace(plan, sandbox=sandbox)
 
-    async def confinement_flaw(self, settings: Settings) -> str:
-        """Return why a server with these settings would not be confined; see the port."""
-        runtime = self._runtimes[settings.runtime]
+    async def sandbox_state(self, settings: Settings) -> SandboxState:
+        """Return whether a server with these settings is confined; see the port."""
+        runtime, name = self._runtimes[settings.runtime], settings.runtime
+        is_default = self._options[name].sandbox == "auto"
+        section = "" if is_default else f"[runtimes.{name}]" if name else "[runtime]"
         try:
             program = Path((await runtime.describe()).path)
+            subject = self._subject(settings, program, runtime.environment(settings))
         except RuntimeUnavailable:
-            return "there is no program yet"
-        environment = runtime.environment(settings)
-        return await self._sandboxing.obstacle(self._subject(settings, program, environment))
+            return SandboxState("there is no program yet", section)
+        return SandboxState(await self._sandboxing.obstacle(subject), section)
 
     def _subject(
         self, settings: Settings, program: Path, environment: tuple[tuple[str, str], ...]
