@@ -142,6 +142,7 @@ async def test_a_client_is_known_by_the_name_of_its_certificate() -> None:
     [
         ((uri("spiffe://home/other"),), "", "(spiffe://home/other)"),
         ((uri(f"{SPIFFE}/more"),), "", SPIFFE),
+        ((uri(SPIFFE.replace("engine", "ENGINE")),), "", "ENGINE"),
         # An authority may let callers choose a DNS name.
         ((dns(SPIFFE),), "", "common name"),
         ((), SPIFFE, "common name"),
