@@ -287,6 +287,15 @@ def take_channel() -> Channel:
     return channel
 
 
+def stand_by(channel: Channel) -> "tuple[dict[str, Any], int] | None":
+    """Prepare, unless the arguments are there already; return them, as receive_arguments."""
+    channel.send(stamps=stamps())
+    if not channel.has_input:
+        prepare(channel)
+        channel.send(warm=True, **working_set())
+    return channel.receive_arguments()
+
+
 def main() -> None:
     # The files beside this one are no part of the runtime.
     sys.path.insert(0, str(Path(__file__).parent))
@@ -300,11 +309,7 @@ def main() -> None:
     confined = confine.confine_as_sent(os.environ)
     usual = server_child.collect_garbage_rarely()
     channel = take_channel()
-    channel.send(stamps=stamps())
-    if not channel.has_input:
-        prepare(channel)
-        channel.send(warm=True, **working_set())
-    received = channel.receive_arguments()
+    received = stand_by(channel)
     if received is None:
         return
     message, log = received
