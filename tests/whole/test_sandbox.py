@@ -12,6 +12,7 @@ import pytest
 from pool_service.adapters.children.confinement import call_filter, landlock
 from pool_service_client import PoolClient, Server
 from tests.whole.patient import PATIENT
+from tests.whole.runs import headers
 from tools.demo.checkpoints import write_tiny_llama, write_tiny_vlm
 from tools.demo.service import RunningService, running
 
@@ -128,7 +129,7 @@ def ask(server: Server) -> str:
     request = urllib.request.Request(
         f"{server.endpoint}/v1/chat/completions",
         json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        headers(server),
     )
     with urllib.request.urlopen(request, timeout=100) as response:
         answer: str = json.load(response)["choices"][0]["message"]["content"]
