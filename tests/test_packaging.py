@@ -47,6 +47,14 @@ def test_a_unit_gives_the_service_the_time_for_a_drain(unit: Path) -> None:
     assert int(settings(unit)["TimeoutStopSec"]) > DRAIN_AND_STEPS
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=by_name)
+def test_a_unit_lets_servers_confine_themselves(unit: Path) -> None:
+    filters = [line for line in unit.read_text().splitlines() if "SystemCallFilter=" in line]
+    permitted = filters[-1].removeprefix("SystemCallFilter=").split()
+    assert {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"} < {*permitted}
+    assert "seccomp" in permitted
+
+
 HAS_SYSTEMD = bool(shutil.which("systemd-analyze") or os.environ.get("CI")) and (
     sys.platform == "linux"
 )

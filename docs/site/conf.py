@@ -65,6 +65,7 @@ CONTENTS = {
         "docs/how-to/install",
         "docs/how-to/operations",
         "docs/how-to/access",
+        "docs/how-to/sandbox",
         "docs/how-to/page",
         "docs/how-to/metrics",
         "docs/how-to/traces",

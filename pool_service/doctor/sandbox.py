@@ -9,6 +9,7 @@ from typing import Final
 from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
 from pool_service.adapters.sandbox.sandboxing import Sandboxing, Subject
+from pool_service.adapters.sandbox.support import sandbox_support
 from pool_service.config import Config
 from pool_service.core.errors import PoolError
 from pool_service.core.types import Settings
@@ -23,7 +24,7 @@ REQUIRED_REMEDY: Final = 'mend that, or set sandbox = "auto" for this runtime'
 
 def sandbox_findings(config: Config) -> Iterator[Finding]:
     """Check whether the servers of each runtime are confined, and report why not."""
-    sandboxing = Sandboxing(config.service.state_dir)
+    sandboxing = Sandboxing(config.service.state_dir, sandbox_support(compiles=False))
     for name, options in config.all_runtime_options.items():
         subject = f"sandbox {name}" if name else "sandbox"
         try:

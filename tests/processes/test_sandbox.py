@@ -3,9 +3,14 @@
 What a confined process cannot do is tested in tests/confinement.
 """
 
+import asyncio
+import errno
 import json
 import os
+import platform
+import py_compile
 import secrets
+import shlex
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +21,7 @@ from typing import Any
 import pytest
 
 from pool_service.adapters.children.confinement import call_filter, landlock
+from pool_service.adapters.children.confinement.call_numbers import SECCOMP_NUMBERS
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.identity import is_alive
@@ -31,11 +37,12 @@ from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis, Identity, LaunchPlan, Sandbox, Settings
 from tests.processes import fake_runtime
 from tests.processes.bench import until
+from tests.sandbox import forbidding
 
 pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(
-        sys.platform != "linux" or not landlock.abi() or bool(call_filter.machine_flaw()),
+        bool(landlock.flaw() or call_filter.machine_flaw()),
         reason="needs Landlock, and Linux on x86_64 or aarch64",
     ),
 ]
@@ -343,3 +350,44 @@ async def test_what_is_no_python_cannot_be_confined(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
     assert await LinuxSupport().flaw(str(program), []) == "python could not try it"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "told"),
+    [
+        ("landlock", errno.ENOSYS, "this kernel has no Landlock"),
+        ("landlock", errno.EOPNOTSUPP, "Landlock is off in this kernel"),
+        ("landlock", errno.EPERM, "Landlock is forbidden here (Operation not permitted)"),
+        ("filter", errno.EPERM, "its calls cannot be filtered (Operation not permitted)"),
+    ],
+)
+async def test_where_the_kernel_or_another_sandbox_refuses_it_the_reason_is_told(
+    tmp_path: Path, call: str, error: int, told: str
+) -> None:
+    number = SECCOMP_NUMBERS[platform.machine()] if call == "filter" else landlock.CREATE_RULESET
+    python = tmp_path / "python"
+    command = shlex.join([*forbidding([number], error), sys.executable])
+    python.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    python.chmod(0o755)
+    assert told in await LinuxSupport().flaw(str(python), [])
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_the_runtimes_modules_are_compiled_once_by_a_process_that_is_not_confined(
+    tmp_path: Path, is_there: bool
+) -> None:
+    fake_runtime.install(tmp_path)
+    packages = tmp_path / "packages"
+    for kept in packages.rglob("__pycache__"):
+        shutil.rmtree(kept)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={packages} exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    if is_there:
+        py_compile.compile(str(packages / "vllm_mlx" / "__init__.py"))
+    support = LinuxSupport()
+    assert await support.flaw(str(python), []) == ""
+    compiling = list(support._compiling)
+    assert len(compiling) == (0 if is_there else 1)
+    await asyncio.gather(*compiling)
+    assert bool(list((packages / "vllm_mlx").rglob("cli*.pyc"))) is not is_there

@@ -336,8 +336,12 @@ def _parse_versions(output: str) -> Versions | None:
     return None
 
 
-async def output_of(*command: str, variables: Mapping[str, str] | None = None) -> str | None:
-    """Return the output of a command; None if it fails or takes more than 20 seconds.
+async def output_of(
+    *command: str,
+    variables: Mapping[str, str] | None = None,
+    timeout_s: float = _QUERY_TIMEOUT_S,
+) -> str | None:
+    """Return the output of a command; None if it fails or takes too long.
 
     variables: of its environment, besides what servers get of the service's.
     The output goes to a file: a pipe would stay open as long as any descendant holds it.
@@ -357,7 +361,7 @@ async def output_of(*command: str, variables: Mapping[str, str] | None = None) -
         except OSError:
             return None
         try:
-            code = await asyncio.wait_for(process.wait(), _QUERY_TIMEOUT_S)
+            code = await asyncio.wait_for(process.wait(), timeout_s)
         except TimeoutError:
             return None
         finally:

@@ -44,17 +44,20 @@ class Confinement:
     """
 
     def __init__(self, sent: "dict[str, Any]") -> None:
+        if flaw := landlock.flaw() or call_filter.machine_flaw():
+            raise ConfinementError(flaw)
         self._abi = min(landlock.abi(), sent.get("abi", NEWEST))
         self._work_dir = os.getcwd()
         self._places: tuple[str, ...] = ()
-        if not self._abi:
-            raise ConfinementError("this kernel has no Landlock, or it is off")
         try:
             self._places = (*SYSTEM, *program_places(sent["private"]))
             self._restrict(sent)
-            call_filter.install(call_filter.program_of(os.getpid()))
         except (OSError, TooWideError) as error:
             raise ConfinementError(str(error)) from error
+        try:
+            call_filter.install(call_filter.program_of(os.getpid()))
+        except OSError as error:
+            raise ConfinementError(f"its calls cannot be filtered ({error.strerror})") from error
 
     def narrow(self, sent: "dict[str, Any]") -> None:
         """Permit only what is sent from now on, as far as it was permitted before.

@@ -9,9 +9,11 @@ ABI 8 on. It cannot be taken off.
 """
 
 import ctypes
+import errno
 import os
 import stat
 import struct
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,6 +25,12 @@ PR_SET_NO_NEW_PRIVS = 38
 # Only Linux has it.
 _O_PATH = getattr(os, "O_PATH", 0)
 VERSION_FLAG = 1
+FLAWS = {
+    errno.ENOSYS: "this kernel has no Landlock",
+    errno.EOPNOTSUPP: "Landlock is off in this kernel (its parameter lsm= leaves it out)",
+}
+"""Why there is no Landlock, by the errors of the kernel."""
+
 RULE_PATH_BENEATH, RULE_NET_PORT = 1, 2
 TSYNC_FLAG = 8
 TSYNC_ABI = 8
@@ -71,11 +79,19 @@ class Grants:
 
 
 def abi() -> int:
-    """Return the version of the kernel's interface; 0 without Landlock."""
-    found: int = _libc().syscall(
-        ctypes.c_long(CREATE_RULESET), None, ctypes.c_size_t(0), VERSION_FLAG
-    )
-    return max(found, 0)
+    """Return the version of the kernel's interface. Raises OSError without Landlock."""
+    return _call(CREATE_RULESET, None, ctypes.c_size_t(0), VERSION_FLAG)
+
+
+def flaw() -> str:
+    """Return why there is no Landlock; empty if there is."""
+    if sys.platform != "linux":
+        return f"there is no Landlock on {sys.platform}"
+    try:
+        abi()
+    except OSError as error:
+        return FLAWS.get(error.errno or 0, f"Landlock is forbidden here ({error.strerror})")
+    return ""
 
 
 def restrict(grants: Grants, version: int) -> None:
