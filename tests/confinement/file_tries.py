@@ -180,6 +180,12 @@ def change_its_own_model(scene: Scene) -> None:
 
 
 @attempt(changed("config"))
+def change_its_own_model_in_place(scene: Scene) -> None:
+    with scene.config.open("r+b") as file:
+        file.write(b"[]")
+
+
+@attempt(changed("config"))
 def change_its_own_model_through_a_hard_link(scene: Scene) -> None:
     os.link(scene.config, "link")
     Path("link").write_bytes(b"changed")

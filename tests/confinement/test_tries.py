@@ -60,6 +60,7 @@ STOPPED_BY = {
     "move_a_file_to_itself": LANDLOCK_ALONE,
     "truncate_a_file": EACH,
     "change_its_own_model": LANDLOCK_ALONE,
+    "change_its_own_model_in_place": LANDLOCK_ALONE,
     "change_its_own_model_through_a_hard_link": LANDLOCK_ALONE,
     "truncate_its_own_model": EACH,
     "let_others_read_a_key": FILTER_ALONE,
