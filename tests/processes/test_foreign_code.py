@@ -32,7 +32,7 @@ class Loader:
         argv = (str(program), "serve", str(self.model), *arguments)
         plan = LaunchPlan(argv, (), None, "/health", "m", "nonce", "vllm-mlx")
         work = self.root / "work"
-        command = command_of(plan)
+        command = command_of(plan, work)
         assert command == (sys.executable, str(SERVER_CHILD), *argv)
         return subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
 
@@ -137,6 +137,6 @@ def test_a_wrapper_in_another_language_is_run_as_it_is(tmp_path: Path) -> None:
     program = tmp_path / "vllm-mlx"
     program.write_text("#!/bin/sh\nexec true\n")
     argv = (str(program), "serve")
-    assert command_of(LaunchPlan(argv, (), None, "/", "m", "n", "vllm-mlx")) == argv
+    assert command_of(LaunchPlan(argv, (), None, "/", "m", "n", "vllm-mlx"), tmp_path) == argv
     other = LaunchPlan((sys.executable, "x"), (), None, "/", "m", "n", "plain")
-    assert command_of(other) == other.argv
+    assert command_of(other, tmp_path) == other.argv

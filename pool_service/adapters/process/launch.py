@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from pool_service.adapters.prompts.lending import lend
 from pool_service.adapters.prompts.reports import unasked_bytes
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.search import python_of
-from pool_service.adapters.sandbox.surroundings import CONFINED_CHILD, sandbox_variables
+from pool_service.adapters.sandbox.surroundings import confined_command, sandbox_variables
 from pool_service.adapters.system.os_errors import explain
 from pool_service.adapters.system.process_settings import restore_descriptor_limit
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
@@ -122,8 +121,8 @@ def furnish(plan: LaunchPlan, work_dir: Path) -> dict[str, str]:
     return {kept_prompts.VARIABLE: json.dumps(sent)}
 
 
-def command_of(plan: LaunchPlan) -> tuple[str, ...]:
-    """Return the command line that starts a plan's program.
+def command_of(plan: LaunchPlan, work_dir: Path) -> tuple[str, ...]:
+    """Return the command line that starts a plan's program. Raises OSError.
 
     vllm-mlx is started through `server_child.py`, followed by its own command line, which stays
     readable in `ps`; that also confines it. A program that is no Python script (an operator's
@@ -132,19 +131,17 @@ def command_of(plan: LaunchPlan) -> tuple[str, ...]:
     program = Path(plan.argv[0])
     is_vllm_mlx = plan.kind == "vllm-mlx" and program.name == vllm_mlx.PROGRAM
     python = python_of(program) if is_vllm_mlx else None
-    if python:
-        return (*python, str(SERVER_CHILD), *plan.argv)
-    is_confined = plan.sandbox is not None
-    return (sys.executable, str(CONFINED_CHILD), *plan.argv) if is_confined else plan.argv
+    command = (*python, str(SERVER_CHILD), *plan.argv) if python else plan.argv
+    return confined_command(command, plan.sandbox, work_dir, confines_itself=bool(python))
 
 
 def _start(
     model: str, plan: LaunchPlan, variables: Mapping[str, str], log_path: Path, work_dir: Path
 ) -> "subprocess.Popen[bytes]":
     output = open_for_append(log_path)
-    command = command_of(plan)
+    command = command_of(plan, work_dir)
     try:
-        with _input(plan.api_key if command != plan.argv else "") as given:
+        with _input(plan.api_key if str(SERVER_CHILD) in command else "") as given:
             popen = subprocess.Popen(  # noqa: S603 - a list of arguments, from the settings
                 command,
                 env={**dict(plan.environment), **variables, NONCE_VARIABLE: plan.nonce},

@@ -181,10 +181,13 @@ def _ports(subject: Subject, port: int | None) -> tuple[int, ...] | None:
 
 
 def _program_places(subject: Subject) -> Iterator[str]:
-    """Yield what a program needs of its own installation; vllm-mlx tells that itself."""
+    """Yield what a program needs of its own installation.
+
+    vllm-mlx finds that out itself, where it confines itself.
+    """
     program = subject.program
     yield str(program)
-    if _is_ours(subject):
+    if _is_ours(subject) and sys.platform == "linux":
         return
     python = python_of(program)
     for file in (program, *([Path(python[0])] if python else [])):

@@ -23,7 +23,11 @@ from pool_service.adapters.process.identity import boot_id, identity_of
 from pool_service.adapters.process.launch import NONCE_VARIABLE, make_work_dir
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.search import interpreter_of, is_launcher_script
-from pool_service.adapters.sandbox.surroundings import sandbox_variables, to_message
+from pool_service.adapters.sandbox.surroundings import (
+    confined_command,
+    sandbox_variables,
+    to_message,
+)
 from pool_service.adapters.system.process_settings import restore_descriptor_limit
 from pool_service.core.types import Identity, LaunchPlan, Sandbox
 
@@ -203,8 +207,9 @@ def launch(spec: StandbySpec, state_dir: Path) -> Standby | None:
             undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
             environment = dict(spec.environment)
             variables = sandbox_variables(spec.sandbox, environment, work_dir)
+            command = (interpreter, str(CHILD), spec.program)
             popen = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
-                (interpreter, str(CHILD), spec.program),
+                confined_command(command, spec.sandbox, work_dir, confines_itself=True),
                 env={**environment, **variables, NONCE_VARIABLE: nonce},
                 cwd=work_dir,
                 stdin=theirs.fileno(),
