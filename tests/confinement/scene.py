@@ -21,6 +21,14 @@ libc.syscall.restype = ctypes.c_long
 class Scene:
     """The files and sockets of the service and its user, as they are before a try."""
 
+    tcp: socket.socket
+    udp: socket.socket
+    named: socket.socket
+    stream: socket.socket
+    datagrams: socket.socket
+    core: tuple[int, int]
+    processors: set[int]
+
     def __init__(self, root: Path) -> None:
         self.home = root / "home"
         self.key = self.home / ".ssh" / "id_ed25519"

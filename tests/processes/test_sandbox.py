@@ -280,6 +280,24 @@ async def test_a_standby_that_may_not_read_the_model_does_not_become_its_server(
     assert servers.started != [waiting]
 
 
+@pytest.mark.parametrize("change", ["made", "replaced"])
+async def test_a_standby_from_before_the_model_was_there_does_not_become_its_server(
+    servers: Servers, change: str
+) -> None:
+    store = Path(servers.models["own"]).parent
+    aside = store.rename(store.with_name("aside"))
+    if change == "replaced":
+        store.mkdir()
+    sandbox = servers.sandbox()
+    waiting = await servers.waiting(replace(sandbox, readable=(*sandbox.readable, str(store))))
+    if change == "replaced":
+        store.rmdir()
+    aside.rename(store)
+    said = await servers.said(servers.plan(servers.sandbox("own")))
+    assert said["reads_own"]
+    assert servers.started != [waiting]
+
+
 @pytest.mark.parametrize("confined", ["the standby", "the server"])
 async def test_a_standby_becomes_no_server_that_is_confined_where_it_is_not(
     servers: Servers, confined: str

@@ -84,6 +84,8 @@ class Standby:
     channel: the socket to it.
     output: the file that it writes to until it has a log.
     stamps: modification times (ns) of the places that it imports from; empty until reported.
+    places: what it may read and which file or directory that was; a new one under the same path is
+        another one to the sandbox. None: there was none.
     is_warm: whether it has done everything that it can do before it has its arguments.
     is_ready: whether it has become a server that listens.
     working_set: bytes that Metal recommends to keep resident; 0 until reported.
@@ -99,6 +101,7 @@ class Standby:
     channel: socket.socket
     output: IO[bytes]
     stamps: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[str, tuple[int, int] | None] = field(default_factory=dict)
     is_warm: bool = False
     is_ready: bool = False
     working_set: int = 0
@@ -165,7 +168,9 @@ class Standby:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether a directory or file that it has imported from was changed since."""
+        """Whether what it has imported from was changed since, or what it may read replaced."""
+        if any(_place(path) != known for path, known in self.places.items()):
+            return True
         return any(_changed(path, stamp) for path, stamp in self.stamps.items())
 
     def end(self) -> str:
@@ -207,6 +212,7 @@ def launch(spec: StandbySpec, state_dir: Path) -> Standby | None:
             undo.callback(shutil.rmtree, work_dir, ignore_errors=True)
             environment = dict(spec.environment)
             variables = sandbox_variables(spec.sandbox, environment, work_dir)
+            places = {path: _place(path) for path in spec.sandbox.readable} if spec.sandbox else {}
             command = (interpreter, str(CHILD), spec.program)
             popen = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
                 confined_command(command, spec.sandbox, work_dir, confines_itself=True),
@@ -221,7 +227,7 @@ def launch(spec: StandbySpec, state_dir: Path) -> Standby | None:
         # If the system reports nothing of a process that has ended, its start time does not matter.
         identity = identity_of(popen.pid) or Identity(popen.pid, 0, boot_id())
         undo.pop_all()
-    return Standby(spec, nonce, work_dir, popen, identity, ours, output)
+    return Standby(spec, nonce, work_dir, popen, identity, ours, output, places=places)
 
 
 def _message(line: bytes) -> dict[str, Any]:
@@ -235,6 +241,15 @@ def _message(line: bytes) -> dict[str, Any]:
     if not isinstance(message.get("working_set", 0), int):
         raise ValueError("its working set is no number")  # noqa: TRY004 - the documented error
     return message
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    """Return which file or directory is at a path; None if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # as it is compared
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _changed(path: str, stamp: int) -> bool:
