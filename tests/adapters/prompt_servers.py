@@ -1,8 +1,10 @@
 """Servers that keep their prompts, as the store of prompts sees them."""
 
 import json
+import os
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +28,17 @@ OpenStore = Callable[..., PromptStore]
 
 def plan_of(cache: PromptCache | None) -> LaunchPlan:
     return LaunchPlan(("x",), (), None, "/health", "m", "nonce", prompt_cache=cache)
+
+
+def nest(directory: Path) -> None:
+    """Make directories in a directory, one in the other, deeper than Python walks through."""
+    above = os.open(directory, os.O_RDONLY)
+    for _ in range(2 * sys.getrecursionlimit()):
+        os.mkdir("d", dir_fd=above)
+        below = os.open("d", os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = below
+    os.close(above)
 
 
 def write(work_dir: Path, size: int, *, tokens: int = 7, whole: bool = True) -> None:

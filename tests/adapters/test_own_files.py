@@ -19,9 +19,11 @@ from pool_service.adapters.system.own_files import (
     open_own,
     parse_json,
     read_own,
+    remove_tree,
     write_note,
     write_own,
 )
+from tests.adapters.prompt_servers import nest
 from tests.under_way import under_way
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that tells it")
@@ -177,3 +179,10 @@ def test_a_flushed_file_is_not_left_in_the_cache_of_the_drive(
     monkeypatch.setattr(os, "fsync", lambda _descriptor: done.append("fsync"))
     flush_to_disk(7)
     assert done == expected
+
+
+def test_a_tree_is_removed_however_deep_it_is(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    nest(tmp_path / "tree")
+    remove_tree(tmp_path / "tree")
+    assert list(tmp_path.iterdir()) == []

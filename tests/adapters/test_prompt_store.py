@@ -14,6 +14,7 @@ from pool_service.adapters.prompts.disk_work import DiskWork
 from pool_service.adapters.prompts.manifest import Manifest
 from pool_service.adapters.prompts.notes import NOTE
 from pool_service.adapters.prompts.prompt_store import PromptStore
+from pool_service.adapters.system.own_files import remove_tree
 from pool_service.core.types import PromptCache
 from tests.adapters.prompt_servers import (
     KEY,
@@ -25,6 +26,7 @@ from tests.adapters.prompt_servers import (
     allowed,
     end,
     keep,
+    nest,
     plan_of,
     write,
 )
@@ -43,6 +45,21 @@ def test_what_a_server_has_written_is_there_for_the_next(
     assert entry.read_bytes() == b"k" * 10 * KIB
     assert Path(second.directory).stat().st_mode & 0o077 == 0
     assert Path(second.directory).parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_server_that_nests_directories_without_end_harms_only_its_own_prompts(
+    store: PromptStore, tmp_path: Path
+) -> None:
+    plan, work_dir = plan_of(store.find("m", KEY, 20 * KIB)), tmp_path / "work" / "deep"
+    work_dir.mkdir(parents=True)
+    allow(store, plan, work_dir)
+    write(work_dir, KIB)
+    nest(work_dir / SAVED)
+    store.take(plan, work_dir)
+    store.forget("m")
+    store.flush()
+    remove_tree(work_dir)
+    assert list((tmp_path / "prompts").rglob("d")) == []
 
 
 def test_another_service_finds_what_one_has_kept(

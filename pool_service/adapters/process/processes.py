@@ -11,7 +11,6 @@ clean_up   end the descendants, remove the working directory
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Collection
@@ -48,6 +47,7 @@ from pool_service.adapters.runtime.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.runtime.oom import KILLED_FOR_MEMORY
 from pool_service.adapters.standby.standbys import Standbys
 from pool_service.adapters.system.os_errors import raise_shortage
+from pool_service.adapters.system.own_files import remove_tree
 from pool_service.core.server import Server, StopSignal
 from pool_service.core.types import (
     ExitReport,
@@ -363,7 +363,7 @@ class LocalProcesses:
 
     def _remove_work_dir(self, nonce: str) -> None:
         try:
-            shutil.rmtree(work_dirs(self._state_dir) / nonce)
+            remove_tree(work_dirs(self._state_dir) / nonce)
         except FileNotFoundError:
             pass
         except OSError as error:

@@ -6,7 +6,6 @@ counts until the machine stops (`notes.py`), and the next store goes on with bot
 
 import contextlib
 import os
-import shutil
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ import structlog
 from pool_service.adapters.children.kept_prompts import MANIFEST
 from pool_service.adapters.prompts.manifest import Manifest
 from pool_service.adapters.prompts.notes import NOTE, flush_file, is_to_be_flushed, note_flushed
+from pool_service.adapters.system.own_files import remove_tree
 
 _log = structlog.get_logger(__name__)
 
@@ -100,8 +100,8 @@ def _await(executor: ThreadPoolExecutor) -> None:
 
 
 def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
             path.unlink()

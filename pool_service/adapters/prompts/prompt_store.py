@@ -198,7 +198,8 @@ class PromptStore:
             try:
                 self._replace(directory, saved, manifest)
                 self._make_room()
-            except OSError as error:
+            except (OSError, RecursionError) as error:
+                # A server can nest directories deeper than Python walks through.
                 _log.warning(
                     "the prompts of a server are lost, as they cannot be moved to their place",
                     directory=cache.directory,

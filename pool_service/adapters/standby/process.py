@@ -28,6 +28,7 @@ from pool_service.adapters.sandbox.surroundings import (
     sandbox_variables,
     to_message,
 )
+from pool_service.adapters.system.own_files import remove_tree
 from pool_service.adapters.system.process_settings import restore_descriptor_limit
 from pool_service.core.types import Identity, LaunchPlan, Sandbox
 
@@ -185,7 +186,8 @@ class Standby:
         self.popen.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(KILL_TIMEOUT_S)
-        shutil.rmtree(self.work_dir, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(self.work_dir)
         with self.output as output:
             size = output.seek(0, os.SEEK_END)
             output.seek(max(size - _OUTPUT_TAIL_BYTES, 0))

@@ -9,7 +9,9 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,17 @@ def write_own(path: Path, content: bytes, *, flushes: bool = False) -> None:
         if flushes:
             file.flush()
             flush_to_disk(file.fileno())
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all its content. Raises OSError.
+
+    A process can nest directories deeper than Python removes them.
+    """
+    try:
+        shutil.rmtree(path)
+    except RecursionError:
+        subprocess.run(("rm", "-rf", "--", path), check=False)  # noqa: S603, S607
 
 
 def flush_to_disk(descriptor: int) -> None:
