@@ -12,6 +12,7 @@ import py_compile
 import secrets
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -24,7 +25,7 @@ from pool_service.adapters.children.confinement import call_filter, landlock
 from pool_service.adapters.children.confinement.call_numbers import SECCOMP_NUMBERS
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
-from pool_service.adapters.process.identity import is_alive
+from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import work_dirs
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.runtime.registry import diagnose_of
@@ -348,6 +349,53 @@ async def test_another_program_is_confined_as_the_same_process(
     assert read.startswith("{}cat: ")
     assert "ermission denied" in read
     assert is_alive(identity)
+
+
+HIDES = """
+import os, sys
+
+def main():
+    tell, end = os.pipe()
+    if os.fork():
+        os.close(end)
+        os.read(tell, 1)
+        os._exit(0)
+    try:
+        os.setsid()
+    except PermissionError:
+        pass
+    os.chdir("/")
+    print(os.getpid(), flush=True)
+    # Nothing of the service is left in it: no variable, no descriptor, no directory.
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    os.dup2(1, 2)
+    sleeping = "import os, signal; os.close(int(os.sys.argv[1])); signal.pause()"
+    os.set_inheritable(end, True)
+    for one in range(3, 100):
+        if one != end:
+            try:
+                os.close(one)
+            except OSError:
+                pass
+    os.execve(sys.executable, [sys.executable, "-S", "-c", sleeping, str(end)], {})
+"""
+
+
+@pytest.mark.parametrize("is_confined", [True, False])
+async def test_nothing_that_a_confined_server_leaves_behind_hides_from_the_service(
+    servers: Servers, is_confined: bool
+) -> None:
+    (servers.root / "packages" / "vllm_mlx" / "cli.py").write_text(HIDES)
+    sandbox = servers.sandbox("own") if is_confined else None
+    identity, log_path = await servers.spawn(servers.plan(sandbox))
+    await servers.processes.exited(identity)
+    hidden = identity_of(int(content(log_path)))
+    assert hidden is not None
+    assert is_alive(hidden)
+    await servers.processes.clean_up(identity)
+    assert is_alive(hidden) is not is_confined
+    if not is_confined:
+        os.kill(hidden.pid, signal.SIGKILL)
 
 
 # --- what this machine can do --------------------------------------------------------------
