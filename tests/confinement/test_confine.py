@@ -215,6 +215,18 @@ def test_an_address_that_is_taken_is_reported_as_python_does(tmp_path: Path) -> 
 
 
 @confines
+def test_where_not_all_threads_can_be_bound_this_one_and_later_ones_are(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.touch()
+    code = """
+from confinement import landlock
+landlock.restrict(landlock.Grants(readable=("/usr",)), landlock.TSYNC_ABI)
+print(refused(sys.argv[3]))
+"""
+    assert run_confined(tmp_path / "work", code, str(own), readable=(own,)) == "True\n"
+
+
+@confines
 def test_a_readable_path_that_is_not_there_is_left_out(tmp_path: Path) -> None:
     said = run_confined(tmp_path / "work", "print(1)", readable=(tmp_path / "none" / "model",))
     assert said == "1\n"

@@ -115,9 +115,19 @@ def restrict(grants: Grants, version: int) -> None:
         for port in grants.ports or () if net else ():
             _call(ADD_RULE, ruleset, RULE_NET_PORT, struct.pack("=QQ", BIND_TCP, port), 0)
         _forbid_new_privileges()
-        _call(RESTRICT_SELF, ruleset, TSYNC_FLAG if version >= TSYNC_ABI else 0)
+        _restrict_self(ruleset, TSYNC_FLAG if version >= TSYNC_ABI else 0)
     finally:
         os.close(ruleset)
+
+
+def _restrict_self(ruleset: int, flag: int) -> None:
+    """Restrict this process; a flag that the kernel does not know is left out. Raises OSError."""
+    try:
+        _call(RESTRICT_SELF, ruleset, flag)
+    except OSError as error:
+        if not flag or error.errno != errno.EINVAL:
+            raise
+        _call(RESTRICT_SELF, ruleset, 0)
 
 
 def _add_paths(ruleset: int, paths: "Iterable[str]", rights: int) -> None:
