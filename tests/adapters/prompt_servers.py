@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import struct
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pool_service.adapters.children.kept_prompts import (
@@ -30,8 +32,12 @@ def plan_of(cache: PromptCache | None) -> LaunchPlan:
     return LaunchPlan(("x",), (), None, "/health", "m", "nonce", prompt_cache=cache)
 
 
-def nest(directory: Path) -> None:
-    """Make directories in a directory, one in the other, deeper than Python walks through."""
+@contextmanager
+def nested(directory: Path, root: Path) -> Iterator[None]:
+    """Make directories in a directory, one in the other, deeper than Python walks through.
+
+    At the end all below `root` is removed: pytest could not.
+    """
     above = os.open(directory, os.O_RDONLY)
     for _ in range(2 * sys.getrecursionlimit()):
         os.mkdir("d", dir_fd=above)
@@ -39,6 +45,10 @@ def nest(directory: Path) -> None:
         os.close(above)
         above = below
     os.close(above)
+    try:
+        yield
+    finally:
+        subprocess.run(["rm", "-rf", *root.iterdir()], check=True)
 
 
 def write(work_dir: Path, size: int, *, tokens: int = 7, whole: bool = True) -> None:

@@ -23,7 +23,7 @@ from pool_service.adapters.system.own_files import (
     write_note,
     write_own,
 )
-from tests.adapters.prompt_servers import nest
+from tests.adapters.prompt_servers import nested
 from tests.under_way import under_way
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that tells it")
@@ -182,7 +182,8 @@ def test_a_flushed_file_is_not_left_in_the_cache_of_the_drive(
 
 
 def test_a_tree_is_removed_however_deep_it_is(tmp_path: Path) -> None:
-    (tmp_path / "tree").mkdir()
-    nest(tmp_path / "tree")
-    remove_tree(tmp_path / "tree")
-    assert list(tmp_path.iterdir()) == []
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    with nested(tree, tmp_path):
+        remove_tree(tree)
+        assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.children.kept_prompts import ALLOWED, MANIFEST, SAVED
-from pool_service.adapters.prompts import notes
+from pool_service.adapters.prompts import disk_work, notes
 from pool_service.adapters.prompts.disk_work import DiskWork
 from pool_service.adapters.prompts.manifest import Manifest
 from pool_service.adapters.prompts.notes import NOTE
@@ -26,7 +26,7 @@ from tests.adapters.prompt_servers import (
     allowed,
     end,
     keep,
-    nest,
+    nested,
     plan_of,
     write,
 )
@@ -54,12 +54,12 @@ def test_a_server_that_nests_directories_without_end_harms_only_its_own_prompts(
     work_dir.mkdir(parents=True)
     allow(store, plan, work_dir)
     write(work_dir, KIB)
-    nest(work_dir / SAVED)
-    store.take(plan, work_dir)
-    store.forget("m")
-    store.flush()
-    remove_tree(work_dir)
-    assert list((tmp_path / "prompts").rglob("d")) == []
+    with nested(work_dir / SAVED, tmp_path):
+        store.take(plan, work_dir)
+        store.forget("m")
+        store.flush()
+        remove_tree(work_dir)
+        assert list(tmp_path.glob("prompts/*")) == []
 
 
 def test_another_service_finds_what_one_has_kept(
@@ -386,11 +386,10 @@ def test_nobody_waits_while_prompts_are_deleted_but_who_gets_their_room(
     for number in range(9):
         keep(store, tmp_path, model=f"m{number}")
     store.flush()
-    delete = shutil.rmtree
 
-    def slow(path: Path, *, ignore_errors: bool) -> None:
+    def slow(path: Path) -> None:
         may_go_on.wait()
-        delete(path, ignore_errors=ignore_errors)
+        remove_tree(path)
 
     await_deleted = store._disk.await_deleted
 
@@ -399,7 +398,7 @@ def test_nobody_waits_while_prompts_are_deleted_but_who_gets_their_room(
         await_deleted()
 
     with monkeypatch.context() as while_slow:
-        while_slow.setattr(shutil, "rmtree", slow)
+        while_slow.setattr(disk_work, "remove_tree", slow)
         while_slow.setattr(store._disk, "await_deleted", wait)
         (tmp_path / "new").mkdir()
         plan = plan_of(store.find("new", KEY, 20 * KIB))
