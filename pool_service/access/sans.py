@@ -13,7 +13,7 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
 
 
 class SanKind(Enum):
-    """What a name is, by its form, which is that of no other kind."""
+    """Names the kinds of names, each by a form that is that of no other kind."""
 
     URI = "a URI"
     DNS = "a DNS name"

@@ -10,7 +10,7 @@ PREFIX: Final = "psk_"
 RANDOM_BYTES: Final = 32
 
 STRUCK: Final = "psk_***"
-"""What stands in a text in the place of a key."""
+"""Stands in a text in the place of a key."""
 
 _FORM: Final = re.compile(r"psk_[A-Za-z0-9_-]{43}")
 """A key: the prefix, and RANDOM_BYTES in base64url without padding."""

@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec, TypedDict, TypeVar
 
 import click
 
-from pool_service.core.units import seconds_of
+from pool_service.core.units import seconds_of, share_of
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -101,26 +101,18 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
-HUNDRED_PERCENT = 100
+class Share(click.ParamType[float]):
+    """A share in percent, above 0 and up to 100; its value is 0 to 1."""
 
-
-class Percent(click.ParamType[float]):
-    """A share in percent, above 0 and up to 100, with or without the sign; its value is 0 to 1."""
-
-    name = "percent"
+    name = "share"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         try:
-            percent = float(str(value).strip().removesuffix("%"))
-        except ValueError:
-            percent = math.nan
-        if not 0 < percent <= HUNDRED_PERCENT:
-            self.fail(
-                f'{value!r} is not a share such as "50%", above 0% and up to 100%', param, ctx
-            )
-        return percent / HUNDRED_PERCENT
+            return share_of(str(value))
+        except ValueError as error:
+            self.fail(f"{error}", param, ctx)
 
 
 def _seconds(text: str) -> float:

@@ -7,7 +7,7 @@ from typing import TypedDict, TypeVar, Unpack
 import click
 
 from pool_service.access.principal import CallerLimits
-from pool_service.cli.options import Duration, Percent, Utf8Text, config_option, json_option
+from pool_service.cli.options import Duration, Share, Utf8Text, config_option, json_option
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -81,7 +81,7 @@ def token() -> None:
 @_limit("--starts-per-minute", _LIMITS.starts_per_minute, "How many servers it may have started.")
 @click.option(
     "--memory-share",
-    type=Percent(),
+    type=Share(),
     default="100%",
     show_default=True,
     metavar="PERCENT",

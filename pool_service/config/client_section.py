@@ -3,12 +3,11 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator
 
 from pool_service.access.clients import Client
 from pool_service.access.principal import CallerLimits, ModelPatterns, Principal, Scope
 from pool_service.access.sans import SanKind, kind_of_san
-from pool_service.config.sizes import HUNDRED_PERCENT
 from pool_service.config.types import (
     DefaultText,
     Flaw,
@@ -18,6 +17,7 @@ from pool_service.config.types import (
     number_of,
     split_commas,
 )
+from pool_service.core.units import share_of
 
 MOST = 100_000
 """More than the calls that a service takes at a time."""
@@ -54,17 +54,15 @@ Count = Annotated[
 ]
 
 
-def _percent(value: object) -> object:
-    """Return the number of a text such as "50%"; other values unchanged."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
-    return float(match[1]) if match else value
+def _share(value: object) -> float:
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004 - as for each value of another form
+    return share_of(value)
 
 
-Percent = Annotated[
+MemoryShare = Annotated[
     float,
-    BeforeValidator(_percent),
-    Field(strict=True, gt=0, le=HUNDRED_PERCENT),
-    DefaultText('"100%"'),
+    PlainValidator(_share),
     Form("percent", 'a share in percent, such as "50%", above 0% and up to 100%'),
 ]
 
@@ -128,9 +126,8 @@ class ClientSection(Section):
         default=int(_LIMITS.starts_per_minute),
         description="How many servers may be started for the client within a minute.",
     )
-
-    memory_share: Percent = Field(
-        default=int(_LIMITS.memory_share * HUNDRED_PERCENT),
+    memory_share: Annotated[MemoryShare, DefaultText('"100%"')] = Field(
+        default=_LIMITS.memory_share,
         description="The part of `memory.budget` for all servers that are started for the client. "
         "Its own unused servers go first when it needs room. Without a budget there is no limit.",
     )
@@ -142,7 +139,7 @@ class ClientSection(Section):
             self.max_waiting,
             self.max_streams,
             self.starts_per_minute,
-            self.memory_share / HUNDRED_PERCENT,
+            self.memory_share,
         )
         principal = Principal(
             name,

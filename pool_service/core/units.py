@@ -1,4 +1,4 @@
-"""Units: formatting sizes and parsing durations, the same everywhere."""
+"""Units: formatting sizes, parsing durations and shares, the same everywhere."""
 
 import re
 
@@ -34,3 +34,20 @@ def seconds_of(text: str) -> float:
     if match is None or not any(match.groups()):
         raise ValueError(f"{text!r} is no duration")
     return sum(float(part or 0) * unit for part, unit in zip(match.groups(), _UNITS_S, strict=True))
+
+
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_HUNDRED = 100
+
+
+def share_of(text: str) -> float:
+    """Return a share such as "50%" or "62.5 %" as a number above 0 and up to 1.
+
+    Raises:
+        ValueError: the text is not such a share.
+    """
+    match = _PERCENT.fullmatch(text.strip())
+    share = float(match[1]) / _HUNDRED if match else 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f'{text!r} is not a share such as "50%", above 0% and up to 100%')
+    return share

@@ -34,10 +34,10 @@ from pool_service.adapters.sockets.listeners import listeners
 from pool_service.adapters.standby import standbys
 from pool_service.adapters.standby.process import StandbySpec
 from pool_service.adapters.standby.standbys import Standbys
-from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis, Identity, LaunchPlan, Sandbox, Settings
 from tests.processes import fake_runtime
 from tests.processes.bench import until
+from tests.processes.ending import end_all
 from tests.sandbox import forbidding
 
 pytestmark = [
@@ -160,11 +160,7 @@ class Servers:
         return said
 
     async def close(self) -> None:
-        await self.standbys.close()
-        for identity in self.started:
-            await self.processes.signal(identity, StopSignal.KILL)
-            await self.processes.exited(identity)
-            await self.processes.clean_up(identity)
+        await end_all(self.standbys, self.processes, self.started)
         assert list(work_dirs(self.state_dir).glob("*")) == []
 
 

@@ -29,6 +29,7 @@ from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity, LaunchPlan, Settings, SpawnedProcess
 from tests.processes import fake_runtime
 from tests.processes.bench import until
+from tests.processes.ending import end_all
 
 SETTINGS = Settings(runtime_model="")
 LONG = 1000.0
@@ -140,11 +141,7 @@ class Kept:
         return Told(**json.loads(log.read_text().splitlines()[0]))
 
     async def close(self) -> None:
-        await self.standbys.close()
-        for identity in self.started:
-            await self.processes.signal(identity, StopSignal.KILL)
-            await self.processes.exited(identity)
-            await self.processes.clean_up(identity)
+        await end_all(self.standbys, self.processes, self.started)
         assert list(work_dirs(self.state_dir).glob("*")) == []
 
 

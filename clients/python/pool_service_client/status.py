@@ -233,7 +233,7 @@ def stream_ended_error() -> PoolError:
 
 
 _OF_CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification")
-"""What gRPC says when it refuses the certificate of the service."""
+"""Stand in gRPC's text when it refuses the certificate of the service; each alone."""
 
 
 def _essence(details: str) -> str:

@@ -27,7 +27,7 @@ PathText = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """What a caller says about TLS; None: nothing.
+    """Holds what a caller says about TLS; None: nothing.
 
     ca: a file with the authorities that are trusted. cert, key: files with the certificate to show
     and its key. server_name: the name that the service's certificate must have.

@@ -267,14 +267,14 @@ def refuse_foreign_pages(argv: "list[str]", environment: "Mapping[str, str]") ->
     Config.load = loaded  # type: ignore[method-assign]
 
 
-def option(argv: "list[str]", option: str) -> str:
+def option(argv: "list[str]", name: str) -> str:
     """Return the last value of an option (`--option value`, `--option=value`); "" without one."""
     found = ""
     for word, following in zip(argv, [*argv[1:], ""]):  # noqa: B905  # for older Pythons
-        if word == option:
+        if word == name:
             found = following
-        elif word.startswith(option + "="):
-            found = word[len(option) + 1 :]
+        elif word.startswith(name + "="):
+            found = word[len(name) + 1 :]
     return found
 
 
@@ -385,10 +385,7 @@ def main() -> None:
     confined = confine.confine_as_sent(os.environ)
     # The files beside this one are no part of the runtime. Make sys.path what it would be if the
     # program itself had been run.
-    if is_first:
-        sys.path[0] = str(Path(program).parent)
-    else:
-        del sys.path[0]
+    sys.path[:1] = [str(Path(program).parent)] if is_first else []
     sys.argv = server_key.with_key(sys.argv, server_key.receive())
     restrict(sys.argv, os.environ)
     fix_address(confined, sys.argv)

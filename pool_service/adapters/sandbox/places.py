@@ -1,4 +1,4 @@
-"""What a server may read in its sandbox, by its models and its arguments. Blocking."""
+"""Places that a server may read in its sandbox, by its models and its arguments. Blocking."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence

@@ -139,7 +139,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Rule:
-    """What happens to one call.
+    """Decides what happens to one call.
 
     error: the errno of a refusal; NOTHING leaves the call out and says that it was done.
     cases: groups of tests; a group holds if all of its tests do.

@@ -1,4 +1,4 @@
-"""One address for a server to listen on, taken before its model is loaded.
+"""Fixes the one address on which a server listens, taken before its model is loaded.
 
 Landlock knows ports and no addresses, so what a model brings could let its server listen for other
 machines. So the launcher binds the server's socket, then no thread can make or bind another one

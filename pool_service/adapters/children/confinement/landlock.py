@@ -65,7 +65,7 @@ USE = READ_FILE | WRITE_FILE | IOCTL_DEVICE
 
 @dataclass(frozen=True)
 class Grants:
-    """What a process may still do.
+    """Holds what a process may still do.
 
     readable: files and directories to read, and run programs from. writable: directories in which
     to change files. devices: to read, write and control. ports: to listen on; 0: any free one;
