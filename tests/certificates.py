@@ -111,3 +111,22 @@ class Authority:
             .not_valid_before(now - timedelta(days=60))
             .not_valid_after(now + lifetime)
         )
+
+
+@dataclass
+class Files:
+    """Certificates as they would be in files. It is its own keeper: see `rpc.tls.Keeper`."""
+
+    issued: Issued
+    client_ca: bytes | None = None
+
+    def __post_init__(self) -> None:
+        self.current = self
+
+    @property
+    def chain(self) -> bytes:
+        return self.issued.chain
+
+    @property
+    def key(self) -> bytes:
+        return self.issued.key

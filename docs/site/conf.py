@@ -95,6 +95,7 @@ CONTENTS = {
         "docs/explanation/fast-starts",
         "docs/explanation/kept-prompts",
         "docs/explanation/security",
+        "docs/explanation/attacks",
         "docs/explanation/comparison",
         "docs/explanation/limits",
         "docs/explanation/faq",

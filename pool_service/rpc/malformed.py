@@ -35,7 +35,9 @@ Wrap = Callable[[str, "grpc.RpcMethodHandler[Any, Any]"], "grpc.RpcMethodHandler
 class Registrar:
     """Registers services with a gRPC server so that malformed requests are refused.
 
-    It has the methods of grpc.aio.Server that generated code calls.
+    It has the methods of grpc.aio.Server that generated code calls, and adds each service as a
+    generic handler: for each call that arrives, grpc.aio (1.85) waits anew for the next call of
+    every method that is registered by its name, some 7 µs for the methods of this service.
 
     wraps: applied to the handlers that refuse them, the first one innermost.
     """
@@ -46,12 +48,12 @@ class Registrar:
         self._wraps = wraps
 
     def add_generic_rpc_handlers(self, _handlers: object) -> None:
-        """Do nothing: every method is registered by its name as well."""
+        """Do nothing: generated code adds every method by its name as well."""
 
     def add_registered_method_handlers(
         self, service: str, handlers: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
     ) -> None:
-        """Register each method with a parser that does not raise errors.
+        """Add the methods of a service, each with a parser that does not raise errors.
 
         Methods that a servicer does not override (the generated base has no coroutines) are left
         out; gRPC then answers UNIMPLEMENTED without a traceback.
@@ -61,7 +63,8 @@ class Registrar:
             for name, handler in handlers.items()
             if _is_implemented(handler)
         }
-        self._server.add_registered_method_handlers(service, refusing)
+        handler = grpc.method_handlers_generic_handler(service, refusing)
+        self._server.add_generic_rpc_handlers((handler,))
 
     def _wrapped(
         self, method: str, handler: "grpc.RpcMethodHandler[Any, Any]"

@@ -93,11 +93,12 @@ def test_for_each_registered_method_it_is_decided_who_may_call_it(
 ) -> None:
     registered: set[str] = set()
 
-    class Recorder:
-        def add_registered_method_handlers(self, service: str, methods: dict[str, object]) -> None:
-            registered.update(f"{service}/{name}" for name in methods)
+    class Server:
+        def add_generic_rpc_handlers(self, services: Sequence[tuple[str, dict[str, Any]]]) -> None:
+            registered.update(f"{name}/{one}" for name, methods in services for one in methods)
 
-    monkeypatch.setattr(grpc.aio, "server", lambda **_: Recorder())
+    monkeypatch.setattr(grpc, "method_handlers_generic_handler", lambda *given: given)
+    monkeypatch.setattr(grpc.aio, "server", lambda **_: Server())
     nothing: Any = None
     servicer = PoolServicer(nothing, nothing, nothing, nothing, nothing)
     server = GrpcServer(servicer, Authorization(nothing))

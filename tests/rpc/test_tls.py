@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +22,7 @@ from pool_service.rpc.tls import OPTIONS, Tls
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.access.letting_in import admission
-from tests.certificates import LOCAL, Authority, Issued, dns, uri
+from tests.certificates import LOCAL, Authority, Files, Issued, dns, uri
 from tests.rpc.serving import Failure, Service, failure, failure_of, serving
 from tests.rpc.test_authorization import end_of_stream
 
@@ -38,23 +37,9 @@ Stub = Any
 """Of the generated code, which has no types."""
 
 
-@dataclass
-class Files:
-    """Certificates as they would be in files. It is its own keeper: see `rpc.tls.Keeper`."""
-
-    issued: Issued = field(default_factory=lambda: OF_SERVICE.issue(*LOCAL))
-    client_ca: bytes | None = None
-
-    def __post_init__(self) -> None:
-        self.current = self
-
-    @property
-    def chain(self) -> bytes:
-        return self.issued.chain
-
-    @property
-    def key(self) -> bytes:
-        return self.issued.key
+def files_of(callers: Authority | None = None) -> Files:
+    """Return the files of a service. callers: the authority of their certificates."""
+    return Files(OF_SERVICE.issue(*LOCAL), callers.certificate if callers else None)
 
 
 def rules() -> Rules:
@@ -102,32 +87,32 @@ async def cannot_connect(stub: Stub) -> None:
 
 
 async def test_who_shows_a_token_may_call_and_nobody_else() -> None:
-    async with encrypted(Files()) as (_, address), calling(address) as stub:
+    async with encrypted(files_of()) as (_, address), calling(address) as stub:
         assert (await refusal_of(stub)).reason == "TOKEN_MISSING"
         await stub.List(pb.ListRequest(), metadata=shows(TOKEN))
         assert (await refusal_of(stub, shows(tokens.new_token()))).reason == "TOKEN_UNKNOWN"
 
 
 async def test_a_certificate_of_a_caller_is_not_asked_for_without_an_authority() -> None:
-    async with encrypted(Files()) as (_, address), calling(address, ENGINE) as stub:
+    async with encrypted(files_of()) as (_, address), calling(address, ENGINE) as stub:
         assert (await refusal_of(stub)).reason == "TOKEN_MISSING"
 
 
 async def test_what_is_not_encrypted_is_not_understood() -> None:
-    async with encrypted(Files()) as (service, _):
+    async with encrypted(files_of()) as (service, _):
         await cannot_connect(service.stub)
 
 
 async def test_a_client_that_trusts_another_authority_does_not_connect() -> None:
     async with (
-        encrypted(Files()) as (_, address),
+        encrypted(files_of()) as (_, address),
         calling(address, trusted=STRANGER) as stub,
     ):
         await cannot_connect(stub)
 
 
 async def test_a_client_is_known_by_the_name_of_its_certificate() -> None:
-    files = Files(client_ca=OF_CALLERS.certificate)
+    files = files_of(OF_CALLERS)
     async with encrypted(files) as (_, address), calling(address, ENGINE) as stub:
         await stub.List(pb.ListRequest())
         # Of its token it has the rights of that alone.
@@ -152,7 +137,7 @@ async def test_a_certificate_of_nobody_is_unknown(
     names: tuple[x509.GeneralName, ...], common_name: str, told: str
 ) -> None:
     nobody = OF_CALLERS.issue(*names, common_name=common_name)
-    files = Files(client_ca=OF_CALLERS.certificate)
+    files = files_of(OF_CALLERS)
     async with encrypted(files) as (_, address), calling(address, nobody) as stub:
         found = await refusal_of(stub)
         assert (found.code, found.reason) == ("UNAUTHENTICATED", "CERTIFICATE_UNKNOWN")
@@ -163,7 +148,7 @@ async def test_a_certificate_of_nobody_is_unknown(
 
 async def test_an_error_repeats_a_few_names_of_a_certificate() -> None:
     nobody = OF_CALLERS.issue(*(uri(f"spiffe://home/{'x' * 90}{n}") for n in range(50)))
-    files = Files(client_ca=OF_CALLERS.certificate)
+    files = files_of(OF_CALLERS)
     async with encrypted(files) as (_, address), calling(address, nobody) as stub:
         found = await refusal_of(stub)
         assert found.reason == "CERTIFICATE_UNKNOWN"
@@ -181,20 +166,20 @@ async def test_an_error_repeats_a_few_names_of_a_certificate() -> None:
 async def test_without_a_certificate_of_the_authority_nobody_connects(
     shown: Issued | None,
 ) -> None:
-    files = Files(client_ca=OF_CALLERS.certificate)
+    files = files_of(OF_CALLERS)
     async with encrypted(files) as (_, address), calling(address, shown) as stub:
         await cannot_connect(stub)
 
 
 async def test_at_an_address_for_tokens_nobody_needs_a_certificate() -> None:
-    files = Files(client_ca=OF_CALLERS.certificate)
+    files = files_of(OF_CALLERS)
     async with encrypted(files, EVERYWHERE) as (_, address), calling(address) as stub:
         assert (await refusal_of(stub)).reason == "TOKEN_MISSING"
         await stub.List(pb.ListRequest(), metadata=shows(TOKEN))
 
 
 async def test_new_connections_see_the_newest_certificate_and_authority() -> None:
-    files = Files(client_ca=OF_CALLERS.certificate)
+    files = files_of(OF_CALLERS)
     newer = Files(STRANGER.issue(*LOCAL), STRANGER.certificate)
     theirs = STRANGER.issue(uri(SPIFFE))
     async with encrypted(files) as (_, address), calling(address, ENGINE) as before:
@@ -215,7 +200,7 @@ async def test_a_connection_has_an_end_also_for_its_open_streams(
 ) -> None:
     soon = [(name, 300) for name, _ in OPTIONS]
     monkeypatch.setattr("pool_service.rpc.server.TLS_OPTIONS", soon)
-    files = Files(client_ca=OF_CALLERS.certificate)
+    files = files_of(OF_CALLERS)
     async with encrypted(files) as (_, address), calling(address, ENGINE) as stub:
         watch = stub.Watch(pb.WatchRequest())
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -229,7 +214,7 @@ async def test_streams_end_as_their_certificate_is_no_clients_any_more(
 ) -> None:
     monkeypatch.setattr("pool_service.open_calls.RECHECK_S", 0.01)
     known = rules()
-    tls = Tls(Files(client_ca=OF_CALLERS.certificate))
+    tls = Tls(files_of(OF_CALLERS))
     async with serving(address=EVERYWHERE, tls=tls, rules=known) as service:
         address = f"localhost:{service.address.rpartition(':')[2]}"
         async with calling(address, ENGINE) as stub:
@@ -249,6 +234,6 @@ async def test_without_certificates_a_service_listens_where_nobody_else_reaches_
 
 
 async def test_loopback_and_sockets_are_as_they_are_without_certificates() -> None:
-    files = Files(client_ca=OF_CALLERS.certificate)
+    files = files_of(OF_CALLERS)
     async with serving(tls=Tls(files), rules=rules()) as service:
         await asyncio.wait_for(service.stub.List(pb.ListRequest()), 20)

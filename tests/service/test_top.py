@@ -168,6 +168,9 @@ def test_a_view_that_is_left_open_neither_starts_nor_keeps_a_model(
     with PoolClient.connect(service.address) as pool, top(service.address, terminal):
         pool.ensure("d")
         terminal.wait_for_screen("d  ", "READY")
+        # A view that came before the start has chosen another one.
+        terminal.type("g")
+        terminal.wait_for_screen("> d ")
         terminal.type("d")
         terminal.wait_for("description of d")
         until(lambda: not servers(service))

@@ -7,62 +7,111 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+from tests.certificates import LOCAL, Authority, uri, written
 from tools.bench.echo_server import METHOD
 from tools.bench.report import Figure, Pair, compare
 from tools.demo.service import running
 
 MODEL = "bench/warm"
 AIM = 1.10
+AIM_TLS = 1.15
 CALLS = 1000
 WARM_UP = 500
+SAN = "spiffe://bench/engine"
+EVERYWHERE = "0.0.0.0:0"
+
+TLS_CONFIG = """
+[tls]
+cert = '{tls}/service.pem'
+key = '{tls}/service.key'
+client_ca = '{tls}/ca.pem'
+[clients.engine]
+san = "{san}"
+scope = "use"
+[models."{model}"]
+runtime_model = "{model}"
+"""
+"""The caller is an engine that may use what is listed, and is known by its certificate."""
 
 Call = Callable[[pb.EnsureRequest], Awaitable[pb.EnsureResponse]]
 
 
 def measure(directory: Path, fake: Path, rounds: int) -> list[Figure]:
-    """The ratios alone and at 64 at a time, over TCP and over a unix socket."""
-    listen = ("127.0.0.1:0", f"unix:{directory}/s")
+    """The ratios alone and at 64 at a time: over TCP, over a unix socket, and over TCP with TLS.
+
+    Over TLS both sides show certificates.
+    """
+    tls = directory / "tls"
+    _write_certificates(tls)
+    with fake.open("a") as file:
+        file.write(TLS_CONFIG.format(tls=tls, san=SAN, model=MODEL))
+    listen = ("127.0.0.1:0", f"unix:{directory}/s", EVERYWHERE)
     with running(directory / "warm", listen, ["--config", str(fake)]) as service:
-        return asyncio.run(_measure(directory, service.addresses, rounds))
+        return asyncio.run(_measure(directory, tls, service.addresses, rounds))
 
 
-async def _measure(directory: Path, addresses: tuple[str, ...], rounds: int) -> list[Figure]:
+def _write_certificates(directory: Path) -> None:
+    """Write the certificates of the service and of the caller, and that of their authority."""
+    directory.mkdir(mode=0o700)
+    authority = Authority("bench")
+    written(directory / "ca.pem", authority.certificate)
+    authority.issue(*LOCAL).write(directory, "service")
+    authority.issue(uri(SAN)).write(directory, "caller")
+
+
+async def _measure(
+    directory: Path, tls: Path, addresses: tuple[str, ...], rounds: int
+) -> list[Figure]:
     async with grpc.aio.insecure_channel(addresses[0]) as channel:
         answer = await pb_grpc.PoolServiceStub(channel).Ensure(pb.EnsureRequest(model=MODEL))
     answer.started = False
     message = directory / "answer"
     message.write_bytes(answer.SerializeToString())
-    async with _echo(message, f"unix:{directory}/e") as echo_addresses:
+    async with _echo(message, f"unix:{directory}/e", tls) as echo_addresses:
         figures = []
-        for kind, ensure, echo in zip(("TCP", "unix"), addresses, echo_addresses, strict=True):
-            figures += await _compare(kind, ensure, echo, rounds)
+        kinds = (("TCP", None, AIM), ("unix", None, AIM), ("TLS", tls, AIM_TLS))
+        for (kind, certificates, aim), *pair in zip(kinds, addresses, echo_addresses, strict=True):
+            ensure, echo = (_channel(address, certificates) for address in pair)
+            async with ensure, echo:
+                figures += await _compare(kind, ensure, echo, rounds, aim)
         return figures
 
 
-async def _compare(kind: str, ensure_address: str, echo_address: str, rounds: int) -> list[Figure]:
-    async with (
-        grpc.aio.insecure_channel(ensure_address) as ensure_channel,
-        grpc.aio.insecure_channel(echo_address) as echo_channel,
-    ):
-        ensure: Call = pb_grpc.PoolServiceStub(ensure_channel).Ensure
-        echo: Call = echo_channel.unary_unary(
-            METHOD,
-            request_serializer=pb.EnsureRequest.SerializeToString,
-            response_deserializer=pb.EnsureResponse.FromString,
-        )
-        figures = []
-        for at_a_time in (1, 64):
-            pairs = await _pairs(ensure, echo, at_a_time, rounds)
-            name = f"warm Ensure, {kind}, {at_a_time} at a time"
-            against = "bare unary echo (time per call)"
-            figures.append(compare("warm", name, against, pairs, aim=AIM))
-        return figures
+def _channel(address: str, certificates: Path | None) -> grpc.aio.Channel:
+    if certificates is None:
+        return grpc.aio.insecure_channel(address)
+    names = ("ca.pem", "caller.key", "caller.pem")
+    credentials = grpc.ssl_channel_credentials(
+        *((certificates / one).read_bytes() for one in names)
+    )
+    return grpc.aio.secure_channel(f"localhost:{address.rpartition(':')[2]}", credentials)
+
+
+async def _compare(
+    kind: str,
+    ensure_channel: grpc.aio.Channel,
+    echo_channel: grpc.aio.Channel,
+    rounds: int,
+    aim: float,
+) -> list[Figure]:
+    ensure: Call = pb_grpc.PoolServiceStub(ensure_channel).Ensure
+    echo: Call = echo_channel.unary_unary(
+        METHOD,
+        request_serializer=pb.EnsureRequest.SerializeToString,
+        response_deserializer=pb.EnsureResponse.FromString,
+    )
+    figures = []
+    for at_a_time in (1, 64):
+        pairs = await _pairs(ensure, echo, at_a_time, rounds)
+        name = f"warm Ensure, {kind}, {at_a_time} at a time"
+        against = f"bare unary echo{' with TLS' if kind == 'TLS' else ''} (time per call)"
+        figures.append(compare("warm", name, against, pairs, aim=aim))
+    return figures
 
 
 async def _pairs(ensure: Call, echo: Call, at_a_time: int, rounds: int) -> list[Pair]:
@@ -91,19 +140,15 @@ async def _per_call(call: Call, at_a_time: int, calls: int) -> float:
 
 
 @asynccontextmanager
-async def _echo(message: Path, unix: str) -> AsyncIterator[list[str]]:
-    command: list[Any] = [
-        sys.executable,
-        "-m",
-        "tools.bench.echo_server",
-        message,
-        "127.0.0.1:0",
-        unix,
-    ]
+async def _echo(message: Path, unix: str, tls: Path) -> AsyncIterator[list[str]]:
+    """Run the echo; give its addresses by TCP, by a unix socket, and with TLS."""
+    module = "tools.bench.echo_server"
+    addresses = ("127.0.0.1:0", unix)
+    command = [sys.executable, "-m", module, str(message), *addresses, "--tls", str(tls)]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
-        lines = [(await process.stdout.readline()).decode() for _ in range(2)]
+        lines = [(await process.stdout.readline()).decode() for _ in range(3)]
         yield [line.removeprefix("listening on ").strip() for line in lines]
     finally:
         process.kill()

@@ -85,7 +85,7 @@ def is_unchanged(served: Served) -> None:
 def test_it_cannot_call(options: dict[str, object], serve: Serve, foreign: Page) -> None:
     served = serve("[models.m]\n")
     served.pool.ensure("m")
-    for method in ("Evict", "ListModels", "Usage", "Describe"):
+    for method in ("Evict", "Ensure", "Pin", "ListModels", "TailLogs", "Usage", "Describe"):
         found = foreign.evaluate(FETCH, [f"{served.url}api/{method}", options])
         assert found == "TypeError", method
     is_unchanged(served)
@@ -121,6 +121,12 @@ def test_it_cannot_put_the_page_into_a_frame(serve: Serve, foreign: Page) -> Non
     foreign.wait_for_function("document.querySelector('iframe').contentDocument === null")
     expect(frame.locator("#connection")).to_have_count(0)
     assert all("chrome-error" in one.url or one == foreign.main_frame for one in foreign.frames)
+
+
+@pytest.mark.parametrize("mode", ["cors", "no-cors"])
+def test_it_cannot_read_metrics(mode: str, serve: Serve, foreign: Page) -> None:
+    found = foreign.evaluate(FETCH, [f"{serve().url}metrics", {"mode": mode}])
+    assert found in ("TypeError", "opaque 0 0")
 
 
 def test_it_cannot_use_its_files(serve: Serve, foreign: Page) -> None:
