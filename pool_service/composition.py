@@ -19,6 +19,7 @@ from pool_service.adapters.memory.machine_memory import machine_memory
 from pool_service.adapters.memory.memory import HostMemory
 from pool_service.adapters.probe.probe import HttpProbe
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
+from pool_service.adapters.process.control_groups import delegated_groups
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.records.records import FileRecords
@@ -101,18 +102,24 @@ def compose(
         config.all_runtime_options, service.state_dir, progress=_log_progress, prompts=prompts
     )
     working_sets = asyncio.Queue[int]()
+    groups = delegated_groups(service.state_dir)
     standbys = Standbys(
-        runtimes.standby_spec, service.state_dir, logs, notifications, working_sets.put_nowait
+        runtimes.standby_spec,
+        service.state_dir,
+        logs,
+        notifications,
+        working_sets.put_nowait,
+        groups,
     )
     processes = LocalProcesses(
         service.state_dir,
         logs,
-        diagnose_of=_diagnose_by_kind(OomWatch()),
+        diagnose_of=_diagnose_by_kind(OomWatch(group=groups.whole)),
         standbys=standbys,
         prompts=prompts,
+        groups=groups,
     )
     memory = HostMemory(machine, standbys=lambda: standbys.identities)
-    probe = HttpProbe(notifications, service.state_dir)
     events = EventWriter(service.state_dir)
     audit = Audit(events)
     world = World(
@@ -120,7 +127,7 @@ def compose(
         runtimes,
         processes,
         standbys,
-        probe,
+        HttpProbe(notifications, service.state_dir),
         memory,
         records,
         events,
@@ -138,7 +145,8 @@ def compose(
     page = _page(config)
     observers = [part.observe for part in (metering, traces, page) if part is not None]
     pool = Pool(world, history, config.catalogue, limits, observers)
-    reloader = Reloader(source, config, machine, runtimes, pool, clients, certificates)
+    groups.limit(limits.memory_budget)
+    reloader = Reloader(source, config, machine, runtimes, pool, clients, groups, certificates)
     servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit, Quotas(clock.now))
     server = GrpcServer(
         servicer,

@@ -7,6 +7,7 @@ from dataclasses import replace
 import structlog
 
 from pool_service.adapters.memory.machine_memory import MachineMemory
+from pool_service.adapters.process.control_groups import ControlGroups
 from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.adapters.tls.certificate_keeper import CertificateKeeper
 from pool_service.client_registry import ClientRegistry
@@ -34,6 +35,7 @@ class Reloader:
         runtimes: Runtimes,
         pool: Pool,
         clients: ClientRegistry,
+        groups: ControlGroups,
         certificates: CertificateKeeper | None = None,
     ) -> None:
         self._source = source
@@ -42,6 +44,7 @@ class Reloader:
         self._runtimes = runtimes
         self._pool = pool
         self._clients = clients
+        self._groups = groups
         self._certificates = certificates
         self._one_at_a_time = asyncio.Lock()
 
@@ -99,6 +102,7 @@ class Reloader:
     async def _apply(self, config: Config) -> Reloaded:
         limits = config.limits(self._machine.total(), self._machine.default_budget())
         result = await self._pool.reload(config.catalogue, limits)
+        self._groups.limit(limits.memory_budget)
         self._clients.configure(config)
         self._config = config
         return result

@@ -15,6 +15,7 @@ import structlog
 
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.probe.probe import HttpProbe
+from pool_service.adapters.process.control_groups import delegated_groups
 from pool_service.adapters.process.identity import is_alive
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.prompts.prompt_store import PromptStore
@@ -78,7 +79,9 @@ def end_orphans(state_dir: Path) -> bool:
 async def _end_until_sigterm(state_dir: Path) -> None:
     """End all servers of the state directory; stop doing so at a SIGTERM."""
     prompts, records = PromptStore(state_dir), FileRecords(state_dir)
-    processes = LocalProcesses(state_dir, LogStore(state_dir), prompts=prompts)
+    processes = LocalProcesses(
+        state_dir, LogStore(state_dir), prompts=prompts, groups=delegated_groups(state_dir)
+    )
     orphans = Orphans(processes, records, SystemClock(), HttpProbe())
 
     async def end() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.process.launch import work_dirs
-from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.process.processes import Delays, LocalProcesses
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity, LaunchPlan
 
@@ -34,7 +34,7 @@ class Machine:
         self.state_dir = root / "state"
         self.logs = LogStore(self.state_dir)
         self.processes = LocalProcesses(
-            self.state_dir, self.logs, term_timeout=LONG, rescan_delay_s=0.0
+            self.state_dir, self.logs, delays=Delays(term_timeout_s=LONG, rescan_s=0.0)
         )
         self.started: list[Identity] = []
 

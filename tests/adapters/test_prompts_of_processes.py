@@ -20,7 +20,7 @@ from pool_service.adapters.children.kept_prompts import (
     UNKNOWN,
 )
 from pool_service.adapters.process.launch import work_dirs
-from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.process.processes import Delays, LocalProcesses
 from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.records.records import FileRecords
 from pool_service.core.server import Phase, Server, StopSignal
@@ -62,7 +62,10 @@ def use(machine: Machine) -> None:
     """Let the processes of a machine keep their prompts."""
     store = PromptStore(machine.state_dir, 10 * BOUND)
     machine.processes = LocalProcesses(
-        machine.state_dir, machine.logs, term_timeout=LONG, rescan_delay_s=0.0, prompts=store
+        machine.state_dir,
+        machine.logs,
+        prompts=store,
+        delays=Delays(term_timeout_s=LONG, rescan_s=0.0),
     )
 
 

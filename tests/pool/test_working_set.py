@@ -10,6 +10,7 @@ import pytest
 
 from pool_service.access.authentication import Rules
 from pool_service.adapters.memory.machine_memory import MacMemory
+from pool_service.adapters.process.control_groups import ControlGroups
 from pool_service.client_registry import ClientRegistry
 from pool_service.config import ConfigSource
 from pool_service.pool import Pool
@@ -42,7 +43,7 @@ class Following:
         self.working_sets = asyncio.Queue[int]()
         config = source.load()
         clients = ClientRegistry(Rules(), config)
-        self.reloader = Reloader(source, config, machine, runtimes, pool, clients)
+        self.reloader = Reloader(source, config, machine, runtimes, pool, clients, ControlGroups())
 
     async def told(self, working_set: int) -> float:
         """Return the budget when it was taken over."""

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from pool_service.access.authentication import Rules
+from pool_service.adapters.process.control_groups import ControlGroups
 from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.client_registry import ClientRegistry
 from pool_service.config import ConfigSource
@@ -32,7 +33,9 @@ def reloader(tmp_path: Path) -> Reloader:
     config = source.load()
     pool: Any = Pool()
     runtimes = Runtimes(config.all_runtime_options, tmp_path / "state")
-    return Reloader(source, config, Machine(), runtimes, pool, ClientRegistry(Rules(), config))
+    return Reloader(
+        source, config, Machine(), runtimes, pool, ClientRegistry(Rules(), config), ControlGroups()
+    )
 
 
 def test_a_reload_answers_with_the_problems_and_logs_each_in_a_line(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import psutil
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.process.exits import exit_watch, wait_for_exit
 from pool_service.adapters.process.identity import identity_of
-from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.process.processes import Delays, LocalProcesses
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity, LaunchPlan
 
@@ -56,7 +56,9 @@ class Bench:
         self.root = root
         self.state_dir = root / "state"
         self.logs = LogStore(self.state_dir)
-        self.processes = LocalProcesses(self.state_dir, self.logs, term_timeout=term_timeout)
+        self.processes = LocalProcesses(
+            self.state_dir, self.logs, delays=Delays(term_timeout_s=term_timeout)
+        )
         self.identities: list[Identity] = []
         self._numbers = itertools.count()
 

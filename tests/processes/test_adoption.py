@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.process.identity import identity_of, is_alive
-from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.process.processes import Delays, LocalProcesses
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis, Identity, LaunchPlan
 from tests.processes.bench import (
@@ -198,7 +198,7 @@ async def end_of_reaped(bench: Bench, launch_plan: LaunchPlan, identity: Identit
     os.kill(identity.pid, signal.SIGKILL)
     await ended(identity)
     reap(identity)
-    processes = LocalProcesses(bench.state_dir, bench.logs, term_timeout=0.5)
+    processes = LocalProcesses(bench.state_dir, bench.logs, delays=Delays(term_timeout_s=0.5))
     await processes.adopt(replace(intent(launch_plan), identity=identity))
     await processes.exited(identity)
     await processes.clean_up(identity)
@@ -306,7 +306,7 @@ async def test_a_copy_of_a_state_directory_takes_nothing_from_the_pool_it_was_co
     server, identity, _ = await earlier.up()
     copied = tmp_path / "copy"
     shutil.copytree(bench.state_dir, copied)
-    other = LocalProcesses(copied, LogStore(copied), rescan_delay_s=0.0)
+    other = LocalProcesses(copied, LogStore(copied), delays=Delays(rescan_s=0.0))
     assert await other.adopt(server) is None
     assert await other.orphans(()) == ()
     assert is_alive(identity)

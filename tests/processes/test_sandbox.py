@@ -27,7 +27,7 @@ from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import work_dirs
-from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.process.processes import Delays, LocalProcesses
 from pool_service.adapters.runtime.registry import diagnose_of
 from pool_service.adapters.sandbox.support import LinuxSupport
 from pool_service.adapters.sockets.listeners import listeners
@@ -114,7 +114,7 @@ class Servers:
             self.logs,
             diagnose_of=diagnose_of,
             standbys=self.standbys,
-            term_timeout=0.5,
+            delays=Delays(term_timeout_s=0.5),
         )
         self.started: list[Identity] = []
 

@@ -19,7 +19,7 @@ from pool_service.access.server_keys import new_key
 from pool_service.adapters.logs.logs import LogStore
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.launch import NONCE_VARIABLE, work_dirs
-from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.process.processes import Delays, LocalProcesses
 from pool_service.adapters.standby import process as waiting_adapter
 from pool_service.adapters.standby import standbys
 from pool_service.adapters.standby.process import CHILD, Standby, StandbySpec
@@ -62,7 +62,7 @@ class Kept:
             self._spec, self.state_dir, self.logs, self.notifications, self.working_sets.append
         )
         self.processes = LocalProcesses(
-            self.state_dir, self.logs, standbys=self.standbys, term_timeout=0.5
+            self.state_dir, self.logs, standbys=self.standbys, delays=Delays(term_timeout_s=0.5)
         )
         self.started: list[Identity] = []
         self.plans: dict[Identity, LaunchPlan] = {}

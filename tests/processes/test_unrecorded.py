@@ -15,7 +15,7 @@ from pool_service.adapters.process import exits
 from pool_service.adapters.process import processes as module
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import NONCE_VARIABLE
-from pool_service.adapters.process.processes import LocalProcesses
+from pool_service.adapters.process.processes import Delays, LocalProcesses
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity
 from tests.processes.bench import Bench, ended, plan
@@ -81,7 +81,7 @@ async def test_a_process_between_fork_and_exec_is_found_by_the_second_search(
         return found
 
     monkeypatch.setattr(module, "_leader_of", look_before)
-    processes = LocalProcesses(bench.state_dir, bench.logs, rescan_delay_s=0)
+    processes = LocalProcesses(bench.state_dir, bench.logs, delays=Delays(rescan_s=0))
     process = await processes.adopt(server)
     assert process
     assert process.identity == identity_of(late[0].pid)

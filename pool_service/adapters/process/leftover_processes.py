@@ -5,7 +5,8 @@ the session unless it has started another one. A process counts as a descendant 
 proves it:
 1. it carries the server's nonce in its environment;
 2. it writes to the server's log or runs in its working directory (`file_users.py`);
-3. it is in the leader's session, and that session has a member that is proven or was known
+3. it is in the server's control group, if the server has one;
+4. it is in the leader's session, and that session has a member that is proven or was known
    before (the kernel does not reuse the number of a session while it has members).
 """
 
@@ -14,12 +15,13 @@ import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import structlog
 
+from pool_service.adapters.process.control_groups import ControlGroups
 from pool_service.adapters.process.exits import ExitWatch, retry_on_shortage, wait_for_exit
 from pool_service.adapters.process.file_users import find_file_users
 from pool_service.adapters.process.identity import (
@@ -56,6 +58,7 @@ class ProcessTree:
     members: descendants that are proven or were known before.
     others: pids to skip, as they are certainly no descendants.
     log, work_dir: the leader's log and working directory; None if not known.
+    groups: where the leader has a control group, named by its nonce.
     """
 
     leader_pid: int | None
@@ -64,6 +67,7 @@ class ProcessTree:
     others: frozenset[int] = frozenset()
     log: Path | None = None
     work_dir: Path | None = None
+    groups: ControlGroups = field(default_factory=ControlGroups)
 
 
 def members_of(leader: Identity) -> frozenset[Identity]:
@@ -89,7 +93,8 @@ def survivors(tree: ProcessTree) -> frozenset[Identity]:
     """
     found = carriers({tree.nonce}, tree.others)
     users = find_file_users(tree.log, tree.work_dir, tree.others)
-    known = tree.members | found.get(tree.nonce, frozenset()) | users
+    grouped = frozenset(filter(None, map(identity_of, tree.groups.members(tree.nonce))))
+    known = tree.members | found.get(tree.nonce, frozenset()) | users | grouped
     session = session_members(tree.leader_pid) if tree.leader_pid else frozenset[Identity]()
     return _alive(known) | (session if session & known else frozenset())
 
@@ -139,6 +144,11 @@ def leader_among(members: Collection[Identity]) -> Identity | None:
         if is_session_leader(identity.pid)
     ]
     return min(ranked, key=lambda rank: rank[:3])[3] if ranked else None
+
+
+def leader_of(nonce: str) -> Identity | None:
+    """Return the leader of the process tree with this nonce; None if there is none. Blocking."""
+    return leader_among(carriers({nonce}).get(nonce, frozenset()))
 
 
 async def end_descendants(

@@ -11,7 +11,6 @@ clean_up   end the descendants, remove the working directory
 import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from typing import TypeVar
 import structlog
 
 from pool_service.adapters.logs.logs import LogStore, last_lines
+from pool_service.adapters.process.control_groups import ControlGroups
 from pool_service.adapters.process.exits import (
     ExitStatus,
     ExitWatch,
@@ -31,17 +31,17 @@ from pool_service.adapters.process.exits import (
     wait_for_exit,
 )
 from pool_service.adapters.process.identity import is_alive
-from pool_service.adapters.process.launch import launch, work_dirs
+from pool_service.adapters.process.launch import Child, launch, work_dirs
 from pool_service.adapters.process.leftover_drain import LeftoverRequests
 from pool_service.adapters.process.leftover_processes import (
     ProcessTree,
-    carriers,
     end_descendants,
-    leader_among,
+    leader_of,
     log_unproven,
     members_of,
 )
 from pool_service.adapters.process.proof import is_of_pool
+from pool_service.adapters.process.stop_signals import send_to_group
 from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.runtime.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.runtime.oom import KILLED_FOR_MEMORY
@@ -60,11 +60,20 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-_SIGNALS = {
-    StopSignal.TERMINATE: signal.SIGTERM,
-    StopSignal.INTERRUPT: signal.SIGINT,
-    StopSignal.KILL: signal.SIGKILL,
-}
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Delays in seconds.
+
+    term_timeout_s: between SIGTERM and SIGKILL for descendants.
+    rescan_s: before a second search for a process by its nonce.
+    """
+
+    term_timeout_s: float = 3.0
+    rescan_s: float = 0.25
+
+
+DELAYS = Delays()
 
 
 @dataclass(slots=True)
@@ -104,8 +113,7 @@ class LocalProcesses:
     standbys: tried first by `spawn`; None: every process is started by its command.
     prompts: the store of kept prompts; None: one without a bound, in which a process that ends
         replaces its own prompts at most.
-    term_timeout: seconds between SIGTERM and SIGKILL for descendants.
-    rescan_delay_s: the pause before a second search for a process by its nonce.
+    groups: the control groups of the processes; None: they have none.
     """
 
     def __init__(
@@ -117,8 +125,8 @@ class LocalProcesses:
         standbys: Standbys | None = None,
         prompts: PromptStore | None = None,
         watch: ExitWatch | None = None,
-        term_timeout: float = 3.0,
-        rescan_delay_s: float = 0.25,
+        groups: ControlGroups | None = None,
+        delays: Delays = DELAYS,
     ) -> None:
         self._state_dir = state_dir
         self._logs = logs
@@ -126,21 +134,24 @@ class LocalProcesses:
         self._standbys = standbys
         self._prompts = prompts or PromptStore(state_dir)
         self._watch = watch or exit_watch()
-        self._term_timeout = term_timeout
-        self._rescan_delay_s = rescan_delay_s
+        self._groups = groups or ControlGroups()
+        self._delays = delays
         self._owned: dict[Identity, _Owned] = {}
 
     async def spawn(self, model: str, generation: int, plan: LaunchPlan) -> SpawnedProcess:
         """Start a process; see the port. In a thread, as exec can take long on a slow disk."""
         child = await self._standbys.start(model, generation, plan) if self._standbys else None
         if child is None:
-            child = await asyncio.to_thread(
-                launch, model, generation, plan, self._state_dir, self._logs
-            )
+            child = await asyncio.to_thread(self._launch, model, generation, plan)
         self._owned[child.identity] = _Owned(
             child.identity, child.nonce, plan, child.log_path, child.popen
         )
         return SpawnedProcess(child.identity, str(child.log_path), child.nonce, child.from_standby)
+
+    def _launch(self, model: str, generation: int, plan: LaunchPlan) -> Child:
+        child = launch(model, generation, plan, self._state_dir, self._logs)
+        self._groups.join(child.nonce, child.identity.pid)
+        return child
 
     async def adopt(self, server: Server) -> SpawnedProcess | None:
         """Take over the process that an earlier service started for this server; see the port."""
@@ -201,7 +212,7 @@ class LocalProcesses:
             )
 
         async def send() -> None:
-            _send(identity, stop)
+            send_to_group(identity, stop)
 
         await retry_on_shortage(send)
 
@@ -218,13 +229,17 @@ class LocalProcesses:
         owned = self._owned.get(identity)
         if owned is None:
             return False
-        work_dir = self._work_dir(owned)
-        others = self._other_children(owned)
         tree = ProcessTree(
-            identity.pid, owned.nonce, owned.members, others, owned.log_path, work_dir
+            identity.pid,
+            owned.nonce,
+            owned.members,
+            self._other_children(owned),
+            owned.log_path,
+            self._work_dir(owned),
+            self._groups,
         )
         drain = LeftoverRequests(tree, endpoint, drain_time, owned.escalated).drain
-        killed = await end_descendants(self._watch, tree, self._term_timeout, drain)
+        killed = await end_descendants(self._watch, tree, self._delays.term_timeout_s, drain)
         await asyncio.to_thread(self._clean_up, owned)
         self._owned.pop(identity, None)
         return killed
@@ -282,17 +297,17 @@ class LocalProcesses:
             await self._end_descendants(nonce)
         elif not await _in_thread(lambda: is_ours(found)):
             _log.warning("a process of another pool is left alone", pid=found.pid)
-            await asyncio.to_thread(self._remove_work_dir, nonce)
+            await asyncio.to_thread(self._remove, nonce)
             return None
         return found
 
     async def _find_leader(self, nonce: str) -> Identity | None:
         """Return the leader of the process tree with this nonce; None if there is none."""
-        leader = await _in_thread(lambda: _leader_of(nonce))
+        leader = await _in_thread(lambda: leader_of(nonce))
         if leader is None:
             # Between fork and exec a process still has its parent's environment.
-            await asyncio.sleep(self._rescan_delay_s)
-            leader = await _in_thread(lambda: _leader_of(nonce))
+            await asyncio.sleep(self._delays.rescan_s)
+            leader = await _in_thread(lambda: leader_of(nonce))
         return leader
 
     async def _adopt_orphan(self, nonce: str) -> Identity | None:
@@ -315,19 +330,18 @@ class LocalProcesses:
     async def _end_descendants(self, nonce: str) -> None:
         """End the descendants of a process that no longer exists."""
         work_dir = work_dirs(self._state_dir) / nonce
-        await end_descendants(
-            self._watch, ProcessTree(None, nonce, work_dir=work_dir), self._term_timeout
-        )
-        await asyncio.to_thread(self._remove_work_dir, nonce)
+        tree = ProcessTree(None, nonce, work_dir=work_dir, groups=self._groups)
+        await end_descendants(self._watch, tree, self._delays.term_timeout_s)
+        await asyncio.to_thread(self._remove, nonce)
 
     def _other_nonces(self, nonces: Collection[str]) -> list[str]:
-        """Return the nonces of working directories that are neither `nonces` nor owned here."""
+        """Return what else directories and control groups are named by: no owned process."""
+        names = set(self._groups.nonces())
         try:
             with os.scandir(work_dirs(self._state_dir)) as entries:
-                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                names |= {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
         except OSError as error:
             raise_shortage(error)
-            return []
         ours = {owned.nonce for owned in self._owned.values()}
         return [name for name in names if name not in nonces and name not in ours]
 
@@ -357,29 +371,19 @@ class LocalProcesses:
             self._logs.release(owned.log_path)
         if owned.plan:
             self._prompts.take(owned.plan, self._work_dir(owned))
-        self._remove_work_dir(owned.nonce)
+        self._remove(owned.nonce)
         if owned.popen is None:
             log_unproven(owned.identity)
 
-    def _remove_work_dir(self, nonce: str) -> None:
+    def _remove(self, nonce: str) -> None:
+        """Remove the control group and the working directory of a process."""
+        self._groups.end(nonce)
         try:
             remove_tree(work_dirs(self._state_dir) / nonce)
         except FileNotFoundError:
             pass
         except OSError as error:
             _log.warning("cannot remove a working directory", error=str(error))
-
-
-def _send(identity: Identity, stop: StopSignal) -> None:
-    """Signal the group of a process if it is alive, and so its pid still the group's number."""
-    if not is_alive(identity):
-        return
-    # EPERM: no process of the group may be signalled.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(identity.pid, _SIGNALS[stop])
-        if stop is not StopSignal.KILL:
-            # In a stopped process other signals stay pending until SIGCONT.
-            os.killpg(identity.pid, signal.SIGCONT)
 
 
 async def _in_thread(read: Callable[[], T]) -> T:
@@ -394,7 +398,3 @@ def _members_of(owned: _Owned) -> frozenset[Identity]:
 
 def _is_running(identity: Identity | None) -> bool:
     return identity is not None and is_alive(identity)
-
-
-def _leader_of(nonce: str) -> Identity | None:
-    return leader_among(carriers({nonce}).get(nonce, frozenset()))

@@ -18,15 +18,16 @@ KILLED_FOR_MEMORY = Diagnosis.OUT_OF_MEMORY, "The system ran out of memory and k
 class OomWatch:
     """Watches Linux's count of processes that it killed for want of memory.
 
-    root: the root of the file system; another one in tests.
+    root: the root of the file system; another one in tests. group: the control group in which the
+    service and its servers run, if it is not the service's own.
 
-    The count is that of the control group in which the service and its servers run; without one
-    (version 2, with the memory controller), that of the whole machine. macOS has no such count;
+    The count is that of this group; without one (version 2, with the memory controller), that of
+    the whole machine. macOS has no such count;
     there the kernel reports with each exit whether it was such a kill (`exits.py`).
     """
 
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._counter_file = _counter_file(root)
+    def __init__(self, root: Path = Path("/"), group: Path | None = None) -> None:
+        self._counter_file = _counter_file(root, group)
         self._seen = self._kills()
 
     def has_killed(self) -> bool:
@@ -42,14 +43,15 @@ class OomWatch:
         return int(found[1]) if found else 0
 
 
-def _counter_file(root: Path) -> Path:
+def _counter_file(root: Path, group: Path | None) -> Path:
     """Return the file that counts the kills for want of memory."""
     groups = root / "sys/fs/cgroup"
     own = _GROUP.search(text_of(root / "proc/self/cgroup"))
     # In a container the path may be the host's, which does not exist there.
-    for group in (groups / own[1], groups) if own else ():
-        if _COUNT.search(text_of(group / "memory.events")):
-            return group / "memory.events"
+    candidates = (groups / own[1], groups) if own else ()
+    for one in (group, *candidates) if group else candidates:
+        if _COUNT.search(text_of(one / "memory.events")):
+            return one / "memory.events"
     return root / "proc/vmstat"
 
 

@@ -18,6 +18,7 @@ import structlog
 
 from pool_service.adapters.logs.logs import LogStore, open_for_append
 from pool_service.adapters.probe.ready_notify import ReadyNotifications
+from pool_service.adapters.process.control_groups import ControlGroups
 from pool_service.adapters.process.launch import (
     Child,
     as_start_failed,
@@ -48,6 +49,7 @@ class Standbys:
     spec_for: returns the spec of the standbys to keep.
     notifications: receives the ready notifications of standbys that have become servers.
     on_working_set: called with the bytes that Metal recommends, as standbys report them.
+    groups: the control groups of the processes; None: they have none.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class Standbys:
         logs: LogStore,
         notifications: ReadyNotifications,
         on_working_set: Callable[[int], object] = lambda _bytes: None,
+        groups: ControlGroups | None = None,
     ) -> None:
         self._spec_for = spec_for
         self._state_dir = state_dir
         self._logs = logs
         self._notifications = notifications
         self._on_working_set = on_working_set
+        self._groups = groups or ControlGroups()
         self._is_on = False
         self._allowed = 0
         self._refills = False
@@ -197,7 +201,7 @@ class Standbys:
         if self._is_suspended(spec):
             return None
         try:
-            standby = await asyncio.to_thread(launch, spec, self._state_dir)
+            standby = await asyncio.to_thread(self._launch_in_group, spec)
         except OSError as error:
             log.warning("cannot start a standby", why=str(error))
             return None
@@ -207,6 +211,12 @@ class Standbys:
                 "the program does more than run vllm-mlx, so it has no standbys",
                 program=spec.program,
             )
+        return standby
+
+    def _launch_in_group(self, spec: StandbySpec) -> Standby | None:
+        standby = launch(spec, self._state_dir)
+        if standby is not None:
+            self._groups.join(standby.nonce, standby.identity.pid)
         return standby
 
     # --- keeping standbys -------------------------------------------------------------------
@@ -300,7 +310,9 @@ class Standbys:
 
     async def _end(self, standby: Standby) -> str:
         """End a standby, and return the end of its output."""
-        return await asyncio.to_thread(standby.end)
+        wrote = await asyncio.to_thread(standby.end)
+        await asyncio.to_thread(self._groups.end, standby.nonce)
+        return wrote
 
     def _fail(self, standby: Standby) -> None:
         """Suspend the standbys of this one's spec at once; end it and log why in the background."""

@@ -1,0 +1,157 @@
+"""Control groups: whatever a server starts is found by them, and ends with it."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pool_service.adapters.logs.logs import LogStore
+from pool_service.adapters.process.control_groups import ControlGroups, delegated_groups
+from pool_service.adapters.process.identity import identity_of, is_alive
+from pool_service.adapters.process.processes import Delays, LocalProcesses
+from pool_service.core.server import StopSignal
+from pool_service.core.types import FOREVER, Identity
+from tests.control_groups import Delegated, as_seen_by, delegated, mount
+from tests.processes.bench import plan, until
+
+MOUNT = mount()
+NEEDS_GROUPS = pytest.mark.skipif(
+    MOUNT is None, reason="needs root, and control groups of version 2"
+)
+
+HIDING = """
+cd /
+read go < {tell}
+setsid env -i sleep 1000 < /dev/null > /dev/null 2>&1 &
+echo $! > {pid}.new && mv {pid}.new {pid}
+exec sleep 1000
+"""
+"""Starts a process of another session and directory, without variables, and without its log."""
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[Delegated]:
+    assert MOUNT is not None
+    with delegated(MOUNT) as one:
+        as_seen_by(one.service, MOUNT, tmp_path / "root")
+        yield one
+
+
+class Pool:
+    """Processes of one state directory, in control groups or without."""
+
+    def __init__(self, directory: Path, *, grouped: bool) -> None:
+        self.directory = directory
+        self.state_dir = directory / "state"
+        self.grouped = grouped
+        self.processes = self.begin()
+
+    def begin(self) -> LocalProcesses:
+        """The processes as the next service knows them."""
+        root = self.directory / "root"
+        groups = delegated_groups(self.state_dir, root) if self.grouped else ControlGroups()
+        return LocalProcesses(
+            self.state_dir, LogStore(self.state_dir), groups=groups, delays=Delays(0.5, 0.0)
+        )
+
+    async def hiding(self) -> tuple[Identity, Identity]:
+        """Start a process, and have it start one that hides."""
+        tell, pid = self.directory / "tell", self.directory / "pid"
+        os.mkfifo(tell)
+        script = HIDING.format(tell=tell, pid=pid)
+        spawned = await self.processes.spawn("m", 1, plan("/bin/sh", "-c", script))
+        await asyncio.to_thread(tell.write_text, "go\n")
+        await until(pid.exists)
+        hidden = identity_of(int(pid.read_text()))
+        assert hidden is not None
+        return spawned.identity, hidden
+
+
+@NEEDS_GROUPS
+@pytest.mark.parametrize("grouped", [True, False])
+async def test_what_hides_from_all_else_ends_with_its_server_by_its_group(
+    grouped: bool, group: Delegated, tmp_path: Path
+) -> None:
+    pool = Pool(tmp_path, grouped=grouped)
+    leader, hidden = await pool.hiding()
+    assert len(group.of_servers) == grouped
+    await pool.processes.signal(leader, StopSignal.KILL)
+    await pool.processes.exited(leader)
+    await pool.processes.clean_up(leader)
+    if grouped:
+        assert not is_alive(hidden)
+        assert group.of_servers == []
+    else:
+        assert is_alive(hidden)
+        os.kill(hidden.pid, signal.SIGKILL)
+
+
+@NEEDS_GROUPS
+async def test_the_next_service_ends_what_a_server_without_a_record_has_left(
+    group: Delegated, tmp_path: Path
+) -> None:
+    pool = Pool(tmp_path, grouped=True)
+    leader, hidden = await pool.hiding()
+    os.kill(leader.pid, signal.SIGKILL)
+    await pool.processes.exited(leader)
+    assert is_alive(hidden)
+    assert await pool.begin().orphans(()) == ()
+    assert not is_alive(hidden)
+    assert group.of_servers == []
+
+
+@NEEDS_GROUPS
+async def test_of_another_state_directory_nothing_is_touched(
+    group: Delegated, tmp_path: Path
+) -> None:
+    pool = Pool(tmp_path, grouped=True)
+    leader, hidden = await pool.hiding()
+    other = Pool(tmp_path, grouped=True)
+    other.state_dir = tmp_path / "other"
+    assert await other.begin().orphans(()) == ()
+    assert is_alive(leader)
+    assert is_alive(hidden)
+
+
+@NEEDS_GROUPS
+def test_a_group_that_is_not_marked_as_delegated_is_not_divided(
+    group: Delegated, tmp_path: Path
+) -> None:
+    os.removexattr(group.path, "user.delegate")  # type: ignore[attr-defined,unused-ignore]
+    assert not delegated_groups(tmp_path / "state", tmp_path / "root").is_there
+    assert [one.name for one in group.path.iterdir() if one.is_dir()] == ["service"]
+
+
+@NEEDS_GROUPS
+def test_a_process_that_has_ended_already_is_no_error(group: Delegated, tmp_path: Path) -> None:
+    groups = delegated_groups(tmp_path / "state", tmp_path / "root")
+    groups.join("n", 2**22)
+    assert groups.members("n") == frozenset()
+    groups.end("n")
+    groups.end("n")
+    assert group.of_servers == []
+
+
+def test_without_groups_nothing_is_done(tmp_path: Path) -> None:
+    groups = delegated_groups(tmp_path / "state", tmp_path)
+    groups.join("n", os.getpid())
+    groups.limit(5)
+    groups.end("n")
+    assert (groups.is_there, groups.whole, groups.nonces()) == (False, None, frozenset())
+
+
+@pytest.mark.parametrize(("budget", "written"), [(1000, "1100"), (FOREVER, "max")])
+def test_the_memory_of_all_servers_is_bounded_a_little_above_the_budget(
+    budget: float, written: str, tmp_path: Path
+) -> None:
+    (tmp_path / "memory.max").touch()
+    ControlGroups(tmp_path).limit(budget)
+    assert (tmp_path / "memory.max").read_text() == written
+
+
+def test_where_memory_is_not_delegated_it_is_not_bounded(tmp_path: Path) -> None:
+    ControlGroups(tmp_path).limit(1000)
+    assert list(tmp_path.iterdir()) == []
