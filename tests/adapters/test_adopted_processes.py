@@ -178,7 +178,7 @@ async def test_a_working_directory_that_cannot_be_removed_is_logged(
 
     monkeypatch.setattr("shutil.rmtree", refused)
     with capture_logs() as logs:
-        machine.processes._remove_work_dir("nonce")
+        machine.processes._remove("nonce")
     assert [line["event"] for line in logs] == ["cannot remove a working directory"]
 
 
@@ -240,6 +240,6 @@ async def test_a_leader_is_searched_for_again_only_if_none_was_found(
         asked.append(nonce)
         return me if found[len(asked) - 1] else None
 
-    monkeypatch.setattr(module, "_leader_of", leader)
+    monkeypatch.setattr(module, "leader_of", leader)
     assert await machine.processes._find_leader("nonce") == me
     assert len(asked) == searches

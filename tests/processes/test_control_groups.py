@@ -69,6 +69,12 @@ class Pool:
         assert hidden is not None
         return spawned.identity, hidden
 
+    async def end(self, leader: Identity) -> None:
+        """Kill a process, and clean up after it."""
+        await self.processes.signal(leader, StopSignal.KILL)
+        await self.processes.exited(leader)
+        await self.processes.clean_up(leader)
+
 
 @NEEDS_GROUPS
 @pytest.mark.parametrize("grouped", [True, False])
@@ -78,9 +84,7 @@ async def test_what_hides_from_all_else_ends_with_its_server_by_its_group(
     pool = Pool(tmp_path, grouped=grouped)
     leader, hidden = await pool.hiding()
     assert len(group.of_servers) == grouped
-    await pool.processes.signal(leader, StopSignal.KILL)
-    await pool.processes.exited(leader)
-    await pool.processes.clean_up(leader)
+    await pool.end(leader)
     if grouped:
         assert not is_alive(hidden)
         assert group.of_servers == []
@@ -114,6 +118,7 @@ async def test_of_another_state_directory_nothing_is_touched(
     assert await other.begin().orphans(()) == ()
     assert is_alive(leader)
     assert is_alive(hidden)
+    await pool.end(leader)
 
 
 @NEEDS_GROUPS

@@ -15,6 +15,7 @@ from pool_service.adapters.process import exits
 from pool_service.adapters.process import processes as module
 from pool_service.adapters.process.identity import identity_of, is_alive
 from pool_service.adapters.process.launch import NONCE_VARIABLE
+from pool_service.adapters.process.leftover_processes import leader_of
 from pool_service.adapters.process.processes import Delays, LocalProcesses
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Identity
@@ -71,7 +72,7 @@ async def test_a_process_between_fork_and_exec_is_found_by_the_second_search(
 ) -> None:
     server = intent(plan("/bin/sleep", "1000"))
     assert server.plan
-    look = module._leader_of
+    look = leader_of
     late: list[subprocess.Popen[bytes]] = []
 
     def look_before(nonce: str) -> Identity | None:
@@ -80,7 +81,7 @@ async def test_a_process_between_fork_and_exec_is_found_by_the_second_search(
             late.append(under_way({NONCE_VARIABLE: nonce}))
         return found
 
-    monkeypatch.setattr(module, "_leader_of", look_before)
+    monkeypatch.setattr(module, "leader_of", look_before)
     processes = LocalProcesses(bench.state_dir, bench.logs, delays=Delays(rescan_s=0))
     process = await processes.adopt(server)
     assert process

@@ -48,8 +48,8 @@ def _counter_file(root: Path, group: Path | None) -> Path:
     groups = root / "sys/fs/cgroup"
     own = _GROUP.search(text_of(root / "proc/self/cgroup"))
     # In a container the path may be the host's, which does not exist there.
-    candidates = (groups / own[1], groups) if own else ()
-    for one in (group, *candidates) if group else candidates:
+    places: list[Path] = [groups / own[1], groups] if own else []
+    for one in [group, *places] if group else places:
         if _COUNT.search(text_of(one / "memory.events")):
             return one / "memory.events"
     return root / "proc/vmstat"
