@@ -38,7 +38,8 @@ _SANS = {
 they are. (Its x509_subject_alternative_name does not tell.)"""
 
 _REMEMBERED_PEERS = 1024
-"""Peers whose names are not parsed again: as many as there are connections at one address."""
+"""Peers whose ends and certificates are not parsed again: as many as there are connections at one
+address."""
 
 
 class Authorization:
@@ -155,12 +156,14 @@ class _Gate:
         if not self._address.demands_certificate:
             return None
         shown = context.auth_context()
-        return sans_of(
-            {
-                kind: [name.decode("utf-8", "replace") for name in shown.get(key, ())]
-                for key, kind in _SANS.items()
-            }
-        )
+        return _names_of(tuple(tuple(shown.get(key, ())) for key in _SANS))
+
+
+@lru_cache(_REMEMBERED_PEERS)
+def _names_of(shown: tuple[tuple[bytes, ...], ...]) -> tuple[str, ...]:
+    """Return the names of a certificate that count. shown: for each kind in _SANS."""
+    texts = ([name.decode("utf-8", "replace") for name in names] for names in shown)
+    return sans_of(dict(zip(_SANS.values(), texts, strict=True)))
 
 
 def _authorization(context: Context) -> str | None:
