@@ -114,7 +114,7 @@ def compose(
     processes = LocalProcesses(
         service.state_dir,
         logs,
-        diagnose_of=_diagnose_by_kind(OomWatch(group=groups.whole)),
+        diagnose_of=_diagnose_by_kind(OomWatch(group=groups.delegated)),
         standbys=standbys,
         prompts=prompts,
         groups=groups,

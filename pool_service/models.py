@@ -12,6 +12,8 @@ from pool_service.core.machine import Machine
 from pool_service.core.server import Phase
 from pool_service.ports import Runtime
 
+_ENDING = frozenset({Phase.STOPPING, Phase.CLEANING_UP, Phase.FAILED})
+
 
 class Models:
     """Lists and downloads models; independent of servers."""
@@ -35,6 +37,11 @@ class Models:
         """Return whether a model has a server, or is about to get one."""
         server = self._machine.get(self._machine.resolve(name))
         return server is not None and server.phase is not Phase.FAILED
+
+    def is_served(self, name: str) -> bool:
+        """Return whether a model has a server that does not end, or is about to get one."""
+        server = self._machine.get(self._machine.resolve(name))
+        return server is not None and server.phase not in _ENDING
 
     def is_pinned(self, model: str) -> bool:
         """Return whether the server of a model is pinned."""

@@ -102,7 +102,7 @@ class Reloader:
     async def _apply(self, config: Config) -> Reloaded:
         limits = config.limits(self._machine.total(), self._machine.default_budget())
         result = await self._pool.reload(config.catalogue, limits)
-        self._groups.limit(limits.memory_budget)
+        await asyncio.to_thread(self._groups.limit, limits.memory_budget)
         self._clients.configure(config)
         self._config = config
         return result

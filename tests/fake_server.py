@@ -102,6 +102,19 @@ def parse_flags(model: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def socket_for_uvicorn() -> socket.socket:
+    """Return the socket that the launcher has bound, out of its patches of uvicorn."""
+    import uvicorn  # noqa: PLC0415  # it takes long, and most servers are not confined
+
+    patches = [uvicorn.Server.startup]
+    for patch in patches:
+        for cell in getattr(patch, "__closure__", None) or ():
+            if isinstance(cell.cell_contents, socket.socket):
+                return cell.cell_contents
+            patches.append(cell.cell_contents)
+    raise LookupError("the launcher has bound no address")
+
+
 class Server:
     """Everything after the arguments; one thread for each connection."""
 
@@ -192,7 +205,13 @@ class Server:
         return os.access(self.flags[flag], os.F_OK)
 
     def bind(self) -> socket.socket:
-        listener = socket.socket()
+        try:
+            listener = socket.socket()
+        except PermissionError:
+            # Confined: the launcher has bound the address, for uvicorn.
+            listener = socket_for_uvicorn()
+            listener.listen(128)
+            return listener
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(self.address)

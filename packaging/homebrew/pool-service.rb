@@ -37,7 +37,7 @@ class PoolService < Formula
 
   def caveats
     <<~EOS
-      vllm-mlx serves the models. To install it into its own environment (1.3 GB):
+      vllm-mlx serves the models. To install it into its own environment:
         pool-service runtime install
     EOS
   end

@@ -31,6 +31,7 @@ def successor(server: Server, now: float) -> Server:
         expected=measuring.bounded(server, server.expected),
         expected_by=server.expected_by,
         usual_load_s=server.usual_load_s,
+        account=server.account,
         role=Role.SUCCESSOR,
     )
 

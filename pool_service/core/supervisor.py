@@ -42,7 +42,7 @@ from pool_service.core.state import PoolState
 from pool_service.core.stopper import Stopper
 from pool_service.core.story import Choice
 from pool_service.core.table import Row
-from pool_service.core.types import Diagnosis, ExitReport, Settings
+from pool_service.core.types import Account, Diagnosis, ExitReport, Settings
 
 FAILURES = frozenset({Cause.CRASHED, Cause.START_TIMEOUT, Cause.WEDGED})
 """Causes of an exit after which the server is started again, or shown as FAILED."""
@@ -318,7 +318,9 @@ class Supervisor:
         is_recycled = server.stop_cause is Cause.MEMORY_LIMIT
         if is_recycled or state.settings_for(model, named).pinned:
             keep_alive = server.keep_alive if is_recycled else None
-            ours = EnsureRequested(None, model, keep_alive=keep_alive)
+            # Its memory goes on counting to whom it counted.
+            account = Account(server.account, 1.0) if is_recycled and server.account else None
+            ours = EnsureRequested(None, model, keep_alive=keep_alive, account=account)
             waiter = self._callers.waiter(model, ours, named)
             state.waiters.add(model, replace(waiter, for_pin=not is_recycled))
 

@@ -34,12 +34,12 @@ _SANS = {
     "peer_email": SanKind.EMAIL,
     "peer_ip": SanKind.IP,
 }
-"""The names of a verified certificate in gRPC's auth_context, with what the certificate says that
-they are. (Its x509_subject_alternative_name does not tell.)"""
+"""Maps gRPC's keys for the names of a verified certificate to the kind of each. (Its
+x509_subject_alternative_name does not tell.)"""
 
 _REMEMBERED_PEERS = 1024
-"""Peers whose ends and certificates are not parsed again: as many as there are connections at one
-address."""
+"""Peers whose ends and certificates are not parsed again: some more than there are connections at
+one address."""
 
 
 class Authorization:
@@ -85,7 +85,7 @@ class _Gate:
         self._needed = needed
 
     def one_request(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
-        """Return a handler of one request and one response that admits its callers first."""
+        """Return a handler that admits its caller first, for one request and one response."""
 
         async def admitted(request: object, context: Context) -> object:
             shown = self._shown(context)
@@ -100,22 +100,22 @@ class _Gate:
         return admitted
 
     def many_responses(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
-        """Return a handler of one request and a stream that admits its callers first."""
+        """Return a handler that admits its caller first, for one request and a stream."""
 
         async def admitted(request: object, context: Context) -> None:
-            async with self._staying(context) as principal:
+            async with self._admitted_while_allowed(context) as principal:
                 await behaviour(request, CallContext(context, principal))
 
         return admitted
 
     def stream(self, behaviour: Callable[..., AsyncGenerator[Any]]) -> Callable[..., Any]:
-        """Return a handler of two streams that admits its callers first."""
+        """Return a handler that admits its caller first, for two streams."""
 
         async def admitted(
             requests: AsyncIterator[object], context: Context
         ) -> AsyncGenerator[Any]:
             async with (
-                self._staying(context) as principal,
+                self._admitted_while_allowed(context) as principal,
                 aclosing(behaviour(requests, CallContext(context, principal))) as responses,
             ):
                 async for response in responses:
@@ -124,7 +124,7 @@ class _Gate:
         return admitted
 
     @asynccontextmanager
-    async def _staying(self, context: Context) -> AsyncIterator[Principal]:
+    async def _admitted_while_allowed(self, context: Context) -> AsyncIterator[Principal]:
         """Admit the caller of a stream, and end the stream once it may no longer make it."""
         shown = self._shown(context)
         try:
@@ -148,7 +148,7 @@ class _Gate:
         return Call(self._method, "", context.peer())
 
     def _shown(self, context: Context) -> Shown:
-        # Where the kind of the address decides, nobody asks for the other end.
+        # Only on loopback the user at the other end decides.
         end = end_of(context.peer()) if self._address.kind is Kind.LOOPBACK else None
         return Shown(end, _authorization(context), self._sans(context))
 
@@ -161,13 +161,13 @@ class _Gate:
 
 @lru_cache(_REMEMBERED_PEERS)
 def _names_of(shown: tuple[tuple[bytes, ...], ...]) -> tuple[str, ...]:
-    """Return the names of a certificate that count. shown: for each kind in _SANS."""
+    """Return the names of a certificate that count. shown: those of each kind, as in _SANS."""
     texts = ([name.decode("utf-8", "replace") for name in names] for names in shown)
     return sans_of(dict(zip(_SANS.values(), texts, strict=True)))
 
 
 def _authorization(context: Context) -> str | None:
-    """Return the header of that name; None if there is none, "" if there are several."""
+    """Return the authorization header; None if there is none, "" if there are several."""
     found: str | bytes | None = None
     for key, value in context.invocation_metadata() or ():
         if key == _AUTHORIZATION:

@@ -1,4 +1,4 @@
-"""Refusal of requests that are not valid protobuf.
+"""Refuses requests that are not valid protobuf.
 
 By default gRPC answers UNKNOWN with the parser's error text, and logs a traceback for each.
 """
@@ -29,7 +29,7 @@ Behaviour = Callable[[Any, Context], Any]
 
 
 Wrap = Callable[[str, "grpc.RpcMethodHandler[Any, Any]"], "grpc.RpcMethodHandler[Any, Any]"]
-"""Returns a handler that does more than the given one of a method ("SERVICE/METHOD")."""
+"""Wraps the handler of a method ("SERVICE/METHOD")."""
 
 
 class Registrar:
@@ -39,7 +39,7 @@ class Registrar:
     generic handler: for each call that arrives, grpc.aio (1.85) waits anew for the next call of
     every method that is registered by its name, some 7 µs for the methods of this service.
 
-    wraps: applied to the handlers that refuse them, the first one innermost.
+    wraps: applied to the handlers that refuse malformed requests, the first one innermost.
     """
 
     def __init__(self, server: grpc.aio.Server, wraps: Sequence[Wrap] = ()) -> None:
@@ -145,6 +145,7 @@ class _Log:
         self._unlogged = 0
 
     def note(self, method: str) -> None:
+        """Count a malformed request, and log it unless one was logged just now."""
         self._unlogged += 1
         now = asyncio.get_running_loop().time()
         if now - self._logged_at < QUIET_S:

@@ -50,6 +50,10 @@ MAX_CONNECTIONS = 1000
 """Concurrent connections at one address; a further one is closed, which the client sees as
 UNAVAILABLE."""
 
+MAX_HEALTH_WATCHES = 1000
+"""Open watches of health, over all addresses: anybody may open some, and must not use up the
+calls."""
+
 LARGEST_REQUEST_BYTES = 16 * 1024
 """The largest request accepted. No valid one exceeds 5 KiB, and partial ones occupy memory."""
 
@@ -140,6 +144,9 @@ class _Health(health.aio.HealthServicer):
     ) -> None:
         if self._ends:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
+        if len(self._watches) >= MAX_HEALTH_WATCHES:
+            message = f"{MAX_HEALTH_WATCHES} watches of health are open. Call Check instead."
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         watch = asyncio.create_task(super().Watch(request, context))
         self._watches.add(watch)
         try:

@@ -147,8 +147,8 @@ class PoolServicer:
         return self._wire.ensured(ensured)
 
     def _start(self, principal: Principal, name: str) -> AbstractContextManager[Start]:
-        """Count a start for a caller, unless the model has a server already."""
-        if self._pool.models.has_server(name):
+        """Count a start for a caller, unless the model has a server that does not end."""
+        if self._pool.models.is_served(name):
             return nullcontext(Start())
         return self._quotas.start(principal)
 

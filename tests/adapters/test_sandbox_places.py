@@ -71,6 +71,20 @@ def test_a_link_to_anything_else_is_refused(files: Files, name: str) -> None:
         files.of(files.model)
 
 
+def test_a_link_to_a_whole_store_is_refused(files: Files) -> None:
+    (files.model / "all").symlink_to(files.store)
+    with pytest.raises(ModelRejected, match="leads to"):
+        files.of(files.model)
+
+
+def test_a_snapshot_is_one_of_the_hub_only_below_the_place_of_its_model(tmp_path: Path) -> None:
+    for repository in ("models--o--m", "backups"):
+        snapshot = tmp_path / repository / "snapshots" / "1"
+        snapshot.mkdir(parents=True)
+        (found,) = model_places("m", [snapshot], [], [])
+        assert found == str(tmp_path / repository if repository != "backups" else snapshot)
+
+
 def test_a_directory_of_weights_by_name_is_refused(files: Files) -> None:
     directory = files.home / "all.safetensors"
     directory.mkdir()

@@ -1,4 +1,4 @@
-"""Who attacks by calls of the API, and which of the tries each of them may make."""
+"""Defines who attacks by calls of the API, and which tries each of them may make."""
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,7 +14,7 @@ from pool_service.access.authentication import Local, Rules
 from pool_service.access.clients import Client, Clients
 from pool_service.access.principal import CallerLimits, ModelPatterns, Principal, Scope
 from pool_service.rpc.tls import Tls
-from tests.attacks.scene import Attacked, attacked
+from tests.attacks.scene import Scene, attacked
 from tests.attacks.tries import TRIES, Goal
 from tests.certificates import LOCAL, Authority, Files, Issued, uri
 
@@ -22,13 +22,27 @@ NOBODY = 65534
 SAN = "spiffe://home/engine"
 OF_SERVICE, OF_CALLERS, STRANGER = (Authority(name) for name in ("service", "callers", "stranger"))
 
-READING = frozenset({"list the servers", "list the models", "watch", "guess a name"})
-"""What who may read may do, if all models are allowed."""
+SEEING = frozenset(
+    {"list the servers", "list the models", "watch", "guess a name", "read who goes next"}
+)
+"""Tries that a caller with the scope read may make, if all models are allowed."""
 
 STARTING = frozenset({"start a listed model", "hold a listed model", "take some memory"})
-"""What who may use a model may do with it."""
+"""Tries that a caller with the scope use may make with its models."""
+
+USING_ALL = STARTING | {
+    "get the key of others' server",
+    "get the key of others' server by a hold",
+    "take more than half of the memory",
+    "evict a server",
+}
+"""Tries that a caller with the scope use may make, if all models are allowed without a share."""
 
 LOGS = frozenset({"read a log", "read the last lines of a log"})
+"""Tries that a caller with logs may make, if all models are allowed."""
+
+ERRORS = frozenset({"read the last lines in an error"})
+"""Tries that a caller may make with logs and the right to start the model."""
 
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 """The option of a channel that shares no connection with others of this process."""
@@ -40,7 +54,7 @@ Metadata = tuple[tuple[str, str], ...] | None
 class Way:
     """How an attacker comes to the service: a channel to it, and what each call shows."""
 
-    scene: Attacked
+    scene: Scene
     channel: grpc.aio.Channel
     metadata: Metadata = None
 
@@ -49,7 +63,7 @@ class Way:
 class Attacker:
     """Somebody who calls. may: the tries that are no attack, as this caller has the right."""
 
-    comes: Callable[[Path], AbstractAsyncContextManager[Way]]
+    connect: Callable[[Path], AbstractAsyncContextManager[Way]]
     may: frozenset[str] = field(default_factory=frozenset)
     needs_root: bool = False
 
@@ -59,6 +73,7 @@ class Attacker:
 
 @contextmanager
 def as_another_user() -> Iterator[None]:
+    """Act as another user in the block, with all threads of this process."""
     os.seteuid(NOBODY)
     try:
         yield
@@ -73,10 +88,10 @@ async def _own_user(_directory: Path) -> AsyncIterator[Way]:
 
 
 def _another_user(local: Local) -> Callable[[Path], AbstractAsyncContextManager[Way]]:
-    """Return how another user comes by loopback. local: who needs no token there."""
+    """Return a function that connects as another user by loopback. local: needs no token there."""
 
     @asynccontextmanager
-    async def comes(_directory: Path) -> AsyncIterator[Way]:
+    async def connect(_directory: Path) -> AsyncIterator[Way]:
         async with (
             attacked(Rules(local)) as scene,
             grpc.aio.insecure_channel(scene.service.address, options=OWN_CONNECTION) as channel,
@@ -85,14 +100,17 @@ def _another_user(local: Local) -> Callable[[Path], AbstractAsyncContextManager[
                 await channel.channel_ready()
             yield Way(scene, channel)
 
-    return comes
+    return connect
 
 
 def _another_user_at_the_socket(mode: int) -> Callable[[Path], AbstractAsyncContextManager[Way]]:
-    """Return how another user comes by the socket. mode: of the socket; 0: as it is."""
+    """Return a function that connects as another user by the socket.
+
+    mode: of the socket; 0: as it is.
+    """
 
     @asynccontextmanager
-    async def comes(directory: Path) -> AsyncIterator[Way]:
+    async def connect(directory: Path) -> AsyncIterator[Way]:
         # The socket's own mode is what counts, as the directory lets everybody pass.
         os.chmod(directory, 0o755)  # noqa: PTH101  # not a method of Path, in a coroutine
         socket = directory / "s"
@@ -105,7 +123,7 @@ def _another_user_at_the_socket(mode: int) -> Callable[[Path], AbstractAsyncCont
             with as_another_user():
                 yield Way(scene, channel)
 
-    return comes
+    return connect
 
 
 # --- hosts on the network -------------------------------------------------------------------------
@@ -114,14 +132,17 @@ def _another_user_at_the_socket(mode: int) -> Callable[[Path], AbstractAsyncCont
 def _on_the_network(
     shown: Issued | None, trusted: bytes | None = None
 ) -> Callable[[Path], AbstractAsyncContextManager[Way]]:
-    """Return how a host comes that shows a certificate. trusted: the authority of callers."""
+    """Return a function that connects as another host, which shows a certificate or none.
+
+    trusted: the certificate of the authority of callers.
+    """
     engine = Principal(
         "engine", Scope.USE, models=ModelPatterns(("mine*",)), limits=CallerLimits(memory_share=0.5)
     )
     rules = Rules(clients=Clients([Client(engine, sans=frozenset({SAN}))]))
 
     @asynccontextmanager
-    async def comes(_directory: Path) -> AsyncIterator[Way]:
+    async def connect(_directory: Path) -> AsyncIterator[Way]:
         files = Files(OF_SERVICE.issue(*LOCAL), client_ca=trusted)
         async with attacked(rules, "0.0.0.0:0", Tls(files, ())) as scene:
             key, chain = (shown.key, shown.chain) if shown else (None, None)
@@ -130,23 +151,26 @@ def _on_the_network(
             async with grpc.aio.secure_channel(address, credentials) as channel:
                 yield Way(scene, channel)
 
-    return comes
+    return connect
 
 
 # --- stolen tokens --------------------------------------------------------------------------------
 
 
 def _by_token(principal: Principal | None) -> Callable[[Path], AbstractAsyncContextManager[Way]]:
-    """Return how somebody comes who shows a token; of nobody if there is no principal."""
+    """Return a function that connects and shows a token.
+
+    principal: the token's; None: it is nobody's.
+    """
     token = tokens.new_token()
     known = [Client(principal, tokens.digest(token))] if principal else []
 
     @asynccontextmanager
-    async def comes(_directory: Path) -> AsyncIterator[Way]:
+    async def connect(_directory: Path) -> AsyncIterator[Way]:
         async with attacked(Rules(Local.TOKEN, Clients(known))) as scene:
             yield Way(scene, scene.service.channel, (("authorization", f"Bearer {token}"),))
 
-    return comes
+    return connect
 
 
 def _of(
@@ -159,13 +183,13 @@ def _of(
 
 
 OWN_USER = Attacker(_own_user, frozenset(TRIES))
-"""No attacker: may do all, which shows that each try does harm."""
+"""The service's own user, who may make every try: each does what an attacker would like."""
 
 LET_IN = {
     "another user, by loopback that is open to anyone": _another_user(Local.ANYONE),
     "another user, by a socket that is open to anyone": _another_user_at_the_socket(0o666),
 }
-"""Other users who meet no defence."""
+"""Other users, with nothing in their way."""
 
 ATTACKERS = {
     "another user, by loopback": Attacker(_another_user(Local.SAME_USER), needs_root=True),
@@ -183,25 +207,33 @@ ATTACKERS = {
     ),
     "a guessed token": Attacker(_by_token(None)),
     "a stolen token: read, some models": Attacker(_of(Scope.READ, models="mine*")),
-    "a stolen token: read": Attacker(_of(Scope.READ), READING | {"read who goes next"}),
+    "a stolen token: read": Attacker(_of(Scope.READ), SEEING),
     "a stolen token: read, with logs, some models": Attacker(
         _of(Scope.READ, models="mine*", logs=True)
     ),
-    "a stolen token: read, with logs": Attacker(
-        _of(Scope.READ, logs=True), READING | LOGS | {"read who goes next"}
-    ),
+    "a stolen token: read, with logs": Attacker(_of(Scope.READ, logs=True), SEEING | LOGS),
     "a stolen token: use, some models": Attacker(
         _of(Scope.USE, models="mine*", memory_share=0.5), STARTING
     ),
     "a stolen token: admin": Attacker(
         _of(Scope.ADMIN),
-        frozenset(TRIES) - LOGS - {"read the last lines in an error"},
+        frozenset(TRIES) - LOGS - ERRORS,
     ),
+    "a stolen token: use": Attacker(_of(Scope.USE), SEEING | USING_ALL),
+    "a stolen token: use, with logs": Attacker(
+        _of(Scope.USE, logs=True), SEEING | USING_ALL | LOGS | ERRORS
+    ),
+    "a stolen token: use, with logs, some models": Attacker(
+        _of(Scope.USE, models="mine*", logs=True, memory_share=0.5), STARTING
+    ),
+    "a stolen token: admin, with logs": Attacker(_of(Scope.ADMIN, logs=True), frozenset(TRIES)),
 }
 
-ROOT = pytest.mark.skipif(os.getuid() != 0, reason="connects as another user")
+NEEDS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="connects as another user")
 CASES = [
-    pytest.param(name, goal, id=f"{name}, {goal}", marks=[ROOT] if attacker.needs_root else [])
+    pytest.param(
+        name, goal, id=f"{name}, {goal}", marks=[NEEDS_ROOT] if attacker.needs_root else []
+    )
     for name, attacker in ATTACKERS.items()
     for goal in Goal
 ]

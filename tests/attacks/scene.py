@@ -1,4 +1,4 @@
-"""The service that is attacked: with models that some attackers may use, and models of others."""
+"""Runs the service that is attacked: with models that some may use, and models of others."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +19,7 @@ from tests.rpc.serving import Service, serving
 from tests.world import NEVER, Script
 
 MINE = ("mine-a", "mine-b", "mine-c")
-"""The models that attackers may use who may use any."""
+"""The models that every attacker with a right to use models may use."""
 
 SECRET = "secret"
 """A model of others, which is READY and pinned, and has written a prompt."""
@@ -40,22 +40,24 @@ METHODS = pb.DESCRIPTOR.services_by_name["PoolService"].methods_by_name
 
 
 @dataclass
-class Attacked:
-    """A service under attack."""
+class Scene:
+    """The service under attack."""
 
     service: Service
     answers: list[bytes] = field(default_factory=list)
-    """What the attacker was answered."""
+    """The answers to the attacker since the last try began."""
     errors: list[bytes] = field(default_factory=list)
-    """How it was refused, details included."""
-    before: int = 0
-    """How many calls the service had made of its ports before."""
+    """The errors that it got since then, with their details."""
+    calls_before: int = 0
+    """The number of calls of ports before the attack."""
 
     @property
     def loaded(self) -> set[str]:
         """The files that were loaded since the attack began."""
         return {
-            one.detail for one in self.service.world.calls[self.before :] if one.name == "spawn"
+            one.detail
+            for one in self.service.world.calls[self.calls_before :]
+            if one.name == "spawn"
         }
 
     @property
@@ -94,7 +96,7 @@ class Attacked:
 @asynccontextmanager
 async def attacked(
     rules: Rules, address: str = "127.0.0.1:0", tls: Tls | None = None
-) -> AsyncIterator[Attacked]:
+) -> AsyncIterator[Scene]:
     """Run the service until the end of an attack."""
     listed = (*MINE, SECRET, IDLE, BROKEN)
     models = {name: replace(DEFAULTS, runtime_model=name, grace_period=0.0) for name in listed}
@@ -112,7 +114,7 @@ async def attacked(
                 await pool.ensure(name)
         await pool.pin(SECRET, pinned=True)
         world.logs.write(SECRET, 1, PROMPT)
-        yield Attacked(service, before=len(world.calls))
+        yield Scene(service, calls_before=len(world.calls))
 
 
 async def _answers(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.attackers import ATTACKERS, CASES, LET_IN, OWN_USER, ROOT, Attacker, Way
+from tests.attacks.attackers import ATTACKERS, CASES, LET_IN, NEEDS_ROOT, OWN_USER, Attacker, Way
 from tests.attacks.tries import TRIES, Goal
 
 
-async def makes(way: Way, name: str) -> bool:
+async def make_try(way: Way, name: str) -> bool:
     """Make one try; return whether it did harm."""
     scene = way.scene
     scene.forget()
@@ -24,8 +24,8 @@ async def makes(way: Way, name: str) -> bool:
 
 async def did_harm(attacker: Attacker, name: str, directory: Path) -> bool:
     """Make one try on a service of its own; return whether it did harm."""
-    async with attacker.comes(directory) as way:
-        return await makes(way, name)
+    async with attacker.connect(directory) as way:
+        return await make_try(way, name)
 
 
 @pytest.mark.parametrize("name", TRIES)
@@ -39,15 +39,15 @@ async def test_an_attacker_gets_no_further_than_its_rights_go(
 ) -> None:
     attacker = ATTACKERS[name]
     tries = {one for one, attempt in TRIES.items() if attempt.goal is goal}
-    async with attacker.comes(socket_dir) as way:
+    async with attacker.connect(socket_dir) as way:
         # All of them on one service: none may open the way for another.
-        harmful = [one for one in sorted(tries - attacker.may) if await makes(way, one)]
+        harmful = [one for one in sorted(tries - attacker.may) if await make_try(way, one)]
     assert harmful == []
     for one in sorted(tries & attacker.may):
         assert await did_harm(attacker, one, socket_dir), one
 
 
-@ROOT
+@NEEDS_ROOT
 @pytest.mark.parametrize("name", LET_IN)
 async def test_another_user_does_harm_where_nothing_is_in_the_way(
     name: str, socket_dir: Path

@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from pool_service_client import PoolClient
-from tests.attacks.attackers import NOBODY, ROOT
+from tests.attacks.attackers import NEEDS_ROOT, NOBODY
 from tests.service.conftest import FAKE_RUNTIME
 from tools.demo.service import running
 
 
 @pytest.fixture
 def open_dir() -> Iterator[Path]:
-    """A directory that everybody can enter: pytest's own are not."""
+    """Make a directory that everybody can enter, as pytest's own are private."""
     with TemporaryDirectory(prefix="pool-", dir="/tmp") as name:
         path = Path(name)
         path.chmod(0o755)
@@ -23,7 +23,7 @@ def open_dir() -> Iterator[Path]:
 
 
 def readable(directory: Path) -> set[str]:
-    """Return the files below a directory that another user can read."""
+    """Return the entries of a directory below which another user can read a file."""
     # Errors are the rule: what it may not look into.
     command = ["find", str(directory), "-type", "f", "-readable", "-printf", "%P\\n"]
     ended = subprocess.run(command, user=NOBODY, capture_output=True, text=True, check=False)
@@ -31,7 +31,7 @@ def readable(directory: Path) -> set[str]:
 
 
 @pytest.mark.process
-@ROOT
+@NEEDS_ROOT
 def test_nobody_else_can_read_what_the_service_writes(open_dir: Path) -> None:
     config, state = open_dir / "config.toml", open_dir / "state"
     config.write_text(FAKE_RUNTIME)

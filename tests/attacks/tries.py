@@ -1,4 +1,4 @@
-"""What attackers want, and what they try for it. Whoever may make a call of a try does harm."""
+"""Defines the goals of attackers, and the calls by which they try to reach them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from enum import StrEnum
 from google.protobuf.message import Message
 
 from pool_service.v1 import pool_service_pb2 as pb
-from tests.attacks.scene import BROKEN, IDLE, MINE, MODEL_BYTES, PROMPT, SECRET, UNLISTED, Attacked
+from tests.attacks.scene import BROKEN, IDLE, MINE, MODEL_BYTES, PROMPT, SECRET, UNLISTED, Scene
 from tests.world import key_of
 
 
 class Goal(StrEnum):
-    """What attackers want."""
+    """Names the goals of attackers."""
 
     START = "start a program"
     PROMPT = "read a prompt"
@@ -22,12 +22,12 @@ class Goal(StrEnum):
     MODELS = "learn which models exist"
 
 
-Harm = Callable[[Attacked], bool]
+Harm = Callable[[Scene], bool]
 
 
 @dataclass(frozen=True)
 class Try:
-    """Calls for a goal, and whether they reached it."""
+    """Calls for a goal. did_harm: returns whether they reached it."""
 
     goal: Goal
     did_harm: Harm
@@ -43,9 +43,9 @@ def _told(what: str) -> Harm:
 
 
 def _took(servers: int) -> Harm:
-    """Return whether so many servers take memory for the attacker."""
+    """Return a check whether so many servers take memory for the attacker."""
 
-    def did_harm(scene: Attacked) -> bool:
+    def did_harm(scene: Scene) -> bool:
         living = (one for one in scene.service.world.living if one.model in MINE)
         return sum(one.footprint for one in living) >= servers * MODEL_BYTES
 
@@ -56,16 +56,16 @@ def _done(method: str) -> Harm:
     return lambda scene: scene.has_done(method)
 
 
-def _answered(scene: Attacked) -> bool:
+def _answered(scene: Scene) -> bool:
     return bool(scene.answers)
 
 
-def _disturbed(scene: Attacked) -> bool:
+def _disturbed(scene: Scene) -> bool:
     return scene.was_disturbed
 
 
-def _fetched(scene: Attacked) -> bool:
-    return any(one.name == "fetch" for one in scene.service.world.calls[scene.before :])
+def _fetched(scene: Scene) -> bool:
+    return any(one.name == "fetch" for one in scene.service.world.calls[scene.calls_before :])
 
 
 TRIES = {

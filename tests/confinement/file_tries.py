@@ -1,6 +1,7 @@
 """Tries to read and change files that are not the server's."""
 
 import ctypes
+import fcntl
 import os
 import struct
 import subprocess
@@ -99,6 +100,23 @@ def watch_the_home(scene: Scene) -> None:
     call(254, 27, watch, bytes(scene.home), 0x100)
 
 
+NEITHER_READ_NOR_WRITE = 3
+"""An access mode of Linux: checked for both, and good for neither."""
+
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_NODUMP_FL = 0x80086601, 0x40086602, 0x40
+
+
+def flags_of(file: Path) -> int:
+    """Return the flags of a file, as `lsattr` shows them; 0 where the file system has none."""
+    opened = os.open(file, os.O_RDONLY)
+    try:
+        return int(struct.unpack("l", fcntl.ioctl(opened, FS_IOC_GETFLAGS, bytes(8)))[0])
+    except OSError:
+        return 0
+    finally:
+        os.close(opened)
+
+
 # --- writing ------------------------------------------------------------------------------
 
 
@@ -172,6 +190,34 @@ def move_a_file_to_itself(scene: Scene) -> None:
 @attempt(changed("profile"))
 def truncate_a_file(scene: Scene) -> None:
     os.truncate(scene.profile, 0)
+
+
+@attempt(changed("key"))
+def truncate_a_file_that_is_opened_for_nothing(scene: Scene) -> None:
+    os.open(scene.key, NEITHER_READ_NOR_WRITE | os.O_TRUNC)
+
+
+@attempt(changed("config"))
+def truncate_its_own_model_by_opening_it_to_read(scene: Scene) -> None:
+    os.open(scene.config, os.O_RDONLY | os.O_TRUNC)
+
+
+@attempt()
+def keep_others_from_opening_a_file(scene: Scene) -> None:
+    opened = os.open(scene.tokens, NEITHER_READ_NOR_WRITE)
+    fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_WRLCK)  # type: ignore[attr-defined,unused-ignore]
+
+
+@attempt()
+def keep_others_from_changing_its_own_model(scene: Scene) -> None:
+    opened = os.open(scene.config, os.O_RDONLY)
+    fcntl.fcntl(opened, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # type: ignore[attr-defined,unused-ignore]
+
+
+@attempt(lambda scene: bool(flags_of(scene.config) & FS_NODUMP_FL))
+def set_a_flag_of_its_own_model(scene: Scene) -> None:
+    opened = os.open(scene.config, os.O_RDONLY)
+    fcntl.ioctl(opened, FS_IOC_SETFLAGS, struct.pack("l", flags_of(scene.config) | FS_NODUMP_FL))
 
 
 @attempt(changed("config"))

@@ -23,7 +23,9 @@ MAX_INSTRUCTIONS = 4096
 """BPF_MAXINSNS of Linux."""
 
 HIGH = 1 << 32
-EPERM, EACCES, ENOSYS = (RETURN | one for one in (errno.EPERM, errno.EACCES, errno.ENOSYS))
+EPERM, EACCES, ENOSYS, ENOTTY = (
+    RETURN | one for one in (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY)
+)
 machines = pytest.mark.parametrize("machine", ARCHITECTURES)
 
 
@@ -190,7 +192,12 @@ def test_a_process_limits_and_schedules_only_itself(machine: str, name: str) -> 
         ("fcntl", (3, 8), EPERM),
         ("fcntl", (3, 15), EPERM),
         ("ioctl", (3, 0x5401), ALLOW),
-        *(("ioctl", (3, request), EPERM) for request in (0x8901, 0x8902, 0x5412, 0x541C)),
+        ("fcntl", (3, 1024), EPERM),
+        *(("ioctl", (3, request), ENOTTY) for request in (0x8901, 0x8902, 0x5412, 0x541C)),
+        *(("ioctl", (3, request), ENOTTY) for request in (0x40086602, 0x401C5820, 0x40049409)),
+        ("openat", (-100 & 0xFFFFFFFF, 1, 0), ALLOW),
+        *(("openat", (3, 1, 0x80000 | flags), ALLOW) for flags in (0, 1, 2, 0x241, 0x200000)),
+        *(("openat", (3, 1, 0x80000 | flags), EACCES) for flags in (3, 0x203, 0x200, 0x240)),
     ],
 )
 def test_some_values_of_arguments_are_refused(

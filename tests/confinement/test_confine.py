@@ -258,3 +258,8 @@ def test_a_place_that_holds_what_is_private_is_refused(
     with pytest.raises(TooWideError, match=str(tmp_path)):
         program_places([str(tmp_path / below)])
     assert program_places([str(tmp_path) + "-elsewhere"])
+
+
+def test_a_place_of_the_system_that_holds_what_is_private_is_refused() -> None:
+    with pytest.raises(TooWideError, match="servers read /opt, which also holds /opt/pool/state"):
+        program_places(["/opt/pool/state"])

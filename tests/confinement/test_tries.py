@@ -59,6 +59,11 @@ STOPPED_BY = {
     "rename_its_own_file_over_another": LANDLOCK_ALONE,
     "move_a_file_to_itself": LANDLOCK_ALONE,
     "truncate_a_file": EACH,
+    "truncate_a_file_that_is_opened_for_nothing": EACH,
+    "truncate_its_own_model_by_opening_it_to_read": EACH,
+    "keep_others_from_opening_a_file": FILTER_ALONE,
+    "keep_others_from_changing_its_own_model": FILTER_ALONE,
+    "set_a_flag_of_its_own_model": FILTER_ALONE,
     "change_its_own_model": LANDLOCK_ALONE,
     "change_its_own_model_in_place": LANDLOCK_ALONE,
     "change_its_own_model_through_a_hard_link": LANDLOCK_ALONE,
@@ -115,7 +120,7 @@ OFTEN_FORBIDDEN = {
     *("read_by_a_handle", "read_the_memory_of_the_service", "copy_the_memory_of_the_service"),
     *("trace_the_service", "take_a_descriptor_of_the_service", "use_io_uring"),
     *("take_a_processor_from_the_service", "set_an_attribute", "connect_by_sending"),
-    "connect_by_sending_a_message",
+    *("connect_by_sending_a_message", "set_a_flag_of_its_own_model"),
 }
 """Tries that fail on some machines without any confinement."""
 
@@ -123,7 +128,7 @@ FIRST_ABI = {"listen_on_another_port": landlock.NET_ABI}
 """The first ABI of Landlock with which a try is stopped, if not 1."""
 
 ALONE_FROM_ABI = {
-    **dict.fromkeys(("truncate_a_file", "truncate_its_own_model"), 3),
+    **dict.fromkeys([name for name in TRIES if name.startswith("truncate")], 3),
     **dict.fromkeys(("connect_by_tcp", "connect_by_tcp_through_ipv6", "listen_on_another_port"), 4),
     "connect_by_a_helper_program": 4,
     **{name: 6 for name in TRIES if name.startswith("signal")},

@@ -86,8 +86,6 @@ LISTED_RUNTIMES = """
 [runtimes.missing]
 command = ['/nonexistent/runtime', '{{runtime_model}}', '--port', '{{port}}']
 [runtimes.hub]
-# A confined one listens by uvicorn alone, which the fake one does not have.
-sandbox = "off"
 command = ['{root}/vllm-mlx', 'serve', '{{runtime_model}}', '--port', '{{port}}']
 [runtimes.hub.environment]
 """

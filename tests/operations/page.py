@@ -47,6 +47,8 @@ VOLATILE: tuple[tuple[str, str], ...] = (
     # What the machine has of it.
     (r'("memory_(available|total)_bytes": )"\d+"', r"\1BYTES"),
     (r"[\d.]+ [kMG]B available", "BYTES available"),
+    # Whether this machine can confine servers.
+    (r"^ +sandbox +\S.* \(default\)$", "  sandbox  CONFINED (default)"),
     # Tables: their columns are as wide as what is in them.
     (r"(?<=\S) {2,}(?=\S)", "  "),
     (r" +$", ""),

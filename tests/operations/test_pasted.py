@@ -99,8 +99,7 @@ def test_every_block_can_be_pasted(shell: str, document: str, tmp_path: Path) ->
         (model / name).write_bytes(content)
     directory = tmp_path / "clone"
     directory.mkdir()
-    # A confined server listens by uvicorn alone, which the fake one does not have.
-    settings = {"POOL_SERVICE_CONFIG": str(config), "POOL_SERVICE_RUNTIME_SANDBOX": "off"}
+    settings = {"POOL_SERVICE_CONFIG": str(config)}
     with pasting(directory, tmp_path / "models", settings) as environment:
         paste(shell, pasted(document), directory, environment)
 

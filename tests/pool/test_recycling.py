@@ -11,6 +11,7 @@ from pool_service.core.catalogue import Catalogue
 from pool_service.core.errors import ServerInUse
 from pool_service.core.limits import Limits
 from pool_service.core.server import Cause, Phase
+from pool_service.core.types import Account
 from tests.pool.holds import holding
 from tests.pool.running import DEFAULTS, LIMITS, Running, name_of, running
 from tests.world import NEVER, Script
@@ -29,7 +30,11 @@ SUCCESSOR = "m (generation 2)"
 
 @asynccontextmanager
 async def over_limit(
-    limits: Limits = LOOKED_AT, *, keep_alive: float = 300.0, grows_after: float = 0.0
+    limits: Limits = LOOKED_AT,
+    *,
+    keep_alive: float = 300.0,
+    grows_after: float = 0.0,
+    account: Account | None = None,
 ) -> AsyncGenerator[Running]:
     """A READY server that has grown past its ceiling, at the moment at which that counts."""
     async with running(
@@ -38,7 +43,7 @@ async def over_limit(
         run.world.renewed.add("m")
         first = Script(load=LOAD, needs=100, takes=100)
         run.world.script("m", first, Script(load=LOAD, needs=100, takes=100))
-        await run.pool.ensure("m")
+        await run.pool.ensure("m", account=account)
         await asyncio.sleep(grows_after)
         first.grown = 30
         await asyncio.sleep(SETTLED - grows_after)
@@ -63,6 +68,14 @@ async def test_the_next_generation_is_ready_before_the_old_one_goes() -> None:
         end = run.server("m").last_exit
         assert end is not None
         assert (end.cause, end.generation) == (Cause.MEMORY_LIMIT, 1)
+
+
+@pytest.mark.parametrize("limits", [LOOKED_AT, TIGHT], ids=["beside it", "in its place"])
+async def test_its_memory_goes_on_counting_to_the_same_account(limits: Limits) -> None:
+    async with over_limit(limits, account=Account("engine", 0.9)) as run:
+        await asyncio.sleep(10)
+        assert run.server("m").generation == 2
+        assert run.server("m").account == "engine"
 
 
 async def test_what_was_replaced_is_given_to_nobody_by_its_own_name() -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pool_service.adapters.logs.logs import LogStore
@@ -15,7 +18,8 @@ from pool_service.adapters.process.processes import Delays, LocalProcesses
 from pool_service.core.server import StopSignal
 from pool_service.core.types import FOREVER, Identity
 from tests.control_groups import Delegated, as_seen_by, delegated, mount
-from tests.processes.bench import plan, until
+from tests.processes.bench import command_line, plan, until
+from tests.processes.earlier import intent
 
 MOUNT = mount()
 NEEDS_GROUPS = pytest.mark.skipif(
@@ -122,11 +126,40 @@ async def test_of_another_state_directory_nothing_is_touched(
 
 
 @NEEDS_GROUPS
+async def test_a_server_of_the_directory_that_this_one_was_copied_from_is_left_alone(
+    group: Delegated, tmp_path: Path
+) -> None:
+    pool = Pool(tmp_path, grouped=True)
+    leader = (await pool.processes.spawn("m", 1, plan("/bin/sleep", "1000"))).identity
+    pool.state_dir.rename(tmp_path / "before")
+    shutil.copytree(tmp_path / "before", pool.state_dir, symlinks=True)
+    assert await pool.begin().orphans(()) == ()
+    assert is_alive(leader)
+    await pool.end(leader)
+
+
+@NEEDS_GROUPS
+async def test_a_server_without_any_other_trace_is_known_by_its_group(
+    group: Delegated, tmp_path: Path
+) -> None:
+    pool = Pool(tmp_path, grouped=True)
+    script = "cd /; exec env -i sleep 1000 < /dev/null > /dev/null 2>&1"
+    launched = plan("/bin/sh", "-c", script)
+    spawned = await pool.processes.spawn("m", 1, launched)
+    process = psutil.Process(spawned.identity.pid)
+    await until(lambda: command_line(process).startswith("sleep"))
+    again = pool.begin()
+    recorded = replace(intent(launched), identity=spawned.identity)
+    assert (await again.adopt(recorded)) is not None
+    await pool.end(spawned.identity)
+
+
+@NEEDS_GROUPS
 def test_a_group_that_is_not_marked_as_delegated_is_not_divided(
     group: Delegated, tmp_path: Path
 ) -> None:
     os.removexattr(group.path, "user.delegate")  # type: ignore[attr-defined,unused-ignore]
-    assert not delegated_groups(tmp_path / "state", tmp_path / "root").is_there
+    assert not delegated_groups(tmp_path / "state", tmp_path / "root").is_delegated
     assert [one.name for one in group.path.iterdir() if one.is_dir()] == ["service"]
 
 
@@ -135,8 +168,8 @@ def test_a_process_that_has_ended_already_is_no_error(group: Delegated, tmp_path
     groups = delegated_groups(tmp_path / "state", tmp_path / "root")
     groups.join("n", 2**22)
     assert groups.members("n") == frozenset()
-    groups.end("n")
-    groups.end("n")
+    groups.kill_and_remove("n")
+    groups.kill_and_remove("n")
     assert group.of_servers == []
 
 
@@ -144,15 +177,21 @@ def test_without_groups_nothing_is_done(tmp_path: Path) -> None:
     groups = delegated_groups(tmp_path / "state", tmp_path)
     groups.join("n", os.getpid())
     groups.limit(5)
-    groups.end("n")
-    assert (groups.is_there, groups.whole, groups.nonces()) == (False, None, frozenset())
+    groups.kill_and_remove("n")
+    groups.kill_all_but(())
+    assert (groups.is_delegated, groups.delegated) == (False, None)
+    assert groups.members("n") == frozenset()
 
 
-@pytest.mark.parametrize(("budget", "written"), [(1000, "1100"), (FOREVER, "max")])
-def test_the_memory_of_all_servers_is_bounded_a_little_above_the_budget(
-    budget: float, written: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("budget", "taken", "written"),
+    [(1000, "200", "1100"), (1000, "2000", "2200"), (FOREVER, "200", "max")],
+)
+def test_the_memory_of_all_servers_is_bounded_a_little_above_the_budget_or_what_they_have(
+    budget: float, taken: str, written: str, tmp_path: Path
 ) -> None:
     (tmp_path / "memory.max").touch()
+    (tmp_path / "memory.current").write_text(f"{taken}\n")
     ControlGroups(tmp_path).limit(budget)
     assert (tmp_path / "memory.max").read_text() == written
 

@@ -9,6 +9,7 @@ from pool_service.access import tokens
 from pool_service.access.authentication import Local, Rules
 from pool_service.access.clients import Client, Clients
 from pool_service.access.principal import CallerLimits, Principal, Scope
+from pool_service.core.server import Phase, StopSignal
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.pool.running import LIMITS
 from tests.rpc.serving import Failure, failure, failure_of, serving, settled_hold
@@ -133,3 +134,15 @@ async def test_starts_are_limited_and_calls_that_start_nothing_are_not() -> None
         await service.stub.Ensure(second, metadata=OTHER)
         # Somebody else has started it.
         await service.stub.Ensure(second, metadata=ENGINE)
+
+
+async def test_a_start_after_an_eviction_counts_though_the_server_still_ends() -> None:
+    async with serving(rules=rules(starts_per_minute=1)) as service:
+        service.world.script("m", Script(load=0.0, ends_on={StopSignal.TERMINATE: NEVER}))
+        again = pb.EnsureRequest(model="m")
+        await service.stub.Ensure(again, metadata=ENGINE)
+        evict = service.stub.Evict(pb.EvictRequest(model="m", force=True), metadata=ENGINE)
+        await settled(lambda: service.pool.page(None, 1)[0].phase is Phase.STOPPING)
+        assert is_quota(await failure(service.stub.Ensure(again, metadata=ENGINE)), "starts")
+        service.world.of("m").end()
+        await evict

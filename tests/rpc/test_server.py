@@ -18,13 +18,14 @@ from pool_service import listening
 from pool_service.address import Address, AddressError
 from pool_service.listening import resolve
 from pool_service.rpc import reflection
+from pool_service.rpc import server as server_module
 from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.server import SERVICE, GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.access.letting_in import admission
-from tests.rpc.serving import Service, serving
+from tests.rpc.serving import Service, failure, serving
 from tools import generate_stubs
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -72,6 +73,21 @@ async def test_an_open_health_watch_does_not_hold_up_the_end() -> None:
         await server.stop(3600)
         assert await watch.read() is grpc.aio.EOF
         assert await watch.code() is grpc.StatusCode.OK
+
+
+async def test_health_watches_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "MAX_HEALTH_WATCHES", 1)
+    server = bare()
+    (address,) = await server.start([Address.parse("127.0.0.1:0")])
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        first = stub.Watch(health_pb2.HealthCheckRequest())
+        await first.read()
+        told = await failure(stub.Watch(health_pb2.HealthCheckRequest()).read())
+        assert told.code == "RESOURCE_EXHAUSTED"
+        await stub.Check(health_pb2.HealthCheckRequest())
+        first.cancel()
+    await server.stop(0)
 
 
 async def test_a_health_watch_that_is_opened_again_does_not_hold_up_the_end() -> None:

@@ -1,7 +1,7 @@
-"""The floor that a warm Ensure stands beside: a bare unary echo on the same grpc.aio set-up.
+"""Serves a bare unary echo on the same grpc.aio set-up: the floor for a warm Ensure.
 
 Answers Echo with the message whose bytes stand in a file. Listens on addresses, and prints them
-like the service does; on a port of its own with the same TLS, if it gets certificates.
+like the service does. With --tls it also listens on a port of its own with TLS.
 """
 
 import argparse
@@ -18,7 +18,10 @@ METHOD = "/bench.Echo/Echo"
 
 
 async def serve(answer: pb.EnsureResponse, addresses: list[str], tls: Path | None) -> None:
-    """Answer until killed. tls: where service.pem, service.key and ca.pem are."""
+    """Serve the answer until killed.
+
+    tls: the directory of service.pem, service.key and ca.pem; None: without TLS.
+    """
     server = _new_server(answer, OPTIONS)
     for address in addresses:
         port = server.add_insecure_port(address)

@@ -1,4 +1,4 @@
-"""A warm Ensure against a bare unary echo of the same messages on the same set-up."""
+"""Measures a warm Ensure against a bare unary echo of the same messages on the same set-up."""
 
 import asyncio
 import subprocess
@@ -18,10 +18,18 @@ from tools.bench.report import Figure, Pair, compare
 from tools.demo.service import running
 
 MODEL = "bench/warm"
-AIM = 1.10
-AIM_TLS = 1.15
+AIM_RATIO = 1.10
+"""The most that a warm Ensure should take, as a ratio to the echo."""
+
+AIM_RATIO_TLS = 1.15
+"""The same where both speak TLS, and the caller is one of several clients."""
+
 CALLS = 1000
-WARM_UP = 500
+"""Calls of one sample: half a second, in which the clock and the scheduler do not show."""
+
+WARM_UP_CALLS = 500
+"""Calls before the first sample, after which times no longer fall."""
+
 SAN = "spiffe://bench/engine"
 EVERYWHERE = "0.0.0.0:0"
 
@@ -42,9 +50,9 @@ Call = Callable[[pb.EnsureRequest], Awaitable[pb.EnsureResponse]]
 
 
 def measure(directory: Path, fake: Path, rounds: int) -> list[Figure]:
-    """The ratios alone and at 64 at a time: over TCP, over a unix socket, and over TCP with TLS.
+    """Measure the ratios, alone and 64 at a time: by TCP, by a unix socket, and by TCP with TLS.
 
-    Over TLS both sides show certificates.
+    With TLS both sides show certificates. Adds what it needs to the configuration `fake`.
     """
     tls = directory / "tls"
     _write_certificates(tls)
@@ -74,7 +82,7 @@ async def _measure(
     message.write_bytes(answer.SerializeToString())
     async with _echo(message, f"unix:{directory}/e", tls) as echo_addresses:
         figures = []
-        kinds = (("TCP", None, AIM), ("unix", None, AIM), ("TLS", tls, AIM_TLS))
+        kinds = (("TCP", None, AIM_RATIO), ("unix", None, AIM_RATIO), ("TLS", tls, AIM_RATIO_TLS))
         for (kind, certificates, aim), *pair in zip(kinds, addresses, echo_addresses, strict=True):
             ensure, echo = (_channel(address, certificates) for address in pair)
             async with ensure, echo:
@@ -116,18 +124,18 @@ async def _compare(
 
 async def _pairs(ensure: Call, echo: Call, at_a_time: int, rounds: int) -> list[Pair]:
     for call in (ensure, echo):
-        await _per_call(call, at_a_time, WARM_UP)
+        await _ms_per_call(call, at_a_time, WARM_UP_CALLS)
     pairs = []
     for turn in range(rounds):
         # Who goes first changes, so that neither always finds the machine as the other left it.
         order = (ensure, echo) if turn % 2 else (echo, ensure)
-        times = {call: await _per_call(call, at_a_time, CALLS) for call in order}
+        times = {call: await _ms_per_call(call, at_a_time, CALLS) for call in order}
         pairs.append((times[ensure], times[echo]))
     return pairs
 
 
-async def _per_call(call: Call, at_a_time: int, calls: int) -> float:
-    """Milliseconds a call, over `calls` calls by `at_a_time` callers."""
+async def _ms_per_call(call: Call, at_a_time: int, calls: int) -> float:
+    """Return the milliseconds per call, over `calls` calls by `at_a_time` callers."""
     request = pb.EnsureRequest(model=MODEL)
 
     async def caller() -> None:

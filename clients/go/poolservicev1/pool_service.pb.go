@@ -3888,11 +3888,11 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
 	"keep_alive\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tkeepAlive\x12\x1f\n" +
 	"\bdownload\x18\x04 \x01(\bH\x00R\bdownload\x88\x01\x01B\v\n" +
-	"\t_download\"y\n" +
+	"\t_download\"t\n" +
 	"\x0eEnsureResponse\x12/\n" +
 	"\x06server\x18\x01 \x01(\v2\x17.pool_service.v1.ServerR\x06server\x12\x18\n" +
-	"\astarted\x18\x02 \x01(\bR\astarted\x12\x1c\n" +
-	"\aapi_key\x18\x03 \x01(\tB\x03\x80\x01\x01R\x06apiKey\"p\n" +
+	"\astarted\x18\x02 \x01(\bR\astarted\x12\x17\n" +
+	"\aapi_key\x18\x03 \x01(\tR\x06apiKey\"p\n" +
 	"\fEvictRequest\x12\x16\n" +
 	"\x05model\x18\x01 \x01(\tH\x00R\x05model\x12\x14\n" +
 	"\x04idle\x18\x02 \x01(\bH\x00R\x04idle\x12\x12\n" +
@@ -3950,10 +3950,10 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"keep_alive\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tkeepAlive\x12\x1f\n" +
 	"\bdownload\x18\x04 \x01(\bH\x00R\bdownload\x88\x01\x01\x12\x16\n" +
 	"\x06holder\x18\x05 \x01(\tR\x06holderB\v\n" +
-	"\t_download\"]\n" +
+	"\t_download\"X\n" +
 	"\fHoldResponse\x12/\n" +
-	"\x06server\x18\x01 \x01(\v2\x17.pool_service.v1.ServerR\x06server\x12\x1c\n" +
-	"\aapi_key\x18\x02 \x01(\tB\x03\x80\x01\x01R\x06apiKey\"\xe1\x01\n" +
+	"\x06server\x18\x01 \x01(\v2\x17.pool_service.v1.ServerR\x06server\x12\x17\n" +
+	"\aapi_key\x18\x02 \x01(\tR\x06apiKey\"\xe1\x01\n" +
 	"\x0fTailLogsRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12 \n" +
 	"\n" +

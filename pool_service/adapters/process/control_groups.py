@@ -1,15 +1,15 @@
-"""Control groups of servers, on Linux (version 2), where a group is delegated to the service.
+"""Control groups (Linux, version 2) of servers, where one is delegated to the service.
 
 A systemd that starts the service with `Delegate=` and `DelegateSubgroup=` lets it divide a group,
 in which the service's own group stands. Beside that the service makes one for its servers, and in
-it one for each process, named by its nonce:
+it one for each process, named by a hash of its nonce:
 
     UNIT/service             the service, its guard and its helpers
     UNIT/servers-STATE_DIR   memory.max: a backstop of the budget
     UNIT/servers-STATE_DIR/NONCE
 
 A process cannot leave its group by a new session, another environment or closed files. A confined
-one cannot leave it at all.
+one cannot leave it at all; another one can, by writing into the groups, as its user may.
 
 The rules are those of Linux's Documentation/admin-guide/cgroup-v2.rst, and of systemd's
 CGROUP_DELEGATION: a service divides nothing that is not marked as delegated to it, and a group with
@@ -23,13 +23,14 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import structlog
 
+from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.system.proc_file import text_of
-from pool_service.core.types import FOREVER
+from pool_service.core.types import FOREVER, Identity
 
 DELEGATED = ("user.delegate", "trusted.delegate")
 """The attributes with the value 1 by which systemd marks a group that is delegated."""
@@ -37,29 +38,37 @@ DELEGATED = ("user.delegate", "trusted.delegate")
 LIMIT_SHARE = 1.1
 """The memory at which the kernel steps in, as a share of the budget: later than the service."""
 
+NAME_DIGITS = 32
+"""Hexadecimal digits of a group's name."""
+
 END_TIMEOUT_S = 5.0
 """Time for killed processes to be gone: one that hangs in the kernel may never be."""
+
+POLL_S = 0.1
+"""Time after which the end of killed processes is looked at again, whether it was told or not."""
 
 _log = structlog.get_logger(__name__)
 
 
 class ControlGroups:
-    """The control groups of the processes of one state directory.
+    """Puts each process of one state directory into a control group of its own.
 
-    servers: the group that holds them; None: there are none, and every method does nothing.
+    servers: the group above those of the processes; None: none is delegated, and every method does
+    nothing. Methods that take a nonce mean the group of the process that has it.
     """
 
     def __init__(self, servers: Path | None = None) -> None:
         self._servers = servers
         self._is_failing = False
+        self._budget = FOREVER
 
     @property
-    def is_there(self) -> bool:
+    def is_delegated(self) -> bool:
         """Whether processes get groups of their own."""
         return self._servers is not None
 
     @property
-    def whole(self) -> Path | None:
+    def delegated(self) -> Path | None:
         """The delegated group, which holds the service as well; None: there is none."""
         return self._servers.parent if self._servers else None
 
@@ -67,66 +76,91 @@ class ControlGroups:
         """Move a new process into a group of its own. What it has forked before stays outside."""
         if self._servers is None:
             return
-        group = self._servers / nonce
+        group = self._servers / _name_of(nonce)
         try:
             group.mkdir(exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                # Killed for memory, a server ends as a whole.
-                _write(group / "memory.oom.group", "1")
             _write(group / "cgroup.procs", str(pid))
+            self._is_failing = False
         except ProcessLookupError:
             # It has ended already.
             return
         except OSError as error:
             if not self._is_failing:
-                _log.warning("servers get no control groups", why=str(error))
+                _log.warning("a server gets no control group", why=str(error))
             self._is_failing = True
-
-    def members(self, nonce: str) -> frozenset[int]:
-        """Return the pids in the group of a process, and in groups that were made below it."""
-        if self._servers is None:
-            return frozenset()
-        groups = _with_subgroups(self._servers / nonce)
-        found = (text_of(group / "cgroup.procs") for group in groups)
-        return frozenset(int(pid) for text in found for pid in text.split())
-
-    def nonces(self) -> frozenset[str]:
-        """Return the nonces of all groups that are there."""
-        if self._servers is None:
-            return frozenset()
+            return
+        # Killed for memory, a server ends as a whole. Without the controller there is no such file.
         with contextlib.suppress(OSError):
-            return frozenset(one.name for one in self._servers.iterdir() if one.is_dir())
-        return frozenset()
+            _write(group / "memory.oom.group", "1")
 
-    def end(self, nonce: str) -> None:
-        """Kill whatever is left in the group of a process, and remove the group. Blocking."""
+    def members(self, nonce: str) -> frozenset[Identity]:
+        """Return the processes in a group, and in groups that were made below it."""
+        if self._servers is None:
+            return frozenset()
+        group = self._servers / _name_of(nonce)
+        before = frozenset(filter(None, map(identity_of, _pids_in(group))))
+        # Still in it: no other process has got the pid before it was identified.
+        pids = _pids_in(group)
+        return frozenset(one for one in before if one.pid in pids and identity_of(one.pid) == one)
+
+    def kill_and_remove(self, nonce: str) -> None:
+        """Kill whatever is left in a group, and remove the group. Blocking."""
+        if self._servers is not None:
+            _kill_and_remove(self._servers / _name_of(nonce))
+            self._bound_memory()
+
+    def kill_all_but(self, nonces: Collection[str]) -> None:
+        """Kill and remove the groups of all other processes. Blocking."""
         if self._servers is None:
             return
-        group = self._servers / nonce
-        try:
-            _kill(group)
-            for one in [*_with_subgroups(group)][::-1]:
-                one.rmdir()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            _log.warning("cannot remove a control group", group=str(group), error=str(error))
+        known = set(map(_name_of, nonces))
+        with contextlib.suppress(OSError):
+            others = [one for one in self._servers.iterdir() if one.is_dir()]
+            for group in (one for one in others if one.name not in known):
+                _log.warning("ending what a server of an earlier service has left")
+                _kill_and_remove(group)
 
     def limit(self, budget: float) -> None:
-        """Bound the memory of all servers together, a little above the budget in bytes.
+        """Bound the memory of all servers together, a little above the budget in bytes. Blocking.
 
         budget: FOREVER: no limit.
         """
+        self._budget = budget
+        self._bound_memory()
+
+    def _bound_memory(self) -> None:
+        """Bound the memory by the budget, or by what is taken: a lower bound would kill at once."""
         if self._servers is None:
             return
         try:
-            most = "max" if budget == FOREVER else str(int(budget * LIMIT_SHARE))
-            _write(self._servers / "memory.max", most)
+            _write(self._servers / "memory.max", self._bound())
         except FileNotFoundError:
             # The controller of memory is not delegated.
             return
         except OSError as error:
             _log.warning("cannot bound the memory of all servers", error=str(error))
+
+    def _bound(self) -> str:
+        if self._servers is None or self._budget == FOREVER:
+            return "max"
+        taken = text_of(self._servers / "memory.current").strip()
+        return str(int(max(self._budget, int(taken or 0)) * LIMIT_SHARE))
+
+
+def _name_of(nonce: str) -> str:
+    """Return the name of a process's group: others can read it, and the nonce is a proof."""
+    return hashlib.sha256(nonce.encode()).hexdigest()[:NAME_DIGITS]
+
+
+def _kill_and_remove(group: Path) -> None:
+    try:
+        _kill(group)
+        for one in [*_with_subgroups(group)][::-1]:
+            one.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _log.warning("cannot remove a control group", group=str(group), error=str(error))
 
 
 def delegated_groups(state_dir: Path, root: Path = Path("/")) -> ControlGroups:
@@ -137,19 +171,32 @@ def delegated_groups(state_dir: Path, root: Path = Path("/")) -> ControlGroups:
     own = _own_group(root)
     if own is None or not _is_delegated(own.parent):
         return ControlGroups()
-    name = hashlib.sha256(os.fsencode(os.path.realpath(state_dir))).hexdigest()[:12]
-    servers = own.parent / f"servers-{name}"
+    servers = own.parent / f"servers-{_name_of(os.path.realpath(state_dir))}"
     try:
         servers.mkdir(exist_ok=True)
     except OSError as error:
         _log.warning("servers get no control groups", why=str(error))
         return ControlGroups()
     for group in (own.parent, servers):
-        # EBUSY: a process is in the group itself. ENOENT: the controller is not delegated.
-        with contextlib.suppress(OSError):
+        try:
             _write(group / "cgroup.subtree_control", "+memory")
+        except OSError as error:
+            # What a server starts is found all the same.
+            _log.warning(
+                "the memory of all servers has no bound", group=str(group), why=_why(error)
+            )
+            break
     _log.info("each server gets a control group of its own", below=str(servers))
     return ControlGroups(servers)
+
+
+def _why(error: OSError) -> str:
+    """Return why a controller cannot be used in a group's subgroups."""
+    if error.errno == errno.EBUSY:
+        return "processes from before are in the group itself: evict all servers, and start again"
+    if error.errno == errno.ENOENT:
+        return "the controller is not delegated"
+    return str(error)
 
 
 def _own_group(root: Path) -> Path | None:
@@ -188,6 +235,12 @@ def _is_delegated(group: Path) -> bool:
     return False
 
 
+def _pids_in(group: Path) -> frozenset[int]:
+    """Return the pids in a group and below; without those of other pid namespaces, which read 0."""
+    texts = (text_of(one / "cgroup.procs") for one in _with_subgroups(group))
+    return frozenset(int(pid) for text in texts for pid in text.split()) - {0}
+
+
 def _with_subgroups(group: Path) -> Iterator[Path]:
     """Yield a group and all below it, each before those below it."""
     for directory, _, _ in os.walk(group):
@@ -208,7 +261,8 @@ def _kill(group: Path) -> None:
                 raise TimeoutError(errno.ETIMEDOUT, "a killed process does not end")
             poll = select.poll()
             poll.register(events, select.POLLPRI)
-            poll.poll(min(left, 0.1) * 1000)
+            # In case that the last process ended before the kernel was asked to tell.
+            poll.poll(min(left, POLL_S) * 1000)
             events.seek(0)
 
 
@@ -217,10 +271,9 @@ def _kill_once(group: Path) -> None:
         _write(group / "cgroup.kill", "1")
     except FileNotFoundError:
         # Before Linux 5.14.
-        for one in _with_subgroups(group):
-            for pid in text_of(one / "cgroup.procs").split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+        for pid in _pids_in(group):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _write(file: Path, text: str) -> None:

@@ -32,7 +32,7 @@ from pool_service.adapters.prompts.reports import unasked_bytes
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.search import python_of
 from pool_service.adapters.sandbox.surroundings import confined_command, sandbox_variables
-from pool_service.adapters.system.os_errors import explain
+from pool_service.adapters.system.os_errors import explain, raise_shortage
 from pool_service.adapters.system.process_settings import restore_descriptor_limit
 from pool_service.core.errors import RuntimeUnavailable, StartFailed
 from pool_service.core.types import Identity, LaunchPlan
@@ -95,6 +95,19 @@ def launch(model: str, generation: int, plan: LaunchPlan, state_dir: Path, logs:
 def work_dirs(state_dir: Path) -> Path:
     """Return the directory that holds the working directories, each named by its nonce."""
     return state_dir / "work"
+
+
+def work_dir_nonces(state_dir: Path) -> list[str]:
+    """Return the nonces of all working directories; none if they cannot be listed.
+
+    Raises OSError if that is so because the system lacks descriptors or memory.
+    """
+    try:
+        with os.scandir(work_dirs(state_dir)) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        raise_shortage(error)
+        return []
 
 
 def make_work_dir(state_dir: Path, nonce: str) -> Path:

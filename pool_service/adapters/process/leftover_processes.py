@@ -93,7 +93,8 @@ def survivors(tree: ProcessTree) -> frozenset[Identity]:
     """
     found = carriers({tree.nonce}, tree.others)
     users = find_file_users(tree.log, tree.work_dir, tree.others)
-    grouped = frozenset(filter(None, map(identity_of, tree.groups.members(tree.nonce))))
+    others = {*tree.others, os.getpid()}
+    grouped = {one for one in tree.groups.members(tree.nonce) if one.pid not in others}
     known = tree.members | found.get(tree.nonce, frozenset()) | users | grouped
     session = session_members(tree.leader_pid) if tree.leader_pid else frozenset[Identity]()
     return _alive(known) | (session if session & known else frozenset())

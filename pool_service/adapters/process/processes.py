@@ -10,10 +10,10 @@ clean_up   end the descendants, remove the working directory
 
 import asyncio
 import contextlib
-import os
 import subprocess
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ from pool_service.adapters.process.exits import (
     wait_for_exit,
 )
 from pool_service.adapters.process.identity import is_alive
-from pool_service.adapters.process.launch import Child, launch, work_dirs
+from pool_service.adapters.process.launch import Child, launch, work_dir_nonces, work_dirs
 from pool_service.adapters.process.leftover_drain import LeftoverRequests
 from pool_service.adapters.process.leftover_processes import (
     ProcessTree,
@@ -46,7 +46,6 @@ from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.runtime.diagnosis import Diagnose, diagnose_exit
 from pool_service.adapters.runtime.oom import KILLED_FOR_MEMORY
 from pool_service.adapters.standby.standbys import Standbys
-from pool_service.adapters.system.os_errors import raise_shortage
 from pool_service.adapters.system.own_files import remove_tree
 from pool_service.core.server import Server, StopSignal
 from pool_service.core.types import (
@@ -159,7 +158,7 @@ class LocalProcesses:
             return None
         nonce, log_path = server.plan.nonce, self._log_path_of(server)
         identity = server.identity
-        has_ended = identity is not None and not await _in_thread(lambda: _is_running(identity))
+        has_ended = identity is not None and not await _in_thread(partial(is_alive, identity))
         if not has_ended:
             identity = await self._find_proven(identity, nonce, log_path)
         if identity is None:
@@ -181,8 +180,11 @@ class LocalProcesses:
         whether to end it. The descendants of processes that have exited are ended before this
         returns, and their working directories removed.
         """
-        unknown = await _in_thread(lambda: self._other_nonces(nonces))
+        found = await _in_thread(lambda: work_dir_nonces(self._state_dir))
+        ours = {owned.nonce for owned in self._owned.values()}
+        unknown = [nonce for nonce in found if nonce not in nonces and nonce not in ours]
         leaders = await asyncio.gather(*map(self._adopt_orphan, unknown))
+        await asyncio.to_thread(self._groups.kill_all_but, {*nonces, *found})
         return tuple(filter(None, leaders))
 
     async def exited(self, identity: Identity) -> ExitReport:
@@ -285,8 +287,10 @@ class LocalProcesses:
         directory = work_dirs(self._state_dir) / nonce
 
         def is_ours(identity: Identity) -> bool:
+            grouped = identity in self._groups.members(nonce)
+            proven = is_of_pool(identity.pid, nonce, directory, log_path, grouped=grouped)
             # Alive afterwards: the proof was of this process, not of a later one with its pid.
-            return is_of_pool(identity.pid, nonce, directory, log_path) and is_alive(identity)
+            return proven and is_alive(identity)
 
         if recorded is not None and await _in_thread(lambda: is_ours(recorded)):
             return recorded
@@ -297,7 +301,7 @@ class LocalProcesses:
             await self._end_descendants(nonce)
         elif not await _in_thread(lambda: is_ours(found)):
             _log.warning("a process of another pool is left alone", pid=found.pid)
-            await asyncio.to_thread(self._remove, nonce)
+            await asyncio.to_thread(self._remove_work_dir, nonce)
             return None
         return found
 
@@ -334,17 +338,6 @@ class LocalProcesses:
         await end_descendants(self._watch, tree, self._delays.term_timeout_s)
         await asyncio.to_thread(self._remove, nonce)
 
-    def _other_nonces(self, nonces: Collection[str]) -> list[str]:
-        """Return what else directories and control groups are named by: no owned process."""
-        names = set(self._groups.nonces())
-        try:
-            with os.scandir(work_dirs(self._state_dir)) as entries:
-                names |= {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
-        except OSError as error:
-            raise_shortage(error)
-        ours = {owned.nonce for owned in self._owned.values()}
-        return [name for name in names if name not in nonces and name not in ours]
-
     def _reap_and_report(self, owned: _Owned, status: ExitStatus) -> ExitReport:
         """Reap an ended process and return the report of its exit.
 
@@ -376,8 +369,10 @@ class LocalProcesses:
             log_unproven(owned.identity)
 
     def _remove(self, nonce: str) -> None:
-        """Remove the control group and the working directory of a process."""
-        self._groups.end(nonce)
+        self._groups.kill_and_remove(nonce)
+        self._remove_work_dir(nonce)
+
+    def _remove_work_dir(self, nonce: str) -> None:
         try:
             remove_tree(work_dirs(self._state_dir) / nonce)
         except FileNotFoundError:
@@ -394,7 +389,3 @@ async def _in_thread(read: Callable[[], T]) -> T:
 def _members_of(owned: _Owned) -> frozenset[Identity]:
     """Return the other members of a process's session; empty if the process is not proven."""
     return members_of(owned.identity) if owned.is_proven else frozenset()
-
-
-def _is_running(identity: Identity | None) -> bool:
-    return identity is not None and is_alive(identity)

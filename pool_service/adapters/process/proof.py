@@ -13,12 +13,15 @@ from pool_service.adapters.process.launch import NONCE_VARIABLE
 from pool_service.adapters.system.own_files import has_open
 
 
-def is_of_pool(pid: int, nonce: str, work_dir: Path, log_path: Path | None) -> bool:
+def is_of_pool(
+    pid: int, nonce: str, work_dir: Path, log_path: Path | None, *, grouped: bool = False
+) -> bool:
     """Return whether a service of this state directory started the process with this nonce.
 
     1. It is proven if the process runs in `work_dir`.
     2. It is refuted if the process runs in another state directory's directory of this nonce.
-    3. It is proven if the process has the nonce in its environment, or the log open.
+    3. It is proven if the process has the nonce in its environment, or the log open, or is in the
+       control group of this nonce (grouped).
 
     One proof suffices, as a program may change its directory, its environment or its open files.
 
@@ -31,7 +34,7 @@ def is_of_pool(pid: int, nonce: str, work_dir: Path, log_path: Path | None) -> b
         if directory.name == nonce and directory.exists():
             # It belongs to the state directory from which this one was copied.
             return False
-    if variable_of(pid, NONCE_VARIABLE) == nonce:
+    if grouped or variable_of(pid, NONCE_VARIABLE) == nonce:
         return True
     return log_path is not None and has_open(pid, log_path)
 

@@ -58,7 +58,8 @@ def _whole(path: Path) -> str:
     A snapshot of the Hub's cache has links to the files of its repository.
     """
     real = Path(os.path.realpath(path))
-    return str(real.parents[1] if real.parent.name == "snapshots" else real)
+    is_snapshot = real.parent.name == "snapshots" and real.parents[1].name.startswith("models--")
+    return str(real.parents[1] if is_snapshot else real)
 
 
 def _link_targets(model: str, path: Path, allowed: Sequence[str]) -> Iterator[str]:
@@ -71,7 +72,8 @@ def _link_targets(model: str, path: Path, allowed: Sequence[str]) -> Iterator[st
         if count > MAX_FILES or not os.path.exists(target) or _is_in(target, allowed[0]):  # noqa: PTH110
             continue
         is_weight = link.suffix == Path(target).suffix and link.suffix in WEIGHT_SUFFIXES
-        if not any(_is_in(target, place) for place in allowed) and not (
+        # A link to a whole store would let the server read all models.
+        if not any(_is_in(target, place) and target != place for place in allowed) and not (
             is_weight and os.path.isfile(target)  # noqa: PTH113
         ):
             raise ModelRejected(

@@ -50,7 +50,8 @@ class Sandboxing:
 
     def __init__(self, state_dir: Path, support: SandboxSupport | None = None) -> None:
         # HOME may be another one than the user's own.
-        homes = (one for one in (home_directory(os.environ), home_directory({})) if one)
+        found = (home_directory(os.environ), home_directory({}))
+        homes = (one for one in found if one and _is_own(one))
         private = dict.fromkeys(os.path.realpath(one) for one in (state_dir, *homes))
         self._private = tuple(one for one in private if one != os.sep)
         self._support = support or sandbox_support()
@@ -140,6 +141,14 @@ class Sandboxing:
             self._remembered[place] = None
         for oldest in list(self._remembered)[:-MAX_REMEMBERED]:
             del self._remembered[oldest]
+
+
+def _is_own(home: Path) -> bool:
+    """Return whether a home is the user's own: accounts of the system share theirs with it."""
+    try:
+        return home.stat().st_uid == os.geteuid()
+    except OSError:
+        return True
 
 
 def _why_not_by_itself(subject: Subject) -> str:

@@ -46,7 +46,10 @@ def profile(sandbox: Sandbox, work_dir: Path) -> str:
         "(allow sysctl-read)",
         # Where a path leads, and whether it is there; not what is in it.
         "(allow file-read-metadata)",
-        f'(allow file-read* (literal "/") {_named("subpath", [*_SYSTEM, *sandbox.readable])})',
+        f'(allow file-read* (literal "/") {_named("subpath", _SYSTEM)})',
+        # A directory of the system may hold the user's home, say.
+        *([f"(deny file-read-data {_named('subpath', sandbox.private)})"] * bool(sandbox.private)),
+        *([f"(allow file-read* {_named('subpath', sandbox.readable)})"] * bool(sandbox.readable)),
         f"(allow file-read* file-write* {work})",
         # A link could mislead the service, which writes there too.
         f"(deny file-link {work})",

@@ -311,7 +311,7 @@ class Standbys:
     async def _end(self, standby: Standby) -> str:
         """End a standby, and return the end of its output."""
         wrote = await asyncio.to_thread(standby.end)
-        await asyncio.to_thread(self._groups.end, standby.nonce)
+        await asyncio.to_thread(self._groups.kill_and_remove, standby.nonce)
         return wrote
 
     def _fail(self, standby: Standby) -> None:

@@ -6,7 +6,8 @@ Landlock decides by files; this filter decides by calls, and covers what Landloc
 - sockets: only TCP sockets can be made, none can be connected, and none sends to an address. So a
   process reaches neither the network nor, by a path, the sockets of this machine.
 - other processes: no signals, limits, priorities or memory of processes but its own.
-- files: changes of modes, owners and times do nothing. Landlock does not see them.
+- files: changes of modes, owners and times do nothing. Landlock does not see them, nor some ways to
+  open a file.
 - leaving: a process stays in its session, under its parent, and in its namespaces.
 - the kernel: calls that a server never needs, and those that are newer than this list.
 
@@ -57,8 +58,20 @@ MSG_FASTOPEN = 0x20000000
 CLONE_NEW = 0x7E020000
 """All flags that make a namespace: CLONE_NEWNS, and CLONE_NEWCGROUP to CLONE_NEWNET."""
 CLONE_PARENT = 0x8000
-F_SETOWN, F_SETOWN_EX = 8, 15
-FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX = 0x8901, 0x8902, 0x5412, 0x541C
+F_SETOWN, F_SETOWN_EX, F_SETLEASE = 8, 15, 1024
+TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+IOCTL_TYPE_BITS = 0xFF00
+IOCTL_TYPES = (0x6600, 0x5800, 0x7600, 0x9400, 0x8900)
+"""The types of ioctl calls that change the attributes of files (of all file systems, of XFS, of FAT
+and of btrfs), and of those about sockets, which set an owner for signals, and addresses."""
+
+OPENING = {"open": 1, "openat": 2}
+"""Calls that open a file, with the position of their flags."""
+
+ACCESS_BITS, O_TRUNC = 3, 0o1000
+NEITHER_READ_NOR_WRITE = 3
+"""The access mode with which Linux checks for both and gives neither. Landlock asks for no right
+then; the descriptor still does for a lease or an ioctl."""
 
 NEVER = (
     # Sockets. A runtime listens and answers; it calls nobody.
@@ -88,11 +101,11 @@ NEVER = (
 )
 """Calls that fail with EPERM."""
 
-ABSENT = ("io_uring_setup", "io_uring_enter", "io_uring_register", "clone3")
+ABSENT = ("io_uring_setup", "io_uring_enter", "io_uring_register", "clone3", "openat2")
 """Calls that fail with ENOSYS, as on an older kernel, for which libraries have another way.
 
-io_uring does what this filter refuses. The flags of clone3 are behind a pointer; those of clone can
-be checked.
+io_uring does what this filter refuses. The flags of clone3 and openat2 are behind a pointer; those
+of clone and openat can be checked.
 """
 
 WITHOUT_EFFECT = (
@@ -187,9 +200,26 @@ def rules(pid: int) -> "list[Rule]":
         Rule("ioprio_set", errno.EPERM, ((Test(0, IOPRIO_WHO_PROCESS), Test(1, 0)),)),
         Rule("clone", errno.EPERM, ((Test(0, 0, CLONE_NEW | CLONE_PARENT),),)),
         _refusing("prctl", 0, PR_SET_DUMPABLE),
-        _refusing("fcntl", 1, F_SETOWN, F_SETOWN_EX),
-        _refusing("ioctl", 1, FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX),
+        # A lease keeps others from opening the file.
+        _refusing("fcntl", 1, F_SETOWN, F_SETOWN_EX, F_SETLEASE),
+        # As of a device that does not know the call: programs that copy files go on then.
+        Rule("ioctl", errno.ENOTTY, _of_ioctl(), allows=False),
+        *(Rule(name, errno.EACCES, _of_opening(at), allows=False) for name, at in OPENING.items()),
     ]
+
+
+def _of_ioctl() -> "tuple[tuple[Test, ...], ...]":
+    types = ((Test(1, one, IOCTL_TYPE_BITS),) for one in IOCTL_TYPES)
+    return (*types, (Test(1, TIOCSTI),), (Test(1, TIOCLINUX),))
+
+
+def _of_opening(position: int) -> "tuple[tuple[Test, ...], ...]":
+    """Return the flags with which no file may be opened. position: of the flags."""
+    return (
+        (Test(position, NEITHER_READ_NOR_WRITE, ACCESS_BITS),),
+        # Before ABI 3 Landlock asks for no right to cut a file that is opened to be read.
+        (Test(position, O_TRUNC, O_TRUNC | ACCESS_BITS),),
+    )
 
 
 def _refusing(name: str, position: int, *values: int) -> Rule:

@@ -46,7 +46,7 @@ def graphics() -> "tuple[str, ...]":
 def program_places(private: "Iterable[str]") -> "tuple[str, ...]":
     """Return the directories and files from which this process takes its code.
 
-    private: directories that none of them may contain. Raises TooWideError.
+    private: directories that none of them may contain, nor a place in SYSTEM. Raises TooWideError.
     """
     places = sorted({os.path.realpath(path) for path in _python_places()} | set(_library_places()))
     for directory in private:
@@ -56,6 +56,9 @@ def program_places(private: "Iterable[str]") -> "tuple[str, ...]":
                 raise TooWideError(
                     f"Python modules are imported from {place}, which also holds {directory}"
                 )
+        for place in SYSTEM:
+            if inside.startswith(_below(os.path.realpath(place))):
+                raise TooWideError(f"servers read {place}, which also holds {directory}")
     return tuple(places)
 
 
