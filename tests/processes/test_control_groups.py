@@ -199,3 +199,10 @@ def test_the_memory_of_all_servers_is_bounded_a_little_above_the_budget_or_what_
 def test_where_memory_is_not_delegated_it_is_not_bounded(tmp_path: Path) -> None:
     ControlGroups(tmp_path).limit(1000)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_was_told_no_budget_changes_no_bound(tmp_path: Path) -> None:
+    bound = tmp_path / "memory.max"
+    bound.write_text("1100")
+    ControlGroups(tmp_path).kill_and_remove("n")
+    assert bound.read_text() == "1100"

@@ -60,7 +60,7 @@ class ControlGroups:
     def __init__(self, servers: Path | None = None) -> None:
         self._servers = servers
         self._is_failing = False
-        self._budget = FOREVER
+        self._budget: float | None = None
 
     @property
     def is_delegated(self) -> bool:
@@ -130,21 +130,23 @@ class ControlGroups:
 
     def _bound_memory(self) -> None:
         """Bound the memory by the budget, or by what is taken: a lower bound would kill at once."""
-        if self._servers is None:
+        if self._servers is None or self._budget is None:
             return
         try:
-            _write(self._servers / "memory.max", self._bound())
+            _write(self._servers / "memory.max", _bound(self._servers, self._budget))
         except FileNotFoundError:
             # The controller of memory is not delegated.
             return
         except OSError as error:
             _log.warning("cannot bound the memory of all servers", error=str(error))
 
-    def _bound(self) -> str:
-        if self._servers is None or self._budget == FOREVER:
-            return "max"
-        taken = text_of(self._servers / "memory.current").strip()
-        return str(int(max(self._budget, int(taken or 0)) * LIMIT_SHARE))
+
+def _bound(servers: Path, budget: float) -> str:
+    """Return the bound of memory, as the kernel reads it."""
+    if budget == FOREVER:
+        return "max"
+    taken = text_of(servers / "memory.current").strip()
+    return str(int(max(budget, int(taken or 0)) * LIMIT_SHARE))
 
 
 def _name_of(nonce: str) -> str:
