@@ -1,4 +1,4 @@
-"""Whoever calls the API gets as far as its rights go, and no further.
+"""Check that callers of the API get as far as their rights go, and no further.
 
 Each try is made by the service's own user first, and does harm; so where an attacker's does none,
 its rights are what stops it.

@@ -1,4 +1,4 @@
-"""What the service writes is its user's alone."""
+"""Check that what the service writes is private."""
 
 import subprocess
 from collections.abc import Iterator

@@ -63,11 +63,6 @@ class ControlGroups:
         self._budget: float | None = None
 
     @property
-    def is_delegated(self) -> bool:
-        """Whether processes get groups of their own."""
-        return self._servers is not None
-
-    @property
     def delegated(self) -> Path | None:
         """The delegated group, which holds the service as well; None: there is none."""
         return self._servers.parent if self._servers else None

@@ -48,8 +48,8 @@ def profile(sandbox: Sandbox, work_dir: Path) -> str:
         "(allow file-read-metadata)",
         f'(allow file-read* (literal "/") {_named("subpath", _SYSTEM)})',
         # A directory of the system may hold the user's home, say.
-        *([f"(deny file-read-data {_named('subpath', sandbox.private)})"] * bool(sandbox.private)),
-        *([f"(allow file-read* {_named('subpath', sandbox.readable)})"] * bool(sandbox.readable)),
+        *_about("deny file-read-data", sandbox.private),
+        *_about("allow file-read*", sandbox.readable),
         f"(allow file-read* file-write* {work})",
         # A link could mislead the service, which writes there too.
         f"(deny file-link {work})",
@@ -62,6 +62,12 @@ def profile(sandbox: Sandbox, work_dir: Path) -> str:
         f"(allow network-bind network-inbound {addresses})",
     ]
     return "\n".join(rules) + "\n"
+
+
+def _about(what: str, places: Iterable[str]) -> list[str]:
+    """Return the rule about what is below these places; none without a place."""
+    named = _named("subpath", places)
+    return [f"({what} {named})"] if named else []
 
 
 def _named(kind: str, values: Iterable[str]) -> str:
