@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pool_service.access import tokens
 from pool_service.access.clients import Clients
@@ -89,8 +89,7 @@ class PeerUsers(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):
     """Holds what a call shows of its caller.
 
     end: the caller's end of its TCP connection; None: there is none, or it is not known.

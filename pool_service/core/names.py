@@ -28,6 +28,7 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9/_.~][A-Za-z0-9/_.~ @:+=,#%-]*")
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
+@functools.lru_cache(maxsize=1024)
 def model_flaw(value: str) -> str | None:
     """Return what is wrong with the name of a model, or None."""
     if len(value) > MAX_MODEL_BYTES or MODEL_NAME.fullmatch(value) is None:

@@ -27,8 +27,11 @@ from pool_service.core.table import Row
 from pool_service.core.types import Settings
 from pool_service.core.waiters import Waiter
 
-USE_RESOLUTION_S = 0.05
+USE_RESOLUTION_S = 0.2
 """Uses within this time count as one, so that not each call of a busy model writes state."""
+
+USE_RESOLUTION_SHARE = 0.01
+"""The same as a share of the keep alive, for short ones: no server ends early by more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Requests:
         if row is None or state.is_closing or not self._is_available(row):
             return None
         server = row.server
-        if row.is_cordoned or now - server.last_used_at >= USE_RESOLUTION_S:
+        if row.is_cordoned or _is_news(server, now):
             return None
         if not state.catalogue.serves(model, server.settings.named_by_caller):
             return None
@@ -212,7 +215,7 @@ class Requests:
         row.is_cordoned = False
         if event.runtime_model:
             state.note_naming(server.model, event.runtime_model)
-        if event.keep_alive is not None or now - server.last_used_at >= USE_RESOLUTION_S:
+        if event.keep_alive is not None or _is_news(server, now):
             server = life.used(server, event.keep_alive, now)
             state.touch(server.model, now)
             # Not `PoolState.put`, since nothing that is published has changed.
@@ -234,3 +237,9 @@ class Requests:
             self._supervisor.back_off(last, waiter.settings, now, last.retry_at)
         else:
             self._supervisor.enqueue(request.model, request.known, now)
+
+
+def _is_news(server: Server, now: float) -> bool:
+    """Return whether a use now is so long after the last one that it is written."""
+    age = now - server.last_used_at
+    return age >= USE_RESOLUTION_S or age >= server.keep_alive * USE_RESOLUTION_SHARE

@@ -1,6 +1,7 @@
 """Decorators of handlers: errors become statuses, and answers are redacted for their callers.
 
-The decorators are for methods of the servicer: they call its `called`, `refuse` and `abandon`.
+The decorators are for methods of the servicer: they call its `called`, `refuse` and `abandon`, and
+use its `redactions`.
 """
 
 import asyncio
@@ -56,8 +57,8 @@ def unary(
         try:
             response = await method(self, request, context)
             principal = context.principal
-            # As in `redacted`; a call less for the caller that is most frequent.
-            return response if principal.sees_all else redacted(response, principal)
+            # As in `redactions`; a call less for the caller that is most frequent.
+            return response if principal.sees_all else self.redactions.of(response, principal)
         except asyncio.CancelledError:
             self.abandon(self.called(method.__name__, request, context))
             raise

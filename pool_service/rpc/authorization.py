@@ -4,7 +4,14 @@ One place for all methods of all services, reflection and what comes later inclu
 wrong here ends the call, so that no fault lets anybody in.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from contextlib import aclosing, asynccontextmanager
 from functools import lru_cache
 from typing import Any
@@ -21,13 +28,12 @@ from pool_service.event_records import Call
 from pool_service.open_calls import RightsChanged
 from pool_service.rpc.answering import abort
 from pool_service.rpc.call_context import CallContext
-from pool_service.rpc.malformed import Wrap
+from pool_service.rpc.malformed import AUTHORIZATION, Wrap
 from pool_service.rpc.methods import needed_by
 from pool_service.rpc.status import status_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_AUTHORIZATION = "authorization"
 _SANS = {
     "peer_uri": SanKind.URI,
     "peer_dns": SanKind.DNS,
@@ -37,9 +43,14 @@ _SANS = {
 """Maps gRPC's keys for the names of a verified certificate to the kind of each. (Its
 x509_subject_alternative_name does not tell.)"""
 
+_PEM = "x509_pem_cert"
+"""gRPC's key for the certificate itself."""
+
 _REMEMBERED_PEERS = 1024
 """Peers whose ends and certificates are not parsed again: some more than there are connections at
 one address."""
+
+_NOTHING = Shown()
 
 
 class Authorization:
@@ -48,8 +59,11 @@ class Authorization:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
 
-    def wrap(self, address: ListenAddress) -> Wrap:
-        """Return what wraps the handlers of the server that listens at an address."""
+    def wrap(self, address: ListenAddress, *, by_header: bool) -> Wrap:
+        """Return what wraps the handlers of the server that listens at an address.
+
+        by_header: whether for the calls with `authorization` in their metadata, or for the others.
+        """
 
         def wrap(path: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":  # noqa: ANN401
             needed = needed_by(path)
@@ -60,7 +74,7 @@ class Authorization:
                 "request_deserializer": handler.request_deserializer,
                 "response_serializer": handler.response_serializer,
             }
-            gate = _Gate(self._admission, address, path, needed)
+            gate = _Gate(self._admission, address, path, needed, by_header=by_header)
             if handler.request_streaming:
                 stream = gate.stream(handler.stream_stream)
                 return grpc.stream_stream_rpc_method_handler(stream, **coders)
@@ -77,12 +91,20 @@ class _Gate:
     """Admits the calls of one method at one address."""
 
     def __init__(
-        self, admission: Admission, address: ListenAddress, path: str, needed: Scope
+        self,
+        admission: Admission,
+        address: ListenAddress,
+        path: str,
+        needed: Scope,
+        *,
+        by_header: bool,
     ) -> None:
         self._admission = admission
         self._address = address
         self._method = path.rpartition("/")[2]
         self._needed = needed
+        self._by_header = by_header
+        self._names = dict[bytes, tuple[str, ...]]()
 
     def one_request(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         """Return a handler that admits its caller first, for one request and one response."""
@@ -148,29 +170,41 @@ class _Gate:
         return Call(self._method, "", context.peer())
 
     def _shown(self, context: Context) -> Shown:
+        address = self._address
+        header = _authorization(context) if self._by_header else None
         # Only on loopback the user at the other end decides.
-        end = end_of(context.peer()) if self._address.kind is Kind.LOOPBACK else None
-        return Shown(end, _authorization(context), self._sans(context))
+        if address.kind is Kind.LOOPBACK:
+            return Shown(end_of(context.peer()), header)
+        sans = self._sans(context) if address.demands_certificate else None
+        return _NOTHING if header is None and sans is None else Shown(None, header, sans)
 
-    def _sans(self, context: Context) -> tuple[str, ...] | None:
-        if not self._address.demands_certificate:
-            return None
-        shown = context.auth_context()
-        return _names_of(tuple(tuple(shown.get(key, ())) for key in _SANS))
+    def _sans(self, context: Context) -> tuple[str, ...]:
+        return _names_of(context.auth_context(), self._names)
 
 
-@lru_cache(_REMEMBERED_PEERS)
-def _names_of(shown: tuple[tuple[bytes, ...], ...]) -> tuple[str, ...]:
-    """Return the names of a certificate that count. shown: those of each kind, as in _SANS."""
-    texts = ([name.decode("utf-8", "replace") for name in names] for names in shown)
-    return sans_of(dict(zip(_SANS.values(), texts, strict=True)))
+def _names_of(
+    shown: Mapping[str, Iterable[bytes]], known: dict[bytes, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Return the names of a certificate that count. known: those of other certificates."""
+    certificate = b"".join(shown.get(_PEM, ()))
+    names = known.get(certificate)
+    if names is None or not certificate:
+        texts = {
+            kind: [name.decode("utf-8", "replace") for name in shown.get(key, ())]
+            for key, kind in _SANS.items()
+        }
+        names = sans_of(texts)
+        if len(known) >= _REMEMBERED_PEERS:
+            known.clear()
+        known[certificate] = names
+    return names
 
 
 def _authorization(context: Context) -> str | None:
     """Return the authorization header; None if there is none, "" if there are several."""
     found: str | bytes | None = None
     for key, value in context.invocation_metadata() or ():
-        if key == _AUTHORIZATION:
+        if key == AUTHORIZATION:
             found = value if found is None else ""
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else found
 

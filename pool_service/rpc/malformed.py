@@ -31,6 +31,9 @@ Behaviour = Callable[[Any, Context], Any]
 Wrap = Callable[[str, "grpc.RpcMethodHandler[Any, Any]"], "grpc.RpcMethodHandler[Any, Any]"]
 """Wraps the handler of a method ("SERVICE/METHOD")."""
 
+AUTHORIZATION: Final = "authorization"
+"""The key in a call's metadata of what the caller shows of itself."""
+
 
 class Registrar:
     """Registers services with a gRPC server so that malformed requests are refused.
@@ -40,12 +43,16 @@ class Registrar:
     every method that is registered by its name, some 7 µs for the methods of this service.
 
     wraps: applied to the handlers that refuse malformed requests, the first one innermost.
+    wraps_without: the same for calls without `authorization` in their metadata.
     """
 
-    def __init__(self, server: grpc.aio.Server, wraps: Sequence[Wrap] = ()) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, wraps: Sequence[Wrap], wraps_without: Sequence[Wrap]
+    ) -> None:
         self._server = server
         self._refusals = _Refusals()
         self._wraps = wraps
+        self._wraps_without = wraps_without
 
     def add_generic_rpc_handlers(self, _handlers: object) -> None:
         """Do nothing: generated code adds every method by its name as well."""
@@ -59,20 +66,44 @@ class Registrar:
         out; gRPC then answers UNIMPLEMENTED without a traceback.
         """
         refusing = {
-            name: self._wrapped(f"{service}/{name}", handler)
+            f"{service}/{name}": self._refusals.wrapped(f"{service}/{name}", handler)
             for name, handler in handlers.items()
             if _is_implemented(handler)
         }
-        handler = grpc.method_handlers_generic_handler(service, refusing)
-        self._server.add_generic_rpc_handlers((handler,))
+        found = _Service(_wrapped(refusing, self._wraps), _wrapped(refusing, self._wraps_without))
+        self._server.add_generic_rpc_handlers((found,))
 
-    def _wrapped(
-        self, method: str, handler: "grpc.RpcMethodHandler[Any, Any]"
-    ) -> "grpc.RpcMethodHandler[Any, Any]":
-        handler = self._refusals.wrapped(method, handler)
-        for wrap in self._wraps:
-            handler = wrap(method, handler)
-        return handler
+
+_Handlers = Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
+
+
+class _Service(grpc.GenericRpcHandler):
+    """Finds the handlers of one service's methods, by their paths."""
+
+    def __init__(self, handlers: _Handlers, handlers_without: _Handlers) -> None:
+        """handlers_without: for calls without `authorization` in their metadata."""
+        self._handlers = handlers
+        self._handlers_without = handlers_without
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Return the handler of a call; None if it is of no method of this service."""
+        for key, _ in handler_call_details.invocation_metadata:
+            if key == AUTHORIZATION:
+                return self._handlers.get(handler_call_details.method)
+        return self._handlers_without.get(handler_call_details.method)
+
+
+def _wrapped(handlers: _Handlers, wraps: Sequence[Wrap]) -> _Handlers:
+    """Return handlers with their wraps, by the paths that gRPC names ("/SERVICE/METHOD")."""
+    found = dict[str, "grpc.RpcMethodHandler[Any, Any]"]()
+    for method, handler in handlers.items():
+        wrapped = handler
+        for wrap in wraps:
+            wrapped = wrap(method, wrapped)
+        found[f"/{method}"] = wrapped
+    return found
 
 
 class _Refusals:

@@ -6,7 +6,7 @@ get no text that the service has made up about servers. Fields with values stay 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from google.protobuf.message import Message
 
@@ -14,6 +14,9 @@ from pool_service.access.principal import Principal
 from pool_service.v1 import pool_service_pb2 as pb
 
 M = TypeVar("M", bound=Message)
+
+MAX_KEPT = 1024
+"""The most answers that are kept, some hundred bytes each."""
 
 _FAILED = "could not be started, or has ended"
 
@@ -30,6 +33,30 @@ _QUOTES_LOG: Final = frozenset({pb.SERVER_STATE_BACKING_OFF, pb.SERVER_STATE_FAI
 """The states whose detail can be a line of a log. A start after a failure has it, too."""
 
 PROBLEM: Final = "it cannot be started as it is configured: ask the service's operator"
+
+
+class Redactions:
+    """Redacts answers, and keeps those of Ensure: callers in a row get the same."""
+
+    def __init__(self) -> None:
+        # By the answer's id and what the caller may know: the answer, and its copy.
+        self._kept: dict[tuple[int, bool, bool], tuple[Message, Message]] = {}
+
+    def of(self, message: M, principal: Principal) -> M:
+        """Return what `redacted` does."""
+        if principal.sees_all:
+            return message
+        if not isinstance(message, pb.EnsureResponse):
+            return redacted(message, principal)
+        key = id(message), principal.logs, principal.models.is_everything
+        known, copy = self._kept.get(key, (None, message))
+        # Known by its id only as long as it is kept.
+        if known is not message:
+            copy = redacted(message, principal)
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[key] = message, copy
+        return cast("M", copy)
 
 
 def redacted(message: M, principal: Principal) -> M:

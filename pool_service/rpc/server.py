@@ -199,9 +199,12 @@ class GrpcServer:
         """Return a server that is not started yet. listens: how its calls come in."""
         options = [*OPTIONS, *TLS_OPTIONS] if listens.kind is Kind.NETWORK else OPTIONS
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
-        wraps = (*self._inside, self._authorization.wrap(listens), *self._outside)
+        wraps, wraps_without = (
+            (*self._inside, self._authorization.wrap(listens, by_header=by_header), *self._outside)
+            for by_header in (True, False)
+        )
         # Registrar has the methods that generated code calls; the stubs ask for a whole server.
-        registrar = cast("grpc.aio.Server", Registrar(server, wraps))
+        registrar = cast("grpc.aio.Server", Registrar(server, wraps, wraps_without))
         # Its handlers get a context with the caller, which the stubs do not know.
         handlers = cast("pb_grpc.PoolServiceServicer", self._servicer)
         pb_grpc.add_PoolServiceServicer_to_server(handlers, registrar)

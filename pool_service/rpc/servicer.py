@@ -22,6 +22,7 @@ from pool_service.rpc import validation
 from pool_service.rpc.answering import Context, failure_status, keep_refusal, streaming, unary
 from pool_service.rpc.description_wire import DescriptionWire
 from pool_service.rpc.error_redaction import redacted_error
+from pool_service.rpc.redaction import Redactions
 from pool_service.rpc.visibility import Visibility
 from pool_service.rpc.wire import Wire, model, reloaded, totals
 from pool_service.v1 import pool_service_pb2 as pb
@@ -77,6 +78,7 @@ class PoolServicer:
         self._wire = wire
         self._description_wire = DescriptionWire(wire)
         self._reload = reload
+        self.redactions = Redactions()
         self.refused_at = -math.inf
         """The time of the event loop at which the last call was refused."""
         self.is_ending = False
@@ -119,17 +121,15 @@ class PoolServicer:
 
     @unary
     async def Ensure(self, request: pb.EnsureRequest, context: Context) -> pb.EnsureResponse:
-        principal = context.principal
+        principal, name, runtime_model = context.principal, request.model, request.runtime_model
         if not principal.sees_all:
-            known = validation.model(request.model)
-            self._visibility.check_use(principal, known, request.runtime_model)
-        if not request.runtime_model and not request.HasField("keep_alive"):
+            self._visibility.check_use(principal, validation.model(name), runtime_model)
+        if not runtime_model and not request.HasField("keep_alive"):
             # The frequent case, as from an inference gateway: no check of the name and no event.
-            server = self._pool.at_once(request.model)
+            server = self._pool.at_once(name)
             if server is not None:
                 return self._wire.unchanged(server)
-        name = validation.model(request.model)
-        runtime_model = validation.runtime_model(request.runtime_model)
+        name, runtime_model = validation.model(name), validation.runtime_model(runtime_model)
         with self._quotas.open(principal, "waiting"), self._start(principal, name) as start:
             ensured = await self._pool.ensure(
                 name,

@@ -2,13 +2,14 @@
 
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
-from pool_service.adapters.sockets import exact_queries
+from pool_service.adapters.sockets import exact_queries, peer_users
 from pool_service.adapters.sockets.peer_users import SockDiagUsers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's netlink")
@@ -31,6 +32,19 @@ def connected(
         accepted, _ = listener.accept()
         stack.enter_context(closing(accepted))
         yield client, accepted
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the list that receives each question by netlink from now on."""
+    asked: list[bytes] = []
+    find = exact_queries.ExactQuery.find
+
+    def counting(query: exact_queries.ExactQuery, question: bytes) -> bytes | None:
+        asked.append(question)
+        return find(query, question)
+
+    monkeypatch.setattr(exact_queries.ExactQuery, "find", counting)
+    return asked
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -73,6 +87,56 @@ def test_a_connection_of_another_user_is_that_users() -> None:
         peer, end = accepted.getpeername(), accepted.getsockname()
         os.seteuid(0)
         assert SockDiagUsers().user_at(peer, [end]) == NOBODY
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_frequent_caller_is_known_without_netlink_while_its_connection_is_open(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = SockDiagUsers()
+    with connected(host) as (client, accepted):
+        peer, end = accepted.getpeername()[:2], accepted.getsockname()[:2]
+        asked = counted(monkeypatch)
+        for _ in range(peer_users.CALLS_OF_A_FREQUENT_CALLER):
+            assert users.user_at(peer, [end]) == os.getuid()
+        before = len(asked)
+        for _ in range(9):
+            assert users.user_at(peer, [end]) == os.getuid()
+        assert len(asked) == before > 0
+        client.close()
+        assert users.user_at(peer, [end]) is None
+        assert accepted.fileno() >= 0, "what was borrowed stays open"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="makes a socket as another user")
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "not closed yet"])
+def test_another_user_with_the_same_port_is_not_taken_for_a_frequent_caller(
+    *, closed: bool
+) -> None:
+    """The service's end may be open still when its connection is gone, and its number reused."""
+    users = SockDiagUsers()
+    with ExitStack() as stack:
+        listener = stack.enter_context(closing(socket.create_server(("127.0.0.1", 0))))
+        end = listener.getsockname()
+        client = stack.enter_context(closing(socket.create_connection(end)))
+        accepted, peer = listener.accept()
+        stack.enter_context(closing(accepted))
+        for _ in range(2 * peer_users.CALLS_OF_A_FREQUENT_CALLER):
+            assert users.user_at(peer, [end]) == os.getuid()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        if closed:
+            accepted.close()
+        os.seteuid(NOBODY)
+        stack.callback(os.seteuid, 0)
+        other = stack.enter_context(closing(socket.socket()))
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(peer)
+        other.connect(end)
+        os.seteuid(0)
+        again, _ = listener.accept()
+        stack.enter_context(closing(again))
+        assert users.user_at(peer, [end]) == NOBODY
 
 
 def test_where_netlink_is_refused_nobody_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

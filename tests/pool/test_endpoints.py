@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from pool_service import endpoints
 from pool_service.core.errors import CrashLoop, ServerInUse
 from pool_service.core.limits import Limits
 from pool_service.core.server import Cause, Phase, StopSignal
@@ -52,7 +53,53 @@ def sees_it(holder: Holder) -> bool:
     return holder.is_ready
 
 
+@pytest.fixture(autouse=True)
+def _checks_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every call check, however soon after the last."""
+    monkeypatch.setattr(endpoints, "CHECK_VALID_S", 0.0)
+
+
 # --- handing out ------------------------------------------------------------------------------
+
+
+async def test_callers_in_a_row_wait_for_no_check_and_a_loss_is_seen_between_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Renew a check that grows old after the answer, so that the next caller finds it done."""
+    monkeypatch.setattr(endpoints, "CHECK_VALID_S", 0.005)
+    async with running() as run:
+        await run.pool.ensure("m")
+        ask, asked = run.world.endpoint_state, list[float]()
+
+        def counted(identity: Identity, endpoint: str) -> EndpointState:
+            asked.append(now())
+            return ask(identity, endpoint)
+
+        monkeypatch.setattr(run.world, "endpoint_state", counted)
+        began = now()
+        for _ in range(9):
+            before = len(asked)
+            assert run.pool.at_once("m") is not None
+            assert len(asked) == before, "a call has waited for a check"
+            await asyncio.sleep(0.001)
+        assert [round(at - began, 3) for at in asked] == [0.002, 0.004, 0.006, 0.008]
+        run.world.of("m").script.listens = False
+        assert run.pool.at_once("m") is not None, "the last check is valid for five milliseconds"
+        await asyncio.sleep(0)
+        assert run.pool.at_once("m") is not None
+        await asyncio.sleep(0.001)
+        assert run.pool.at_once("m") is not None
+        await asyncio.sleep(0)
+        assert run.pool.at_once("m") is None, "the check after the last answer has found the loss"
+
+
+async def test_without_callers_no_check_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "CHECK_VALID_S", 0.005)
+    async with running() as run:
+        await run.pool.ensure("m")
+        run.world.of("m").script.listens = False
+        await asyncio.sleep(0.006)
+        assert run.pool.at_once("m") is None, "a call after a pause checks before its answer"
 
 
 async def test_an_endpoint_that_was_lost_is_given_to_nobody_and_the_next_comes_at_once() -> None:

@@ -126,12 +126,6 @@ def told(ownership: Ownership, server: Served) -> tuple[EndpointState, EndpointS
     return at_once, ownership.prove(server.identity, server.endpoint)
 
 
-@pytest.fixture(autouse=True)
-def _at_this_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every question be asked, however soon after the last."""
-    monkeypatch.setattr(module, "QUICK_CHECK_VALID_S", 0.0)
-
-
 @pytest.fixture
 def by_libproc(libproc: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As on macOS, over a libproc that tells from /proc."""
@@ -193,26 +187,11 @@ def test_a_loss_is_reported_at_once(how: str, stranger: bool) -> None:
 
 
 @on_linux
-def test_an_answer_holds_for_a_moment_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a crowd of callers each would ask else."""
-    monkeypatch.setattr(module, "QUICK_CHECK_VALID_S", 1e9)
-    ownership = Ownership()
-    with served() as server:
-        ownership.prove(server.identity, server.endpoint)
-        assert ownership.check(server.identity, server.endpoint) is KEPT
-        server.tell("close")
-        assert ownership.check(server.identity, server.endpoint) is KEPT
-        monkeypatch.setattr(module, "QUICK_CHECK_VALID_S", 0.0)
-        assert ownership.check(server.identity, server.endpoint) is LOST
-
-
-@on_linux
 @pytest.mark.usefixtures("by_libproc")
 @pytest.mark.parametrize("how", ["close", "shut", "again"])
 def test_macos_reports_a_loss_at_once_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However fresh a proof is that the system can repeat."""
     monkeypatch.setattr(module, "PROOF_VALID_S", 1e9)
-    monkeypatch.setattr(module, "QUICK_CHECK_VALID_S", 0.0)
     ownership = Ownership()
     with served() as server:
         assert ownership.prove(server.identity, server.endpoint) is KEPT

@@ -88,16 +88,17 @@ async def refusal(
 # --- which scope each method needs ------------------------------------------------------------
 
 
+@pytest.mark.parametrize("shows", [True, False], ids=["with authorization", "without"])
 def test_for_each_registered_method_it_is_decided_who_may_call_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, *, shows: bool
 ) -> None:
     registered: set[str] = set()
+    found = "_handlers" if shows else "_handlers_without"
 
     class Server:
-        def add_generic_rpc_handlers(self, services: Sequence[tuple[str, dict[str, Any]]]) -> None:
-            registered.update(f"{name}/{one}" for name, methods in services for one in methods)
+        def add_generic_rpc_handlers(self, services: Sequence[object]) -> None:
+            registered.update(path[1:] for one in services for path in getattr(one, found))
 
-    monkeypatch.setattr(grpc, "method_handlers_generic_handler", lambda *given: given)
     monkeypatch.setattr(grpc.aio, "server", lambda **_: Server())
     nothing: Any = None
     servicer = PoolServicer(nothing, nothing, nothing, nothing, nothing)

@@ -42,8 +42,12 @@ _REMEMBERED = 1024
 
 _ANY_COOKIE = b"\xff" * 8
 
-_IDENTITY, _STATE, _USER, _INODE = slice(4, 40), 1, slice(64, 68), slice(68, 72)
-"""Where SOCKET has the ports and addresses of both ends, the state, the uid and the inode."""
+_IDENTITY, _STATE, _COOKIE = slice(4, 40), 1, slice(44, 52)
+_USER, _INODE = slice(64, 68), slice(68, 72)
+"""Where SOCKET has the ports and addresses of both ends, the state, the cookie, the uid and the
+inode."""
+
+_WORDS = struct.Struct("=II")
 
 _MAX_ANSWER_BYTES = 4096
 """The largest answer that is read; most have some hundred bytes."""
@@ -150,6 +154,19 @@ class ConnectionQuery:
 
         end: its own address. peer: the other end's. Raises OSError if netlink fails.
         """
+        body = self._find(end, peer)
+        return int.from_bytes(body[_USER], sys.byteorder) if body is not None else None
+
+    def cookie_of(self, end: tuple[str, int], peer: tuple[str, int]) -> bytes | None:
+        """Return the cookie of the socket at one end, as SO_COOKIE has it; see `user_of`."""
+        body = self._find(end, peer)
+        if body is None:
+            return None
+        # Two words, the lower one first, of a number of eight bytes.
+        low, high = _WORDS.unpack(body[_COOKIE])
+        return int(high << 32 | low).to_bytes(_WORDS.size, sys.byteorder)
+
+    def _find(self, end: tuple[str, int], peer: tuple[str, int]) -> bytes | None:
         question, identities = _connection_request(end, peer)
         body = self._query.find(question)
         if body is None:
@@ -160,7 +177,7 @@ class ConnectionQuery:
         # has been closed but lingers has no inode, and a uid that is not its owner's.
         is_it = body[_IDENTITY] in identities
         is_open = any(body[_INODE]) and bool(1 << body[_STATE] & CLIENT_STATES)
-        return int.from_bytes(body[_USER], sys.byteorder) if is_it and is_open else None
+        return body if is_it and is_open else None
 
 
 def _body_of(received: bytes) -> bytes | None:

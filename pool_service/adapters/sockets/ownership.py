@@ -3,13 +3,11 @@
 A process may close its listener and live on, as while it drains, and another program may then take
 the port. Therefore ownership is checked
 1. in full at each probe (`prove`), by everything that the system says of the socket;
-2. quickly whenever an endpoint is handed out (`check`): does the same descriptor still lead to that
-   socket, and would a connection still reach it? The result is valid for QUICK_CHECK_VALID_S. macOS
-   answers only the first question. Where no quick check is possible, a full proof is valid for
-   PROOF_VALID_S.
+2. quickly before an endpoint is handed out (`check`): does the same descriptor still lead to that
+   socket, and would a connection still reach it? macOS answers only the first question. Where no
+   quick check is possible, a full proof is valid for PROOF_VALID_S.
 """
 
-import math
 import os
 import sys
 import time
@@ -31,10 +29,6 @@ from pool_service.core.types import EndpointState, Identity
 MAX_PROOFS = 4096
 """The number of proofs that are kept; a dropped one is made anew when it is needed."""
 
-QUICK_CHECK_VALID_S = 0.005
-"""How long a quick check is valid, so that callers share it: with cold caches a check takes some 45
-microseconds, a twentieth of a warm Ensure."""
-
 PROOF_VALID_S = 1.0
 """How long a full proof is valid where no quick check is possible; a proof takes some 100
 microseconds."""
@@ -52,7 +46,6 @@ class _Proof:
         kernel does not answer which one a connection would reach.
     known: the listener on macOS, else None.
     at: the time of the proof.
-    confirmed_at: the time of the last quick check that confirmed the proof.
     """
 
     endpoint: str
@@ -63,7 +56,6 @@ class _Proof:
     inodes: frozenset[int] = frozenset()
     known: KnownListener | None = None
     at: float = field(default_factory=time.monotonic)
-    confirmed_at: float = -math.inf
 
 
 class Ownership:
@@ -79,13 +71,8 @@ class Ownership:
     def check(self, identity: Identity, endpoint: str) -> EndpointState:
         """Return whether the server still owns its endpoint: by a quick check, else by a proof."""
         proof = self._proofs.get(identity)
-        if proof is not None and proof.endpoint == endpoint:
-            now = time.monotonic()
-            if now - proof.confirmed_at < QUICK_CHECK_VALID_S:
-                return EndpointState.KEPT
-            if self._holds(proof):
-                proof.confirmed_at = now
-                return EndpointState.KEPT
+        if proof is not None and proof.endpoint == endpoint and self._holds(proof):
+            return EndpointState.KEPT
         return self.prove(identity, endpoint)
 
     def is_sole(self, identity: Identity, endpoint: str) -> bool:

@@ -20,8 +20,16 @@ import psutil
 from pool_service.access.authentication import End, PeerUsers, UserUnknown
 from pool_service.adapters.sockets.exact_queries import ConnectionQuery
 from pool_service.adapters.sockets.libproc_sockets import socket_at, sockets_of
+from pool_service.adapters.sockets.own_connections import OwnConnection, own_connection
 
 ROOT = 0
+
+CALLS_OF_A_FREQUENT_CALLER = 32
+"""Calls by one connection after which its descriptor is searched, to ask more quickly from then on.
+A search takes as long as some hundred questions by netlink."""
+
+MAX_REMEMBERED = 1024
+"""Connections of which something is remembered; then all is forgotten."""
 
 
 def peer_users() -> PeerUsers:
@@ -48,25 +56,56 @@ def unmapped_user() -> int | None:
 class SockDiagUsers:
     """Asks Linux's kernel by netlink, in some microseconds.
 
-    Nothing is remembered from call to call, as ports are used again. A socket belongs to the user
-    that made it, whoever has its descriptor now.
+    The answer is remembered only for a connection that has made CALLS_OF_A_FREQUENT_CALLER calls,
+    and as long as the service's own end of it is seen to be open, as ports are used again. A socket
+    belongs to the user that made it, whoever has its descriptor now.
     """
 
     def __init__(self) -> None:
         self._query = ConnectionQuery()
+        self._calls: dict[End, int] = {}
+        self._known: dict[End, tuple[OwnConnection, int]] = {}
 
     def user_at(self, peer: End, ends: Sequence[End]) -> int | None:
         """Return the uid that owns the other end of a connection; see PeerUsers."""
-        for end in ends:
-            if (":" in end[0]) is not (":" in peer[0]):
-                continue
-            try:
-                user = self._query.user_of(peer, end)
-            except OSError:
-                return None
-            if user is not None:
+        known = self._known.get(peer)
+        if known is not None:
+            connection, user = known
+            if connection.is_open():
                 return user
+            del self._known[peer]
+        try:
+            return self._asked(peer, ends)
+        except OSError:
+            return None
+
+    def _asked(self, peer: End, ends: Sequence[End]) -> int | None:
+        is_v6 = ":" in peer[0]
+        for end in ends:
+            if (":" in end[0]) is is_v6:
+                user = self._query.user_of(peer, end)
+                if user is not None:
+                    self._count(peer, end)
+                    return user
         return None
+
+    def _count(self, peer: End, end: End) -> None:
+        if len(self._calls) >= MAX_REMEMBERED:
+            self._calls.clear()
+            self._known.clear()
+        calls = self._calls[peer] = self._calls.get(peer, 0) + 1
+        if calls % CALLS_OF_A_FREQUENT_CALLER == 0:
+            self._remember(peer, end)
+
+    def _remember(self, peer: End, end: End) -> None:
+        cookie = self._query.cookie_of(end, peer)
+        connection = own_connection(cookie) if cookie is not None else None
+        if connection is None:
+            return
+        user = self._query.user_of(peer, end)
+        # Open after the question as before it, so that the answer was about this connection.
+        if user is not None and connection.is_open():
+            self._known[peer] = connection, user
 
 
 @dataclass(frozen=True, slots=True)
