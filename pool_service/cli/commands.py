@@ -15,6 +15,7 @@ from pool_service.cli.description_command import describe
 from pool_service.cli.endpoint_commands import ensure, hold
 from pool_service.cli.events_command import events
 from pool_service.cli.exit_codes import EXIT_CODES, Group, config_failure
+from pool_service.cli.gateway_command import gateway
 from pool_service.cli.insight import logs
 from pool_service.cli.options import (
     EnsureOptions,
@@ -291,6 +292,7 @@ pool_service.add_command(ensure)
 pool_service.add_command(hold)
 pool_service.add_command(describe)
 pool_service.add_command(events)
+pool_service.add_command(gateway)
 pool_service.add_command(logs)
 pool_service.add_command(top)
 

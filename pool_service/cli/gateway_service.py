@@ -1,0 +1,104 @@
+"""Runs the gateway: checks what was asked for, and serves until a signal."""
+
+import asyncio
+import signal
+import ssl
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+
+from pool_service.adapters.system.os_errors import reason
+from pool_service.cli.connection import connected
+from pool_service.cli.exit_codes import ExitCode, Failure
+from pool_service.cli.gateway_command import GatewayOptions
+from pool_service.cli.options import Target
+from pool_service.logging_setup import configure_logging
+from pool_service_client import AsyncPoolClient, RetryPolicy
+
+try:
+    from pool_service.gateway.callers import Sites
+    from pool_service.gateway.gateway import run
+    from pool_service.gateway.settings import Mode, Settings
+except ImportError as error:
+    raise Failure(
+        f"cannot run the gateway: the package {error.name!r} is missing. Install the extra: pip "
+        "install 'pool-service[gateway]'.",
+        ExitCode.USAGE,
+    ) from error
+
+
+def serve(target: Target, listen: str, options: GatewayOptions) -> None:
+    """Serve until SIGTERM or SIGINT. Raises UsageError or Failure."""
+    host, port = _host_and_port(listen)
+    settings = Settings(
+        host=host,
+        port=port,
+        mode=Mode(options["mode"]),
+        wait_s=options["wait"],
+        sites=Sites(
+            frozenset(name.lower() for name in options["hosts"]),
+            frozenset(origin.rstrip("/") for origin in options["origins"]),
+        ),
+        tls=_tls(options["tls_cert"], options["tls_key"]),
+        with_aliases=options["list_aliases"],
+    )
+    if settings.tls is None and not ip_address(host).is_loopback:
+        raise click.UsageError(
+            f"--listen {listen}: other machines would reach it without encryption. Give --tls-cert "
+            "and --tls-key, or listen on 127.0.0.1 behind a proxy that speaks TLS."
+        )
+    configure_logging("text", "info")
+    try:
+        asyncio.run(_serve(settings, target))
+    except OSError as error:
+        message = f"cannot listen on {listen}: {reason(error)}"
+        raise Failure(message, ExitCode.FAILURE) from error
+
+
+async def _serve(settings: Settings, target: Target) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def connect(token: str) -> AsyncPoolClient:
+        once = RetryPolicy(attempts=1)
+        if not token:
+            return connected(AsyncPoolClient, target, once)
+        return AsyncPoolClient.connect(
+            target.address,
+            token=token,
+            ca=target.ca,
+            cert=target.cert,
+            key=target.key,
+            retry=once,
+        )
+
+    await run(settings, connect, stop, lambda url: click.echo(f"listening on {url}"))
+
+
+def _host_and_port(listen: str) -> tuple[str, int]:
+    host, _, digits = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]").replace("localhost", "127.0.0.1")
+    try:
+        ip_address(host)
+        port = int(digits) if digits.isascii() and digits.isdigit() else -1
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65535:  # noqa: PLR2004 - the largest port
+        raise click.UsageError(f"--listen {listen}: write an address and a port: 127.0.0.1:8080")
+    return host, port
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise click.UsageError(
+            f"--tls-cert and --tls-key cannot be used: {reason(error)}"
+        ) from error
+    return context

@@ -1,0 +1,124 @@
+"""Callers: who may use the gateway, and by which token they call the service.
+
+1. A token of the service (`Authorization: Bearer` or `x-api-key`) is the caller's own, and is
+   handed on: the service decides what it allows.
+2. Without one, a caller of this machine counts as the gateway's user, if it is that user: the
+   gateway then calls the service in its own name. Libraries demand a key, so that any other key is
+   taken for none.
+3. Others are refused, and so are web pages of other sites, which a browser would let call.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from aiohttp import web
+
+from pool_service.access.authentication import UserUnknown
+from pool_service.adapters.sockets.peer_users import own_users, peer_users
+from pool_service.gateway.refusals import Refusal
+
+TOKEN_PREFIX = "pst_"  # noqa: S105 - how a token of the service begins
+
+_LOCAL_NAMES = frozenset({"localhost"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """The names by which callers reach the gateway, and the web pages that may call it.
+
+    Attributes:
+        hosts: names besides addresses and `localhost`, in lower case.
+        origins: such as "http://localhost:3000"; "*": all.
+    """
+
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+
+    def allows(self, origin: str) -> bool:
+        """Return whether the web pages of an origin may call."""
+        return "*" in self.origins or origin in self.origins
+
+
+class Callers:
+    """Finds out by which token the caller of a request calls the service."""
+
+    def __init__(self, sites: Sites) -> None:
+        self._sites = sites
+        self._users = peer_users()
+        self._own_users = own_users()
+        self._is_own_by_connection = WeakKeyDictionary[asyncio.Transport, bool]()
+
+    async def token_of(self, request: web.Request) -> str:
+        """Return the caller's token; "" for the gateway's own user. Raises Refusal."""
+        self._check_site(request)
+        shown = _shown(request)
+        if shown.startswith(TOKEN_PREFIX):
+            return shown
+        if await self._is_own(request):
+            return ""
+        raise Refusal(
+            HTTPStatus.UNAUTHORIZED,
+            "the gateway does not know who calls. Send a token of the service as the API key: its "
+            "operator makes one with 'pool-service token create NAME'.",
+            "token_missing",
+        )
+
+    def _check_site(self, request: web.Request) -> None:
+        """Raise Refusal for a name that leads here by a trick, or a web page of another site."""
+        host = urlsplit(f"//{request.host}").hostname or ""
+        if not (_is_address(host) or host in _LOCAL_NAMES or host in self._sites.hosts):
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                f"the gateway is not known as {host!r}. Call it by its address, or start it with "
+                "--host and this name.",
+                "host_unknown",
+            )
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._sites.allows(origin):
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                f"web pages of {origin!r} may not call the gateway. Start it with --origin and "
+                "this origin if they are to.",
+                "origin_refused",
+            )
+
+    async def _is_own(self, request: web.Request) -> bool:
+        """Return whether the connection is of the gateway's own user; asked once for each."""
+        transport = request.transport
+        if transport is None:
+            return False
+        known = self._is_own_by_connection.get(transport)
+        if known is None:
+            known = await self._is_own_connection(transport)
+            self._is_own_by_connection[transport] = known
+        return known
+
+    async def _is_own_connection(self, transport: asyncio.Transport) -> bool:
+        own, peer = (transport.get_extra_info(name) for name in ("sockname", "peername"))
+        if not own or not peer or not ip_address(peer[0].partition("%")[0]).is_loopback:
+            return False
+        try:
+            user = self._users.user_at(peer[:2], [own[:2]])
+        except UserUnknown as unknown:
+            user = await asyncio.to_thread(unknown.search)
+        return user is not None and user in self._own_users
+
+
+def _shown(request: web.Request) -> str:
+    """Return the key of a request; "" if it has none."""
+    scheme, _, key = request.headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    return request.headers.get("x-api-key", "").strip()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

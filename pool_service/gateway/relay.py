@@ -1,0 +1,227 @@
+"""Relays one request to the model's server, and the answer back while it is made."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import TypeVar
+
+import aiohttp
+from aiohttp import hdrs, web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from pool_service.gateway.asked import Asked
+from pool_service.gateway.refusals import ANTHROPIC_PATH, Refusal
+from pool_service_client import Server
+
+QUIET_S = 5.0
+"""Between two signs of life to a caller that waits for a stream while its model loads. Proxies on
+the way give up after 60 seconds of silence (nginx, AWS) or 100 (Cloudflare)."""
+
+CONNECT_TIMEOUT_S = 5.0
+
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Of RFC 9110, section 7.6.1: for one connection, and not to be handed on."""
+
+_OF_THE_CALLER = frozenset(
+    {
+        "authorization",
+        "content-length",
+        "cookie",
+        "expect",
+        "host",
+        "origin",
+        "referer",
+        "x-api-key",
+    }
+)
+"""What a server does not need to know: the caller's keys, and names of the gateway itself."""
+
+_OF_THE_SERVER = frozenset({"date", "server"})
+
+_EVENTS = "text/event-stream"
+
+T = TypeVar("T")
+Newest = Callable[[], Server | None]
+
+
+class Relay:
+    """Sends requests to servers by one pool of connections."""
+
+    def __init__(self) -> None:
+        # The connections of a server are closed before uvicorn closes them, after five seconds.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections to servers."""
+        await self._session.close()
+
+    async def send(
+        self, request: web.Request, asked: Asked, server: Server
+    ) -> aiohttp.ClientResponse:
+        """Send a request to a server; return its answer as soon as that begins.
+
+        Raises aiohttp.ClientError.
+        """
+        headers = _handed_on(request.headers, _OF_THE_CALLER)
+        if server.api_key:
+            headers[hdrs.AUTHORIZATION] = f"Bearer {server.api_key}"
+        return await self._session.request(
+            request.method,
+            f"{server.endpoint}{request.raw_path}",
+            data=asked.named(server.served_model_name),
+            headers=headers,
+            skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT),
+            allow_redirects=False,
+        )
+
+
+class Answer:
+    """The answer to one request: one that is relayed, or one of the gateway's own."""
+
+    def __init__(self, request: web.Request, asked: Asked) -> None:
+        self._request = request
+        self._asked = asked
+        self._response: web.StreamResponse | None = None
+        self.first_byte_at: float | None = None
+        self.sent_bytes = 0
+
+    async def until(self, wanted: Awaitable[T], wait_s: float, newest: Newest) -> T:
+        """Await something; tell the caller of a stream meanwhile what it waits for.
+
+        newest: returns the model's state, for that. Raises TimeoutError after `wait_s`.
+        """
+        waiting = asyncio.ensure_future(wanted)
+        try:
+            async with asyncio.timeout(wait_s):
+                while not (await asyncio.wait((waiting,), timeout=QUIET_S))[0]:
+                    if self._asked.is_streaming:
+                        await self._comment(newest())
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+                await asyncio.wait((waiting,))
+        return waiting.result()
+
+    async def relay(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+        """Hand on a server's answer, as it comes; a slow reader slows its server down.
+
+        Raises Refusal if it breaks off.
+        """
+        if self._response is not None and upstream.status != HTTPStatus.OK:
+            # The status has been sent, so the error becomes an event.
+            return await self._end_with(b"data: " + await _line_of(upstream) + b"\n\n")
+        response = self._response or await self._begin(
+            upstream.status, _handed_on(upstream.headers, _OF_THE_SERVER)
+        )
+        loop = asyncio.get_running_loop()
+        try:
+            async for chunk in upstream.content.iter_any():
+                if self.first_byte_at is None:
+                    self.first_byte_at = loop.time()
+                self.sent_bytes += len(chunk)
+                await response.write(chunk)
+        except aiohttp.ClientError as error:
+            raise broken_off() from error
+        await response.write_eof()
+        return response
+
+    async def refuse(self, refusal: Refusal) -> web.StreamResponse:
+        """Answer with an error; as an event if a stream has begun."""
+        path = self._request.path
+        if self._response is None:
+            return refused(refusal, path)
+        if self._response.content_type == _EVENTS:
+            return await self._end_with(refusal.event(path))
+        # Of half an answer nothing but a broken connection tells the caller.
+        if self._request.transport is not None:
+            self._request.transport.abort()
+        return self._response
+
+    async def _comment(self, newest: Server | None) -> None:
+        """Send a sign of life."""
+        if self._response is None:
+            await self._begin(HTTPStatus.OK, CIMultiDict({hdrs.CONTENT_TYPE: _EVENTS}))
+        assert self._response is not None
+        if self._request.path == ANTHROPIC_PATH:
+            sign = 'event: ping\ndata: {"type": "ping"}\n\n'
+        else:
+            sign = f": {_progress(newest)}\n\n"
+        await self._response.write(sign.encode())
+
+    async def _begin(self, status: int, headers: CIMultiDict[str]) -> web.StreamResponse:
+        headers.setdefault("X-Accel-Buffering", "no")
+        self._response = web.StreamResponse(status=status, headers=headers)
+        await self._response.prepare(self._request)
+        return self._response
+
+    async def _end_with(self, event: bytes) -> web.StreamResponse:
+        assert self._response is not None
+        await self._response.write(event)
+        await self._response.write_eof()
+        return self._response
+
+
+def refused(refusal: Refusal, path: str) -> web.Response:
+    """Return the response of a request that is refused."""
+    return web.Response(
+        status=refusal.status,
+        body=refusal.body(path),
+        headers=refusal.headers,
+        content_type="application/json",
+    )
+
+
+def broken_off() -> Refusal:
+    """Return the refusal of a request whose server has gone away meanwhile."""
+    return Refusal(
+        HTTPStatus.BAD_GATEWAY,
+        "the model's server went away before it had answered, and the answer is lost. Ask again.",
+        "server_died",
+        retry_after_s=1.0,
+    )
+
+
+def _handed_on(
+    headers: Mapping[str, str] | CIMultiDictProxy[str], left_out: frozenset[str]
+) -> CIMultiDict[str]:
+    """Return the headers of a message for the next connection."""
+    named = headers.get(hdrs.CONNECTION, "").lower().replace(" ", "").split(",")
+    return CIMultiDict(
+        (name, value)
+        for name, value in headers.items()
+        if (lower := name.lower()) not in _HOP_BY_HOP and lower not in left_out
+        if lower not in named
+    )
+
+
+def _progress(newest: Server | None) -> str:
+    """Return in words what a request waits for; without line breaks."""
+    if newest is None:
+        return "waits for the service"
+    words = [newest.state.name.lower()]
+    if newest.queue_position:
+        words.append(f"number {newest.queue_position} in the queue")
+    if newest.progress is not None:
+        words.append(f"{newest.progress:.0%}")
+    return ", ".join(words)
+
+
+async def _line_of(upstream: aiohttp.ClientResponse) -> bytes:
+    return b" ".join((await upstream.read()).split())

@@ -1,0 +1,162 @@
+"""Turns of models: requests for a model share its hold, and models that do not fit take turns.
+
+The service's queue decides which model is started when. The gateway only lets go in time:
+1. A hold is kept while requests use it, and LINGER_S longer.
+2. Once another model waits in the queue, the model in use has a turn of TURN_S. Requests that come
+   within it are served by the hold, so that two models that are asked for alternately are not
+   started anew for each request.
+3. After the turn, requests in flight end, and the hold is let go. Requests that have come meanwhile
+   wait until the models that waited have left the queue, and go on together by one new hold.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from pool_service.gateway.shared_hold import SharedHold
+from pool_service_client import AsyncPoolClient
+
+LINGER_S = 2.0
+"""How long a hold is kept after its last request, for the next one."""
+
+CONTENDED_LINGER_S = 0.25
+"""The same while another model waits: the next request of a conversation comes sooner."""
+
+TURN_S = 10.0
+"""How long a model is served while another one waits for its memory."""
+
+Key = tuple[str, str]
+"""A caller's token, "" without one, and the model's name as asked for."""
+
+
+@dataclass(slots=True)
+class _Served:
+    """A hold, and its place among the others.
+
+    Attributes:
+        is_ending: whether its turn is over, so that no further request gets the hold.
+        release: lets the hold go when it is due; None: it is used, or not due.
+        turn: ends its turn; None: no other model has waited.
+    """
+
+    hold: SharedHold
+    is_ending: bool = False
+    release: asyncio.TimerHandle | None = None
+    turn: asyncio.TimerHandle | None = None
+
+
+class Turns:
+    """Hands out shared holds."""
+
+    def __init__(self) -> None:
+        self._served: dict[Key, _Served] = {}
+        # By model whose turn is over: those that have to leave the queue before its next one.
+        self._before: dict[Key, frozenset[SharedHold]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._moved = asyncio.Event()
+
+    @asynccontextmanager
+    async def hold(
+        self, key: Key, pool: Callable[[], AsyncPoolClient]
+    ) -> AsyncIterator[SharedHold]:
+        """Return a context with the shared hold of a model.
+
+        pool: returns the client of the caller, which retries nothing by itself.
+        """
+        served = await self._turn_of(key, pool)
+        hold = served.hold
+        hold.users += 1
+        _cancel(served.release)
+        try:
+            yield hold
+        finally:
+            hold.users -= 1
+            if hold.users == 0:
+                self._plan_release(key, served)
+
+    async def close(self) -> None:
+        """Let all models go."""
+        for key in list(self._served):
+            self._let_go(key)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _turn_of(self, key: Key, pool: Callable[[], AsyncPoolClient]) -> _Served:
+        while True:
+            served = self._served.get(key)
+            if served is not None and served.hold.is_over:
+                self._let_go(key)
+                served = None
+            if served is not None and not served.is_ending:
+                return served
+            before = self._before.get(key, frozenset())
+            if served is None and not any(one.waits_for_room for one in before):
+                self._before.pop(key, None)
+                served = self._served[key] = _Served(SharedHold(pool(), key[1], self._note))
+                return served
+            await self._moved.wait()
+
+    def _note(self, _hold: SharedHold) -> None:
+        """Look for models whose turn is to end, after a change of any hold."""
+        if any(one.hold.waits_for_room for one in self._served.values()):
+            for key, served in list(self._served.items()):
+                self._plan_turn(key, served)
+        self._move()
+
+    def _plan_turn(self, key: Key, served: _Served) -> None:
+        if served.hold.ready_since is None or served.turn is not None:
+            return
+        loop = asyncio.get_running_loop()
+        due = max(loop.time(), served.hold.ready_since + TURN_S)
+        served.turn = loop.call_at(due, self._end_turn, key, served)
+        if served.hold.users == 0:
+            self._plan_release(key, served)
+
+    def _end_turn(self, key: Key, served: _Served) -> None:
+        served.turn = None
+        before = self._waiting()
+        if not before or self._served.get(key) is not served:
+            return
+        served.is_ending = True
+        self._before[key] = before
+        if served.hold.users == 0:
+            self._let_go(key)
+
+    def _waiting(self) -> frozenset[SharedHold]:
+        holds = (served.hold for served in self._served.values())
+        return frozenset(hold for hold in holds if hold.waits_for_room)
+
+    def _plan_release(self, key: Key, served: _Served) -> None:
+        if self._served.get(key) is not served:
+            return
+        if served.is_ending or served.hold.is_over or served.hold.ready_since is None:
+            # Nobody waits for the start any more, or others wait for the memory.
+            self._let_go(key)
+            return
+        linger = CONTENDED_LINGER_S if self._waiting() else LINGER_S
+        _cancel(served.release)
+        loop = asyncio.get_running_loop()
+        served.release = loop.call_later(linger, self._release, key, served)
+
+    def _release(self, key: Key, served: _Served) -> None:
+        if self._served.get(key) is served and served.hold.users == 0:
+            self._let_go(key)
+
+    def _let_go(self, key: Key) -> None:
+        served = self._served.pop(key)
+        _cancel(served.release)
+        _cancel(served.turn)
+        task = asyncio.create_task(served.hold.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        self._move()
+
+    def _move(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

@@ -1,0 +1,186 @@
+"""Claims about the gateway, with a real service, its fake servers, and OpenAI's library."""
+
+import json
+import os
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from pool_service_client import ServerState
+from tests.gateway.conftest import MODELS, Begin, Setting
+
+pytestmark = pytest.mark.process
+
+Messages = list[openai.types.chat.ChatCompletionMessageParam]
+HELLO: Messages = [{"role": "user", "content": "hello"}]
+
+
+def sdk(setting: Setting, **options: object) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=f"{setting.url}/v1",
+        api_key="not needed",
+        max_retries=0,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def asks(setting: Setting, model: str, **options: object) -> str:
+    answer = sdk(setting).chat.completions.create(model=model, messages=HELLO, **options)  # type: ignore[call-overload]
+    return str(answer.choices[0].message.content)
+
+
+def streamed(setting: Setting, model: str, tokens: int = 5) -> Iterator[str]:
+    chunks = sdk(setting).chat.completions.create(
+        model=model, messages=HELLO, stream=True, max_tokens=tokens
+    )
+    for chunk in chunks:
+        if chunk.choices and chunk.choices[0].delta.content:
+            yield chunk.choices[0].delta.content
+
+
+def states(setting: Setting) -> dict[str, ServerState]:
+    return {server.model: server.state for server in setting.pool.list()}
+
+
+def fetched(setting: Setting, path: str, **headers: str) -> tuple[int, dict[str, object]]:
+    request = urllib.request.Request(setting.url + path, headers=headers)
+    try:
+        with urllib.request.urlopen(request) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_a_request_starts_its_model_and_an_alias_means_the_same(begin: Begin) -> None:
+    setting = begin()
+    assert asks(setting, "org/chat")
+    assert asks(setting, "chat")
+    assert "".join(streamed(setting, "chat"))
+    assert states(setting) == {"org/chat": ServerState.READY}
+
+
+def test_lists_have_all_models_and_start_none(begin: Begin) -> None:
+    setting = begin()
+    client = sdk(setting)
+    assert {model.id for model in client.models.list()} == {"org/chat", "org/other"}
+    assert client.models.retrieve("org/chat").model_dump()["meta"]["state"] == "stopped"
+    assert client.models.retrieve("chat").id == "chat"
+    _, tags = fetched(setting, "/api/tags")
+    assert {model["name"] for model in tags["models"]} == {"org/chat", "org/other"}  # type: ignore[attr-defined]
+    assert fetched(setting, "/api/ps") == (200, {"models": []})
+    assert fetched(setting, "/health") == (200, {"status": "ok"})
+    assert states(setting) == {}
+    asks(setting, "org/chat")
+    assert client.models.retrieve("org/chat").model_dump()["meta"]["state"] == "ready"
+    _, running = fetched(setting, "/api/ps")
+    assert [model["name"] for model in running["models"]] == ["org/chat"]  # type: ignore[attr-defined]
+
+
+def test_errors_are_those_of_the_api_and_say_whether_another_try_helps(begin: Begin) -> None:
+    setting = begin(MODELS_THAT_FAIL + "[service]\nonly_listed = true\n")
+    with pytest.raises(openai.NotFoundError) as unknown:
+        asks(setting, "org/nobody")
+    assert unknown.value.code == "model_unknown"
+    assert unknown.value.response.headers["x-should-retry"] == "false"
+    with pytest.raises(openai.InternalServerError) as failed:
+        asks(setting, "org/dies")
+    assert failed.value.code in {"start_failed", "crash_loop"}
+    assert "no room for it" in failed.value.message, "the last lines of its log"
+    assert int(failed.value.response.headers["retry-after"]) >= 1
+    with pytest.raises(openai.BadRequestError):
+        asks(setting, "")
+
+
+MODELS_THAT_FAIL = """
+[models."org/dies"]
+runtime_model = "fake/dies?die=1&say=no+room+for+it"
+"""
+
+
+def test_a_failed_start_is_one_start_for_all_who_wait(begin: Begin) -> None:
+    setting = begin(MODELS_THAT_FAIL)
+    with pytest.raises(openai.InternalServerError):
+        asks(setting, "org/dies")
+    description = setting.pool.describe("org/dies")
+    assert len(description.runs) == 1
+
+
+def test_a_model_is_held_while_it_answers_and_not_for_ever(begin: Begin) -> None:
+    setting = begin('[models."org/slow"]\nruntime_model = "fake/slow?delay=0.05"\n')
+    answer = streamed(setting, "org/slow", tokens=40)
+    next(answer)
+    (server,) = setting.pool.list()
+    assert server.holds == 1
+    list(answer)
+    with setting.pool.watch() as events:
+        for event in events:
+            held = getattr(event, "server", None)
+            if held is not None and held.holds == 0:
+                break
+
+
+def test_a_server_that_dies_in_the_middle_is_told_and_the_next_request_is_answered(
+    begin: Begin,
+) -> None:
+    setting = begin('[models."org/slow"]\nruntime_model = "fake/slow?delay=0.05"\n')
+    answer = streamed(setting, "org/slow", tokens=1000)
+    next(answer)
+    (server,) = setting.pool.list()
+    os.kill(server.pid, signal.SIGKILL)
+    with pytest.raises(openai.APIError, match="went away"):
+        list(answer)
+    assert asks(setting, "org/slow")
+
+
+def test_a_caller_that_goes_away_ends_its_request(begin: Begin) -> None:
+    setting = begin('[models."org/slow"]\nruntime_model = "fake/slow?delay=0.05"\n')
+    chunks = sdk(setting).chat.completions.create(
+        model="org/slow", messages=HELLO, stream=True, max_tokens=100_000
+    )
+    next(iter(chunks))
+    chunks.close()
+    with setting.pool.watch() as events:
+        for event in events:
+            held = getattr(event, "server", None)
+            if held is not None and held.holds == 0:
+                break
+    assert setting.pool.evict("org/slow"), "nothing is in flight"
+
+
+def test_a_web_page_and_a_name_that_leads_here_by_a_trick_are_refused(begin: Begin) -> None:
+    setting = begin(MODELS, "--origin", "http://mine.example")
+    assert fetched(setting, "/v1/models", Origin="http://evil.example")[0] == 403
+    assert fetched(setting, "/v1/models", Host="evil.example")[0] == 403
+    assert fetched(setting, "/v1/models", Origin="http://mine.example")[0] == 200
+
+
+def test_tokens_are_the_callers_own(begin: Begin) -> None:
+    setting = begin()
+    status, error = fetched(setting, "/v1/models", Authorization=f"Bearer pst_{'x' * 43}")
+    assert (status, error["error"]["code"]) == (401, "token_unknown")  # type: ignore[index]
+
+
+def test_the_access_log_has_no_prompts(begin: Begin) -> None:
+    setting = begin()
+    sdk(setting).chat.completions.create(
+        model="org/chat", messages=[{"role": "user", "content": "a secret prompt"}]
+    )
+    log = setting.gateway.log.read_text()
+    assert "model=org/chat" in log
+    assert "status=200" in log
+    assert "secret" not in log
+
+
+def test_it_counts_what_it_does(begin: Begin) -> None:
+    setting = begin()
+    asks(setting, "org/chat")
+    with urllib.request.urlopen(f"{setting.url}/metrics") as response:
+        text = response.read().decode()
+    path = "/v1/chat/completions"
+    wanted = f'pool_gateway_requests_total{{code="200",model="org/chat",path="{path}"}} 1.0'
+    assert wanted in text
+    assert "pool_gateway_in_flight_requests 0.0" in text
