@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 PACKAGING = Path(__file__).parents[1] / "packaging"
-UNITS = tuple(sorted((PACKAGING / "systemd").rglob("*.service")))
+UNITS = tuple(sorted((PACKAGING / "systemd").rglob("pool-service.service")))
+GATEWAY = PACKAGING / "systemd/user/pool-service-gateway.service"
 DRAIN_AND_STEPS = 300 + 2 * 10
+ANSWERS_AND_STEPS = 10 + 10
+"""For the gateway's end: how long answers may go on, and the steps after them."""
 
 
 def settings(unit: Path) -> configparser.SectionProxy:
@@ -28,6 +31,7 @@ def by_name(unit: Path) -> str:
 
 def test_there_is_a_unit_for_the_machine_and_one_for_a_user() -> None:
     assert [unit.parent.name for unit in UNITS] == ["system", "user"]
+    assert {*(PACKAGING / "systemd").rglob("*.service")} == {*UNITS, GATEWAY}
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=by_name)
@@ -84,6 +88,22 @@ def test_systemd_accepts_a_unit_without_a_word(unit: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not HAS_SYSTEMD, reason="there is no systemd here")
+def test_systemd_accepts_the_gateways_unit_without_a_word(tmp_path: Path) -> None:
+    assert verified(GATEWAY, tmp_path) == ""
+
+
+def test_the_gateways_unit_starts_the_service_and_outlives_it() -> None:
+    lines = GATEWAY.read_text().splitlines()
+    assert {"Wants=pool-service.service", "After=pool-service.service"} < {*lines}
+    assert not [line for line in lines if line.startswith(("Requires=", "BindsTo=", "PartOf="))]
+    service = settings(GATEWAY)
+    assert service["Restart"] == "on-failure"
+    assert service["RestartPreventExitStatus"] == "2"
+    assert int(service["TimeoutStopSec"]) > ANSWERS_AND_STEPS
+    assert "AF_NETLINK" in service["RestrictAddressFamilies"]
+
+
+@pytest.mark.skipif(not HAS_SYSTEMD, reason="there is no systemd here")
 @pytest.mark.parametrize("unit", UNITS, ids=by_name)
 def test_systemd_accepts_the_drop_in_for_control_groups(unit: Path, tmp_path: Path) -> None:
     told = verified(unit, tmp_path, (PACKAGING / "systemd/control-groups.conf").read_text())
@@ -116,4 +136,13 @@ def test_the_launchd_agent_leaves_the_servers_alone() -> None:
     assert agent["KeepAlive"] == {"SuccessfulExit": False}
     assert agent["ProcessType"] == "Interactive"
     assert agent["ExitTimeOut"] > DRAIN_AND_STEPS
+    assert agent["Umask"] == 0o077
+
+
+def test_the_gateways_launchd_agent_starts_it_again_only_after_a_crash() -> None:
+    agent = plistlib.loads((PACKAGING / "launchd" / "pool-service-gateway.plist").read_bytes())
+    assert agent["Label"] == "pool-service-gateway"
+    assert agent["ProgramArguments"] == ["@PROGRAM@", "gateway"]
+    assert agent["KeepAlive"] == {"SuccessfulExit": False}
+    assert agent["ExitTimeOut"] > ANSWERS_AND_STEPS
     assert agent["Umask"] == 0o077

@@ -71,6 +71,7 @@ CONTENTS = {
         "docs/how-to/traces",
         "docs/how-to/many-models",
         "docs/how-to/other-runtimes",
+        "docs/how-to/gateway",
         "docs/how-to/stubs",
         "docs/how-to/troubleshooting",
     ],

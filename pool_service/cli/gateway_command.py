@@ -16,6 +16,7 @@ class GatewayOptions(TypedDict):
     hosts: tuple[str, ...]
     origins: tuple[str, ...]
     list_aliases: bool
+    require_token: bool
     tls_cert: Path | None
     tls_key: Path | None
 
@@ -60,6 +61,11 @@ class GatewayOptions(TypedDict):
 )
 @click.option(
     "--list-aliases", is_flag=True, help="Show the aliases of models as entries of their own."
+)
+@click.option(
+    "--require-token",
+    is_flag=True,
+    help="Ask callers of your own user for a token, too, as behind a proxy.",
 )
 @click.option("--tls-cert", type=FILE, metavar="FILE", help="The gateway's certificate, for TLS.")
 @click.option("--tls-key", type=FILE, metavar="FILE", help="The key of --tls-cert.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pool_service.adapters.system.os_errors import reason
-from pool_service.cli.connection import connected
+from pool_service.cli.connection import connected, valid_address
 from pool_service.cli.exit_codes import ExitCode, Failure
 from pool_service.cli.gateway_command import GatewayOptions
 from pool_service.cli.options import Target
@@ -19,6 +19,7 @@ from pool_service_client import AsyncPoolClient, RetryPolicy
 try:
     from pool_service.gateway.callers import Sites
     from pool_service.gateway.gateway import run
+    from pool_service.gateway.pools import Service
     from pool_service.gateway.settings import Mode, Settings
 except ImportError as error:
     raise Failure(
@@ -39,6 +40,7 @@ def serve(target: Target, listen: str, options: GatewayOptions) -> None:
         sites=Sites(
             frozenset(name.lower() for name in options["hosts"]),
             frozenset(origin.rstrip("/") for origin in options["origins"]),
+            options["require_token"],
         ),
         tls=_tls(options["tls_cert"], options["tls_key"]),
         with_aliases=options["list_aliases"],
@@ -75,7 +77,8 @@ async def _serve(settings: Settings, target: Target) -> None:
             retry=once,
         )
 
-    await run(settings, connect, stop, lambda url: click.echo(f"listening on {url}"))
+    service = Service(lambda: valid_address(target), connect)
+    await run(settings, service, stop, lambda url: click.echo(f"listening on {url}"))
 
 
 def _host_and_port(listen: str) -> tuple[str, int]:

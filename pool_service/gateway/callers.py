@@ -4,7 +4,7 @@
    handed on: the service decides what it allows.
 2. Without one, a caller of this machine counts as the gateway's user, if it is that user: the
    gateway then calls the service in its own name. Libraries demand a key, so that any other key is
-   taken for none.
+   taken for none. What a proxy hands on is its own caller's, whoever that is.
 3. Others are refused, and so are web pages of other sites, which a browser would let call.
 """
 
@@ -25,6 +25,9 @@ TOKEN_PREFIX = "pst_"  # noqa: S105 - how a token of the service begins
 
 _LOCAL_NAMES = frozenset({"localhost"})
 
+_PROXIED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+"""Headers by which proxies say that a request is somebody else's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sites:
@@ -33,10 +36,12 @@ class Sites:
     Attributes:
         hosts: names besides addresses and `localhost`, in lower case.
         origins: such as "http://localhost:3000"; "*": all.
+        demands_token: whether callers of the gateway's own user need a token, too.
     """
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
+    demands_token: bool = False
 
     def allows(self, origin: str) -> bool:
         """Return whether the web pages of an origin may call."""
@@ -58,7 +63,7 @@ class Callers:
         shown = _shown(request)
         if shown.startswith(TOKEN_PREFIX):
             return shown
-        if await self._is_own(request):
+        if not self._sites.demands_token and await self._is_own(request):
             return ""
         raise Refusal(
             HTTPStatus.UNAUTHORIZED,
@@ -87,9 +92,9 @@ class Callers:
             )
 
     async def _is_own(self, request: web.Request) -> bool:
-        """Return whether the connection is of the gateway's own user; asked once for each."""
+        """Return whether a request is of the gateway's own user; asked once for a connection."""
         transport = request.transport
-        if transport is None:
+        if transport is None or not is_direct(request):
             return False
         known = self._is_own_by_connection.get(transport)
         if known is None:
@@ -99,13 +104,21 @@ class Callers:
 
     async def _is_own_connection(self, transport: asyncio.Transport) -> bool:
         own, peer = (transport.get_extra_info(name) for name in ("sockname", "peername"))
-        if not own or not peer or not ip_address(peer[0].partition("%")[0]).is_loopback:
+        if not own or not peer:
             return False
         try:
             user = self._users.user_at(peer[:2], [own[:2]])
         except UserUnknown as unknown:
             user = await asyncio.to_thread(unknown.search)
         return user is not None and user in self._own_users
+
+
+def is_direct(request: web.Request) -> bool:
+    """Return whether a request comes from this machine, and not by a proxy that says so."""
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    if not peer or not ip_address(peer[0].partition("%")[0]).is_loopback:
+        return False
+    return not any(name in request.headers for name in _PROXIED)
 
 
 def _shown(request: web.Request) -> str:

@@ -13,12 +13,13 @@ import structlog
 from aiohttp import hdrs, web
 
 from pool_service.gateway import catalogue
-from pool_service.gateway.asked import Asked, BodyFlaw, asked
-from pool_service.gateway.callers import Callers
+from pool_service.gateway.asked import MAX_MODEL_CHARACTERS, Asked, BodyFlaw, asked
+from pool_service.gateway.callers import Callers, is_direct
 from pool_service.gateway.counts import CONTENT_TYPE, Counts
-from pool_service.gateway.pools import Connect, Pools
-from pool_service.gateway.refusals import Refusal, bad_request, refusal_of
-from pool_service.gateway.relay import Answer, Relay, broken_off, refused
+from pool_service.gateway.outcome import Outcome
+from pool_service.gateway.pools import Pools, Service
+from pool_service.gateway.refusals import Refusal, bad_request, internal_error, refusal_of
+from pool_service.gateway.relay import Answer, Late, Relay, broken_off, refused
 from pool_service.gateway.settings import MAX_BODY_BYTES, Mode, Settings
 from pool_service.gateway.shared_hold import SharedHold
 from pool_service.gateway.turns import Turns
@@ -52,10 +53,10 @@ log = structlog.get_logger("pool_service.gateway")
 class Gateway:
     """Serves the models of one service under one address."""
 
-    def __init__(self, settings: Settings, connect: Connect) -> None:
+    def __init__(self, settings: Settings, service: Service) -> None:
         self._settings = settings
         self._callers = Callers(settings.sites)
-        self._pools = Pools(connect)
+        self._pools = Pools(service)
         self._turns = Turns()
         self._counts = Counts()
         self._created = int(time.time())
@@ -133,38 +134,42 @@ class Gateway:
             return refused(Refusal(status, message, "http_error"), request.path)
         except Exception:
             log.exception("internal error in a request", path=request.path)
-            status = HTTPStatus.INTERNAL_SERVER_ERROR
-            message = "a bug of the gateway: see its log"
-            return refused(Refusal(status, message, "internal_error"), request.path)
+            return refused(internal_error(), request.path)
 
     # --- requests for a model ---------------------------------------------------------------
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
+        outcome = Outcome()
         with self._counts.in_flight():
-            token = await self._callers.token_of(request)
-            wanted = await _asked(request)
-            loop = asyncio.get_running_loop()
-            began, answer, status, model = loop.time(), Answer(request, wanted), 499, ""
             try:
-                async with AsyncExitStack() as stack:
-                    response, model = await self._answer(stack, request, answer, token, wanted)
-                status = response.status
-                return response
+                token = await self._callers.token_of(request)
+                wanted = await _asked(request)
+                outcome.asked = wanted.model
+                answer = Answer(request, wanted, self._settings.wait_s)
+                try:
+                    async with AsyncExitStack() as stack:
+                        return await self._answer(stack, request, answer, token, wanted, outcome)
+                finally:
+                    outcome.note(answer)
+            except Refusal as refusal:
+                outcome.status = refusal.status
+                raise
             finally:
-                at = answer.first_byte_at
-                first_byte_s = at - began if at is not None else None
-                seconds = loop.time() - began
-                self._counts.end(model, request.path, status, first_byte_s, answer.sent_bytes)
-                # Neither the query nor the body, which have prompts and keys.
-                log.info(
-                    "request",
-                    path=request.path,
-                    model=wanted.model,
-                    status=status,
-                    seconds=round(seconds, 3),
-                    first_byte_s=round(first_byte_s, 3) if first_byte_s is not None else None,
-                    bytes=answer.sent_bytes,
-                )
+                self._report(request.path, outcome)
+
+    def _report(self, path: str, outcome: Outcome) -> None:
+        """Count a request, and log it: without its query and body, which have prompts and keys."""
+        first_byte_s = outcome.first_byte_s
+        self._counts.end(outcome.model, path, outcome.status, first_byte_s, outcome.sent_bytes)
+        log.info(
+            "request",
+            path=path,
+            model=outcome.asked[:MAX_MODEL_CHARACTERS],
+            status=outcome.status,
+            seconds=round(outcome.seconds, 3),
+            first_byte_s=round(first_byte_s, 3) if first_byte_s is not None else None,
+            bytes=outcome.sent_bytes,
+        )
 
     async def _answer(
         self,
@@ -173,30 +178,36 @@ class Gateway:
         answer: Answer,
         token: str,
         wanted: Asked,
-    ) -> tuple[web.StreamResponse, str]:
-        """Answer a request; return the response, and the model's own name, or ""."""
+        outcome: Outcome,
+    ) -> web.StreamResponse:
+        """Answer a request, be it by an error."""
         hold: SharedHold | None = None
-        model = ""
-        wait_s = self._settings.wait_s
         try:
             turn = self._turns.hold((token, wanted.model), partial(self._pools.of, token))
-            hold = await answer.until(stack.enter_async_context(turn), wait_s, lambda: None)
-            server = await answer.until(hold.ready(), wait_s, partial(_newest, hold))
-            model = server.model
-            if self._may_go_there(wanted, server):
+            hold = await answer.until(stack.enter_async_context(turn), lambda: None)
+            server = await answer.until(hold.ready(), partial(_newest, hold))
+            outcome.model = server.model
+            if self._may_go_there(request, answer, wanted, server):
+                outcome.status = HTTPStatus.TEMPORARY_REDIRECT
                 location = f"{server.endpoint}{request.raw_path}"
-                return web.Response(status=307, headers={hdrs.LOCATION: location}), model
-            upstream = await self._sent(request, answer, wanted, hold, server)
-            async with upstream:
-                return await answer.relay(upstream), model
+                return web.Response(status=outcome.status, headers={hdrs.LOCATION: location})
+            async with await self._sent(request, answer, wanted, hold, server) as upstream:
+                response = await answer.relay(upstream)
+                outcome.status = upstream.status
+                return response
         except Refusal as refusal:
-            return await answer.refuse(refusal), model
+            why = refusal
         except PoolError as error:
-            return await answer.refuse(refusal_of(error)), model
-        except TimeoutError:
-            return await answer.refuse(_late(wanted.model, wait_s, hold)), model
-        except aiohttp.ClientError:
-            return await answer.refuse(broken_off()), model
+            why = refusal_of(error)
+        except Late:
+            why = _late(wanted.model, self._settings.wait_s, hold)
+        except (aiohttp.ClientError, TimeoutError):
+            why = broken_off()
+        except Exception:
+            log.exception("internal error in a request", path=request.path)
+            why = internal_error()
+        outcome.status = why.status
+        return await answer.refuse(why)
 
     async def _sent(
         self,
@@ -210,15 +221,22 @@ class Gateway:
         assert self._relay is not None
         try:
             return await self._relay.send(request, wanted, server)
-        except aiohttp.ClientConnectorError:
-            waiting = hold.ready(after=server)
-            server = await answer.until(waiting, self._settings.wait_s, partial(_newest, hold))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            server = await answer.until(hold.ready(after=server), partial(_newest, hold))
             return await self._relay.send(request, wanted, server)
 
-    def _may_go_there(self, wanted: Asked, server: Server) -> bool:
+    def _may_go_there(
+        self, request: web.Request, answer: Answer, wanted: Asked, server: Server
+    ) -> bool:
         """Return whether a caller is sent to the server: it reaches that with what it has."""
-        is_asked_by_name = wanted.model == server.served_model_name
-        return self._settings.mode is Mode.REDIRECT and is_asked_by_name and not server.api_key
+        return (
+            self._settings.mode is Mode.REDIRECT
+            and self._settings.tls is None
+            and not answer.has_begun
+            and not server.api_key
+            and wanted.model == server.served_model_name
+            and is_direct(request)
+        )
 
     # --- looks ------------------------------------------------------------------------------
 
@@ -335,13 +353,13 @@ def _json(value: object, status: int = 200) -> web.Response:
 
 
 async def run(
-    settings: Settings, connect: Connect, until: asyncio.Event, on_start: Callable[[str], None]
+    settings: Settings, service: Service, until: asyncio.Event, on_start: Callable[[str], None]
 ) -> None:
     """Serve until an event is set. Raises OSError if the address cannot be had.
 
     on_start: gets the base URL once requests are answered.
     """
-    gateway = Gateway(settings, connect)
+    gateway = Gateway(settings, service)
     try:
         on_start(await gateway.start())
         await until.wait()

@@ -2,30 +2,43 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pool_service_client import AsyncPoolClient
 
 MAX_CLIENTS = 256
 """The most clients that are kept; they share a connection, and one takes some kilobytes."""
 
-Connect = Callable[[str], AsyncPoolClient]
-"""Returns a client that shows a token, or for "" that of the gateway; it retries nothing."""
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How the service is reached.
+
+    Attributes:
+        address: returns its address now: the default one depends on which service runs.
+        connect: returns a client that shows a token, or for "" that of the gateway; it retries
+            nothing.
+    """
+
+    address: Callable[[], str]
+    connect: Callable[[str], AsyncPoolClient]
 
 
 class Pools:
-    """Keeps clients by their tokens."""
+    """Keeps clients by the service's address and their tokens."""
 
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
-        self._clients: OrderedDict[str, AsyncPoolClient] = OrderedDict()
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._clients: OrderedDict[tuple[str, str], AsyncPoolClient] = OrderedDict()
 
     def of(self, token: str) -> AsyncPoolClient:
         """Return the client of a token; "": the gateway's own."""
-        client = self._clients.get(token)
+        key = self._service.address(), token
+        client = self._clients.get(key)
         if client is None:
-            client = self._clients[token] = self._connect(token)
-        self._clients.move_to_end(token)
-        # What is dropped is closed by its last user: a hold keeps its client.
+            client = self._clients[key] = self._service.connect(token)
+        self._clients.move_to_end(key)
+        # What is dropped is closed with its last hold, which refers to it.
         while len(self._clients) > MAX_CLIENTS:
             self._clients.popitem(last=False)
         return client

@@ -116,3 +116,9 @@ def refusal_of(error: PoolError) -> Refusal:
 def bad_request(message: str, param: str | None = None) -> Refusal:
     """Return the refusal of a request that is not valid."""
     return Refusal(HTTPStatus.BAD_REQUEST, message, "invalid_request", param=param)
+
+
+def internal_error() -> Refusal:
+    """Return the refusal of a request that has met a bug."""
+    message = "a bug of the gateway, please report it: its log has more"
+    return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, message, "internal_error")

@@ -1,11 +1,14 @@
 """Relays one request to the model's server, and the answer back while it is made."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from io import BytesIO
 from typing import TypeVar
 
 import aiohttp
+import msgspec
 from aiohttp import hdrs, web
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -35,6 +38,7 @@ _HOP_BY_HOP = frozenset(
 
 _OF_THE_CALLER = frozenset(
     {
+        "accept-encoding",
         "authorization",
         "content-length",
         "cookie",
@@ -51,8 +55,15 @@ _OF_THE_SERVER = frozenset({"date", "server"})
 
 _EVENTS = "text/event-stream"
 
+_LAST_EVENTS = (b"data: [DONE]", b"event: message_stop", b"event: response.completed")
+"""The last events of streams: of chat and completions, messages, and responses."""
+
 T = TypeVar("T")
 Newest = Callable[[], Server | None]
+
+
+class Late(Exception):
+    """A request has waited for its model as long as it may."""
 
 
 class Relay:
@@ -80,14 +91,17 @@ class Relay:
         Raises aiohttp.ClientError.
         """
         headers = _handed_on(request.headers, _OF_THE_CALLER)
+        # Comments are sent as they are, and so must be what follows them.
+        headers[hdrs.ACCEPT_ENCODING] = "identity"
         if server.api_key:
             headers[hdrs.AUTHORIZATION] = f"Bearer {server.api_key}"
         return await self._session.request(
             request.method,
             f"{server.endpoint}{request.raw_path}",
-            data=asked.named(server.served_model_name),
+            # As a file, which is sent piece by piece.
+            data=BytesIO(asked.named(server.served_model_name)),
             headers=headers,
-            skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT),
+            skip_auto_headers=(hdrs.ACCEPT, hdrs.USER_AGENT),
             allow_redirects=False,
         )
 
@@ -95,24 +109,40 @@ class Relay:
 class Answer:
     """The answer to one request: one that is relayed, or one of the gateway's own."""
 
-    def __init__(self, request: web.Request, asked: Asked) -> None:
+    def __init__(self, request: web.Request, asked: Asked, wait_s: float) -> None:
+        """wait_s: how long the request may wait for its model, in seconds."""
         self._request = request
         self._asked = asked
+        self._due = asyncio.get_running_loop().time() + wait_s
         self._response: web.StreamResponse | None = None
+        self._last_chunk = b""
         self.first_byte_at: float | None = None
         self.sent_bytes = 0
 
-    async def until(self, wanted: Awaitable[T], wait_s: float, newest: Newest) -> T:
+    @property
+    def has_begun(self) -> bool:
+        """Return whether the caller has been sent a status."""
+        return self._response is not None
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the last event of a stream has been sent: callers need not read on."""
+        return any(end in self._last_chunk for end in _LAST_EVENTS)
+
+    async def until(self, wanted: Awaitable[T], newest: Newest) -> T:
         """Await something; tell the caller of a stream meanwhile what it waits for.
 
-        newest: returns the model's state, for that. Raises TimeoutError after `wait_s`.
+        newest: returns the model's state, for that. Raises Late once the request has waited for as
+        long as it may.
         """
         waiting = asyncio.ensure_future(wanted)
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout_at(self._due):
                 while not (await asyncio.wait((waiting,), timeout=QUIET_S))[0]:
                     if self._asked.is_streaming:
                         await self._comment(newest())
+        except TimeoutError:
+            raise Late from None
         finally:
             if not waiting.done():
                 waiting.cancel()
@@ -125,17 +155,17 @@ class Answer:
         Raises Refusal if it breaks off.
         """
         if self._response is not None and upstream.status != HTTPStatus.OK:
-            # The status has been sent, so the error becomes an event.
-            return await self._end_with(b"data: " + await _line_of(upstream) + b"\n\n")
+            # Another status has been sent, so the error becomes an event.
+            raise server_error(upstream.status, await upstream.read())
         response = self._response or await self._begin(
             upstream.status, _handed_on(upstream.headers, _OF_THE_SERVER)
         )
-        loop = asyncio.get_running_loop()
         try:
             async for chunk in upstream.content.iter_any():
                 if self.first_byte_at is None:
-                    self.first_byte_at = loop.time()
+                    self.first_byte_at = time.monotonic()
                 self.sent_bytes += len(chunk)
+                self._last_chunk = chunk
                 await response.write(chunk)
         except aiohttp.ClientError as error:
             raise broken_off() from error
@@ -223,5 +253,23 @@ def _progress(newest: Server | None) -> str:
     return ", ".join(words)
 
 
-async def _line_of(upstream: aiohttp.ClientResponse) -> bytes:
-    return b" ".join((await upstream.read()).split())
+def server_error(status: int, body: bytes) -> Refusal:
+    """Return the refusal for an error of a server, in whose own words it is."""
+    try:
+        content = msgspec.json.decode(body, type=_ServerError)
+        message = content.error.message if content.error else content.detail
+    except msgspec.MsgspecError:
+        message = body.decode("utf-8", "replace").strip()
+    text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
+    return Refusal(HTTPStatus(status), text or "the model's server has refused", "server_error")
+
+
+class _ErrorContent(msgspec.Struct):
+    message: object = ""
+
+
+class _ServerError(msgspec.Struct):
+    """An error as OpenAI's API has it, or as FastAPI has it."""
+
+    error: _ErrorContent | None = None
+    detail: object = ""

@@ -6,16 +6,26 @@ import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Barrier
 
 import openai
 import pytest
 
-from pool_service_client import ServerState
-from tests.gateway.conftest import MODELS, Begin, Setting
+from pool_service_client import PoolClient, ServerState
+from tests.gateway.conftest import MODELS, Begin, Setting, gateway
+from tests.service.conftest import FAKE_RUNTIME
+from tools.demo.service import running
 
 pytestmark = pytest.mark.process
 
 Messages = list[openai.types.chat.ChatCompletionMessageParam]
+SLOW = [f"org/slow-{number}" for number in range(8)]
+"""Models with a stream each, as a fake server answers one request at a time."""
+
+TOKENS = 100
 HELLO: Messages = [{"role": "user", "content": "hello"}]
 
 
@@ -28,18 +38,20 @@ def sdk(setting: Setting, **options: object) -> openai.OpenAI:
     )
 
 
-def asks(setting: Setting, model: str, **options: object) -> str:
-    answer = sdk(setting).chat.completions.create(model=model, messages=HELLO, **options)  # type: ignore[call-overload]
-    return str(answer.choices[0].message.content)
+def asks(setting: Setting, model: str) -> str:
+    with sdk(setting) as client:
+        answer = client.chat.completions.create(model=model, messages=HELLO)
+        return str(answer.choices[0].message.content)
 
 
 def streamed(setting: Setting, model: str, tokens: int = 5) -> Iterator[str]:
-    chunks = sdk(setting).chat.completions.create(
-        model=model, messages=HELLO, stream=True, max_tokens=tokens
-    )
-    for chunk in chunks:
-        if chunk.choices and chunk.choices[0].delta.content:
-            yield chunk.choices[0].delta.content
+    with sdk(setting) as client:
+        chunks = client.chat.completions.create(
+            model=model, messages=HELLO, stream=True, max_tokens=tokens
+        )
+        for chunk in chunks:
+            if chunk.choices and chunk.choices[0].delta.content:
+                yield chunk.choices[0].delta.content
 
 
 def states(setting: Setting) -> dict[str, ServerState]:
@@ -65,7 +77,11 @@ def test_a_request_starts_its_model_and_an_alias_means_the_same(begin: Begin) ->
 
 def test_lists_have_all_models_and_start_none(begin: Begin) -> None:
     setting = begin()
-    client = sdk(setting)
+    with sdk(setting) as client:
+        _check_lists(setting, client)
+
+
+def _check_lists(setting: Setting, client: openai.OpenAI) -> None:
     assert {model.id for model in client.models.list()} == {"org/chat", "org/other"}
     assert client.models.retrieve("org/chat").model_dump()["meta"]["state"] == "stopped"
     assert client.models.retrieve("chat").id == "chat"
@@ -138,11 +154,9 @@ def test_a_server_that_dies_in_the_middle_is_told_and_the_next_request_is_answer
 
 def test_a_caller_that_goes_away_ends_its_request(begin: Begin) -> None:
     setting = begin('[models."org/slow"]\nruntime_model = "fake/slow?delay=0.05"\n')
-    chunks = sdk(setting).chat.completions.create(
-        model="org/slow", messages=HELLO, stream=True, max_tokens=100_000
-    )
-    next(iter(chunks))
-    chunks.close()
+    answer = streamed(setting, "org/slow", tokens=100_000)
+    next(answer)
+    answer.close()  # type: ignore[attr-defined]
     with setting.pool.watch() as events:
         for event in events:
             held = getattr(event, "server", None)
@@ -166,9 +180,10 @@ def test_tokens_are_the_callers_own(begin: Begin) -> None:
 
 def test_the_access_log_has_no_prompts(begin: Begin) -> None:
     setting = begin()
-    sdk(setting).chat.completions.create(
-        model="org/chat", messages=[{"role": "user", "content": "a secret prompt"}]
-    )
+    with sdk(setting) as client:
+        client.chat.completions.create(
+            model="org/chat", messages=[{"role": "user", "content": "a secret prompt"}]
+        )
     log = setting.gateway.log.read_text()
     assert "model=org/chat" in log
     assert "status=200" in log
@@ -184,3 +199,40 @@ def test_it_counts_what_it_does(begin: Begin) -> None:
     wanted = f'pool_gateway_requests_total{{code="200",model="org/chat",path="{path}"}} 1.0'
     assert wanted in text
     assert "pool_gateway_in_flight_requests 0.0" in text
+
+
+def test_no_stream_is_cut_while_the_service_is_killed_and_another_takes_over(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        FAKE_RUNTIME
+        + "".join(f'[models."{one}"]\nruntime_model = "fake/x?delay=0.05"\n' for one in SLOW)
+    )
+    address, arguments = f"unix:{tmp_path}/s", ["--config", str(config)]
+    with ExitStack() as stack:
+        first = stack.enter_context(running(tmp_path / "state", (address,), arguments))
+        setting = Setting(
+            first,
+            stack.enter_context(PoolClient.connect(address)),
+            stack.enter_context(gateway(address, tmp_path / "gateway.log")),
+        )
+        with ThreadPoolExecutor(len(SLOW)) as threads:
+            begun = Barrier(len(SLOW) + 1)
+
+            def stream(model: str) -> int:
+                answer = streamed(setting, model, tokens=TOKENS)
+                next(answer)
+                begun.wait(120)
+                return 1 + len(list(answer))
+
+            lengths = threads.map(stream, SLOW)
+            begun.wait(120)
+            first.process.kill()
+            first.process.wait()
+            stack.enter_context(running(tmp_path / "state", (address,), arguments))
+            assert set(lengths) == {TOKENS}
+        servers = list(setting.pool.list())
+        assert {server.model for server in servers} == set(SLOW)
+        assert {server.generation for server in servers} == {1}, "the same processes, adopted"
+        assert asks(setting, SLOW[0])

@@ -19,6 +19,7 @@ from tools.bench import (
     direct,
     evict,
     first_token,
+    gateway,
     ghz,
     machine,
     original,
@@ -74,6 +75,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
         "direct": lambda directory: direct.measure(
             directory, _fake_config(directory), _tiny(directory), rounds(9)
         ),
+        "gateway": lambda directory: gateway.measure(directory, rounds(5)),
         "adoption": lambda directory: adoption.measure(
             directory, _fake_config(directory), rounds(7)
         ),

@@ -26,6 +26,11 @@ ANSWER_TIMEOUT_S = 600
 """Before the first byte of an answer: its own limit of 60 s is too short for a long prompt here."""
 
 POLL_S = 0.02
+STREAMS_AT_ONCE = 1000
+"""Of one model; its own limit is ten, beyond which requests are refused."""
+
+THEIR_OWN = "http://127.0.0.1:${PORT}"
+"""The address of a server that it starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +87,23 @@ def command(model: Path, options: Sequence[str]) -> list[str]:
     return by_hand.vllm_mlx(model, "${PORT}", options)
 
 
-def configuration(commands: Mapping[str, Sequence[str]], home: Path, *, one_at_a_time: bool) -> str:
+def configuration(
+    commands: Mapping[str, Sequence[str]],
+    home: Path,
+    *,
+    one_at_a_time: bool,
+    server: str = THEIR_OWN,
+) -> str:
     """Return its configuration: YAML, of which JSON is a part.
 
-    commands: of each model, with ${PORT}; home: the home directory of the servers.
+    commands: of each model, with ${PORT}; home: the home directory of the servers;
+    server: where the servers of all commands answer.
     """
     models = {
         name: {
             "cmd": shlex.join(command),
-            "proxy": "http://127.0.0.1:${PORT}",
+            "proxy": server,
+            "concurrencyLimit": STREAMS_AT_ONCE,
             "env": [f"HOME={home}"],
             "timeouts": {"responseHeader": ANSWER_TIMEOUT_S},
         }
@@ -110,12 +123,18 @@ def configuration(commands: Mapping[str, Sequence[str]], home: Path, *, one_at_a
 
 @contextmanager
 def running(
-    directory: Path, commands: Mapping[str, Sequence[str]], *, one_at_a_time: bool = True
+    directory: Path,
+    commands: Mapping[str, Sequence[str]],
+    *,
+    one_at_a_time: bool = True,
+    server: str = THEIR_OWN,
 ) -> Iterator[LlamaSwap]:
     """Run one for as long as the block runs; the directory is also its servers' home."""
     directory.mkdir(parents=True, exist_ok=True)
     config, port = directory / "llama-swap.yaml", free_port()
-    config.write_text(configuration(commands, directory, one_at_a_time=one_at_a_time))
+    config.write_text(
+        configuration(commands, directory, one_at_a_time=one_at_a_time, server=server)
+    )
     arguments = [PROGRAM, "-config", str(config), "-listen", f"127.0.0.1:{port}"]
     process = by_hand.spawn(arguments, directory / "llama-swap.log")
     try:

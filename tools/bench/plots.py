@@ -78,6 +78,7 @@ def _compact(svg: str) -> str:
 
 def ratios(figures: list[Figure]) -> Canvas:
     """Draw each pair's ratio as a dot over the box of its quartiles; the aim as a mark."""
+    figures = [figure for figure in figures if figure.pairs]
     canvas = Canvas(figsize=(WIDTH, ROW * len(figures) + 0.8))
     axes = canvas.subplots()
     all_ratios = [[measured / base for measured, base in one.samples] for one in figures]

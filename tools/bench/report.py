@@ -10,7 +10,7 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured quantity against its baseline.
+    """One measured quantity against its baseline; without pairs: it could not be measured.
 
     measured, baseline: medians, in `unit`; ratio: the median of the ratios of the pairs
     that were measured in turn; low, high: the quartiles of these ratios; over: the median of
@@ -73,6 +73,8 @@ class Stages:
 
 Result = Figure | Curve | Stages
 
+NOT_MEASURED = "not measured"
+
 
 def compare(
     part: str,
@@ -106,6 +108,23 @@ def compare(
     )
 
 
+def not_measured(part: str, name: str, against: str) -> Figure:
+    """The row of what could not be measured here. against: says why."""
+    return Figure(
+        part=part,
+        name=name,
+        against=against,
+        unit="",
+        measured=0.0,
+        baseline=0.0,
+        ratio=0.0,
+        low=0.0,
+        high=0.0,
+        over=0.0,
+        pairs=0,
+    )
+
+
 def stages(part: str, plot: str, name: str, rounds: Sequence[Mapping[str, float]]) -> Stages:
     """The medians of runs that have the same stages, in seconds."""
     seconds = {stage: statistics.median(one[stage] for one in rounds) for stage in rounds[0]}
@@ -136,6 +155,8 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def _row(figure: Figure) -> str:
+    if not figure.pairs:
+        return f"| {figure.name} | {figure.against} | {NOT_MEASURED} | - | - | - | - | 0 |"
     cells = (
         figure.name,
         figure.against,

@@ -22,13 +22,13 @@ CHUNK = 1 << 16
 
 NGINX = """
 daemon off; pid {directory}/nginx.pid; error_log stderr; worker_processes 1;
-events {{ }}
+events {{ worker_connections 4096; }}
 http {{
   access_log off;
   client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
   fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
-  upstream server {{ server 127.0.0.1:{upstream}; keepalive 8; }}
+  upstream server {{ server 127.0.0.1:{upstream}; keepalive 256; }}
   server {{
     listen 127.0.0.1:{port};
     location / {{

@@ -1,0 +1,43 @@
+"""What became of one request, for the log and the metrics."""
+
+import time
+from dataclasses import dataclass, field
+
+from pool_service.gateway.relay import Answer
+
+GONE = 499
+"""The status that is told of a caller that went away before the end; of nginx, and no standard."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The outcome of a request.
+
+    Attributes:
+        asked: the model's name as the caller has it; "": not known.
+        model: the model's own name, once it was READY; else "".
+        status: what the caller got, or would have got if the answer had not begun.
+        first_byte_s: the time to the first byte of the model's answer; None: there was none.
+        sent_bytes: the bytes of that answer.
+    """
+
+    asked: str = ""
+    model: str = ""
+    status: int = GONE
+    first_byte_s: float | None = None
+    sent_bytes: int = 0
+    _began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Return the time since the request came."""
+        return time.monotonic() - self._began
+
+    def note(self, answer: Answer) -> None:
+        """Take over what an answer came to."""
+        self.sent_bytes = answer.sent_bytes
+        if answer.first_byte_at is not None:
+            self.first_byte_s = answer.first_byte_at - self._began
+        if self.status == GONE and answer.is_whole:
+            # Libraries close the connection at the last event.
+            self.status = 200
