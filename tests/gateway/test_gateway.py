@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Barrier
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -26,6 +28,7 @@ SLOW = [f"org/slow-{number}" for number in range(8)]
 """Models with a stream each, as a fake server answers one request at a time."""
 
 TOKENS = 100
+NOBODY = 65534
 HELLO: Messages = [{"role": "user", "content": "hello"}]
 
 
@@ -170,6 +173,26 @@ def test_a_web_page_and_a_name_that_leads_here_by_a_trick_are_refused(begin: Beg
     assert fetched(setting, "/v1/models", Origin="http://evil.example")[0] == 403
     assert fetched(setting, "/v1/models", Host="evil.example")[0] == 403
     assert fetched(setting, "/v1/models", Origin="http://mine.example")[0] == 200
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="connects as another user")
+def test_another_user_of_the_machine_needs_a_token(begin: Begin) -> None:
+    host, port = setting_end(begin())
+    os.seteuid(NOBODY)
+    try:
+        connection = socket.create_connection((host, port))
+    finally:
+        os.seteuid(0)
+    with connection:
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
+def setting_end(setting: Setting) -> tuple[str, int]:
+    url = urlsplit(setting.url)
+    assert url.hostname is not None
+    assert url.port is not None
+    return url.hostname, url.port
 
 
 def test_tokens_are_the_callers_own(begin: Begin) -> None:
