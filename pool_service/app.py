@@ -40,9 +40,11 @@ from pool_service.adapters.tls.certificate_keeper import CertificateKeeper
 from pool_service.address import Address, AddressError
 from pool_service.composition import Parts, compose
 from pool_service.config import Config, ConfigSource
+from pool_service.config.service_section import ServiceSection
 from pool_service.core.types import Identity
 from pool_service.default_socket import socket_path
 from pool_service.event_records import service as service_event
+from pool_service.gateway_process import GatewayProcess, own_address
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool
@@ -206,7 +208,7 @@ async def _serve(
         _finish_start(bound)
         # Last: the replaced service serves again unless this one has noted that it serves.
         state.release_claim()
-        await _until_shutdown(parts.shutdown, parts.reloader)
+        await _until_shutdown(parts.shutdown, parts.reloader, _gateway(service, bound, ending))
         await server.set_not_serving()
         await _end(pool, parts.shutdown, keeper)
         await parts.standbys.close()
@@ -220,6 +222,18 @@ async def _serve(
         await asyncio.to_thread(parts.runtimes.close)
     # Without the default socket, which comes last.
     return bound[: len(addresses)] if parts.shutdown.leaving.is_set() else []
+
+
+def _gateway(service: ServiceSection, bound: list[str], ending: AsyncExitStack) -> GatewayProcess:
+    """Return the process of the gateway, started if there is to be one; `ending` stops it."""
+    gateway = GatewayProcess(service.log_format)
+    ending.push_async_callback(gateway.stop)
+    address = own_address(bound) if service.with_gateway else None
+    if address is not None:
+        gateway.start(address)
+    elif service.with_gateway:
+        log.error("there is no gateway: the service has no address on loopback and no socket")
+    return gateway
 
 
 def _default_socket(config: Config) -> Path | None:
@@ -341,10 +355,14 @@ async def _report_records(records: FileRecords, server: GrpcServer) -> None:
         degraded = await records.wait_for_change(degraded=degraded)
 
 
-async def _until_shutdown(shutdown: Shutdown, reloader: Reloader) -> None:
-    """Wait until the service is to end; look for configuration problems now that it serves."""
+async def _until_shutdown(shutdown: Shutdown, reloader: Reloader, gateway: GatewayProcess) -> None:
+    """Wait until the service is to end, and tell that to its gateway.
+
+    Looks for configuration problems, now that the service serves.
+    """
     async with _in_background(_look_for_problems(reloader)):
         await shutdown.requested.wait()
+    gateway.end()
 
 
 async def _look_for_problems(reloader: Reloader) -> None:

@@ -67,6 +67,12 @@ def pool_service() -> None:
     help="Leave the servers running for the next service when this one is stopped.",
 )
 @click.option(
+    "--with-gateway",
+    is_flag=True,
+    default=None,
+    help="Run the gateway, too: one OpenAI-compatible address, http://127.0.0.1:8080/v1.",
+)
+@click.option(
     "--replace",
     is_flag=True,
     default=None,

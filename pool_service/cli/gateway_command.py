@@ -1,7 +1,7 @@
 """The command `gateway`, with its arguments and help."""
 
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 import click
 
@@ -17,6 +17,8 @@ class GatewayOptions(TypedDict):
     origins: tuple[str, ...]
     list_aliases: bool
     require_token: bool
+    log_format: Literal["text", "json"]
+    until_stdin_ends: bool
     tls_cert: Path | None
     tls_key: Path | None
 
@@ -24,6 +26,7 @@ class GatewayOptions(TypedDict):
 @click.command()
 @click.option(
     "--listen",
+    envvar="POOL_SERVICE_GATEWAY_LISTEN",
     default="127.0.0.1:8080",
     show_default=True,
     metavar="HOST:PORT",
@@ -67,6 +70,14 @@ class GatewayOptions(TypedDict):
     is_flag=True,
     help="Ask callers of your own user for a token, too, as behind a proxy.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Write log lines in this format.",
+)
+@click.option("--until-stdin-ends", is_flag=True, hidden=True)
 @click.option("--tls-cert", type=FILE, metavar="FILE", help="The gateway's certificate, for TLS.")
 @click.option("--tls-key", type=FILE, metavar="FILE", help="The key of --tls-cert.")
 @calls_service

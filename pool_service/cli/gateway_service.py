@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import ssl
+import sys
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -50,17 +52,19 @@ def serve(target: Target, listen: str, options: GatewayOptions) -> None:
             f"--listen {listen}: other machines would reach it without encryption. Give --tls-cert "
             "and --tls-key, or listen on 127.0.0.1 behind a proxy that speaks TLS."
         )
-    configure_logging("text", "info")
+    configure_logging(options["log_format"], "info")
     try:
-        asyncio.run(_serve(settings, target))
+        asyncio.run(_serve(settings, target, until_stdin_ends=options["until_stdin_ends"]))
     except OSError as error:
         message = f"cannot listen on {listen}: {reason(error)}"
         raise Failure(message, ExitCode.FAILURE) from error
 
 
-async def _serve(settings: Settings, target: Target) -> None:
+async def _serve(settings: Settings, target: Target, *, until_stdin_ends: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if until_stdin_ends:
+        loop.add_reader(sys.stdin.fileno(), partial(_end, loop, stop))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
@@ -79,6 +83,12 @@ async def _serve(settings: Settings, target: Target) -> None:
 
     service = Service(lambda: valid_address(target), connect)
     await run(settings, service, stop, lambda url: click.echo(f"listening on {url}"))
+
+
+def _end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """End the gateway, as its standard input has ended: nobody writes to that."""
+    loop.remove_reader(sys.stdin.fileno())
+    stop.set()
 
 
 def _host_and_port(listen: str) -> tuple[str, int]:

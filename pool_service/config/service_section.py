@@ -163,6 +163,13 @@ class ServiceSection(Section):
         description="The largest number of standbys. If several models start together, as many "
         "standbys are kept for the next ten minutes, as far as memory is left.",
     )
+    with_gateway: Switch = Field(
+        default=False,
+        description="Run the gateway beside the service, and watch it: all models under one "
+        "OpenAI-compatible address, http://127.0.0.1:8080/v1, for your own user. It ends with the "
+        "service. Needs the extra `gateway` of the package. To choose its address or anything "
+        "else of it, run `pool-service gateway` by itself.",
+    )
     keep_servers: Switch = Field(
         default=False,
         description="Leave the servers running for the next service when this one is stopped.",

@@ -361,7 +361,9 @@ async def run(
     """
     gateway = Gateway(settings, service)
     try:
-        on_start(await gateway.start())
+        url = await gateway.start()
+        log.info("serving", url=url, mode=settings.mode.value)
+        on_start(url)
         await until.wait()
     finally:
         with suppress(asyncio.CancelledError):

@@ -109,6 +109,7 @@ def test_what_is_read_at_the_start_alone_is_reported(read: Read) -> None:
         state_dir = "/s"
         data_dir = "/d"
         keep_servers = true
+        with_gateway = true
         replace = true
         recovery_timeout = 1
         orphan_grace = 1
@@ -125,7 +126,15 @@ def test_what_is_read_at_the_start_alone_is_reported(read: Read) -> None:
         tables()["service"].model_fields
     )
     assert applied == {
-        *("listen", "state_dir", "data_dir", "keep_servers", "replace", "recovery_timeout"),
+        *(
+            "listen",
+            "state_dir",
+            "data_dir",
+            "with_gateway",
+            "keep_servers",
+            "replace",
+            "recovery_timeout",
+        ),
         *("orphan_grace", "history", "log_format", "log_level"),
     }
     assert told[-2:] == ("logs.max_bytes", "logs.keep")
