@@ -41,6 +41,10 @@ PATHS = (
 QUERY_TIMEOUT_S = 10.0
 """For questions that the service answers without waiting for anything."""
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted. Linux drops more, and their callers try again after a
+second: of 512 connections at once by aiohttp's default, 128."""
+
 STOP_TIMEOUT_S = 10.0
 """How long answers may go on after the first signal to stop."""
 
@@ -75,7 +79,13 @@ class Gateway:
         )
         await self._runner.setup()
         settings = self._settings
-        site = web.TCPSite(self._runner, settings.host, settings.port, ssl_context=settings.tls)
+        site = web.TCPSite(
+            self._runner,
+            settings.host,
+            settings.port,
+            ssl_context=settings.tls,
+            backlog=BACKLOG,
+        )
         await site.start()
         host, port = self._runner.addresses[0][:2]
         scheme = "https" if settings.tls is not None else "http"
@@ -183,9 +193,10 @@ class Gateway:
         """Answer a request, be it by an error."""
         hold: SharedHold | None = None
         try:
-            turn = self._turns.hold((token, wanted.model), partial(self._pools.of, token))
-            hold = await answer.until(stack.enter_async_context(turn), lambda: None)
-            server = await answer.until(hold.ready(), partial(_newest, hold))
+            hold = await self._held(stack, answer, token, wanted.model)
+            server = hold.ready_at_once()
+            if server is None:
+                server = await answer.until(hold.ready(), partial(_newest, hold))
             outcome.model = server.model
             if self._may_go_there(request, answer, wanted, server):
                 outcome.status = HTTPStatus.TEMPORARY_REDIRECT
@@ -208,6 +219,17 @@ class Gateway:
             why = internal_error()
         outcome.status = why.status
         return await answer.refuse(why)
+
+    async def _held(
+        self, stack: AsyncExitStack, answer: Answer, token: str, model: str
+    ) -> SharedHold:
+        """Return the shared hold of a model, once it is the model's turn; `stack` releases it."""
+        key = token, model
+        at_once = self._turns.at_once(key)
+        if at_once is not None:
+            return stack.enter_context(at_once)
+        turn = self._turns.hold(key, partial(self._pools.of, token))
+        return await answer.until(stack.enter_async_context(turn), lambda: None)
 
     async def _sent(
         self,

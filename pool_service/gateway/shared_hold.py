@@ -78,13 +78,16 @@ class SharedHold:
 
         Raises the PoolError that ended the hold.
         """
-        while True:
-            if self._failure is not None:
-                raise replace(self._failure)
-            newest = self._newest
-            if newest is not None and _is_another(newest, after):
-                return newest
+        while (server := self.ready_at_once(after)) is None:
             await self._changed.wait()
+        return server
+
+    def ready_at_once(self, after: Server | None = None) -> Server | None:
+        """Return what `ready` does if that needs no wait, else None."""
+        if self._failure is not None:
+            raise replace(self._failure)
+        newest = self._newest
+        return newest if newest is not None and _is_another(newest, after) else None
 
     async def close(self) -> None:
         """Let the model go."""

@@ -10,8 +10,8 @@ The service's queue decides which model is started when. The gateway only lets g
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from pool_service.gateway.shared_hold import SharedHold
@@ -65,6 +65,18 @@ class Turns:
         pool: returns the client of the caller, which retries nothing by itself.
         """
         served = await self._turn_of(key, pool)
+        with self._used(key, served) as hold:
+            yield hold
+
+    def at_once(self, key: Key) -> AbstractContextManager[SharedHold] | None:
+        """Return the same as `hold` for a model that has its turn; None: it is to be awaited."""
+        served = self._served.get(key)
+        if served is None or served.is_ending or served.hold.is_over:
+            return None
+        return self._used(key, served)
+
+    @contextmanager
+    def _used(self, key: Key, served: _Served) -> Iterator[SharedHold]:
         hold = served.hold
         hold.users += 1
         _cancel(served.release)
