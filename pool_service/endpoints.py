@@ -86,9 +86,10 @@ class Endpoints:
 
     def _check(self, server: Server) -> bool:
         """Ask the system now; see `verify`."""
+        at = self._loop.time()
         state = self._state(server)
         if state is EndpointState.KEPT:
-            self._kept[server.model] = server.generation, self._loop.time()
+            self._kept[server.model] = server.generation, at
             return True
         self._kept.pop(server.model, None)
         if state is EndpointState.LOST:

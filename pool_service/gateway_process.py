@@ -75,15 +75,23 @@ class GatewayProcess:
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_S
         while True:
             began = loop.time()
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "pool_service.cli", "gateway", "--address", address),
-                *("--log-format", self._log_format, "--until-stdin-ends"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-            )
-            code = await self._process.wait()
+            try:
+                self._process = await self._started(address)
+                code = await self._process.wait()
+            except OSError as error:
+                log.error("the gateway could not be started", why=str(error))  # noqa: TRY400
+            else:
+                log.error("the gateway has ended", exit_code=code)
             if loop.time() - began >= HEALTHY_S:
                 pause = FIRST_PAUSE_S
-            log.error("the gateway has ended", exit_code=code, starts_again_in_s=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_S)
+
+    async def _started(self, address: str) -> asyncio.subprocess.Process:
+        """Start a gateway. Raises OSError."""
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pool_service.cli", "gateway", "--address", address),
+            *("--log-format", self._log_format, "--until-stdin-ends"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+        )

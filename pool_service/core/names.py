@@ -28,10 +28,17 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9/_.~][A-Za-z0-9/_.~ @:+=,#%-]*")
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
-@functools.lru_cache(maxsize=1024)
 def model_flaw(value: str) -> str | None:
     """Return what is wrong with the name of a model, or None."""
-    if len(value) > MAX_MODEL_BYTES or MODEL_NAME.fullmatch(value) is None:
+    if len(value) > MAX_MODEL_BYTES:
+        return _text_flaw(value, MAX_MODEL_BYTES)
+    return _flaw_of_short_name(value)
+
+
+# Of short names only, so that what callers send takes little memory.
+@functools.lru_cache(maxsize=1024)
+def _flaw_of_short_name(value: str) -> str | None:
+    if MODEL_NAME.fullmatch(value) is None:
         others = "may have only ASCII letters, digits and / _ . ~ @ : + = , # % - space"
         return _text_flaw(value, MAX_MODEL_BYTES) or others
     if value.endswith(" "):

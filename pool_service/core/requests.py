@@ -33,6 +33,9 @@ USE_RESOLUTION_S = 0.2
 USE_RESOLUTION_SHARE = 0.01
 """The same as a share of the keep alive, for short ones: no server ends early by more."""
 
+USE_RESOLUTION_SHARE_OF_GRACE = 0.1
+"""The same as a share of the grace period, in which a server is not stopped for another one."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
@@ -241,5 +244,9 @@ class Requests:
 
 def _is_news(server: Server, now: float) -> bool:
     """Return whether a use now is so long after the last one that it is written."""
-    age = now - server.last_used_at
-    return age >= USE_RESOLUTION_S or age >= server.keep_alive * USE_RESOLUTION_SHARE
+    age, grace = now - server.last_used_at, server.settings.grace_period
+    return (
+        age >= USE_RESOLUTION_S
+        or age >= server.keep_alive * USE_RESOLUTION_SHARE
+        or 0 < grace * USE_RESOLUTION_SHARE_OF_GRACE <= age
+    )

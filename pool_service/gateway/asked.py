@@ -5,10 +5,14 @@ from email.message import Message
 
 import msgspec
 from python_multipart import MultipartParser
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 
 MAX_MODEL_CHARACTERS = 1024
 """The longest name that is handed on; the service allows half of it."""
+
+
+MAX_PARTS = 100
+"""The most parts of a form: each takes some microseconds, in which nothing else goes on."""
 
 
 class BodyFlaw(ValueError):
@@ -68,7 +72,7 @@ def asked(content_type: str, body: bytes) -> Asked:
 def _of_json(body: bytes) -> Asked:
     try:
         fields = msgspec.json.decode(body, type=_Fields)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BodyFlaw(f"the body is not the JSON of a request: {error}") from None
     return Asked(body, fields.model, bool(fields.stream))
 
@@ -78,20 +82,20 @@ def _of_form(header: Message, body: bytes) -> Asked:
     if not boundary:
         raise BodyFlaw("the form has no boundary in its content-type")
     spans = _Spans()
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": spans.begin_part,
-            "on_header_field": spans.header_name,
-            "on_header_value": spans.header_value,
-            "on_header_end": spans.end_header,
-            "on_part_data": spans.data,
-        },
-    )
     try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": spans.begin_part,
+                "on_header_field": spans.header_name,
+                "on_header_value": spans.header_value,
+                "on_header_end": spans.end_header,
+                "on_part_data": spans.data,
+            },
+        )
         parser.write(body)
         parser.finalize()
-    except MultipartParseError as error:
+    except (FormParserError, UnicodeEncodeError) as error:
         raise BodyFlaw(f"the body is no form: {error}") from None
     fields = {name: body[begin:end] for name, (begin, end) in spans.found.items()}
     try:
@@ -113,9 +117,13 @@ class _Spans:
         self._header = b""
         self._value = b""
         self._name: str | None = None
+        self._parts = 0
 
     def begin_part(self) -> None:
         self._name = None
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise BodyFlaw(f"the form has more than {MAX_PARTS} parts")
 
     def header_name(self, data: bytes, begin: int, end: int) -> None:
         self._header += data[begin:end]
@@ -130,6 +138,8 @@ class _Spans:
             name = disposition.get_param("name", header="content-disposition")
             is_file = disposition.get_param("filename", header="content-disposition") is not None
             self._name = name if isinstance(name, str) and not is_file else None
+            if self._name in self.found:
+                raise BodyFlaw(f"the form has two fields {self._name!r}")
         self._header = self._value = b""
 
     def data(self, _data: bytes, begin: int, end: int) -> None:

@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -22,11 +23,14 @@ from pool_service.adapters.sockets.peer_users import own_users, peer_users
 from pool_service.gateway.refusals import Refusal
 
 TOKEN_PREFIX = "pst_"  # noqa: S105 - how a token of the service begins
+_TOKEN = re.compile(r"pst_[A-Za-z0-9_-]{43}")
 
 _LOCAL_NAMES = frozenset({"localhost"})
 
-_PROXIED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
-"""Headers by which proxies say that a request is somebody else's."""
+_PROXIED = frozenset(
+    {"cf-connecting-ip", "forwarded", "true-client-ip", "via", "x-client-ip", "x-real-ip"}
+)
+"""Headers by which proxies say that a request is somebody else's; and all X-Forwarded-…."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,14 @@ class Callers:
         """Return the caller's token; "" for the gateway's own user. Raises Refusal."""
         self._check_site(request)
         shown = _shown(request)
-        if shown.startswith(TOKEN_PREFIX):
+        if _TOKEN.fullmatch(shown):
             return shown
+        if shown.startswith(TOKEN_PREFIX):
+            raise Refusal(
+                HTTPStatus.UNAUTHORIZED,
+                "the API key begins like a token of the service and is none: it is cut or mistyped",
+                "token_unknown",
+            )
         if not self._sites.demands_token and await self._is_own(request):
             return ""
         raise Refusal(
@@ -74,7 +84,10 @@ class Callers:
 
     def _check_site(self, request: web.Request) -> None:
         """Raise Refusal for a name that leads here by a trick, or a web page of another site."""
-        host = urlsplit(f"//{request.host}").hostname or ""
+        try:
+            host = urlsplit(f"//{request.host}").hostname or ""
+        except ValueError:
+            host = ""
         if not (_is_address(host) or host in _LOCAL_NAMES or host in self._sites.hosts):
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
@@ -118,15 +131,16 @@ def is_direct(request: web.Request) -> bool:
     peer = request.transport.get_extra_info("peername") if request.transport else None
     if not peer or not ip_address(peer[0].partition("%")[0]).is_loopback:
         return False
-    return not any(name in request.headers for name in _PROXIED)
+    names = (name.lower() for name in request.headers)
+    return not any(name in _PROXIED or name.startswith("x-forwarded-") for name in names)
 
 
 def _shown(request: web.Request) -> str:
-    """Return the key of a request; "" if it has none."""
-    scheme, _, key = request.headers.get("Authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer":
-        return key.strip()
-    return request.headers.get("x-api-key", "").strip()
+    """Return the key of a request, a token if it has one; "" if it has none."""
+    scheme, _, bearer = request.headers.get("Authorization", "").strip().partition(" ")
+    keys = [bearer.strip()] if scheme.lower() == "bearer" else []
+    keys.append(request.headers.get("x-api-key", "").strip())
+    return next((key for key in keys if key.startswith(TOKEN_PREFIX)), keys[0])
 
 
 def _is_address(host: str) -> bool:

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
 from typing import TypeVar
@@ -40,6 +42,7 @@ _OF_THE_CALLER = frozenset(
     {
         "accept-encoding",
         "authorization",
+        "content-encoding",
         "content-length",
         "cookie",
         "expect",
@@ -49,11 +52,14 @@ _OF_THE_CALLER = frozenset(
         "x-api-key",
     }
 )
-"""What a server does not need to know: the caller's keys, and names of the gateway itself."""
+"""What a server does not need to know: the caller's keys, names of the gateway itself, and how the
+body was packed, as it is unpacked here."""
 
 _OF_THE_SERVER = frozenset({"date", "server"})
 
 _EVENTS = "text/event-stream"
+
+_STATUSES = frozenset(status.value for status in HTTPStatus)
 
 _LAST_EVENTS = (b"data: [DONE]", b"event: message_stop", b"event: response.completed")
 """The last events of streams: of chat and completions, messages, and responses."""
@@ -62,8 +68,32 @@ T = TypeVar("T")
 Newest = Callable[[], Server | None]
 
 
+_WITH_EVENTS = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        ANTHROPIC_PATH,
+        "/v1/audio/transcriptions",
+    }
+)
+"""The paths whose streams are events, in which comments may stand."""
+
+
+@dataclass(eq=False)
 class Late(Exception):
-    """A request has waited for its model as long as it may."""
+    """A request has waited for its model as long as it may.
+
+    newest: the model's state; None: it is not known.
+    """
+
+    model: str
+    wait_s: float
+    newest: Server | None
+
+
+class CallerGone(Exception):
+    """The caller has closed its connection."""
 
 
 class Relay:
@@ -97,7 +127,7 @@ class Relay:
             headers[hdrs.AUTHORIZATION] = f"Bearer {server.api_key}"
         return await self._session.request(
             request.method,
-            f"{server.endpoint}{request.raw_path}",
+            f"{server.endpoint}{request.rel_url.raw_path_qs}",
             # As a file, which is sent piece by piece.
             data=BytesIO(asked.named(server.served_model_name)),
             headers=headers,
@@ -113,6 +143,7 @@ class Answer:
         """wait_s: how long the request may wait for its model, in seconds."""
         self._request = request
         self._asked = asked
+        self._wait_s = wait_s
         self._due = asyncio.get_running_loop().time() + wait_s
         self._response: web.StreamResponse | None = None
         self._last_chunk = b""
@@ -139,10 +170,10 @@ class Answer:
         try:
             async with asyncio.timeout_at(self._due):
                 while not (await asyncio.wait((waiting,), timeout=QUIET_S))[0]:
-                    if self._asked.is_streaming:
+                    if self._asked.is_streaming and self._request.path in _WITH_EVENTS:
                         await self._comment(newest())
         except TimeoutError:
-            raise Late from None
+            raise Late(self._asked.model, self._wait_s, newest()) from None
         finally:
             if not waiting.done():
                 waiting.cancel()
@@ -152,7 +183,7 @@ class Answer:
     async def relay(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         """Hand on a server's answer, as it comes; a slow reader slows its server down.
 
-        Raises Refusal if it breaks off.
+        Raises Refusal if it breaks off, and CallerGone.
         """
         if self._response is not None and upstream.status != HTTPStatus.OK:
             # Another status has been sent, so the error becomes an event.
@@ -160,15 +191,15 @@ class Answer:
         response = self._response or await self._begin(
             upstream.status, _handed_on(upstream.headers, _OF_THE_SERVER)
         )
-        try:
-            async for chunk in upstream.content.iter_any():
-                if self.first_byte_at is None:
-                    self.first_byte_at = time.monotonic()
-                self.sent_bytes += len(chunk)
-                self._last_chunk = chunk
+        while chunk := await _next_chunk(upstream):
+            if self.first_byte_at is None:
+                self.first_byte_at = time.monotonic()
+            self.sent_bytes += len(chunk)
+            self._last_chunk = chunk
+            try:
                 await response.write(chunk)
-        except aiohttp.ClientError as error:
-            raise broken_off() from error
+            except ConnectionError:
+                raise CallerGone from None
         await response.write_eof()
         return response
 
@@ -193,7 +224,10 @@ class Answer:
             sign = 'event: ping\ndata: {"type": "ping"}\n\n'
         else:
             sign = f": {_progress(newest)}\n\n"
-        await self._response.write(sign.encode())
+        try:
+            await self._response.write(sign.encode())
+        except ConnectionError:
+            raise CallerGone from None
 
     async def _begin(self, status: int, headers: CIMultiDict[str]) -> web.StreamResponse:
         headers.setdefault("X-Accel-Buffering", "no")
@@ -203,8 +237,10 @@ class Answer:
 
     async def _end_with(self, event: bytes) -> web.StreamResponse:
         assert self._response is not None
-        await self._response.write(event)
-        await self._response.write_eof()
+        # The caller may have gone meanwhile.
+        with suppress(ConnectionError):
+            await self._response.write(event)
+            await self._response.write_eof()
         return self._response
 
 
@@ -215,6 +251,20 @@ def refused(refusal: Refusal, path: str) -> web.Response:
         body=refusal.body(path),
         headers=refusal.headers,
         content_type="application/json",
+    )
+
+
+def late(error: Late) -> Refusal:
+    """Return the refusal of a request whose model was not ready in time."""
+    newest = error.newest
+    state = f"it is {newest.state.name.lower()}" if newest is not None else "others have their turn"
+    detail = f" ({newest.detail})" if newest is not None and newest.detail else ""
+    return Refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"{error.model!r} was not ready within {error.wait_s:g} s: {state}{detail}. Ask again "
+        "later, or start the gateway with a longer --wait.",
+        "not_ready",
+        retry_after_s=5.0,
     )
 
 
@@ -232,7 +282,8 @@ def _handed_on(
     headers: Mapping[str, str] | CIMultiDictProxy[str], left_out: frozenset[str]
 ) -> CIMultiDict[str]:
     """Return the headers of a message for the next connection."""
-    named = headers.get(hdrs.CONNECTION, "").lower().replace(" ", "").split(",")
+    options = (value for name, value in headers.items() if name.lower() == "connection")
+    named = ",".join(options).lower().replace(" ", "").split(",")
     return CIMultiDict(
         (name, value)
         for name, value in headers.items()
@@ -253,6 +304,14 @@ def _progress(newest: Server | None) -> str:
     return ", ".join(words)
 
 
+async def _next_chunk(upstream: aiohttp.ClientResponse) -> bytes:
+    """Return what has come of an answer; b"" at its end. Raises Refusal if it breaks off."""
+    try:
+        return await upstream.content.readany()
+    except aiohttp.ClientError as error:
+        raise broken_off() from error
+
+
 def server_error(status: int, body: bytes) -> Refusal:
     """Return the refusal for an error of a server, in whose own words it is."""
     try:
@@ -261,7 +320,8 @@ def server_error(status: int, body: bytes) -> Refusal:
     except msgspec.MsgspecError:
         message = body.decode("utf-8", "replace").strip()
     text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
-    return Refusal(HTTPStatus(status), text or "the model's server has refused", "server_error")
+    known = status if status in _STATUSES else HTTPStatus.BAD_GATEWAY
+    return Refusal(HTTPStatus(known), text or "the model's server has refused", "server_error")
 
 
 class _ErrorContent(msgspec.Struct):

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+import structlog
+
 from pool_service_client import (
     AsyncPoolClient,
     PoolError,
@@ -24,6 +26,8 @@ takes."""
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.1, 2.0
 """The pauses between two tries to reach the service."""
 
+log = structlog.get_logger("pool_service.gateway")
+
 _BREAKS = (PoolUnavailable, Recovering, ShuttingDown)
 
 
@@ -36,7 +40,7 @@ class SharedHold:
 
     Attributes:
         users: the requests that use the model or wait for it.
-        ready_since: the loop's time at which the server was first seen READY; None: not yet.
+        ready_since: the loop's time since which the server is READY; None: it is not.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class SharedHold:
         self._on_news = on_news
         self._newest: Server | None = None
         self._failure: PoolError | None = None
+        self._is_closed = False
         self._changed = asyncio.Event()
         self._keeper = asyncio.create_task(self._keep(), name=f"hold {model}")
 
@@ -65,7 +70,7 @@ class SharedHold:
     @property
     def is_over(self) -> bool:
         """Return whether the hold has failed or was closed."""
-        return self._keeper.done() or self._failure is not None
+        return self._is_closed or self._failure is not None
 
     @property
     def waits_for_room(self) -> bool:
@@ -91,6 +96,7 @@ class SharedHold:
 
     async def close(self) -> None:
         """Let the model go."""
+        self._is_closed = True
         self._keeper.cancel()
         await asyncio.wait((self._keeper,))
 
@@ -111,14 +117,21 @@ class SharedHold:
             except PoolError as error:
                 self._fail(error)
                 return
+            except Exception as error:
+                log.exception("a hold has failed", model=self.model)
+                self._fail(PoolError(f"the gateway could not hold {self.model!r}: {error}"))
+                return
             else:
+                self._fail(PoolError(f"the hold of {self.model!r} has ended"))
                 return
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_S)
 
     def _update(self, server: Server) -> None:
         self._newest = server
-        if server.state is ServerState.READY and self.ready_since is None:
+        if server.state is not ServerState.READY:
+            self.ready_since = None
+        elif self.ready_since is None:
             self.ready_since = asyncio.get_running_loop().time()
         self._tell()
 

@@ -7,6 +7,8 @@ The service's queue decides which model is started when. The gateway only lets g
    started anew for each request.
 3. After the turn, requests in flight end, and the hold is let go. Requests that have come meanwhile
    wait until the models that waited have left the queue, and go on together by one new hold.
+4. They wait for PAUSE_S at most: the models that wait may need memory that this one cannot give, or
+   an answer may go on for an hour. Then the model has another turn.
 """
 
 import asyncio
@@ -26,6 +28,9 @@ CONTENDED_LINGER_S = 0.25
 TURN_S = 10.0
 """How long a model is served while another one waits for its memory."""
 
+PAUSE_S = 10.0
+"""How long requests wait at most for the models that waited."""
+
 Key = tuple[str, str]
 """A caller's token, "" without one, and the model's name as asked for."""
 
@@ -36,12 +41,14 @@ class _Served:
 
     Attributes:
         is_ending: whether its turn is over, so that no further request gets the hold.
+        turn_began: the loop's time since which it has its turn; None: since it is READY.
         release: lets the hold go when it is due; None: it is used, or not due.
         turn: ends its turn; None: no other model has waited.
     """
 
     hold: SharedHold
     is_ending: bool = False
+    turn_began: float | None = None
     release: asyncio.TimerHandle | None = None
     turn: asyncio.TimerHandle | None = None
 
@@ -71,8 +78,9 @@ class Turns:
     def at_once(self, key: Key) -> AbstractContextManager[SharedHold] | None:
         """Return the same as `hold` for a model that has its turn; None: it is to be awaited."""
         served = self._served.get(key)
-        if served is None or served.is_ending or served.hold.is_over:
+        if served is None or served.hold.is_over or (served.is_ending and self._is_pausing(key)):
             return None
+        served.is_ending = False
         return self._used(key, served)
 
     @contextmanager
@@ -100,14 +108,21 @@ class Turns:
             if served is not None and served.hold.is_over:
                 self._let_go(key)
                 served = None
-            if served is not None and not served.is_ending:
-                return served
-            before = self._before.get(key, frozenset())
-            if served is None and not any(one.waits_for_room for one in before):
-                self._before.pop(key, None)
-                served = self._served[key] = _Served(SharedHold(pool(), key[1], self._note))
-                return served
-            await self._moved.wait()
+            if served is None or served.is_ending:
+                if self._is_pausing(key):
+                    await self._moved.wait()
+                    continue
+                served = served or _Served(SharedHold(pool(), key[1], self._note))
+                served.is_ending = False
+                self._served[key] = served
+            return served
+
+    def _is_pausing(self, key: Key) -> bool:
+        """Return whether the turn of a model is over, and those that waited still do."""
+        if any(one.waits_for_room for one in self._before.get(key, ())):
+            return True
+        self._before.pop(key, None)
+        return False
 
     def _note(self, _hold: SharedHold) -> None:
         """Look for models whose turn is to end, after a change of any hold."""
@@ -117,23 +132,50 @@ class Turns:
         self._move()
 
     def _plan_turn(self, key: Key, served: _Served) -> None:
-        if served.hold.ready_since is None or served.turn is not None:
+        began = self._turn_began(served)
+        if began is None or served.turn is not None or served.is_ending:
             return
         loop = asyncio.get_running_loop()
-        due = max(loop.time(), served.hold.ready_since + TURN_S)
+        due = max(loop.time(), began + TURN_S)
         served.turn = loop.call_at(due, self._end_turn, key, served)
         if served.hold.users == 0:
             self._plan_release(key, served)
 
+    def _turn_began(self, served: _Served) -> float | None:
+        """Return when the turn of a model began, by whichever name; None: it is not READY."""
+        newest = served.hold.newest
+        if newest is None or served.hold.ready_since is None:
+            return None
+        of_the_model = (
+            one
+            for one in self._served.values()
+            if one.hold.newest is not None and one.hold.newest.model == newest.model
+        )
+        begins = (one.turn_began or one.hold.ready_since for one in of_the_model)
+        return min(began for began in begins if began is not None)
+
     def _end_turn(self, key: Key, served: _Served) -> None:
         served.turn = None
-        before = self._waiting()
+        before = self._waiting() - {served.hold}
         if not before or self._served.get(key) is not served:
             return
         served.is_ending = True
         self._before[key] = before
+        asyncio.get_running_loop().call_later(PAUSE_S, self._end_pause, key, before)
         if served.hold.users == 0:
             self._let_go(key)
+
+    def _end_pause(self, key: Key, before: frozenset[SharedHold]) -> None:
+        if self._before.get(key) is not before:
+            return
+        del self._before[key]
+        served = self._served.get(key)
+        if served is not None and served.is_ending:
+            served.is_ending = False
+            served.turn_began = asyncio.get_running_loop().time()
+            if self._waiting():
+                self._plan_turn(key, served)
+        self._move()
 
     def _waiting(self) -> frozenset[SharedHold]:
         holds = (served.hold for served in self._served.values())
@@ -161,7 +203,11 @@ class Turns:
         _cancel(served.turn)
         task = asyncio.create_task(served.hold.close())
         self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        task.add_done_callback(self._closed)
+        self._move()
+
+    def _closed(self, task: "asyncio.Task[None]") -> None:
+        self._closing.discard(task)
         self._move()
 
     def _move(self) -> None:

@@ -39,8 +39,8 @@ class Redactions:
     """Redacts answers, and keeps those of Ensure: callers in a row get the same."""
 
     def __init__(self) -> None:
-        # By the answer's id and what the caller may know: the answer, and its copy.
-        self._kept: dict[tuple[int, bool, bool], tuple[Message, Message]] = {}
+        # By the model and what the caller may know: the answer, and its copy.
+        self._kept: dict[tuple[str, bool, bool], tuple[Message, Message]] = {}
 
     def of(self, message: M, principal: Principal) -> M:
         """Return what `redacted` does."""
@@ -48,9 +48,8 @@ class Redactions:
             return message
         if not isinstance(message, pb.EnsureResponse):
             return redacted(message, principal)
-        key = id(message), principal.logs, principal.models.is_everything
+        key = message.server.model, principal.logs, principal.models.is_everything
         known, copy = self._kept.get(key, (None, message))
-        # Known by its id only as long as it is kept.
         if known is not message:
             copy = redacted(message, principal)
             if len(self._kept) >= MAX_KEPT:

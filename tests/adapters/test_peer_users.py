@@ -139,6 +139,45 @@ def test_another_user_with_the_same_port_is_not_taken_for_a_frequent_caller(
         assert users.user_at(peer, [end]) == NOBODY
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="makes a socket as another user")
+def test_another_user_with_the_same_port_to_another_address_is_not_taken_for_it() -> None:
+    """A port is a connection's own only together with the address that it leads to."""
+    users = SockDiagUsers()
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(closing(socket.create_server(("127.0.0.1", 0)))) for _ in range(2)
+        )
+        client = stack.enter_context(closing(socket.socket()))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.connect(first.getsockname())
+        peer = client.getsockname()
+        for _ in range(2 * peer_users.CALLS_OF_A_FREQUENT_CALLER):
+            assert users.user_at(peer, [first.getsockname()]) == os.getuid()
+        os.seteuid(NOBODY)
+        stack.callback(os.seteuid, 0)
+        other = stack.enter_context(closing(socket.socket()))
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(peer)
+        other.connect(second.getsockname())
+        os.seteuid(0)
+        assert users.user_at(peer, [second.getsockname()]) == NOBODY
+        assert users.user_at(peer, [first.getsockname()]) == os.getuid()
+
+
+def test_a_caller_is_known_though_its_connection_cannot_be_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(93, "Protocol not supported")
+
+    monkeypatch.setattr(exact_queries.ConnectionQuery, "cookie_of", refused)
+    users = SockDiagUsers()
+    with connected("127.0.0.1") as (_, accepted):
+        peer, end = accepted.getpeername(), accepted.getsockname()
+        for _ in range(2 * peer_users.CALLS_OF_A_FREQUENT_CALLER):
+            assert users.user_at(peer, [end]) == os.getuid()
+
+
 def test_where_netlink_is_refused_nobody_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(93, "Protocol not supported")

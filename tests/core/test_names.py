@@ -8,6 +8,7 @@ from pool_service.core.error_texts import model_unknown, not_on_disk
 from pool_service.core.names import (
     MAX_COMPARED,
     MAX_MODEL_BYTES,
+    _flaw_of_short_name,
     did_you_mean,
     model_flaw,
     runtime_model_flaw,
@@ -94,3 +95,10 @@ def test_what_was_meant_is_asked_before_what_to_do() -> None:
     assert "this machine. Did you mean 'a' or 'c'? Else run 'pool-service pull b', or" in words
     assert "this machine. Run 'pool-service pull b', or" in str(not_on_disk("b", "org/b"))
     assert "pull b' if the model hub has it by that name" in str(not_on_disk("b", "b"))
+
+
+def test_names_that_are_too_long_are_not_kept() -> None:
+    """A caller may send thousands of them, each of some kilobytes."""
+    kept = _flaw_of_short_name.cache_info().currsize
+    assert model_flaw("x" * (MAX_MODEL_BYTES + 1)) is not None
+    assert _flaw_of_short_name.cache_info().currsize == kept

@@ -81,6 +81,13 @@ def test_a_short_keep_alive_counts_its_uses_more_exactly(ago: float, is_written:
     assert (parts.shown().last_used_at == NOW) is is_written
 
 
+@pytest.mark.parametrize(("ago", "is_written"), [(0.09, False), (0.11, True)])
+def test_a_short_grace_period_counts_its_uses_more_exactly(ago: float, is_written: bool) -> None:
+    parts = Parts()
+    parts.there(last_used_at=NOW - ago, settings=replace(DEFAULTS, grace_period=1.0))
+    assert (parts.requests.at_once("m", NOW) is None) is is_written
+
+
 @pytest.mark.parametrize("why", ["cordoned", "used long ago", "preempted", "closing", "unlisted"])
 def test_a_server_is_handed_out_without_an_event_only_if_that_changes_nothing(why: str) -> None:
     parts = Parts(only_listed=False)

@@ -25,6 +25,7 @@ from pool_service_client import (
     Synced,
 )
 from tests.faults.invariants import Invariants, pool_processes
+from tests.lasting_port import lasting_port
 from tests.service.conftest import FAKE_RUNTIME
 from tools.demo.service import RunningService, running
 
@@ -43,7 +44,7 @@ class Lives:
         self.now: RunningService
         self._config = root / "config.toml"
         self._config.write_text(config)
-        self._address = "127.0.0.1:0"
+        self._address = f"127.0.0.1:{lasting_port()}"
         self._watcher: Invariants | None = None
         self._stack = ExitStack()
         self._count = 0

@@ -23,6 +23,7 @@ from tests.faults.invariants import pool_processes
 from tests.faults.lives import Lives, settled
 from tests.faults.table import Recovery
 from tests.faults.test_crash_matrix import ONE_LOOKS, await_end
+from tests.lasting_port import lasting_port
 from tests.service.conftest import FAKE_RUNTIME
 
 AT_A_TIME = 2
@@ -43,7 +44,7 @@ class Two:
         root.mkdir()
         self.root = root
         self.state_dir = root / "state"
-        self.address = ""
+        self.address = f"127.0.0.1:{lasting_port()}"
         self.before = 0
         (root / "config.toml").write_text(FAKE_RUNTIME)
         self._context = multiprocessing.get_context("forkserver")
@@ -57,7 +58,7 @@ class Two:
     def serve(self, name: str, *arguments: str, at: int | None = None) -> tuple[BaseProcess, str]:
         """A service, and where it listens; nowhere if it died before."""
         options = ["--config", str(self.root / "config.toml"), "--state-dir", str(self.state_dir)]
-        options += ["--listen", self.address or "127.0.0.1:0", *arguments]
+        options += ["--listen", self.address, *arguments]
         hears, tells = self._context.Pipe(duplex=False)
         passed = None if at is None else self.root / f"{name}.points"
         log = self.root / f"{name}.log"
@@ -66,7 +67,6 @@ class Two:
         with os.fdopen(os.dup(hears.fileno())) as lines:
             hears.close()
             address = lines.readline().removeprefix("listening on ").strip()
-        self.address = self.address or address
         return process, address
 
     def guard(self, at: int) -> None:

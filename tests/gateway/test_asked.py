@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pool_service.gateway.asked import MAX_MODEL_CHARACTERS, BodyFlaw, asked
+from pool_service.gateway.asked import MAX_MODEL_CHARACTERS, MAX_PARTS, BodyFlaw, asked
 
 FORM = "multipart/form-data; boundary=xyz"
 
@@ -60,13 +60,17 @@ def test_a_file_is_never_taken_for_the_name() -> None:
         (FORM, b"nothing like a form"),
         (FORM, form(('name="file"', b"x"))),
         (FORM, form(('name="model"', b"\xff"))),
+        (FORM, form(('name="model"', b"a"), ('name="model"', b"b"))),
+        (FORM, form(*[('name="x"; filename="y"', b"")] * (MAX_PARTS + 1))),
+        ("multipart/form-data; boundary=€", form(('name="model"', b"a"))),
+        (f"multipart/form-data; boundary={'x' * 300}", form(('name="model"', b"a"))),
         ("multipart/form-data", form(('name="model"', b"a"))),
         ("application/json", b'{"model": ""}'),
         ("application/json", json.dumps({"model": "x" * (MAX_MODEL_CHARACTERS + 1)}).encode()),
         ("application/json", b'{"model": "a"'),
         ("application/json", b"[" * 100_000),
     ],
-    ids=repr,
+    ids=lambda value: repr(value[:40]),
 )
 def test_what_names_no_model_is_a_flaw(kind: str, body: bytes) -> None:
     with pytest.raises(BodyFlaw):

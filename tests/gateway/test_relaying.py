@@ -1,6 +1,7 @@
 """Claims about single requests, over a scripted pool and a server that answers as a test says."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from tests.gateway.scripted_pool import ScriptedPool
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 STREAM = {"model": "m", "stream": True}
+TOKEN = f"pst_{'a' * 43}"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -110,6 +112,38 @@ async def test_a_prompt_of_ten_megabytes_arrives_as_it_was() -> None:
         assert answer["body"] == body
 
 
+async def test_a_packed_request_arrives_unpacked() -> None:
+    async with setting(echo) as here:
+        packed = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        body = gzip.compress(b'{"model": "m"}')
+        answer = await (await here.post(data=body, headers=packed)).json()
+        assert answer["body"] == '{"model": "m"}'
+        assert "Content-Encoding" not in answer["headers"]
+        assert (await here.post(data=b"no gzip", headers=packed)).status == 400
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_target_with_an_address_means_its_path(mode: Mode) -> None:
+    """As a client sends it that takes the gateway for a proxy."""
+    async with setting(echo, mode) as here:
+        reply = await raw(here, f"POST {here.url}{CHAT} HTTP/1.1\r\nHost: localhost\r\n")
+        assert reply.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 307 "))
+        assert f"Location: {here.url}".encode() not in reply
+
+
+async def raw(here: Setting, head: str, body: bytes = b'{"model": "m"}') -> bytes:
+    """Send a request as it is; return what comes first of the answer."""
+    host, _, port = here.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        length = f"Content-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode("latin-1") + length.encode() + body)
+        return await reader.read(4096)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
 # --- while a model loads -----------------------------------------------------------------------
 
 
@@ -129,6 +163,13 @@ async def test_messages_of_anthropic_get_pings() -> None:
     async with setting(events, load_s=0.3) as here:
         text = await (await here.post(MESSAGES, json=STREAM)).text()
         assert text.startswith('event: ping\ndata: {"type": "ping"}\n\n')
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_answer_that_is_no_stream_of_events_gets_no_comments() -> None:
+    async with setting(echo, load_s=0.3) as here:
+        response = await here.post("/v1/audio/speech", json=STREAM)
+        assert response.content_type == "application/json"
 
 
 @pytest.mark.usefixtures("impatient")
@@ -192,7 +233,11 @@ async def test_what_no_second_try_mends_says_so() -> None:
         assert (response.status, response.headers["x-should-retry"]) == (422, "false")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"model": 1}', b"\xff"], ids=repr)
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"{}", b'{"model": 1}', b"\xff", b'{"a":' * 100_000],
+    ids=lambda body: repr(body[:16]),
+)
 async def test_a_body_without_a_model_is_refused(body: bytes) -> None:
     async with setting(echo) as here:
         response = await here.post(data=body)
@@ -238,11 +283,20 @@ async def test_a_caller_is_sent_to_the_server_where_it_can_go_there() -> None:
 
 async def test_a_server_with_a_key_and_callers_from_elsewhere_are_served_by_the_gateway() -> None:
     async with setting(echo, Mode.REDIRECT) as here:
-        proxied = {"X-Forwarded-For": "10.0.0.1", "x-api-key": "pst_1"}
+        proxied = {"X-Forwarded-For": "10.0.0.1", "x-api-key": TOKEN}
         assert (await here.post(json={"model": "m"}, headers=proxied)).status == 200
     async with setting(echo, Mode.REDIRECT) as here:
         here.pool.api_key = "of the server"
         assert (await here.post(json={"model": "m"})).status == 200
+
+
+async def test_a_web_page_is_sent_nowhere() -> None:
+    """The server would not let it read the answer."""
+    sites = Sites(origins=frozenset({"http://mine"}))
+    async with setting(echo, Mode.REDIRECT, sites=sites) as here:
+        response = await here.post(json={"model": "m"}, headers={"Origin": "http://mine"})
+        assert response.status == 200
+        assert response.headers["Access-Control-Allow-Origin"] == "http://mine"
 
 
 @pytest.mark.usefixtures("impatient")
@@ -255,18 +309,49 @@ async def test_a_stream_that_has_had_comments_is_sent_nowhere() -> None:
 # --- who calls ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["Forwarded", "Via", "X-Forwarded-For", "X-Real-IP"])
+@pytest.mark.parametrize(
+    "name", ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP"]
+)
 async def test_what_a_proxy_hands_on_needs_a_token(name: str) -> None:
     async with setting(echo) as here:
         assert (await here.post(json={"model": "m"}, headers={name: "x"})).status == 401
-        with_token = {name: "x", "Authorization": "Bearer pst_1"}
+        with_token = {name: "x", "Authorization": f"Bearer {TOKEN}"}
         assert (await here.post(json={"model": "m"}, headers=with_token)).status == 200
 
 
 async def test_a_gateway_may_ask_everybody_for_a_token() -> None:
     async with setting(echo, sites=Sites(demands_token=True)) as here:
         assert (await here.post(json={"model": "m"})).status == 401
-        assert (await here.post(json={"model": "m"}, headers={"x-api-key": "pst_1"})).status == 200
+        assert (await here.post(json={"model": "m"}, headers={"x-api-key": TOKEN})).status == 200
+
+
+async def test_a_token_counts_whatever_else_is_shown() -> None:
+    async with setting(echo, sites=Sites(demands_token=True)) as here:
+        both = {"Authorization": "Bearer none", "x-api-key": TOKEN}
+        assert (await here.post(json={"model": "m"}, headers=both)).status == 200
+
+
+@pytest.mark.parametrize("token", [TOKEN + "a", TOKEN[:-1], "pst_", "pst_a b"])
+async def test_a_cut_token_is_told_and_is_no_dummy(token: str) -> None:
+    async with setting(echo) as here:
+        response = await here.post(json={"model": "m"}, headers={"x-api-key": token})
+        assert (response.status, (await response.json())["error"]["code"]) == (401, "token_unknown")
+
+
+@pytest.mark.parametrize("host", ["[", "evil.example", ""])
+async def test_a_strange_host_is_refused(host: str) -> None:
+    async with setting(echo) as here:
+        reply = await raw(here, f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\n")
+        assert reply.startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 400 "))
+
+
+async def test_what_is_no_request_is_told_to_its_sender_and_not_to_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with setting(echo) as here:
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\x01\r\n"
+        assert (await raw(here, head)).startswith(b"HTTP/1.0 400 ")
+    assert "secret" not in caplog.text
 
 
 # --- bounds ------------------------------------------------------------------------------------

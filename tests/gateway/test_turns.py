@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from pool_service.gateway.shared_hold import PATIENCE_S
-from pool_service.gateway.turns import CONTENDED_LINGER_S, LINGER_S, TURN_S, Turns
+from pool_service.gateway.turns import CONTENDED_LINGER_S, LINGER_S, PAUSE_S, TURN_S, Turns
 from pool_service_client import AsyncPoolClient, PoolUnavailable, StartFailed
 from tests.gateway.scripted_pool import LOAD_S, ScriptedPool
 
@@ -156,6 +156,48 @@ async def test_requests_of_a_model_whose_turn_is_over_go_on_together() -> None:
         assert max(begins) - min(begins) < 0.1
         assert pool.starts == ["a", "b", "a"]
         assert await first < await other < min(begins)
+
+
+async def test_a_turn_that_is_over_is_taken_back_once_nothing_waits() -> None:
+    pool = ScriptedPool(room=2)
+    async with turns() as taken:
+        await request(taken, pool, "b")
+        long = asyncio.create_task(request(taken, pool, "a", seconds=600.0))
+        await asyncio.sleep(LOAD_S + TURN_S + 1.0)
+        await request(taken, pool, "b")
+        await request(taken, pool, "n")
+        asked_at = now()
+        assert await request(taken, pool, "a") - asked_at < PAUSE_S
+        long.cancel()
+        await asyncio.wait((long,))
+
+
+async def test_a_model_pauses_no_longer_than_it_must_for_one_that_gets_no_room() -> None:
+    """Somebody else holds it, so that its memory is not to be had."""
+    pool = ScriptedPool()
+    async with pool.hold("a", holder="gateway"), turns() as taken:
+        await request(taken, pool, "a")
+        waiting = asyncio.create_task(request(taken, pool, "n"))
+        await asyncio.sleep(TURN_S + 1.0)
+        for _ in range(3):
+            asked_at = now()
+            assert await request(taken, pool, "a") - asked_at <= PAUSE_S + 0.1
+        assert pool.starts == ["a"]
+        waiting.cancel()
+        await asyncio.wait((waiting,))
+
+
+async def test_requests_go_on_as_soon_as_the_model_that_waited_is_given_up() -> None:
+    pool = ScriptedPool()
+    async with pool.hold("a", holder="gateway"), turns() as taken:
+        await request(taken, pool, "a")
+        waiting = asyncio.create_task(request(taken, pool, "n"))
+        await asyncio.sleep(TURN_S + 1.0)
+        paused = asyncio.create_task(request(taken, pool, "a"))
+        await asyncio.sleep(1.0)
+        given_up_at = now()
+        waiting.cancel()
+        assert await paused - given_up_at < 0.1
 
 
 async def test_callers_with_different_tokens_have_their_own_holds() -> None:

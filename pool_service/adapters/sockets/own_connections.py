@@ -27,8 +27,8 @@ class OwnConnection:
 
     def __init__(self, descriptor: int, cookie: bytes) -> None:
         """Raises OSError if the descriptor leads to no TCP socket."""
-        # Methods of `socket` that read options keep the interpreter's lock, so that no other
-        # thread has its turn before the answer.
+        # Methods of `socket` that read options keep the interpreter's lock, so that they do not
+        # wait for other threads of Python.
         borrowed = _Borrowed(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor)
         self._option = borrowed.getsockopt
         self._cookie = cookie
@@ -36,9 +36,11 @@ class OwnConnection:
     def is_open(self) -> bool:
         """Return whether the descriptor still leads to this connection, which nobody has closed."""
         try:
+            # The state first: threads of gRPC may close the descriptor and get it for another
+            # connection at any time. What is this connection after the question was it before.
             return (
-                self._option(socket.SOL_SOCKET, _SO_COOKIE, len(self._cookie)) == self._cookie
-                and self._option(socket.IPPROTO_TCP, _TCP_INFO, 1) == _IS_ESTABLISHED
+                self._option(socket.IPPROTO_TCP, _TCP_INFO, 1) == _IS_ESTABLISHED
+                and self._option(socket.SOL_SOCKET, _SO_COOKIE, len(self._cookie)) == self._cookie
             )
         except OSError:
             return False

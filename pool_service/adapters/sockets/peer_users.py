@@ -63,39 +63,43 @@ class SockDiagUsers:
 
     def __init__(self) -> None:
         self._query = ConnectionQuery()
-        self._calls: dict[End, int] = {}
-        self._known: dict[End, tuple[OwnConnection, int]] = {}
+        # By both ends: a peer may have the same port for connections to several addresses.
+        self._calls: dict[tuple[End, End], int] = {}
+        self._known: dict[tuple[End, End], tuple[OwnConnection, int]] = {}
 
     def user_at(self, peer: End, ends: Sequence[End]) -> int | None:
         """Return the uid that owns the other end of a connection; see PeerUsers."""
-        known = self._known.get(peer)
+        is_v6 = ":" in peer[0]
+        for end in ends:
+            if (":" in end[0]) is is_v6:
+                user = self._user_of(peer, end)
+                if user is not None:
+                    return user
+        return None
+
+    def _user_of(self, peer: End, end: End) -> int | None:
+        known = self._known.get((peer, end))
         if known is not None:
             connection, user = known
             if connection.is_open():
                 return user
-            del self._known[peer]
-        try:
-            return self._asked(peer, ends)
-        except OSError:
-            return None
-
-    def _asked(self, peer: End, ends: Sequence[End]) -> int | None:
-        is_v6 = ":" in peer[0]
-        for end in ends:
-            if (":" in end[0]) is is_v6:
-                user = self._query.user_of(peer, end)
-                if user is not None:
-                    self._count(peer, end)
-                    return user
+            del self._known[peer, end]
+        with suppress(OSError):
+            found = self._query.user_of(peer, end)
+            if found is not None:
+                self._count(peer, end)
+            return found
         return None
 
     def _count(self, peer: End, end: End) -> None:
         if len(self._calls) >= MAX_REMEMBERED:
             self._calls.clear()
             self._known.clear()
-        calls = self._calls[peer] = self._calls.get(peer, 0) + 1
+        calls = self._calls[peer, end] = self._calls.get((peer, end), 0) + 1
         if calls % CALLS_OF_A_FREQUENT_CALLER == 0:
-            self._remember(peer, end)
+            # Without it the next calls are as slow as this one, and nothing else is lost.
+            with suppress(OSError):
+                self._remember(peer, end)
 
     def _remember(self, peer: End, end: End) -> None:
         cookie = self._query.cookie_of(end, peer)
@@ -105,7 +109,7 @@ class SockDiagUsers:
         user = self._query.user_of(peer, end)
         # Open after the question as before it, so that the answer was about this connection.
         if user is not None and connection.is_open():
-            self._known[peer] = connection, user
+            self._known[peer, end] = connection, user
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,244 @@
+"""Requests for a model: what each comes to."""
+
+import asyncio
+import errno
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from http import HTTPStatus
+
+import aiohttp
+import structlog
+from aiohttp import hdrs, web
+
+from pool_service.gateway.asked import MAX_MODEL_CHARACTERS, Asked, BodyFlaw, asked
+from pool_service.gateway.callers import Callers, is_direct
+from pool_service.gateway.counts import Counts
+from pool_service.gateway.outcome import Outcome
+from pool_service.gateway.pools import Pools
+from pool_service.gateway.refusals import Refusal, bad_request, internal_error, refusal_of
+from pool_service.gateway.relay import Answer, CallerGone, Late, Relay, broken_off, late
+from pool_service.gateway.settings import MAX_BODY_BYTES, Mode, Settings
+from pool_service.gateway.shared_hold import SharedHold
+from pool_service.gateway.turns import Turns
+from pool_service_client import PoolError, Server
+
+PATHS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/audio/transcriptions",
+    "/v1/audio/speech",
+)
+"""The paths of vllm-mlx (0.6) that name a model in their body, and that other runtimes have too."""
+
+BODY_TIMEOUT_S = 300.0
+"""How long the body of a request may take to arrive."""
+
+MAX_READING_BYTES = 8 * MAX_BODY_BYTES
+"""The most bytes of bodies that are being read; further requests are to come later."""
+
+_ENDED = frozenset({errno.ECONNREFUSED, errno.ECONNRESET})
+"""The errors of a connection to a server that has ended."""
+
+log = structlog.get_logger("pool_service.gateway")
+
+
+class Inference:
+    """Answers requests for models."""
+
+    def __init__(self, settings: Settings, callers: Callers, pools: Pools, counts: Counts) -> None:
+        """Call it on the event loop, as it keeps connections."""
+        self._settings = settings
+        self._callers = callers
+        self._pools = pools
+        self._counts = counts
+        self._turns = Turns()
+        self._relay = Relay()
+        self._reading_bytes = 0
+
+    async def close(self) -> None:
+        """Let all models go, and close the connections to servers."""
+        await self._turns.close()
+        await self._relay.close()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request for a model. Raises Refusal if it is none."""
+        outcome = Outcome()
+        with self._counts.in_flight():
+            try:
+                token = await self._callers.token_of(request)
+                with self._room_for(request):
+                    wanted = await _asked(request)
+                outcome.asked = wanted.model
+                answer = Answer(request, wanted, self._settings.wait_s)
+                try:
+                    async with AsyncExitStack() as stack:
+                        return await self._answer(stack, request, answer, token, wanted, outcome)
+                finally:
+                    outcome.note(answer)
+            except Refusal as refusal:
+                outcome.status = refusal.status
+                raise
+            except web.HTTPException as error:
+                outcome.status = error.status
+                raise
+            except Exception:
+                outcome.status = HTTPStatus.INTERNAL_SERVER_ERROR
+                raise
+            finally:
+                self._report(request.path, outcome)
+
+    @contextmanager
+    def _room_for(self, request: web.Request) -> Iterator[None]:
+        """Return a context in which a body is read. Raises Refusal if too many are large."""
+        size = request.content_length
+        size = MAX_BODY_BYTES if size is None else size
+        if self._reading_bytes + size > MAX_READING_BYTES:
+            raise Refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "the gateway is reading as many large requests as it may. Ask again later.",
+                "busy",
+                retry_after_s=2.0,
+            )
+        self._reading_bytes += size
+        try:
+            yield
+        finally:
+            self._reading_bytes -= size
+
+    def _report(self, path: str, outcome: Outcome) -> None:
+        """Count a request, and log it: without its query and body, which have prompts and keys."""
+        first_byte_s = outcome.first_byte_s
+        self._counts.end(outcome.model, path, outcome.status, first_byte_s, outcome.sent_bytes)
+        log.info(
+            "request",
+            path=path,
+            model=outcome.asked[:MAX_MODEL_CHARACTERS],
+            status=outcome.status,
+            seconds=round(outcome.seconds, 3),
+            first_byte_s=round(first_byte_s, 3) if first_byte_s is not None else None,
+            bytes=outcome.sent_bytes,
+        )
+
+    async def _answer(
+        self,
+        stack: AsyncExitStack,
+        request: web.Request,
+        answer: Answer,
+        token: str,
+        wanted: Asked,
+        outcome: Outcome,
+    ) -> web.StreamResponse:
+        """Answer a request, be it by an error."""
+        try:
+            return await self._relayed(stack, request, answer, token, wanted, outcome)
+        except (Refusal, PoolError, Late, aiohttp.ClientError, TimeoutError) as error:
+            why = _refusal_of(error)
+        except CallerGone:
+            # As if aiohttp had noticed it first.
+            raise asyncio.CancelledError from None
+        except Exception:
+            log.exception("internal error in a request", path=request.path)
+            why = internal_error()
+        outcome.status = why.status
+        return await answer.refuse(why)
+
+    async def _relayed(
+        self,
+        stack: AsyncExitStack,
+        request: web.Request,
+        answer: Answer,
+        token: str,
+        wanted: Asked,
+        outcome: Outcome,
+    ) -> web.StreamResponse:
+        """Return the answer of the model's server, or where that is."""
+        hold = await self._held(stack, answer, token, wanted.model)
+        server = hold.ready_at_once()
+        if server is None:
+            server = await answer.until(hold.ready(), lambda: hold.newest)
+        outcome.model = server.model
+        if self._may_go_there(request, answer, wanted, server):
+            outcome.status = HTTPStatus.TEMPORARY_REDIRECT
+            location = f"{server.endpoint}{request.rel_url.raw_path_qs}"
+            return web.Response(status=outcome.status, headers={hdrs.LOCATION: location})
+        async with await self._sent(request, answer, wanted, hold, server) as upstream:
+            response = await answer.relay(upstream)
+            outcome.status = upstream.status
+            return response
+
+    async def _held(
+        self, stack: AsyncExitStack, answer: Answer, token: str, model: str
+    ) -> SharedHold:
+        """Return the shared hold of a model, once it is the model's turn; `stack` releases it."""
+        key = token, model
+        at_once = self._turns.at_once(key)
+        if at_once is not None:
+            return stack.enter_context(at_once)
+        turn = self._turns.hold(key, partial(self._pools.of, token))
+        return await answer.until(stack.enter_async_context(turn), lambda: None)
+
+    async def _sent(
+        self,
+        request: web.Request,
+        answer: Answer,
+        wanted: Asked,
+        hold: SharedHold,
+        server: Server,
+    ) -> aiohttp.ClientResponse:
+        """Send a request to the server, or to the next one if that has just ended."""
+        try:
+            return await self._relay.send(request, wanted, server)
+        except aiohttp.ClientConnectorError as error:
+            if error.os_error.errno not in _ENDED:
+                raise
+            server = await answer.until(hold.ready(after=server), lambda: hold.newest)
+            return await self._relay.send(request, wanted, server)
+
+    def _may_go_there(
+        self, request: web.Request, answer: Answer, wanted: Asked, server: Server
+    ) -> bool:
+        """Return whether a caller is sent to the server: it reaches that with what it has."""
+        return (
+            self._settings.mode is Mode.REDIRECT
+            and self._settings.tls is None
+            and not answer.has_begun
+            and not server.api_key
+            and wanted.model == server.served_model_name
+            and is_direct(request)
+            # A server answers no page of another origin.
+            and hdrs.ORIGIN not in request.headers
+        )
+
+
+async def _asked(request: web.Request) -> Asked:
+    """Return what a request asks for. Raises Refusal."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+    except TimeoutError:
+        message = f"the request did not arrive within {BODY_TIMEOUT_S:g} s"
+        status = HTTPStatus.REQUEST_TIMEOUT
+        raise Refusal(status, message, "request_timeout", retry_after_s=1.0) from None
+    except web.RequestPayloadError as error:
+        raise bad_request(f"the body cannot be read: {error}") from None
+    try:
+        return asked(request.headers.get(hdrs.CONTENT_TYPE, ""), body)
+    except BodyFlaw as flaw:
+        raise bad_request(str(flaw), "model" if "model" in str(flaw) else None) from None
+
+
+def _refusal_of(
+    error: Refusal | PoolError | Late | aiohttp.ClientError | TimeoutError,
+) -> Refusal:
+    """Return the refusal of a request that has failed."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, PoolError):
+        return refusal_of(error)
+    return late(error) if isinstance(error, Late) else broken_off()
