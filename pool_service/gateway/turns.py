@@ -143,16 +143,18 @@ class Turns:
 
     def _turn_began(self, served: _Served) -> float | None:
         """Return when the turn of a model began, by whichever name; None: it is not READY."""
-        newest = served.hold.newest
-        if newest is None or served.hold.ready_since is None:
+        if served.hold.ready_since is None:
             return None
-        of_the_model = (
-            one
-            for one in self._served.values()
-            if one.hold.newest is not None and one.hold.newest.model == newest.model
-        )
-        begins = (one.turn_began or one.hold.ready_since for one in of_the_model)
+        begins = (one.turn_began or one.hold.ready_since for one in self._of_the_model(served))
         return min(began for began in begins if began is not None)
+
+    def _of_the_model(self, served: _Served) -> list[_Served]:
+        """Return all that is served of a hold's model, by whichever name and token."""
+        newest = served.hold.newest
+        if newest is None:
+            return [served]
+        others = ((one, one.hold.newest) for one in self._served.values())
+        return [one for one, its in others if its is not None and its.model == newest.model]
 
     def _end_turn(self, key: Key, served: _Served) -> None:
         served.turn = None
@@ -172,7 +174,8 @@ class Turns:
         served = self._served.get(key)
         if served is not None and served.is_ending:
             served.is_ending = False
-            served.turn_began = asyncio.get_running_loop().time()
+            for one in self._of_the_model(served):
+                one.turn_began = asyncio.get_running_loop().time()
             if self._waiting():
                 self._plan_turn(key, served)
         self._move()

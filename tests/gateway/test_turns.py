@@ -187,6 +187,23 @@ async def test_a_model_pauses_no_longer_than_it_must_for_one_that_gets_no_room()
         await asyncio.wait((waiting,))
 
 
+async def test_callers_of_one_model_pause_and_go_on_alike() -> None:
+    pool = ScriptedPool()
+    answered = {"pst_1": 0, "pst_2": 0}
+
+    async def caller(token: str) -> None:
+        while now() < 200.0:
+            await request(taken, pool, "a", seconds=1.0, token=token)
+            answered[token] += 1
+
+    async with pool.hold("a", holder="gateway"), turns() as taken:
+        waiting = asyncio.create_task(request(taken, pool, "n"))
+        await asyncio.gather(*map(caller, answered))
+        waiting.cancel()
+        await asyncio.wait((waiting,))
+    assert min(answered.values()) >= 60, answered
+
+
 async def test_requests_go_on_as_soon_as_the_model_that_waited_is_given_up() -> None:
     pool = ScriptedPool()
     async with pool.hold("a", holder="gateway"), turns() as taken:
