@@ -197,11 +197,15 @@ async def test_callers_of_one_model_pause_and_go_on_alike() -> None:
             answered[token] += 1
 
     async with pool.hold("a", holder="gateway"), turns() as taken:
-        waiting = asyncio.create_task(request(taken, pool, "n"))
+        others = [
+            asyncio.create_task(request(taken, pool, "n")),
+            *(asyncio.create_task(request(taken, pool, "a", 600.0, one)) for one in answered),
+        ]
         await asyncio.gather(*map(caller, answered))
-        waiting.cancel()
-        await asyncio.wait((waiting,))
-    assert min(answered.values()) >= 60, answered
+        for one in others:
+            one.cancel()
+        await asyncio.wait(others)
+    assert min(answered.values()) >= 90, answered
 
 
 async def test_requests_go_on_as_soon_as_the_model_that_waited_is_given_up() -> None:
