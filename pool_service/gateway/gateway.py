@@ -16,7 +16,7 @@ from pool_service.gateway.looks import Looks
 from pool_service.gateway.pools import Pools, Service
 from pool_service.gateway.refusals import Refusal, internal_error, refusal_of
 from pool_service.gateway.relay import refused
-from pool_service.gateway.settings import MAX_BODY_BYTES, Settings
+from pool_service.gateway.settings import Settings
 from pool_service_client import PoolError
 
 BACKLOG = 1024
@@ -74,7 +74,7 @@ class Gateway:
         await self._pools.close()
 
     def _app(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._errors])
+        app = web.Application(middlewares=[self._errors])
         app.on_response_prepare.append(self._allow_origin)
         for path in PATHS:
             app.router.add_post(path, self._inference.handle)
@@ -96,11 +96,6 @@ class Gateway:
             return refused(refusal, request.path)
         except PoolError as error:
             return refused(refusal_of(error), request.path)
-        except web.HTTPRequestEntityTooLarge:
-            most = MAX_BODY_BYTES // 2**20
-            message = f"the request is larger than {most} MiB"
-            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            return refused(Refusal(status, message, "request_too_large"), request.path)
         except web.HTTPException as error:
             status = HTTPStatus(error.status)
             message = f"{request.method} {request.path}: {status.phrase}"

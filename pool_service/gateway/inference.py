@@ -2,8 +2,8 @@
 
 import asyncio
 import errno
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
@@ -40,7 +40,19 @@ BODY_TIMEOUT_S = 300.0
 """How long the body of a request may take to arrive."""
 
 MAX_READING_BYTES = 8 * MAX_BODY_BYTES
-"""The most bytes of bodies that are being read; further requests are to come later."""
+"""The most bytes of bodies that have arrived in part; what is more is to come later."""
+
+_TOO_LARGE = Refusal(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    f"the request is larger than {MAX_BODY_BYTES // 2**20} MiB",
+    "request_too_large",
+)
+_BUSY = Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "the gateway is reading as many large requests as it may. Ask again later.",
+    "busy",
+    retry_after_s=2.0,
+)
 
 _ENDED = frozenset({errno.ECONNREFUSED, errno.ECONNRESET})
 """The errors of a connection to a server that has ended."""
@@ -72,8 +84,7 @@ class Inference:
         with self._counts.in_flight():
             try:
                 token = await self._callers.token_of(request)
-                with self._room_for(request):
-                    wanted = await _asked(request)
+                wanted = _asked(request, await self._body(request))
                 outcome.asked = wanted.model
                 answer = Answer(request, wanted, self._settings.wait_s)
                 try:
@@ -84,32 +95,33 @@ class Inference:
             except Refusal as refusal:
                 outcome.status = refusal.status
                 raise
-            except web.HTTPException as error:
-                outcome.status = error.status
-                raise
             except Exception:
                 outcome.status = HTTPStatus.INTERNAL_SERVER_ERROR
                 raise
             finally:
                 self._report(request.path, outcome)
 
-    @contextmanager
-    def _room_for(self, request: web.Request) -> Iterator[None]:
-        """Return a context in which a body is read. Raises Refusal if too many are large."""
-        size = request.content_length
-        size = MAX_BODY_BYTES if size is None else size
-        if self._reading_bytes + size > MAX_READING_BYTES:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "the gateway is reading as many large requests as it may. Ask again later.",
-                "busy",
-                retry_after_s=2.0,
-            )
-        self._reading_bytes += size
+    async def _body(self, request: web.Request) -> bytes:
+        """Return the body of a request. Raises Refusal."""
+        body = bytearray()
         try:
-            yield
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    self._reading_bytes += len(chunk)
+                    if len(body) > MAX_BODY_BYTES:
+                        raise replace(_TOO_LARGE)
+                    if self._reading_bytes > MAX_READING_BYTES:
+                        raise replace(_BUSY)
+        except TimeoutError:
+            message = f"the request did not arrive within {BODY_TIMEOUT_S:g} s"
+            status = HTTPStatus.REQUEST_TIMEOUT
+            raise Refusal(status, message, "request_timeout", retry_after_s=1.0) from None
+        except web.RequestPayloadError as error:
+            raise bad_request(f"the body cannot be read: {error}") from None
         finally:
-            self._reading_bytes -= size
+            self._reading_bytes -= len(body)
+        return bytes(body)
 
     def _report(self, path: str, outcome: Outcome) -> None:
         """Count a request, and log it: without its query and body, which have prompts and keys."""
@@ -216,17 +228,8 @@ class Inference:
         )
 
 
-async def _asked(request: web.Request) -> Asked:
+def _asked(request: web.Request, body: bytes) -> Asked:
     """Return what a request asks for. Raises Refusal."""
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
-    except TimeoutError:
-        message = f"the request did not arrive within {BODY_TIMEOUT_S:g} s"
-        status = HTTPStatus.REQUEST_TIMEOUT
-        raise Refusal(status, message, "request_timeout", retry_after_s=1.0) from None
-    except web.RequestPayloadError as error:
-        raise bad_request(f"the body cannot be read: {error}") from None
     try:
         return asked(request.headers.get(hdrs.CONTENT_TYPE, ""), body)
     except BodyFlaw as flaw:

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from pool_service.gateway import relay
+from pool_service.gateway import inference, relay
 from pool_service.gateway.callers import Sites
 from pool_service.gateway.gateway import Gateway
 from pool_service.gateway.pools import Service
@@ -355,6 +355,42 @@ async def test_what_is_no_request_is_told_to_its_sender_and_not_to_the_log(
 
 
 # --- bounds ------------------------------------------------------------------------------------
+
+
+async def test_what_is_too_large_is_refused_while_it_arrives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inference, "MAX_BODY_BYTES", 100_000)
+    async with setting(echo) as here:
+        body = json.dumps({"model": "m", "messages": "x" * 100_000}).encode()
+        response = await here.post(data=body)
+        assert (response.status, (await response.json())["error"]["code"]) == (
+            413,
+            "request_too_large",
+        )
+        assert (await here.post(json={"model": "m"})).status == 200
+
+
+async def test_slow_requests_take_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "MAX_READING_BYTES", 100_000)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'{"model": "m", '
+        begun.set()
+        await goes_on.wait()
+        yield b'"a": 1}'
+
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    async with setting(echo) as here:
+        others = [asyncio.create_task(here.post(data=slow())) for _ in range(50)]
+        await begun.wait()
+        assert (await here.post(json={"model": "m"})).status == 200
+        large = json.dumps({"model": "m", "messages": "x" * 100_000}).encode()
+        response = await here.post(data=large)
+        assert (response.status, response.headers["Retry-After"]) == (503, "2")
+        goes_on.set()
+        assert {one.status for one in await asyncio.gather(*others)} == {200}
+        assert (await here.post(json={"model": "m", "a": "x" * 90_000})).status == 200
 
 
 async def test_a_slow_reader_slows_its_server_down() -> None:
