@@ -1,83 +1,18 @@
-"""Claims about single requests, over a scripted pool and a server that answers as a test says."""
+"""Claims about single requests: what a server gets of them, and their callers of it."""
 
-import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, cast
 
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-from pool_service.gateway import inference, relay
+from pool_service.gateway import relay
 from pool_service.gateway.callers import Sites
-from pool_service.gateway.gateway import Gateway
-from pool_service.gateway.pools import Service
-from pool_service.gateway.settings import Mode, Settings
-from pool_service_client import AsyncPoolClient, ModelRejected, StartFailed
-from tests.gateway.scripted_pool import ScriptedPool
-
-CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
-STREAM = {"model": "m", "stream": True}
-TOKEN = f"pst_{'a' * 43}"
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A gateway before one server. url: the gateway's; pool: whose model "m" the server is."""
-
-    url: str
-    pool: ScriptedPool
-    session: aiohttp.ClientSession
-
-    async def post(
-        self,
-        path: str = CHAT,
-        **options: Any,  # noqa: ANN401 - those of the library
-    ) -> aiohttp.ClientResponse:
-        return await self.session.post(self.url + path, allow_redirects=False, **options)
-
-
-@asynccontextmanager
-async def setting(
-    handler: Handler,
-    mode: Mode = Mode.PROXY,
-    wait_s: float = 60.0,
-    sites: Sites = Sites(),  # noqa: B008 - frozen
-    load_s: float = 0.0,
-) -> AsyncIterator[Setting]:
-    app = web.Application(client_max_size=2**27)
-    app.router.add_route("*", "/{path:.*}", handler)
-    async with TestServer(app) as server, aiohttp.ClientSession() as session:
-        pool = ScriptedPool(load_s=load_s, endpoint=str(server.make_url("")).rstrip("/"))
-        settings = Settings("127.0.0.1", 0, mode, wait_s, sites)
-        client = cast("AsyncPoolClient", pool)
-        gateway = Gateway(settings, Service(lambda: "", lambda _token: client))
-        try:
-            yield Setting(await gateway.start(), pool, session)
-        finally:
-            await gateway.stop()
-
-
-async def echo(request: web.Request) -> web.Response:
-    """Answer with what came."""
-    body = (await request.read()).decode("utf-8", "replace")
-    return web.json_response({"headers": dict(request.headers), "body": body})
-
-
-async def events(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
-    await response.write(b"data: {}\n\n")
-    await response.write(b"data: [DONE]\n\n")
-    return response
+from pool_service.gateway.settings import Mode
+from pool_service_client import ModelRejected, StartFailed
+from tests.gateway.one_server import CHAT, MESSAGES, STREAM, TOKEN, echo, events, raw, setting
 
 
 @pytest.fixture
@@ -129,19 +64,6 @@ async def test_a_target_with_an_address_means_its_path(mode: Mode) -> None:
         reply = await raw(here, f"POST {here.url}{CHAT} HTTP/1.1\r\nHost: localhost\r\n")
         assert reply.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 307 "))
         assert f"Location: {here.url}".encode() not in reply
-
-
-async def raw(here: Setting, head: str, body: bytes = b'{"model": "m"}') -> bytes:
-    """Send a request as it is; return what comes first of the answer."""
-    host, _, port = here.url.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        length = f"Content-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode("latin-1") + length.encode() + body)
-        return await reader.read(4096)
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 # --- while a model loads -----------------------------------------------------------------------
@@ -304,136 +226,3 @@ async def test_a_stream_that_has_had_comments_is_sent_nowhere() -> None:
     async with setting(events, Mode.REDIRECT, load_s=0.3) as here:
         response = await here.post(json=STREAM)
         assert (await response.text()).endswith("data: [DONE]\n\n")
-
-
-# --- who calls ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name", ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP"]
-)
-async def test_what_a_proxy_hands_on_needs_a_token(name: str) -> None:
-    async with setting(echo) as here:
-        assert (await here.post(json={"model": "m"}, headers={name: "x"})).status == 401
-        with_token = {name: "x", "Authorization": f"Bearer {TOKEN}"}
-        assert (await here.post(json={"model": "m"}, headers=with_token)).status == 200
-
-
-async def test_a_gateway_may_ask_everybody_for_a_token() -> None:
-    async with setting(echo, sites=Sites(demands_token=True)) as here:
-        assert (await here.post(json={"model": "m"})).status == 401
-        assert (await here.post(json={"model": "m"}, headers={"x-api-key": TOKEN})).status == 200
-
-
-async def test_a_token_counts_whatever_else_is_shown() -> None:
-    async with setting(echo, sites=Sites(demands_token=True)) as here:
-        both = {"Authorization": "Bearer none", "x-api-key": TOKEN}
-        assert (await here.post(json={"model": "m"}, headers=both)).status == 200
-
-
-@pytest.mark.parametrize("token", [TOKEN + "a", TOKEN[:-1], "pst_", "pst_a b"])
-async def test_a_cut_token_is_told_and_is_no_dummy(token: str) -> None:
-    async with setting(echo) as here:
-        response = await here.post(json={"model": "m"}, headers={"x-api-key": token})
-        assert (response.status, (await response.json())["error"]["code"]) == (401, "token_unknown")
-
-
-@pytest.mark.parametrize("host", ["[", "evil.example", ""])
-async def test_a_strange_host_is_refused(host: str) -> None:
-    async with setting(echo) as here:
-        reply = await raw(here, f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\n")
-        assert reply.startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 400 "))
-
-
-async def test_what_is_no_request_is_told_to_its_sender_and_not_to_the_log(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with setting(echo) as here:
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\x01\r\n"
-        assert (await raw(here, head)).startswith(b"HTTP/1.0 400 ")
-    assert "secret" not in caplog.text
-
-
-# --- bounds ------------------------------------------------------------------------------------
-
-
-async def test_what_is_too_large_is_refused_while_it_arrives(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(inference, "MAX_BODY_BYTES", 100_000)
-    async with setting(echo) as here:
-        body = json.dumps({"model": "m", "messages": "x" * 100_000}).encode()
-        response = await here.post(data=body)
-        assert (response.status, (await response.json())["error"]["code"]) == (
-            413,
-            "request_too_large",
-        )
-        assert (await here.post(json={"model": "m"})).status == 200
-
-
-async def test_slow_requests_take_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "MAX_READING_BYTES", 100_000)
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield b'{"model": "m", '
-        begun.set()
-        await goes_on.wait()
-        yield b'"a": 1}'
-
-    begun, goes_on = asyncio.Event(), asyncio.Event()
-    async with setting(echo) as here:
-        others = [asyncio.create_task(here.post(data=slow())) for _ in range(50)]
-        await begun.wait()
-        assert (await here.post(json={"model": "m"})).status == 200
-        large = json.dumps({"model": "m", "messages": "x" * 100_000}).encode()
-        response = await here.post(data=large)
-        assert (response.status, response.headers["Retry-After"]) == (503, "2")
-        goes_on.set()
-        assert {one.status for one in await asyncio.gather(*others)} == {200}
-        assert (await here.post(json={"model": "m", "a": "x" * 90_000})).status == 200
-
-
-async def test_a_slow_reader_slows_its_server_down() -> None:
-    """And so takes no memory for what it has not read."""
-    sent = 0
-    stands = asyncio.Event()
-
-    async def pours(request: web.Request) -> web.StreamResponse:
-        nonlocal sent
-        response = web.StreamResponse()
-        await response.prepare(request)
-        try:
-            while True:
-                async with asyncio.timeout(1.0):
-                    await response.write(b"x" * 65536)
-                sent += 65536
-        except TimeoutError:
-            stands.set()
-        return response
-
-    async with setting(pours) as here:
-        response = await here.post(json=STREAM)
-        await response.content.read(1)
-        async with asyncio.timeout(60):
-            await stands.wait()
-        assert sent < 64 * 2**20
-        response.close()
-
-
-async def test_a_caller_that_goes_away_ends_the_work_of_its_server() -> None:
-    begun, ended = asyncio.Event(), asyncio.Event()
-
-    async def works(_request: web.Request) -> web.StreamResponse:
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        raise AssertionError
-
-    async with setting(works) as here:
-        asking = asyncio.create_task(here.post(json={"model": "m"}))
-        await begun.wait()
-        asking.cancel()
-        async with asyncio.timeout(60):
-            await ended.wait()
