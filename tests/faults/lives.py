@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ import psutil
 
 from pool_service.adapters.state_dir.guard_sentry import COMMAND_VARIABLE
 from pool_service_client import (
+    Event,
     PoolClient,
     RetryPolicy,
     Server,
@@ -234,11 +235,16 @@ def _close(response: http.client.HTTPResponse, connection: http.client.HTTPConne
 def seen(pool: PoolClient, model: str, *states: ServerState) -> Server:
     """The model's server as soon as it is in one of these states, with a process or FAILED."""
     with pool.watch() as events:
-        for event in events:
-            if isinstance(event, ServerChanged) and event.server.model == model:
-                server = event.server
-                if server.state in states and (server.pid or server.state is ServerState.FAILED):
-                    return server
+        return first_of(events, model, *states)
+
+
+def first_of(events: Iterable[Event], model: str, *states: ServerState) -> Server:
+    """The same, of a watch that was begun before: a start from a standby is over in an instant."""
+    for event in events:
+        if isinstance(event, ServerChanged) and event.server.model == model:
+            server = event.server
+            if server.state in states and (server.pid or server.state is ServerState.FAILED):
+                return server
     raise AssertionError("the watch ended")
 
 

@@ -12,11 +12,12 @@ import pytest
 from pool_service.adapters.records.record_format import decode, encode
 from pool_service.core.server import Phase
 from pool_service.core.server import Server as Recorded
-from pool_service_client import ExitCause, ServerState
+from pool_service_client import ExitCause, ServerState, Synced
 from tests.faults.lives import (
     Lives,
     Stream,
     fake_lives,
+    first_of,
     kill,
     real_lives,
     same_process,
@@ -66,9 +67,10 @@ def test_three_real_servers_that_answer_are_adopted_and_every_stream_is_complete
 @pytest.mark.fault("`kill -9` during a start")
 def test_a_real_start_under_way_is_joined(real: Lives, tiny: str) -> None:
     real.start()
-    with real.pool() as pool, ThreadPoolExecutor(1) as callers:
+    with real.pool() as pool, pool.watch() as events, ThreadPoolExecutor(1) as callers:
+        assert any(isinstance(event, Synced) for event in events)
         waiting = callers.submit(pool.ensure, "tiny", runtime_model=tiny)
-        starting = seen(pool, "tiny", ServerState.STARTING)
+        starting = first_of(events, "tiny", ServerState.STARTING)
         real.await_record_of(starting.pid)
         real.kill()
         real.start()
