@@ -9,7 +9,7 @@ from pool_service.cli.options import FILE, Duration, Target, calls_service
 
 
 class GatewayOptions(TypedDict):
-    """What the command line says of the gateway. wait: in seconds."""
+    """Holds what the command line says of the gateway. wait: in seconds."""
 
     mode: str
     wait: float

@@ -28,7 +28,7 @@ class _Fields(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request asks for.
+    """Holds what a request asks for.
 
     Attributes:
         body: the body as it came.

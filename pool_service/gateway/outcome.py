@@ -1,4 +1,4 @@
-"""What became of one request, for the log and the metrics."""
+"""Notes what became of one request, for the log and the metrics."""
 
 import time
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ GONE = 499
 
 @dataclass(slots=True)
 class Outcome:
-    """The outcome of a request.
+    """Holds the outcome of a request.
 
     Attributes:
         asked: the model's name as the caller has it; "": not known.

@@ -17,7 +17,7 @@ from pool_service_client import InvalidRequest, PoolError
 ANTHROPIC_PATH = "/v1/messages"
 
 DEFAULT_RETRY_S = 1.0
-"""What is told where the service does not say when another try may succeed."""
+"""The seconds until another try, where the service does not say when that may succeed."""
 
 _LAST_LINES = 5
 """The most lines of a server's log that a message has; only for callers that may read logs."""

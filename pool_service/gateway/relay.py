@@ -52,7 +52,7 @@ _OF_THE_CALLER = frozenset(
         "x-api-key",
     }
 )
-"""What a server does not need to know: the caller's keys, names of the gateway itself, and how the
+"""Headers that a server does not need: the caller's keys, names of the gateway itself, and how the
 body was packed, as it is unpacked here."""
 
 _OF_THE_SERVER = frozenset({"date", "server"})

@@ -1,4 +1,4 @@
-"""What the operator can choose of the gateway."""
+"""Holds what the operator can choose of the gateway."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -6,7 +6,6 @@ from enum import StrEnum
 
 from pool_service.gateway.callers import Sites
 
-DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_WAIT_S = 300.0
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
@@ -26,7 +25,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The choices of one gateway.
+    """Holds the choices of one gateway.
 
     Attributes:
         host: the address to listen on, port: its port; 0: any.

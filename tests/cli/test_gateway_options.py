@@ -1,4 +1,4 @@
-"""What `gateway` refuses to begin with, each with what to do."""
+"""Claims about what `gateway` refuses to begin with, each with what to do."""
 
 import sys
 from pathlib import Path

@@ -21,7 +21,7 @@ _IS_ESTABLISHED = bytes((ESTABLISHED,))
 
 
 class OwnConnection:
-    """One end of a connection, whose descriptor belongs to another part of this process."""
+    """Watches one end of a connection, whose descriptor belongs to another part of this process."""
 
     __slots__ = ("_cookie", "_option")
 
