@@ -2,11 +2,13 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from pool_service.cli.interruption import shut_down_by_signals
 from pool_service_client import Server
 
 ANSWER_TIMEOUT_S: Final = 600.0
@@ -36,7 +38,8 @@ def stream(
 ) -> Generator[str, None, None]:
     """Yield the answer to a conversation piece by piece, as the server generates it.
 
-    Closing the iterator closes the connection, and the server then stops generating.
+    Closing the iterator closes the connection, and the server then stops generating. Only for
+    the main thread, where a signal ends the wait for the next piece.
 
     Args:
         server: the server that `Ensure` or `Hold` returned.
@@ -53,7 +56,10 @@ def stream(
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=ANSWER_TIMEOUT_S)
     with closing(connection):
         try:
-            with _send(connection, body, server.api_key) as response:
+            with (
+                shut_down_by_signals(_connected(connection)),
+                _send(connection, body, server.api_key) as response,
+            ):
                 _check_status(response)
                 yield from _content(response)
         except AnswerError:
@@ -62,15 +68,20 @@ def stream(
             raise AnswerError(f"the answer broke off: {_reason_of(error)}") from error
 
 
-def _send(
-    connection: http.client.HTTPConnection, body: Mapping[str, object], api_key: str
-) -> http.client.HTTPResponse:
-    """Send the request and return the response whose body is the answer."""
+def _connected(connection: http.client.HTTPConnection) -> socket.socket:
+    """Connect, and return the connection's socket."""
     try:
         connection.connect()
     except OSError as error:
         why = _reason_of(error)
         raise ServerUnreachable(f"its server accepts no connection: {why}") from error
+    return connection.sock
+
+
+def _send(
+    connection: http.client.HTTPConnection, body: Mapping[str, object], api_key: str
+) -> http.client.HTTPResponse:
+    """Send the request and return the response whose body is the answer."""
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"

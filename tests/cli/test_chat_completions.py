@@ -12,6 +12,7 @@ from pool_service.cli.format import safe_lines
 from pool_service_client import Server, convert
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.cli.answering import Answering, Wait, answering
+from tests.signals import signal_taken_by_another_thread
 
 ASK = [{"role": "user", "content": "?"}]
 
@@ -48,6 +49,18 @@ def test_what_is_closed_is_no_longer_generated(model: Answering) -> None:
     model.answer("a", waits)
     answer = stream(at(model.endpoint), ASK)
     assert next(answer) == "a"
+    answer.close()
+    assert waits.left.wait(20)
+
+
+def test_ctrl_c_ends_a_read_that_the_signal_itself_did_not_wake(model: Answering) -> None:
+    waits = Wait()
+    model.answer("a", waits)
+    answer = stream(at(model.endpoint), ASK)
+    assert next(answer) == "a"
+    assert waits.reached.wait(20)
+    with pytest.raises(KeyboardInterrupt), signal_taken_by_another_thread("readinto"):
+        next(answer)
     answer.close()
     assert waits.left.wait(20)
 

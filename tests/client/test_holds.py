@@ -1,6 +1,7 @@
 """Holds of both clients, over streams that a script plays."""
 
 import asyncio
+import threading
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -18,6 +19,7 @@ from pool_service_client import (
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.conftest import Client, Connect
 from tests.client.scripted import Gate, Refusal, Script, Stay, Step, held, retry_after, starting
+from tests.signals import signal_taken_by_another_thread
 
 GONE = Refusal(StatusCode.ABORTED, "evicted", "EVICTED")
 ENDING = Refusal(StatusCode.UNAVAILABLE, "it ends", "SHUTTING_DOWN", (retry_after(0.01),))
@@ -144,3 +146,17 @@ async def test_closing_the_client_ends_its_holds(service: Script) -> None:
         with pytest.raises(Cancelled, match="its client was closed"):
             next(hold)
     assert service.closed("Hold")
+
+
+def test_ctrl_c_ends_a_wait_that_the_signal_itself_did_not_wake(service: Script) -> None:
+    over = Gate()
+    service.answer("Hold", starting(), over, held(), Stay())
+    with PoolClient.connect(service.address) as client, client.hold("m") as hold:
+        late = threading.Timer(20, over.open)
+        late.start()
+        with pytest.raises(KeyboardInterrupt), signal_taken_by_another_thread("_wait_for"):
+            hold.ready()
+        late.cancel()
+        with pytest.raises(DeadlineExceeded):
+            hold.ready(timeout=0)
+        over.open()

@@ -1,11 +1,13 @@
 """Streams for threads that are opened again when they break."""
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar, cast
+from typing import Final, Generic, Protocol, Self, TypeVar, cast
 
 import grpc
 
@@ -16,6 +18,14 @@ from pool_service_client.status import FailedCall, Peer, error_of, stream_ended_
 from pool_service_client.types import Event, Server
 from pool_service_client.v1 import pool_service_pb2 as pb
 
+SIGNAL_DELAY_S: Final = 0.1
+"""Time for which the main thread waits in one piece.
+
+A signal that arrives just before the wait does not end it, so that Ctrl-C would seem lost. The
+figure is gRPC's (MAXIMUM_WAIT_TIMEOUT in its package).
+"""
+
+P = TypeVar("P")
 Q = TypeVar("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -175,7 +185,7 @@ class Hold(Closeable, Iterator[Server]):
         """
         limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         with self._changed:
-            server = self._changed.wait_for(lambda: self._held.ready(after), limit)
+            server = _wait_for(self._changed, lambda: self._held.ready(after), limit)
             if server is None:
                 raise self._held.late(timeout, after)
         return server
@@ -187,7 +197,7 @@ class Hold(Closeable, Iterator[Server]):
 
     def __next__(self) -> Server:
         with self._changed:
-            self._changed.wait_for(self._held.has_news)
+            _wait_for(self._changed, self._held.has_news)
             server = self._held.take()
         if server is None:
             raise StopIteration
@@ -206,6 +216,21 @@ class Hold(Closeable, Iterator[Server]):
         with self._changed:
             change()
             self._changed.notify_all()
+
+
+def _wait_for(
+    changed: threading.Condition, predicate: Callable[[], P], timeout_s: float | None = None
+) -> P:
+    """Wait until `predicate` returns a true value, and return that; a false one at the timeout.
+
+    Unlike Condition.wait_for, the main thread runs handlers of signals within SIGNAL_DELAY_S.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    longest_s = SIGNAL_DELAY_S if is_main else threading.TIMEOUT_MAX
+    end = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while not (result := predicate()) and (left_s := end - time.monotonic()) > 0:
+        changed.wait(min(left_s, longest_s))
+    return result
 
 
 def call_error(failure: grpc.RpcError, peer: Peer, timeout: float | None) -> PoolError:
