@@ -21,6 +21,10 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 # As in the service: with it a child that is made by fork, as on macOS, can die before its exec.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
+# Python loads the codec of host names when it first needs it, and remembers a failure. Tests that
+# act as another user for a moment may be the first, and that user may not read Python's library.
+"localhost".encode("idna")
+
 # Whose tests run may use a service, with a token: no client or service here is meant by that.
 for name in [name for name in os.environ if name.startswith("POOL_SERVICE_")]:
     del os.environ[name]

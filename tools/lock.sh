@@ -30,3 +30,5 @@ compile packaging/requirements/docs.in clients/python/pyproject.toml --constrain
     --output-file packaging/requirements/docs.txt "$@"
 compile packaging/requirements/supply.in --constraints packaging/requirements/dev.txt \
     --output-file packaging/requirements/supply.txt "$@"
+compile packaging/requirements/sdks.in --constraints packaging/requirements/dev.txt \
+    --output-file packaging/requirements/sdks.txt "$@"

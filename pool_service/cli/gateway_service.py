@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from pool_service.adapters.system.os_errors import reason
+from pool_service.adapters.system.process_settings import raise_descriptor_limit
 from pool_service.cli.connection import connected, valid_address
 from pool_service.cli.exit_codes import ExitCode, Failure
 from pool_service.cli.gateway_command import GatewayOptions
@@ -53,6 +54,8 @@ def serve(target: Target, listen: str, options: GatewayOptions) -> None:
             "and --tls-key, or listen on 127.0.0.1 behind a proxy that speaks TLS."
         )
     configure_logging(options["log_format"], "info")
+    # A request takes two descriptors, and macOS gives a program 256 of them.
+    raise_descriptor_limit()
     try:
         asyncio.run(_serve(settings, target, until_stdin_ends=options["until_stdin_ends"]))
     except OSError as error:

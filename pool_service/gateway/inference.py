@@ -1,23 +1,25 @@
 """Requests for a model: what each comes to."""
 
 import asyncio
-import errno
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 
-import aiohttp
 import structlog
 from aiohttp import hdrs, web
 
 from pool_service.gateway.asked import MAX_MODEL_CHARACTERS, Asked, BodyFlaw, asked
 from pool_service.gateway.callers import Callers, is_direct
 from pool_service.gateway.counts import Counts
+from pool_service.gateway.forwarder import CallerGone
+from pool_service.gateway.headers import for_the_server
 from pool_service.gateway.outcome import Outcome
 from pool_service.gateway.pools import Pools
 from pool_service.gateway.refusals import Refusal, bad_request, internal_error, refusal_of
-from pool_service.gateway.relay import Answer, CallerGone, Late, Relay, broken_off, late
+from pool_service.gateway.relay import Answer, Late, broken_off, late
+from pool_service.gateway.server_connection import ServerGone
+from pool_service.gateway.servers import ServerAnswer, Servers, ServerUnreachable
 from pool_service.gateway.settings import MAX_BODY_BYTES, Mode, Settings
 from pool_service.gateway.shared_hold import SharedHold
 from pool_service.gateway.turns import Turns
@@ -54,10 +56,22 @@ _BUSY = Refusal(
     retry_after_s=2.0,
 )
 
-_ENDED = frozenset({errno.ECONNREFUSED, errno.ECONNRESET})
-"""The errors of a connection to a server that has ended."""
-
 log = structlog.get_logger("pool_service.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A request for a model, and what has come of it.
+
+    token: the caller's, or empty. asked: what it asks for. holds: released at the end.
+    """
+
+    request: web.Request
+    token: str
+    asked: Asked
+    answer: Answer
+    outcome: Outcome
+    holds: AsyncExitStack = field(default_factory=AsyncExitStack)
 
 
 class Inference:
@@ -70,26 +84,27 @@ class Inference:
         self._pools = pools
         self._counts = counts
         self._turns = Turns()
-        self._relay = Relay()
+        self._servers = Servers()
         self._reading_bytes = 0
 
     async def close(self) -> None:
         """Let all models go, and close the connections to servers."""
         await self._turns.close()
-        await self._relay.close()
+        self._servers.close()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request for a model. Raises Refusal if it is none."""
         outcome = Outcome()
-        with self._counts.in_flight():
+        with self._counts.in_flight(outcome):
             try:
                 token = await self._callers.token_of(request)
                 wanted = _asked(request, await self._body(request))
                 outcome.asked = wanted.model
                 answer = Answer(request, wanted, self._settings.wait_s)
+                work = _Work(request, token, wanted, answer, outcome)
                 try:
-                    async with AsyncExitStack() as stack:
-                        return await self._answer(stack, request, answer, token, wanted, outcome)
+                    async with work.holds:
+                        return await self._answer(work)
                 finally:
                     outcome.note(answer)
             except Refusal as refusal:
@@ -126,105 +141,87 @@ class Inference:
     def _report(self, path: str, outcome: Outcome) -> None:
         """Count a request, and log it: without its query and body, which have prompts and keys."""
         first_byte_s = outcome.first_byte_s
-        self._counts.end(outcome.model, path, outcome.status, first_byte_s, outcome.sent_bytes)
+        self._counts.end(path, outcome)
         log.info(
             "request",
             path=path,
             model=outcome.asked[:MAX_MODEL_CHARACTERS],
-            status=outcome.status,
+            status=int(outcome.status),
             seconds=round(outcome.seconds, 3),
             first_byte_s=round(first_byte_s, 3) if first_byte_s is not None else None,
             bytes=outcome.sent_bytes,
+            tokens=outcome.tokens,
         )
 
-    async def _answer(
-        self,
-        stack: AsyncExitStack,
-        request: web.Request,
-        answer: Answer,
-        token: str,
-        wanted: Asked,
-        outcome: Outcome,
-    ) -> web.StreamResponse:
+    async def _answer(self, work: _Work) -> web.StreamResponse:
         """Answer a request, be it by an error."""
         try:
-            return await self._relayed(stack, request, answer, token, wanted, outcome)
-        except (Refusal, PoolError, Late, aiohttp.ClientError, TimeoutError) as error:
+            return await self._relayed(work)
+        except (Refusal, PoolError, Late, ServerGone) as error:
             why = _refusal_of(error)
         except CallerGone:
             # As if aiohttp had noticed it first.
             raise asyncio.CancelledError from None
         except Exception:
-            log.exception("internal error in a request", path=request.path)
+            log.exception("internal error in a request", path=work.request.path)
             why = internal_error()
-        outcome.status = why.status
-        return await answer.refuse(why)
+        work.outcome.status = why.status
+        return await work.answer.refuse(why)
 
-    async def _relayed(
-        self,
-        stack: AsyncExitStack,
-        request: web.Request,
-        answer: Answer,
-        token: str,
-        wanted: Asked,
-        outcome: Outcome,
-    ) -> web.StreamResponse:
+    async def _relayed(self, work: _Work) -> web.StreamResponse:
         """Return the answer of the model's server, or where that is."""
-        hold = await self._held(stack, answer, token, wanted.model)
+        hold = await self._held(work)
         server = hold.ready_at_once()
         if server is None:
-            server = await answer.until(hold.ready(), lambda: hold.newest)
-        outcome.model = server.model
-        if self._may_go_there(request, answer, wanted, server):
-            outcome.status = HTTPStatus.TEMPORARY_REDIRECT
-            location = f"{server.endpoint}{request.rel_url.raw_path_qs}"
-            return web.Response(status=outcome.status, headers={hdrs.LOCATION: location})
-        async with await self._sent(request, answer, wanted, hold, server) as upstream:
-            response = await answer.relay(upstream)
-            outcome.status = upstream.status
+            server = await work.answer.until(hold.ready(), lambda: hold.newest)
+        work.outcome.model = server.model
+        if self._may_go_there(work, server):
+            work.outcome.status = HTTPStatus.TEMPORARY_REDIRECT
+            location = f"{server.endpoint}{work.request.rel_url.raw_path_qs}"
+            return web.Response(status=work.outcome.status, headers={hdrs.LOCATION: location})
+        with await self._sent(work, hold, server) as upstream:
+            response = await work.answer.relay(upstream)
+            work.outcome.status = upstream.status
             return response
 
-    async def _held(
-        self, stack: AsyncExitStack, answer: Answer, token: str, model: str
-    ) -> SharedHold:
-        """Return the shared hold of a model, once it is the model's turn; `stack` releases it."""
-        key = token, model
+    async def _held(self, work: _Work) -> SharedHold:
+        """Return the shared hold of the model, once it is the model's turn."""
+        key = work.token, work.asked.model
         at_once = self._turns.at_once(key)
         if at_once is not None:
-            return stack.enter_context(at_once)
-        turn = self._turns.hold(key, partial(self._pools.of, token))
-        return await answer.until(stack.enter_async_context(turn), lambda: None)
+            return work.holds.enter_context(at_once)
+        turn = self._turns.hold(key, partial(self._pools.of, work.token))
+        return await work.answer.until(work.holds.enter_async_context(turn), lambda: None)
 
-    async def _sent(
-        self,
-        request: web.Request,
-        answer: Answer,
-        wanted: Asked,
-        hold: SharedHold,
-        server: Server,
-    ) -> aiohttp.ClientResponse:
+    async def _sent(self, work: _Work, hold: SharedHold, server: Server) -> ServerAnswer:
         """Send a request to the server, or to the next one if that has just ended."""
         try:
-            return await self._relay.send(request, wanted, server)
-        except aiohttp.ClientConnectorError as error:
-            if error.os_error.errno not in _ENDED:
+            return await self._send(work, server)
+        except ServerUnreachable as error:
+            if not error.has_ended:
                 raise
-            server = await answer.until(hold.ready(after=server), lambda: hold.newest)
-            return await self._relay.send(request, wanted, server)
+            server = await work.answer.until(hold.ready(after=server), lambda: hold.newest)
+            return await self._send(work, server)
 
-    def _may_go_there(
-        self, request: web.Request, answer: Answer, wanted: Asked, server: Server
-    ) -> bool:
+    async def _send(self, work: _Work, server: Server) -> ServerAnswer:
+        return await self._servers.send(
+            work.request.method,
+            f"{server.endpoint}{work.request.rel_url.raw_path_qs}",
+            for_the_server(work.request.headers, server.api_key),
+            work.asked.named(server.served_model_name),
+        )
+
+    def _may_go_there(self, work: _Work, server: Server) -> bool:
         """Return whether a caller is sent to the server: it reaches that with what it has."""
         return (
             self._settings.mode is Mode.REDIRECT
             and self._settings.tls is None
-            and not answer.has_begun
+            and not work.answer.has_begun
             and not server.api_key
-            and wanted.model == server.served_model_name
-            and is_direct(request)
+            and work.asked.model == server.served_model_name
+            and is_direct(work.request)
             # A server answers no page of another origin.
-            and hdrs.ORIGIN not in request.headers
+            and hdrs.ORIGIN not in work.request.headers
         )
 
 
@@ -236,9 +233,7 @@ def _asked(request: web.Request, body: bytes) -> Asked:
         raise bad_request(str(flaw), "model" if "model" in str(flaw) else None) from None
 
 
-def _refusal_of(
-    error: Refusal | PoolError | Late | aiohttp.ClientError | TimeoutError,
-) -> Refusal:
+def _refusal_of(error: Refusal | PoolError | Late | ServerGone) -> Refusal:
     """Return the refusal of a request that has failed."""
     if isinstance(error, Refusal):
         return error

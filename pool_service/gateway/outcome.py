@@ -9,7 +9,7 @@ GONE = 499
 """The status that is told of a caller that went away before the end; of nginx, and no standard."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Outcome:
     """Holds the outcome of a request.
 
@@ -19,6 +19,7 @@ class Outcome:
         status: what the caller got, or would have got if the answer had not begun.
         first_byte_s: the time to the first byte of the model's answer; None: there was none.
         sent_bytes: the bytes of that answer.
+        tokens: its tokens, about.
     """
 
     asked: str = ""
@@ -26,6 +27,7 @@ class Outcome:
     status: int = GONE
     first_byte_s: float | None = None
     sent_bytes: int = 0
+    tokens: int = 0
     _began: float = field(default_factory=time.monotonic)
 
     @property
@@ -35,9 +37,12 @@ class Outcome:
 
     def note(self, answer: Answer) -> None:
         """Take over what an answer came to."""
-        self.sent_bytes = answer.sent_bytes
-        if answer.first_byte_at is not None:
-            self.first_byte_s = answer.first_byte_at - self._began
+        forwarder = answer.forwarder
+        if forwarder is not None:
+            self.sent_bytes = forwarder.sent_bytes
+            self.tokens = forwarder.tokens
+            if forwarder.first_byte_at is not None:
+                self.first_byte_s = forwarder.first_byte_at - self._began
         if self.status == GONE and answer.is_whole:
             # Libraries close the connection at the last event.
             self.status = 200

@@ -1,61 +1,31 @@
-"""Relays one request to the model's server, and the answer back while it is made."""
+"""The answer to one request: signs of life while its model loads, then its server's answer."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+import struct
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from io import BytesIO
 from typing import TypeVar
 
-import aiohttp
 import msgspec
-from aiohttp import hdrs, web
-from multidict import CIMultiDict, CIMultiDictProxy
+from aiohttp import HttpVersion11, hdrs, web
+from multidict import CIMultiDict
 
 from pool_service.gateway.asked import Asked
+from pool_service.gateway.forwarder import CallerGone, Forwarder
+from pool_service.gateway.headers import for_the_caller
 from pool_service.gateway.refusals import ANTHROPIC_PATH, Refusal
+from pool_service.gateway.servers import ServerAnswer
 from pool_service_client import Server
 
 QUIET_S = 5.0
 """Between two signs of life to a caller that waits for a stream while its model loads. Proxies on
 the way give up after 60 seconds of silence (nginx, AWS) or 100 (Cloudflare)."""
 
-CONNECT_TIMEOUT_S = 5.0
-
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""Of RFC 9110, section 7.6.1: for one connection, and not to be handed on."""
-
-_OF_THE_CALLER = frozenset(
-    {
-        "accept-encoding",
-        "authorization",
-        "content-encoding",
-        "content-length",
-        "cookie",
-        "expect",
-        "host",
-        "origin",
-        "referer",
-        "x-api-key",
-    }
-)
-"""Headers that a server does not need: the caller's keys, names of the gateway itself, and how the
-body was packed, as it is unpacked here."""
-
-_OF_THE_SERVER = frozenset({"date", "server"})
+MAX_ERROR_BYTES = 64 * 1024
+"""Bytes of a server's error that are told as an event."""
 
 _EVENTS = "text/event-stream"
 
@@ -92,50 +62,6 @@ class Late(Exception):
     newest: Server | None
 
 
-class CallerGone(Exception):
-    """The caller has closed its connection."""
-
-
-class Relay:
-    """Sends requests to servers by one pool of connections."""
-
-    def __init__(self) -> None:
-        # The connections of a server are closed before uvicorn closes them, after five seconds.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3.0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
-
-    async def close(self) -> None:
-        """Close all connections to servers."""
-        await self._session.close()
-
-    async def send(
-        self, request: web.Request, asked: Asked, server: Server
-    ) -> aiohttp.ClientResponse:
-        """Send a request to a server; return its answer as soon as that begins.
-
-        Raises aiohttp.ClientError.
-        """
-        headers = _handed_on(request.headers, _OF_THE_CALLER)
-        # Comments are sent as they are, and so must be what follows them.
-        headers[hdrs.ACCEPT_ENCODING] = "identity"
-        if server.api_key:
-            headers[hdrs.AUTHORIZATION] = f"Bearer {server.api_key}"
-        return await self._session.request(
-            request.method,
-            f"{server.endpoint}{request.rel_url.raw_path_qs}",
-            # As a file, which is sent piece by piece.
-            data=BytesIO(asked.named(server.served_model_name)),
-            headers=headers,
-            skip_auto_headers=(hdrs.ACCEPT, hdrs.USER_AGENT),
-            allow_redirects=False,
-        )
-
-
 class Answer:
     """The answer to one request: one that is relayed, or one of the gateway's own."""
 
@@ -146,9 +72,7 @@ class Answer:
         self._wait_s = wait_s
         self._due = asyncio.get_running_loop().time() + wait_s
         self._response: web.StreamResponse | None = None
-        self._last_chunk = b""
-        self.first_byte_at: float | None = None
-        self.sent_bytes = 0
+        self.forwarder: Forwarder | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -158,7 +82,9 @@ class Answer:
     @property
     def is_whole(self) -> bool:
         """Return whether the last event of a stream has been sent: callers need not read on."""
-        return any(end in self._last_chunk for end in _LAST_EVENTS)
+        return self.forwarder is not None and any(
+            event in self.forwarder.end for event in _LAST_EVENTS
+        )
 
     async def until(self, wanted: Awaitable[T], newest: Newest) -> T:
         """Await something; tell the caller of a stream meanwhile what it waits for.
@@ -180,27 +106,21 @@ class Answer:
                 await asyncio.wait((waiting,))
         return waiting.result()
 
-    async def relay(self, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+    async def relay(self, upstream: ServerAnswer) -> web.StreamResponse:
         """Hand on a server's answer, as it comes; a slow reader slows its server down.
 
-        Raises Refusal if it breaks off, and CallerGone.
+        Raises Refusal, ServerGone if it breaks off, and CallerGone.
         """
         if self._response is not None and upstream.status != HTTPStatus.OK:
             # Another status has been sent, so the error becomes an event.
-            raise server_error(upstream.status, await upstream.read())
+            raise server_error(upstream.status, await upstream.read(MAX_ERROR_BYTES))
         response = self._response or await self._begin(
-            upstream.status, _handed_on(upstream.headers, _OF_THE_SERVER)
+            upstream.status, for_the_caller(upstream.headers)
         )
-        while chunk := await _next_chunk(upstream):
-            if self.first_byte_at is None:
-                self.first_byte_at = time.monotonic()
-            self.sent_bytes += len(chunk)
-            self._last_chunk = chunk
-            try:
-                await response.write(chunk)
-            except ConnectionError:
-                raise CallerGone from None
-        await response.write_eof()
+        writer = await response.prepare(self._request)
+        assert writer is not None
+        self.forwarder = Forwarder(upstream, self._request, response, writer)
+        await self.forwarder.forward()
         return response
 
     async def refuse(self, refusal: Refusal) -> web.StreamResponse:
@@ -208,12 +128,19 @@ class Answer:
         path = self._request.path
         if self._response is None:
             return refused(refusal, path)
-        if self._response.content_type == _EVENTS:
-            return await self._end_with(refusal.event(path))
+        has_length = hdrs.CONTENT_LENGTH in self._response.headers
+        if self._response.content_type == _EVENTS and not has_length:
+            return await self._end_with(self._event_end + refusal.event(path))
         # Of half an answer nothing but a broken connection tells the caller.
         if self._request.transport is not None:
-            self._request.transport.abort()
+            _break(self._request.transport)
         return self._response
+
+    @property
+    def _event_end(self) -> bytes:
+        """Return what ends an event of which a part has been sent."""
+        end = self.forwarder.end if self.forwarder is not None else b""
+        return b"" if not end or end.endswith(b"\n\n") else b"\n\n"
 
     async def _comment(self, newest: Server | None) -> None:
         """Send a sign of life."""
@@ -230,9 +157,16 @@ class Answer:
             raise CallerGone from None
 
     async def _begin(self, status: int, headers: CIMultiDict[str]) -> web.StreamResponse:
+        """Send a status and headers. Raises CallerGone."""
         headers.setdefault("X-Accel-Buffering", "no")
         self._response = web.StreamResponse(status=status, headers=headers)
-        await self._response.prepare(self._request)
+        if self._request.version < HttpVersion11 and hdrs.CONTENT_LENGTH not in headers:
+            # The end of the connection is that of the answer.
+            self._response.force_close()
+        try:
+            await self._response.prepare(self._request)
+        except ConnectionError:
+            raise CallerGone from None
         return self._response
 
     async def _end_with(self, event: bytes) -> web.StreamResponse:
@@ -242,6 +176,17 @@ class Answer:
             await self._response.write(event)
             await self._response.write_eof()
         return self._response
+
+
+def _break(transport: asyncio.Transport) -> None:
+    """Close a caller's connection so that half an answer is not taken for a whole one."""
+    end = transport.get_extra_info("socket")
+    if end is not None:
+        # By a reset: for a caller by HTTP/1.0 an end in order may be that of the answer. On macOS
+        # nothing can be set for a connection that the caller has reset.
+        with suppress(OSError):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def refused(refusal: Refusal, path: str) -> web.Response:
@@ -278,20 +223,6 @@ def broken_off() -> Refusal:
     )
 
 
-def _handed_on(
-    headers: Mapping[str, str] | CIMultiDictProxy[str], left_out: frozenset[str]
-) -> CIMultiDict[str]:
-    """Return the headers of a message for the next connection."""
-    options = (value for name, value in headers.items() if name.lower() == "connection")
-    named = ",".join(options).lower().replace(" ", "").split(",")
-    return CIMultiDict(
-        (name, value)
-        for name, value in headers.items()
-        if (lower := name.lower()) not in _HOP_BY_HOP and lower not in left_out
-        if lower not in named
-    )
-
-
 def _progress(newest: Server | None) -> str:
     """Return in words what a request waits for; without line breaks."""
     if newest is None:
@@ -302,14 +233,6 @@ def _progress(newest: Server | None) -> str:
     if newest.progress is not None:
         words.append(f"{newest.progress:.0%}")
     return ", ".join(words)
-
-
-async def _next_chunk(upstream: aiohttp.ClientResponse) -> bytes:
-    """Return what has come of an answer; b"" at its end. Raises Refusal if it breaks off."""
-    try:
-        return await upstream.content.readany()
-    except aiohttp.ClientError as error:
-        raise broken_off() from error
 
 
 def server_error(status: int, body: bytes) -> Refusal:

@@ -207,9 +207,12 @@ def test_the_access_log_has_no_prompts(begin: Begin) -> None:
         client.chat.completions.create(
             model="org/chat", messages=[{"role": "user", "content": "a secret prompt"}]
         )
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(model="", messages=HELLO)
     log = setting.gateway.log.read_text()
     assert "model=org/chat" in log
     assert "status=200" in log
+    assert "status=400" in log
     assert "secret" not in log
 
 
@@ -221,7 +224,9 @@ def test_it_counts_what_it_does(begin: Begin) -> None:
     path = "/v1/chat/completions"
     wanted = f'pool_gateway_requests_total{{code="200",model="org/chat",path="{path}"}} 1.0'
     assert wanted in text
-    assert "pool_gateway_in_flight_requests 0.0" in text
+    assert 'pool_gateway_in_flight_requests{model=""} 0.0' in text
+    assert 'pool_gateway_in_flight_requests{model="org/chat"} 0.0' in text
+    assert 'pool_gateway_output_tokens_total{model="org/chat"} 5.0' in text
 
 
 def test_no_stream_is_cut_while_the_service_is_killed_and_another_takes_over(

@@ -1,5 +1,7 @@
 """Claims about single requests: what a server gets of them, and their callers of it."""
 
+import asyncio
+import contextlib
 import gzip
 import json
 from io import BytesIO
@@ -12,7 +14,17 @@ from pool_service.gateway import relay
 from pool_service.gateway.callers import Sites
 from pool_service.gateway.settings import Mode
 from pool_service_client import ModelRejected, StartFailed
-from tests.gateway.one_server import CHAT, MESSAGES, STREAM, TOKEN, echo, events, raw, setting
+from tests.gateway.one_server import (
+    CHAT,
+    MESSAGES,
+    STREAM,
+    TOKEN,
+    Setting,
+    echo,
+    events,
+    raw,
+    setting,
+)
 
 
 @pytest.fixture
@@ -191,6 +203,72 @@ async def test_an_answer_that_breaks_off_is_told_as_well_as_it_can_be(*, is_stre
         else:
             with pytest.raises(aiohttp.ClientError):
                 await response.read()
+
+
+async def test_an_event_of_which_a_part_came_does_not_spoil_the_error_after_it() -> None:
+    async def breaks(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b'data: {"a')
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with setting(breaks) as here:
+        text = await (await here.post(json=STREAM)).text()
+        _, error = text.rstrip().split("\n\n")
+        assert json.loads(error.removeprefix("data: "))["error"]["code"] == "server_died"
+
+
+async def test_an_event_stream_with_a_length_that_breaks_off_gets_nothing_beyond_it() -> None:
+    async def breaks(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response.content_length = 60
+        await response.prepare(request)
+        await response.write(b"data: {}\n\n")
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with setting(breaks) as here:
+        response = await here.post(json=STREAM)
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
+
+
+async def test_half_an_answer_is_no_whole_one_by_an_older_protocol() -> None:
+    async def breaks(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        await response.write(b"abc")
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with setting(breaks) as here:
+        with pytest.raises(ConnectionResetError):
+            await whole(here, "Connection: keep-alive\r\n")
+
+
+async def test_the_end_of_an_answer_is_that_of_the_connection_by_an_older_protocol() -> None:
+    async with setting(events) as here:
+        answer = await whole(here, "Connection: keep-alive\r\n")
+        assert answer.endswith(b"\r\n\r\ndata: {}\n\ndata: [DONE]\n\n")
+
+
+async def whole(here: Setting, headers: str) -> bytes:
+    """Ask by HTTP/1.0; return all that comes until the connection ends."""
+    host, _, port = here.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        body = b'{"model": "m"}'
+        head = f"POST {CHAT} HTTP/1.0\r\nHost: localhost\r\n{headers}"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        return await reader.read()
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 # --- redirects ---------------------------------------------------------------------------------

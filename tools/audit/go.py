@@ -17,6 +17,7 @@ MODULES = {
     ROOT / "clients/go": "./...",
     ROOT / "clients/go/examples": "./...",
     ROOT / "clients/go/tools": "tool",
+    ROOT / "tests/gateway/programs/go": "./...",
     **{path.parent: "tool" for path in sorted((ROOT / "tools/go").glob("*/go.mod"))},
 }
 """The packages that are checked of each module: its own, or those of the tools it pins."""

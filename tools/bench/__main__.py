@@ -20,6 +20,7 @@ from tools.bench import (
     evict,
     first_token,
     gateway,
+    gateway_starts,
     ghz,
     machine,
     original,
@@ -75,7 +76,10 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
         "direct": lambda directory: direct.measure(
             directory, _fake_config(directory), _tiny(directory), rounds(9)
         ),
-        "gateway": lambda directory: gateway.measure(directory, rounds(5)),
+        "gateway": lambda directory: [
+            *gateway.measure(directory, rounds(5)),
+            *gateway_starts.measure(directory / "starts", _smollm2(), rounds(9)),
+        ],
         "adoption": lambda directory: adoption.measure(
             directory, _fake_config(directory), rounds(7)
         ),

@@ -59,7 +59,7 @@ def all_ways(directory: Path, service: str, model: str, server: str) -> Iterator
         if llama_swap.is_installed():
             ways.append(begin(_llama_swap(directory, model, server)))
         for name, mode in ((PROXY, "proxy"), (REDIRECT, "redirect")):
-            ways.append(begin(_gateway(name, mode, directory, service)))
+            ways.append(begin(gateway(name, mode, directory, service)))
         yield ways
 
 
@@ -79,7 +79,8 @@ def _llama_swap(directory: Path, model: str, server: str) -> Iterator[Way]:
 
 
 @contextmanager
-def _gateway(name: str, mode: str, directory: Path, service: str) -> Iterator[Way]:
+def gateway(name: str, mode: str, directory: Path, service: str) -> Iterator[Way]:
+    """Run the gateway in a mode, before the service at an address."""
     options = ("--address", service, "--listen", "127.0.0.1:0", "--mode", mode)
     log = directory / f"gateway-{mode}.log"
     with log.open("w") as stderr:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from tools.bench import by_hand
-from tools.bench.turns import free_port
+from tools.bench.turns import free_port, free_ports
 
 PROGRAM = "llama-swap"
 DEFAULTS = "llama-swap, the runtime's defaults"
@@ -114,7 +114,7 @@ def configuration(
     return json.dumps(
         {
             "healthCheckTimeout": START_TIMEOUT_S,
-            "startPort": free_port(),
+            "startPort": free_ports(len(models)),
             "models": models,
             "routing": {"router": {"use": "group", "settings": settings}},
         }

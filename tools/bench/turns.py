@@ -1,11 +1,15 @@
 """How things are measured beside each other."""
 
+import random
 import socket
 from collections.abc import Callable, Sequence
 
 from tools.bench.report import Pair
 
 WARM_UPS = 1
+
+LOWEST_PORT, HIGHEST_PORT = 20_000, 32_000
+"""Below the ports that Linux (from 32768) and macOS (from 49152) give to others meanwhile."""
 
 
 def in_turn(
@@ -37,3 +41,16 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     return port
+
+
+def free_ports(count: int) -> int:
+    """Return the first of so many ports of loopback in a row that nobody takes before its use."""
+    while True:
+        first = random.SystemRandom().randrange(LOWEST_PORT, HIGHEST_PORT)
+        if all(map(_is_free, range(first, first + count))):
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) != 0
