@@ -23,7 +23,8 @@ async def test_a_server_notifies_once_and_is_then_awaited_no_more(
     assert notifications.of(ME) is None
     ours, its = socket.socketpair()
     with its:
-        ready = notifications.listen(ME, ours)
+        ready = asyncio.get_running_loop().create_future()
+        notifications.listen(ME, ours, ready.set_result)
         event = notifications.of(ME)
         assert event is not None
         assert not event.is_set()
@@ -37,10 +38,14 @@ async def test_a_server_notifies_once_and_is_then_awaited_no_more(
 
 async def test_a_channel_is_never_waited_for() -> None:
     ours, its = socket.socketpair()
+    ready = asyncio.get_running_loop().create_future()
     with its:
         its.settimeout(1.0)
-        ready = ReadyNotifications().listen(ME, ours)
+        notifications = ReadyNotifications()
+        notifications.listen(ME, ours, ready.set_result)
         assert ours.gettimeout() == 0
+        notifications.receive_all()
+        assert not ready.done()
     assert await ready is False
 
 
@@ -48,5 +53,18 @@ async def test_a_channel_that_is_closed_leaves_no_reader() -> None:
     ours, its = socket.socketpair()
     descriptor = ours.fileno()
     its.close()
-    assert not await ReadyNotifications().listen(ME, ours)
+    ready = asyncio.get_running_loop().create_future()
+    ReadyNotifications().listen(ME, ours, ready.set_result)
+    assert not await ready
     assert not asyncio.get_running_loop().remove_reader(descriptor)
+
+
+async def test_what_has_come_is_taken_before_the_event_loop_has_looked() -> None:
+    ours, its = socket.socketpair()
+    outcomes: list[bool] = []
+    notifications = ReadyNotifications()
+    notifications.listen(ME, ours, outcomes.append)
+    its.close()
+    notifications.receive_all()
+    assert outcomes == [False]
+    assert notifications.of(ME) is None

@@ -136,6 +136,17 @@ async def test_a_model_whose_server_was_not_ready_is_started_plainly_next_time(
     assert await kept.start("model") is not None, "once"
 
 
+async def test_a_server_that_has_just_ended_is_judged_before_the_next_start(kept: Kept) -> None:
+    kept.environment["DOES"] = "not ready"
+    kept.keep(0)
+    child = await kept.start("model")
+    assert child is not None
+    os.kill(child.identity.pid, signal.SIGKILL)
+    # The event loop does not run meanwhile, and has not heard of it.
+    child.popen.wait(60)
+    assert await kept.start("model") is None
+
+
 async def test_one_that_was_ready_before_it_was_asked_is_not_waited_for(kept: Kept) -> None:
     await kept.filled()
     (waiting,) = kept.standbys._standbys

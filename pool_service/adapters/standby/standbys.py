@@ -126,6 +126,8 @@ class Standbys:
 
         Raises StartFailed if the log or the directory cannot be made.
         """
+        # The end of the model's last server may be known before its channel was looked at.
+        self._notifications.receive_all()
         spec = StandbySpec.of(plan)
         if spec is None or not self._is_on or model in self._suspect_models:
             # The plain command shows whether the standby was to blame; one such start is enough.
@@ -177,13 +179,12 @@ class Standbys:
         if standby.is_ready:
             standby.channel.close()
             return
-        outcome = self._notifications.listen(standby.identity, standby.channel)
 
-        def judge(outcome: "asyncio.Future[bool]") -> None:
-            if not outcome.result():
+        def judge(is_ready: bool) -> None:  # noqa: FBT001 - the only thing that is told
+            if not is_ready:
                 self._suspect_models.add(model)
 
-        outcome.add_done_callback(judge)
+        self._notifications.listen(standby.identity, standby.channel, judge)
 
     async def _pick(self, spec: StandbySpec) -> Standby | None:
         """Take a standby that fits off the list, preferably a warm one; None without one."""
