@@ -34,10 +34,10 @@ PYTHON = ("openai", "anthropic", "langchain", "litellm", "curl")
 NODE = ("openai", "vercel")
 WITH_AUDIO = {"python-openai", "python-litellm", "python-curl", "node-openai", "go-openai"}
 SENDS_NO_FILE_TWICE = {"node-openai"}
-"""It sends a file as a stream, which cannot be sent again where a redirect leads."""
+"""Programs that send a file as a stream, which cannot be sent again where a redirect leads."""
 
 FOLLOWS_NO_REDIRECT = {"go-openai"}
-"""It sends no request to another origin than that of its base URL."""
+"""Programs that send no request to another origin than that of their base URL."""
 
 IMAGE: Final = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAA"

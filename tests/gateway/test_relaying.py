@@ -19,12 +19,15 @@ from tests.gateway.one_server import (
     MESSAGES,
     STREAM,
     TOKEN,
+    Handler,
     Setting,
     echo,
     events,
     raw,
     setting,
 )
+
+EVENTS = "text/event-stream"
 
 
 @pytest.fixture
@@ -185,18 +188,25 @@ async def test_a_path_that_no_model_has_is_refused() -> None:
             assert (await here.post(path, json={"model": "m"})).status == 404
 
 
-@pytest.mark.parametrize("is_stream", [True, False])
-async def test_an_answer_that_breaks_off_is_told_as_well_as_it_can_be(*, is_stream: bool) -> None:
+def breaking(kind: str, said: bytes, length: int | None = None) -> Handler:
+    """Return a server that breaks off after a part of its answer."""
+
     async def breaks(request: web.Request) -> web.StreamResponse:
-        kind = "text/event-stream" if is_stream else "application/json"
         response = web.StreamResponse(headers={"Content-Type": kind})
+        response.content_length = length
         await response.prepare(request)
-        await response.write(b"data: {}\n\n")
+        await response.write(said)
         assert request.transport is not None
         request.transport.abort()
         return response
 
-    async with setting(breaks) as here:
+    return breaks
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_an_answer_that_breaks_off_is_told_as_well_as_it_can_be(*, is_stream: bool) -> None:
+    kind = EVENTS if is_stream else "application/json"
+    async with setting(breaking(kind, b"data: {}\n\n")) as here:
         response = await here.post(json=STREAM)
         if is_stream:
             assert "server_died" in await response.text()
@@ -206,46 +216,21 @@ async def test_an_answer_that_breaks_off_is_told_as_well_as_it_can_be(*, is_stre
 
 
 async def test_an_event_of_which_a_part_came_does_not_spoil_the_error_after_it() -> None:
-    async def breaks(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(b'data: {"a')
-        assert request.transport is not None
-        request.transport.abort()
-        return response
-
-    async with setting(breaks) as here:
+    async with setting(breaking(EVENTS, b'data: {"a')) as here:
         text = await (await here.post(json=STREAM)).text()
         _, error = text.rstrip().split("\n\n")
         assert json.loads(error.removeprefix("data: "))["error"]["code"] == "server_died"
 
 
 async def test_an_event_stream_with_a_length_that_breaks_off_gets_nothing_beyond_it() -> None:
-    async def breaks(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        response.content_length = 60
-        await response.prepare(request)
-        await response.write(b"data: {}\n\n")
-        assert request.transport is not None
-        request.transport.abort()
-        return response
-
-    async with setting(breaks) as here:
+    async with setting(breaking(EVENTS, b"data: {}\n\n", length=60)) as here:
         response = await here.post(json=STREAM)
         with pytest.raises(aiohttp.ClientError):
             await response.read()
 
 
 async def test_half_an_answer_is_no_whole_one_by_an_older_protocol() -> None:
-    async def breaks(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-        await response.prepare(request)
-        await response.write(b"abc")
-        assert request.transport is not None
-        request.transport.abort()
-        return response
-
-    async with setting(breaks) as here:
+    async with setting(breaking("text/plain", b"abc")) as here:
         with pytest.raises(ConnectionResetError):
             await whole(here, "Connection: keep-alive\r\n")
 
