@@ -16,6 +16,7 @@ from pool_service.admission import kind_of
 from pool_service.default_socket import make_private
 from pool_service.listening import resolve
 from pool_service.rpc.authorization import Authorization
+from pool_service.rpc.last_calls import LastCalls
 from pool_service.rpc.malformed import Registrar, Wrap
 from pool_service.rpc.reflection import described_pool
 from pool_service.rpc.servicer import PoolServicer
@@ -89,17 +90,6 @@ OPTIONS: list[tuple[str, int]] = [
     # By default a quiet stream is pinged twice, and then once a minute.
     ("grpc.http2.max_pings_without_data", 0),
 ]
-
-
-ARRIVAL_S = 0.02
-"""Seconds within which an arrived call is begun, unless the service is busy."""
-
-LULL_S = 0.05
-"""Seconds without a refused call after which the server expects no more of them and stops."""
-
-MAX_LULL_WAIT_S = 3.0
-"""The longest wait in seconds for such a lull: among very many clients one always retries. Enough
-to refuse a thousand calls on a loaded machine, at two milliseconds each."""
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
@@ -194,6 +184,9 @@ class GrpcServer:
         self._health = _Health()
         self._servers: list[grpc.aio.Server] = []
         self._sockets: list[UnixSocket] = []
+        self._plain: list[str] = []
+        """The addresses without TLS."""
+        self._last_calls = LastCalls(lambda: servicer.refused_at)
 
     def _new_server(self, listens: ListenAddress) -> grpc.aio.Server:
         """Return a server that is not started yet. listens: how its calls come in."""
@@ -261,35 +254,17 @@ class GrpcServer:
     async def stop(self, grace: float) -> None:
         """Close the addresses, let calls finish for `grace` seconds, then cancel them.
 
-        Waits first until arrived calls have begun, as the pool refuses them with a reason; gRPC
-        would end them as CANCELLED, without a message.
+        Waits first until arrived calls have begun, as the pool refuses them with a reason.
         """
         self._servicer.is_ending = True
         self._health.end_watches()
-        await self._wait_for_lull(min(grace, MAX_LULL_WAIT_S))
+        await self._last_calls.wait(self._plain, grace)
         sockets, self._sockets = self._sockets, []
         for unix_socket in sockets:
             unix_socket.remove()
         servers, self._servers = self._servers, []
         ends = [*(one.stop(grace) for one in servers), *(one.stop(grace) for one in sockets)]
         await asyncio.gather(*ends)
-
-    async def _wait_for_lull(self, most: float) -> None:
-        """Wait until no call has been refused for LULL_S, for at most `most` seconds.
-
-        A pause that ends late does not count: calls that arrived meanwhile have not begun either.
-        """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        pause = min(ARRIVAL_S, most)
-        while loop.time() < began + most:
-            end = loop.time() + pause
-            await asyncio.sleep(pause)
-            now, last = loop.time(), self._servicer.refused_at
-            is_lull = last < began or now >= last + LULL_S
-            if is_lull and now < end + ARRIVAL_S:
-                return
-            pause = max(last + LULL_S - now, ARRIVAL_S)
 
     async def _set_health(self, status: int) -> None:
         for name in (health.OVERALL_HEALTH, SERVICE):
@@ -303,6 +278,7 @@ class GrpcServer:
             unix_socket = UnixSocket(address.path, lambda: self._new_server(listens))
             unix_socket.bind(server)
             self._sockets.append(unix_socket)
+            self._plain.append(address.text)
             return address.text
         host, _, asked = address.text.rpartition(":")
         port = int(asked)
@@ -312,6 +288,8 @@ class GrpcServer:
             port = _add(server, one.text(port), credentials)
         listens.text = f"{host}:{port}"
         listens.ends = tuple((one.host, port) for one in found)
+        if credentials is None:
+            self._plain += [one.text(port) for one in found]
         return listens.text
 
     def _credentials(self, listens: ListenAddress) -> grpc.ServerCredentials:
@@ -333,6 +311,7 @@ class GrpcServer:
         if not unix_socket.bind_if_possible(server):
             return []
         self._servers.append(server)
+        self._plain.append(listens.text)
         return [listens.text]
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
+from urllib.parse import unquote
 
 import hpack
 from hyperframe.frame import (
@@ -13,8 +14,11 @@ from hyperframe.frame import (
     DataFrame,
     Frame,
     HeadersFrame,
+    RstStreamFrame,
     SettingsFrame,
 )
+
+from pool_service.v1 import pool_service_pb2 as pb
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 PATIENCE_S = 60.0
@@ -69,6 +73,15 @@ def message_frame(stream: int, message: bytes = EMPTY_MESSAGE, *, end: bool = Tr
     return bytes(frame.serialize())
 
 
+def ensure_frames(stream: int, model: str) -> bytes:
+    """Return a whole call of Ensure."""
+    message = pb.EnsureRequest(model=model).SerializeToString()
+    framed = b"\0" + len(message).to_bytes(4, "big") + message
+    return headers_frames(stream, encoded(request_headers("Ensure"))) + message_frame(
+        stream, framed
+    )
+
+
 def serialized(frames: Iterable[Frame]) -> bytes:
     return b"".join(frame.serialize() for frame in frames)
 
@@ -83,6 +96,8 @@ class Peer:
         self._socket = socket.create_connection((host, int(port)), PATIENCE_S)
         self._socket.setblocking(False)  # its name in the standard library
         self._deaf = deaf
+        self._received = self._socket.makefile("rb")
+        self._decoder = hpack.Decoder()
         self.closed = False
         self.patience_s = PATIENCE_S
         hello = SettingsFrame(0, settings or {})
@@ -100,6 +115,7 @@ class Peer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._received.close()
         self._socket.close()
 
     def send(self, data: bytes) -> bool:
@@ -119,6 +135,27 @@ class Peer:
                     raise PeerError(f"{len(left)} bytes are not taken")
                 left = self._progress(ready[0][1], left)
         return not self.closed
+
+    def statuses(self, streams: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """Return the gRPC status and message of each of these streams when all have ended.
+
+        A stream that was reset without one has an empty status. Only for a peer that is deaf.
+        """
+        self._socket.settimeout(self.patience_s)
+        found = dict.fromkeys(streams, ("", ""))
+        opened = set(found)
+        while opened:
+            frame, length = Frame.parse_frame_header(memoryview(self._received.read(9)))
+            frame.parse_body(memoryview(self._received.read(length)))
+            if isinstance(frame, HeadersFrame):
+                headers = {
+                    str(name): str(value) for name, value in self._decoder.decode(frame.data)
+                }
+                message = unquote(headers.get("grpc-message", ""))
+                found[frame.stream_id] = (headers.get("grpc-status", ""), message)
+            if "END_STREAM" in frame.flags or isinstance(frame, RstStreamFrame):
+                opened.discard(frame.stream_id)
+        return found
 
     def _progress(self, events: int, left: memoryview) -> memoryview:
         try:

@@ -15,7 +15,7 @@ from pool_service.access.principal import LOCAL
 from pool_service.audit import Audit
 from pool_service.core.error_texts import shutting_down
 from pool_service.event_records import Call
-from pool_service.rpc import server as server_module
+from pool_service.rpc import last_calls
 from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
@@ -53,9 +53,9 @@ async def refusing(
     for name, seconds in (
         ("ARRIVAL_S", ARRIVAL),
         ("LULL_S", LULL),
-        ("MAX_LULL_WAIT_S", LONGEST_LULL),
+        ("MAX_WAIT_S", LONGEST_LULL),
     ):
-        monkeypatch.setattr(server_module, name, seconds)
+        monkeypatch.setattr(last_calls, name, seconds)
     grpc = Grpc()
     monkeypatch.setattr(GrpcServer, "_new_server", lambda *_: grpc)
     nothing: Any = None

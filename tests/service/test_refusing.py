@@ -1,33 +1,35 @@
-"""The answers to callers of a service that ends, by the stubs alone."""
+"""The answers to callers of a service that ends, to the frame."""
 
 import signal
 
-import grpc
 import pytest
 
-from pool_service.v1 import pool_service_pb2 as pb
-from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+from tests.http2.peer import Peer, ensure_frames
 from tests.service.conftest import FAKE_RUNTIME, Start
 
 CALLS = 200
+OK, UNAVAILABLE = "0", "14"
 
 
 @pytest.mark.parametrize("kept", ["false", "true"])
 def test_none_of_many_calls_at_the_end_is_dropped_without_a_word(start: Start, kept: str) -> None:
     """Send calls that have arrived when the service ends; gRPC begins one after the other.
 
-    The service is suspended while they are sent, so that none arrives after its end.
+    The service is suspended while they are sent, and what a peer has sent on this machine is
+    there: none arrives after the service's end, as those of a library may.
     """
     service = start(f"service.keep_servers = {kept}\n{FAKE_RUNTIME}")
-    with grpc.insecure_channel(service.address) as channel:
-        stub = pb_grpc.PoolServiceStub(channel)
-        stub.Ensure(pb.EnsureRequest(model="m"))
+    first, *streams = range(1, 2 * CALLS, 2)
+    with Peer(service.address, deaf=True) as peer:
+        peer.send(ensure_frames(first, "m"))
+        assert peer.statuses([first]) == {first: (OK, "")}
         service.process.send_signal(signal.SIGSTOP)
-        calls = [stub.Ensure.future(pb.EnsureRequest(model="m")) for _ in range(CALLS)]
+        peer.send(b"".join(ensure_frames(stream, "m") for stream in streams))
         service.process.terminate()
         service.process.send_signal(signal.SIGCONT)
-        refused = [call for call in calls if call.code() is not grpc.StatusCode.OK]
-        assert {call.code() for call in refused} == {grpc.StatusCode.UNAVAILABLE}
-        assert all("the service is shutting down" in call.details() for call in refused)
+        statuses = peer.statuses(streams)
+    refused = [(code, why) for code, why in statuses.values() if code != OK]
+    assert {code for code, _ in refused} == {UNAVAILABLE}
+    assert all("the service is shutting down" in why for _, why in refused)
     assert service.process.wait(60) == 0
     start()  # which ends what was left
