@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from pool_service.core.server import Phase
+from pool_service.endpoints import CHECK_VALID_S
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service_client import Server, ServerRole
 from tests.faults.asking import Stream, complete
@@ -76,8 +77,10 @@ def is_healthy(server: Server) -> bool:
 
 
 def until_it_refuses(server: Server) -> None:
+    """Return when a server has lost its listener, and no earlier check of it counts any more."""
     while not refuses(server):
         time.sleep(0.01)
+    time.sleep(CHECK_VALID_S)
 
 
 def the_next_comes_and_the_stream_is_whole(

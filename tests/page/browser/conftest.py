@@ -137,6 +137,22 @@ HIDE = """(isHidden) => {
 """Hides a page from everybody, or shows it again."""
 
 
+def share_of_width(page: Page, part: str, whole: str) -> float:
+    """Return how much of an element's width another one takes, by their selectors.
+
+    Both are measured in one step of the page: between two the page may draw them anew.
+    """
+    share: float = page.evaluate(
+        """(selectors) => {
+          const [part, whole] = selectors.map(
+            (selector) => document.querySelector(selector).getBoundingClientRect().width);
+          return part / whole;
+        }""",
+        [part, whole],
+    )
+    return share
+
+
 def row(page: Page, model: str) -> Locator:
     """The row of a model."""
     named = page.locator("td.model > button", has_text=re.compile(f"^{re.escape(model)}$"))

@@ -7,7 +7,7 @@ import time
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from tests.page.browser.conftest import LIMIT_MS, Open, button, is_live, row, state
+from tests.page.browser.conftest import LIMIT_MS, Open, button, is_live, row, share_of_width, state
 from tests.page.browser.scripted import GIB, REVISION, Json, Scripted, listed, server, use
 
 
@@ -290,10 +290,8 @@ def test_the_timeline_shows_since_when_all_is_known(told: Scripted, visit: Open)
     page = visit(told.url)
     unknown = page.locator("#timeline .unknown")
     expect(unknown).to_have_count(1)
-    box, whole = unknown.bounding_box(), page.locator("#timeline rect.is-ready").bounding_box()
-    assert box is not None
-    assert whole is not None
-    assert box["width"] / whole["width"] == pytest.approx(0.5, abs=0.02)
+    share = share_of_width(page, "#timeline .unknown", "#timeline rect.is-ready")
+    assert share == pytest.approx(0.5, abs=0.02)
     unknown.hover(force=True)
     page.get_by_label("Span of the timeline").select_option("600")
     expect(unknown).to_have_count(0)

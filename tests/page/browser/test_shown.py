@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pool_service_client import PoolClient
-from tests.page.browser.conftest import Open, Serve, is_live, row, state
+from tests.page.browser.conftest import Open, Serve, is_live, row, share_of_width, state
 
 MODELS = """
 [memory]
@@ -40,12 +40,9 @@ def test_the_pool_at_a_glance(serve: Serve, visit: Open) -> None:
     expect(state(page, "gemma")).to_have_text("not running")
     expect(row(page, "gemma").locator("td.memory")).to_have_text("needs 7.0 GB")
     expect(page.locator("#memory-text")).to_contain_text("2.5 GB reserved of 24.0 GB budget")
-    bar = page.locator("#memory-bar > span")
-    expect(bar).to_have_count(1)
-    box, whole = bar.bounding_box(), page.locator("#memory-bar").bounding_box()
-    assert box is not None
-    assert whole is not None
-    assert box["width"] / whole["width"] == pytest.approx(2.5 / 24, rel=0.05)
+    expect(page.locator("#memory-bar > span")).to_have_count(1)
+    share = share_of_width(page, "#memory-bar > span", "#memory-bar")
+    assert share == pytest.approx(2.5 / 24, rel=0.05)
     expect(page.locator("#facts")).to_have_text("1 ready")
     expect(page).to_have_title("1 ready · Pool")
 
