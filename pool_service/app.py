@@ -40,7 +40,6 @@ from pool_service.adapters.tls.certificate_keeper import CertificateKeeper
 from pool_service.address import Address, AddressError
 from pool_service.composition import Parts, compose
 from pool_service.config import Config, ConfigSource
-from pool_service.config.service_section import ServiceSection
 from pool_service.core.types import Identity
 from pool_service.default_socket import socket_path
 from pool_service.event_records import service as service_event
@@ -52,6 +51,7 @@ from pool_service.reloader import Reloader
 from pool_service.rpc.server import GrpcServer
 from pool_service.shutdown import DRAIN_SIGNALS, Shutdown
 from pool_service.startup_log import log_pool, log_runtime
+from pool_service.tracing_setup import variables_for
 
 STOP_GRACE_S = 5.0
 """Time to finish the calls in progress when the last server has ended."""
@@ -208,7 +208,7 @@ async def _serve(
         _finish_start(bound)
         # Last: the replaced service serves again unless this one has noted that it serves.
         state.release_claim()
-        await _until_shutdown(parts.shutdown, parts.reloader, _gateway(service, bound, ending))
+        await _until_shutdown(parts.shutdown, parts.reloader, _gateway(config, bound, ending))
         await server.set_not_serving()
         await _end(pool, parts.shutdown, keeper)
         await parts.standbys.close()
@@ -224,9 +224,10 @@ async def _serve(
     return bound[: len(addresses)] if parts.shutdown.leaving.is_set() else []
 
 
-def _gateway(service: ServiceSection, bound: list[str], ending: AsyncExitStack) -> GatewayProcess:
+def _gateway(config: Config, bound: list[str], ending: AsyncExitStack) -> GatewayProcess:
     """Return the process of the gateway, started if there is to be one; `ending` stops it."""
-    gateway = GatewayProcess(service.log_format)
+    service = config.service
+    gateway = GatewayProcess(service.log_format, variables_for(config.trace.endpoint))
     ending.push_async_callback(gateway.stop)
     address = own_address(bound) if service.with_gateway else None
     if address is not None:

@@ -5,8 +5,9 @@ does: so no port stays taken, and none of it is left when the service is killed.
 """
 
 import asyncio
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -40,8 +41,10 @@ def own_address(bound: Sequence[str]) -> str | None:
 class GatewayProcess:
     """Keeps a gateway running between `start` and `stop`."""
 
-    def __init__(self, log_format: LogFormat) -> None:
+    def __init__(self, log_format: LogFormat, variables: Mapping[str, str]) -> None:
+        """Prepare it. variables: of its environment, beside those of this process."""
         self._log_format = log_format
+        self._variables = variables
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -92,6 +95,7 @@ class GatewayProcess:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pool_service.cli", "gateway", "--address", address),
             *("--log-format", self._log_format, "--until-stdin-ends"),
+            env=os.environ | self._variables,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
     from pool_service.tracing.traces import Traces
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -29,19 +31,43 @@ def is_wanted(endpoint: str, variables: Mapping[str, str]) -> bool:
 def traces_of(endpoint: str, resolve: Callable[[str], str]) -> "Traces | None":
     """Return the traces of a pool; None if none are wanted, or if their packages are missing.
 
-    resolve: returns the model that a caller's name means.
+    endpoint: see `provider_of`. resolve: returns the model that a caller's name means.
+    """
+    provider = provider_of(endpoint, "pool-service")
+    if provider is None:
+        return None
+    from pool_service.tracing.traces import Traces  # noqa: PLC0415
+
+    return Traces(provider, resolve)
+
+
+def provider_of(endpoint: str, name: str) -> "TracerProvider | None":
+    """Return what makes tracers; None if no traces are wanted, or if the packages are missing.
+
+    endpoint: the URL of the collector; empty: as the standard variables say. name: of the program.
     The packages are imported only here, since they take memory and a tenth of a second.
     """
     if not is_wanted(endpoint, os.environ):
         return None
     try:
-        from pool_service.tracing.exporting import provider_of  # noqa: PLC0415
-        from pool_service.tracing.traces import Traces  # noqa: PLC0415
+        from pool_service.tracing import exporting  # noqa: PLC0415
     except ImportError as error:
         log.warning("traces need packages that are missing: install pool-service[otel]", why=error)
         return None
     try:
-        return Traces(provider_of(endpoint, version("pool-service")), resolve)
+        return exporting.provider_of(endpoint, name, version("pool-service"))
     except Exception as error:  # noqa: BLE001  # a variable meant for other programs, perhaps
         log.warning("no traces are sent: a variable OTEL_… has a bad value", why=error)
         return None
+
+
+def close(provider: "TracerProvider") -> Callable[[], None]:
+    """Begin to send the last spans; return a function that waits until they are sent."""
+    from pool_service.tracing import exporting  # noqa: PLC0415
+
+    return exporting.close(provider)
+
+
+def variables_for(endpoint: str) -> dict[str, str]:
+    """Return the variables by which a program sends its traces to the collector at a URL."""
+    return {ENDPOINT_VARIABLES[0]: endpoint.rstrip("/") + "/v1/traces"} if endpoint else {}

@@ -4,12 +4,16 @@ import asyncio
 import signal
 import ssl
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from pool_service import tracing_setup
 from pool_service.adapters.system.os_errors import reason
 from pool_service.adapters.system.process_settings import raise_descriptor_limit
 from pool_service.cli.connection import connected, valid_address
@@ -18,6 +22,9 @@ from pool_service.cli.gateway_command import GatewayOptions
 from pool_service.cli.options import Target
 from pool_service.logging_setup import configure_logging
 from pool_service_client import AsyncPoolClient, RetryPolicy
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 try:
     from pool_service.gateway.callers import Sites
@@ -56,14 +63,33 @@ def serve(target: Target, listen: str, options: GatewayOptions) -> None:
     configure_logging(options["log_format"], "info")
     # A request takes two descriptors, and macOS gives a program 256 of them.
     raise_descriptor_limit()
+    ends = options["until_stdin_ends"]
     try:
-        asyncio.run(_serve(settings, target, until_stdin_ends=options["until_stdin_ends"]))
+        with _traced() as provider:
+            asyncio.run(_serve(settings, target, provider, until_stdin_ends=ends))
     except OSError as error:
         message = f"cannot listen on {listen}: {reason(error)}"
         raise Failure(message, ExitCode.FAILURE) from error
 
 
-async def _serve(settings: Settings, target: Target, *, until_stdin_ends: bool) -> None:
+@contextmanager
+def _traced() -> "Iterator[TracerProvider | None]":
+    """Return a context with what makes the spans, if there are to be any; send the last then."""
+    provider = tracing_setup.provider_of("", "pool-service-gateway")
+    try:
+        yield provider
+    finally:
+        if provider is not None:
+            tracing_setup.close(provider)()
+
+
+async def _serve(
+    settings: Settings,
+    target: Target,
+    provider: "TracerProvider | None",
+    *,
+    until_stdin_ends: bool,
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     if until_stdin_ends:
@@ -85,7 +111,7 @@ async def _serve(settings: Settings, target: Target, *, until_stdin_ends: bool) 
         )
 
     service = Service(lambda: valid_address(target), connect)
-    await run(settings, service, stop, lambda url: click.echo(f"listening on {url}"))
+    await run(settings, service, stop, lambda url: click.echo(f"listening on {url}"), provider)
 
 
 def _end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -8,14 +8,17 @@ from http import HTTPStatus
 
 import structlog
 from aiohttp import hdrs, web
+from opentelemetry.trace import TracerProvider
 
 from pool_service.gateway.callers import Callers
 from pool_service.gateway.counts import Counts
 from pool_service.gateway.inference import PATHS, Inference
+from pool_service.gateway.known_tokens import KnownTokens
 from pool_service.gateway.looks import Looks
 from pool_service.gateway.pools import Pools, Service
 from pool_service.gateway.refusals import Refusal, internal_error, refusal_of
 from pool_service.gateway.relay import refused
+from pool_service.gateway.request_traces import RequestTraces
 from pool_service.gateway.settings import Settings
 from pool_service_client import PoolError
 
@@ -32,13 +35,16 @@ log = structlog.get_logger("pool_service.gateway")
 class Gateway:
     """Serves the models of one service under one address."""
 
-    def __init__(self, settings: Settings, service: Service) -> None:
-        """Call it on the event loop."""
+    def __init__(
+        self, settings: Settings, service: Service, provider: TracerProvider | None = None
+    ) -> None:
+        """Call it on the event loop. provider: of the spans of requests; None: there are none."""
         self._settings = settings
         self._callers = Callers(settings.sites)
         self._pools = Pools(service)
-        parts = self._settings, self._callers, self._pools, Counts()
-        self._inference = Inference(*parts)
+        tokens = KnownTokens(self._pools)
+        parts = self._settings, self._callers, self._pools, Counts(), tokens
+        self._inference = Inference(*parts, RequestTraces(provider))
         self._looks = Looks(*parts)
         # A caller that goes away ends its handler, and so the request to the server.
         self._runner = web.AppRunner(
@@ -140,13 +146,17 @@ def _silent() -> logging.Logger:
 
 
 async def run(
-    settings: Settings, service: Service, until: asyncio.Event, on_start: Callable[[str], None]
+    settings: Settings,
+    service: Service,
+    until: asyncio.Event,
+    on_start: Callable[[str], None],
+    provider: TracerProvider | None = None,
 ) -> None:
     """Serve until an event is set. Raises OSError if the address cannot be had.
 
-    on_start: gets the base URL once requests are answered.
+    on_start: gets the base URL once requests are answered. provider: of the spans of requests.
     """
-    gateway = Gateway(settings, service)
+    gateway = Gateway(settings, service, provider)
     try:
         url = await gateway.start()
         log.info("serving", url=url, mode=settings.mode.value)

@@ -14,15 +14,17 @@ from pool_service.gateway.callers import Callers, is_direct
 from pool_service.gateway.counts import Counts
 from pool_service.gateway.forwarder import CallerGone
 from pool_service.gateway.headers import for_the_server
+from pool_service.gateway.known_tokens import KnownTokens
 from pool_service.gateway.outcome import Outcome
 from pool_service.gateway.pools import Pools
 from pool_service.gateway.refusals import Refusal, bad_request, internal_error, refusal_of
 from pool_service.gateway.relay import Answer, Late, broken_off, late
+from pool_service.gateway.request_traces import RequestTraces
 from pool_service.gateway.server_connection import ServerGone
 from pool_service.gateway.servers import ServerAnswer, Servers, ServerUnreachable
 from pool_service.gateway.settings import MAX_BODY_BYTES, Mode, Settings
 from pool_service.gateway.shared_hold import SharedHold
-from pool_service.gateway.turns import Turns
+from pool_service.gateway.turns import Key, Turns
 from pool_service_client import PoolError, Server
 
 PATHS = (
@@ -43,6 +45,9 @@ BODY_TIMEOUT_S = 300.0
 
 MAX_READING_BYTES = 8 * MAX_BODY_BYTES
 """The most bytes of bodies that have arrived in part; what is more is to come later."""
+
+MAX_STRANGERS_BODY_BYTES = 2**20
+"""The most of a request that is read before the service has been asked for the caller's token."""
 
 _TOO_LARGE = Refusal(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -73,16 +78,31 @@ class _Work:
     outcome: Outcome
     holds: AsyncExitStack = field(default_factory=AsyncExitStack)
 
+    @property
+    def key(self) -> Key:
+        """Return by what the model's shared hold is found."""
+        return self.token, self.asked.model
+
 
 class Inference:
     """Answers requests for models."""
 
-    def __init__(self, settings: Settings, callers: Callers, pools: Pools, counts: Counts) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        callers: Callers,
+        pools: Pools,
+        counts: Counts,
+        tokens: KnownTokens,
+        traces: RequestTraces,
+    ) -> None:
         """Call it on the event loop, as it keeps connections."""
         self._settings = settings
         self._callers = callers
         self._pools = pools
         self._counts = counts
+        self._tokens = tokens
+        self._traces = traces
         self._turns = Turns()
         self._servers = Servers()
         self._reading_bytes = 0
@@ -95,10 +115,10 @@ class Inference:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request for a model. Raises Refusal if it is none."""
         outcome = Outcome()
-        with self._counts.in_flight(outcome):
+        with self._counts.in_flight(outcome), self._traces.request(request, outcome):
             try:
                 token = await self._callers.token_of(request)
-                wanted = _asked(request, await self._body(request))
+                wanted = _asked(request, await self._body(request, token))
                 outcome.asked = wanted.model
                 answer = Answer(request, wanted, self._settings.wait_s)
                 work = _Work(request, token, wanted, answer, outcome)
@@ -116,9 +136,12 @@ class Inference:
             finally:
                 self._report(request.path, outcome)
 
-    async def _body(self, request: web.Request) -> bytes:
-        """Return the body of a request. Raises Refusal."""
-        body = bytearray()
+    async def _body(self, request: web.Request, token: str) -> bytes:
+        """Return the body of a request; a large one only of a caller that the service knows.
+
+        Raises Refusal.
+        """
+        body, is_known = bytearray(), False
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 async for chunk in request.content.iter_any():
@@ -128,10 +151,15 @@ class Inference:
                         raise replace(_TOO_LARGE)
                     if self._reading_bytes > MAX_READING_BYTES:
                         raise replace(_BUSY)
+                    if len(body) > MAX_STRANGERS_BODY_BYTES and not is_known:
+                        await self._tokens.check(token)
+                        is_known = True
         except TimeoutError:
             message = f"the request did not arrive within {BODY_TIMEOUT_S:g} s"
             status = HTTPStatus.REQUEST_TIMEOUT
             raise Refusal(status, message, "request_timeout", retry_after_s=1.0) from None
+        except PoolError as error:
+            raise refusal_of(error) from error
         except web.RequestPayloadError as error:
             raise bad_request(f"the body cannot be read: {error}") from None
         finally:
@@ -170,10 +198,12 @@ class Inference:
 
     async def _relayed(self, work: _Work) -> web.StreamResponse:
         """Return the answer of the model's server, or where that is."""
-        hold = await self._held(work)
-        server = hold.ready_at_once()
-        if server is None:
-            server = await work.answer.until(hold.ready(), lambda: hold.newest)
+        hold = self._held_at_once(work)
+        server = hold.ready_at_once() if hold is not None else None
+        if hold is None or server is None:
+            with self._traces.waiting():
+                hold = hold or await self._held(work)
+                server = await work.answer.until(hold.ready(), partial(_newest, hold))
         work.outcome.model = server.model
         if self._may_go_there(work, server):
             work.outcome.status = HTTPStatus.TEMPORARY_REDIRECT
@@ -184,13 +214,14 @@ class Inference:
             work.outcome.status = upstream.status
             return response
 
+    def _held_at_once(self, work: _Work) -> SharedHold | None:
+        """Return the shared hold of the model if it is the model's turn, else None."""
+        at_once = self._turns.at_once(work.key)
+        return work.holds.enter_context(at_once) if at_once is not None else None
+
     async def _held(self, work: _Work) -> SharedHold:
         """Return the shared hold of the model, once it is the model's turn."""
-        key = work.token, work.asked.model
-        at_once = self._turns.at_once(key)
-        if at_once is not None:
-            return work.holds.enter_context(at_once)
-        turn = self._turns.hold(key, partial(self._pools.of, work.token))
+        turn = self._turns.hold(work.key, partial(self._pools.of, work.token))
         return await work.answer.until(work.holds.enter_async_context(turn), lambda: None)
 
     async def _sent(self, work: _Work, hold: SharedHold, server: Server) -> ServerAnswer:
@@ -200,14 +231,18 @@ class Inference:
         except ServerUnreachable as error:
             if not error.has_ended:
                 raise
-            server = await work.answer.until(hold.ready(after=server), lambda: hold.newest)
+            with self._traces.waiting():
+                next_ready = hold.ready(after=server)
+                server = await work.answer.until(next_ready, partial(_newest, hold))
             return await self._send(work, server)
 
     async def _send(self, work: _Work, server: Server) -> ServerAnswer:
+        headers = for_the_server(work.request.headers, server.api_key)
+        self._traces.hand_on(headers)
         return await self._servers.send(
             work.request.method,
             f"{server.endpoint}{work.request.rel_url.raw_path_qs}",
-            for_the_server(work.request.headers, server.api_key),
+            headers,
             work.asked.named(server.served_model_name),
         )
 
@@ -231,6 +266,10 @@ def _asked(request: web.Request, body: bytes) -> Asked:
         return asked(request.headers.get(hdrs.CONTENT_TYPE, ""), body)
     except BodyFlaw as flaw:
         raise bad_request(str(flaw), "model" if "model" in str(flaw) else None) from None
+
+
+def _newest(hold: SharedHold) -> Server | None:
+    return hold.newest
 
 
 def _refusal_of(error: Refusal | PoolError | Late | ServerGone) -> Refusal:

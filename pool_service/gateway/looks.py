@@ -11,13 +11,11 @@ from aiohttp import hdrs, web
 from pool_service.gateway import catalogue
 from pool_service.gateway.callers import Callers
 from pool_service.gateway.counts import CONTENT_TYPE, Counts
+from pool_service.gateway.known_tokens import QUERY_TIMEOUT_S, KnownTokens
 from pool_service.gateway.pools import Pools
 from pool_service.gateway.refusals import Refusal
 from pool_service.gateway.settings import Settings
 from pool_service_client import Model, PoolError, PoolUnavailable
-
-QUERY_TIMEOUT_S = 10.0
-"""For questions that the service answers without waiting for anything."""
 
 HEALTH_VALID_S = 1.0
 """How long an answer to /health is given again, as anybody may ask."""
@@ -29,11 +27,19 @@ OLLAMA_VERSION = "0.12.0"
 class Looks:
     """Answers what callers ask about models, and what operators ask about the gateway."""
 
-    def __init__(self, settings: Settings, callers: Callers, pools: Pools, counts: Counts) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        callers: Callers,
+        pools: Pools,
+        counts: Counts,
+        tokens: KnownTokens,
+    ) -> None:
         self._settings = settings
         self._callers = callers
         self._pools = pools
         self._counts = counts
+        self._tokens = tokens
         self._created = int(time.time())
         # The loop's time of the last answer to /health, and whether the service answered.
         self._health_at = -math.inf
@@ -110,11 +116,7 @@ class Looks:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Answer /metrics."""
-        token = await self._callers.token_of(request)
-        if token:
-            # The service knows whether the token is good.
-            async for _ in self._pools.of(token).pages(page_size=1, timeout=QUERY_TIMEOUT_S):
-                break
+        await self._tokens.ask(await self._callers.token_of(request))
         return web.Response(body=self._counts.text(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 

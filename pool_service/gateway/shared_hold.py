@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
+from opentelemetry import context
 
 from pool_service_client import (
     AsyncPoolClient,
@@ -28,7 +29,8 @@ FIRST_PAUSE_S, MOST_PAUSE_S = 0.1, 2.0
 
 log = structlog.get_logger("pool_service.gateway")
 
-_BREAKS = (PoolUnavailable, Recovering, ShuttingDown)
+BREAKS = (PoolUnavailable, Recovering, ShuttingDown)
+"""The errors of a service that is away, and may be back soon."""
 
 
 class SharedHold:
@@ -109,7 +111,9 @@ class SharedHold:
                     async for server in hold:
                         broken_at, pause = None, FIRST_PAUSE_S
                         self._update(server)
-            except _BREAKS as error:
+            except BREAKS as error:
+                # The request that opened the hold, and its trace, may have ended long ago.
+                context.attach(context.Context())
                 broken_at = broken_at if broken_at is not None else loop.time()
                 if loop.time() - broken_at >= PATIENCE_S:
                     self._fail(error)

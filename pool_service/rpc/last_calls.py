@@ -69,5 +69,6 @@ async def _pass(address: str, timeout_s: float) -> None:
         try:
             await stub.Check(health_pb2.HealthCheckRequest(), timeout=max(timeout_s, 0))
         except grpc.aio.AioRpcError:
-            # As when all its connections are taken: then there is nothing more to learn here.
+            # As when all its connections are taken, or a socket was removed: then there is nothing
+            # more to learn here.
             return

@@ -185,7 +185,7 @@ class GrpcServer:
         self._servers: list[grpc.aio.Server] = []
         self._sockets: list[UnixSocket] = []
         self._plain: list[str] = []
-        """The addresses without TLS."""
+        """The addresses without TLS; the default socket may be missing for now."""
         self._last_calls = LastCalls(lambda: servicer.refused_at)
 
     def _new_server(self, listens: ListenAddress) -> grpc.aio.Server:
@@ -307,11 +307,11 @@ class GrpcServer:
         listens = ListenAddress(Kind.SOCKET, f"unix:{path}")
         unix_socket = UnixSocket(path, lambda: self._new_server(listens), make_private)
         self._sockets.append(unix_socket)
+        self._plain.append(listens.text)
         server = self._new_server(listens)
         if not unix_socket.bind_if_possible(server):
             return []
         self._servers.append(server)
-        self._plain.append(listens.text)
         return [listens.text]
 
 

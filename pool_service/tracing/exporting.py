@@ -71,27 +71,29 @@ class _Sparing(logging.Handler):
             log.warning("from the library for traces", says=record.getMessage())
 
 
-def provider_of(endpoint: str, version: str) -> TracerProvider:
+def provider_of(endpoint: str, name: str, version: str) -> TracerProvider:
     """Return the provider of tracers whose spans are sent to a collector.
 
     endpoint: the collector's URL without TRACES_PATH; empty: as the variables OTEL_EXPORTER_OTLP_*
-    say. version: of the service.
+    say. name, version: of the program.
     """
     library = logging.getLogger("opentelemetry")
     library.propagate = False
     library.handlers = [_Sparing()]
+    # It logs what it finds wrong with a caller's header, with the header.
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
     url = endpoint.rstrip("/") + TRACES_PATH if endpoint else None
-    resource = Resource.create({"service.version": version} | _name())
+    resource = Resource.create({"service.version": version} | _name(name))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(_Reporting(OTLPSpanExporter(url))))
     return provider
 
 
-def _name() -> dict[str, str]:
-    """Return the service's name, unless the standard variables have another one."""
+def _name(name: str) -> dict[str, str]:
+    """Return the program's name, unless the standard variables have another one."""
     own = os.environ.get("OTEL_SERVICE_NAME")
     is_set = own or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    return {} if is_set else {"service.name": "pool-service"}
+    return {} if is_set else {"service.name": name}
 
 
 def close(provider: TracerProvider) -> Callable[[], None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from opentelemetry.trace import TracerProvider
 
 from pool_service.gateway.callers import Sites
 from pool_service.gateway.gateway import Gateway
@@ -49,6 +50,7 @@ async def setting(
     wait_s: float = 60.0,
     sites: Sites = Sites(),  # noqa: B008 - frozen
     load_s: float = 0.0,
+    provider: TracerProvider | None = None,
 ) -> AsyncIterator[Setting]:
     app = web.Application(client_max_size=2**27)
     app.router.add_route("*", "/{path:.*}", handler)
@@ -56,7 +58,7 @@ async def setting(
         pool = ScriptedPool(load_s=load_s, endpoint=str(server.make_url("")).rstrip("/"))
         settings = Settings("127.0.0.1", 0, mode, wait_s, sites)
         client = cast("AsyncPoolClient", pool)
-        gateway = Gateway(settings, Service(lambda: "", lambda _token: client))
+        gateway = Gateway(settings, Service(lambda: "", lambda _token: client), provider)
         try:
             yield Setting(await gateway.start(), pool, session)
         finally:

@@ -1,5 +1,6 @@
 """Claims about the gateway, with a real service, its fake servers, and OpenAI's library."""
 
+import http.client
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import openai
 import pytest
 
+from pool_service.access import tokens
 from pool_service_client import PoolClient, ServerState
 from tests.gateway.conftest import MODELS, Begin, Setting, gateway
 from tests.service.conftest import FAKE_RUNTIME
@@ -29,6 +31,8 @@ SLOW = [f"org/slow-{number}" for number in range(8)]
 
 TOKENS = 100
 NOBODY = 65534
+LARGE_BYTES = 4 * 2**20
+HEAD_OF_LARGE = b'{"model": "org/chat", "messages": [{"role": "user", "content": "hello"}]}'
 HELLO: Messages = [{"role": "user", "content": "hello"}]
 
 
@@ -199,6 +203,31 @@ def test_tokens_are_the_callers_own(begin: Begin) -> None:
     setting = begin()
     status, error = fetched(setting, "/v1/models", Authorization=f"Bearer pst_{'x' * 43}")
     assert (status, error["error"]["code"]) == (401, "token_unknown")  # type: ignore[index]
+
+
+def large_request(setting: Setting, token: str, sent_bytes: int) -> http.client.HTTPConnection:
+    """Send so much of a request of LARGE_BYTES."""
+    connection = http.client.HTTPConnection(*setting_end(setting), timeout=60)
+    connection.putrequest("POST", "/v1/chat/completions")
+    connection.putheader("Authorization", f"Bearer {token}")
+    connection.putheader("Content-Length", str(LARGE_BYTES))
+    connection.endheaders()
+    connection.send(HEAD_OF_LARGE.ljust(sent_bytes))
+    return connection
+
+
+def test_a_large_request_is_read_only_of_a_caller_whom_the_service_knows(begin: Begin) -> None:
+    token = tokens.new_token()
+    digest = tokens.digest(token)
+    assert digest is not None
+    setting = begin(f"[clients.mine]\ntoken_sha256 = '{digest.hex()}'\nscope = 'use'\n{MODELS}")
+    stranger = large_request(setting, tokens.new_token(), LARGE_BYTES // 2)
+    answer = stranger.getresponse()
+    assert (answer.status, json.load(answer)["error"]["code"]) == (401, "token_unknown")
+    stranger.close()
+    mine = large_request(setting, token, LARGE_BYTES)
+    assert mine.getresponse().status == 200
+    mine.close()
 
 
 def test_the_access_log_has_no_prompts(begin: Begin) -> None:

@@ -1,92 +1,35 @@
 """Traces of a real service, as a collector receives them."""
 
-import threading
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
 
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+from pool_service_client import AsyncPoolClient, PoolClient
+from tests.collector import TRACEPARENT, Collector, collecting
 from tests.service.conftest import FAKE_RUNTIME, Start
 from tools.demo.service import RunningService
-
-if TYPE_CHECKING:
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 PATIENCE_S = 60
 """The longest wait for what comes soon on an idle machine."""
 
-TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-class Collector:
-    """A receiver of OTLP over HTTP. stalls: it takes requests and answers none."""
-
-    def __init__(self, *, stalls: bool = False) -> None:
-        self.spans: list[Span] = []
-        self.services: set[str] = set()
-        self.status = HTTPStatus.OK
-        self.asked = threading.Event()
-        self.released = threading.Event()
-        if not stalls:
-            self.released.set()
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # as the library calls it
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if collector.status == HTTPStatus.OK:
-                    collector.receive(self.path, body)
-                self.send_response(collector.status)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Keep the test's output free of requests."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def receive(self, path: str, body: bytes) -> None:
-        self.asked.set()
-        self.released.wait()
-        assert path == "/v1/traces"
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            self.services |= {
-                one.value.string_value
-                for one in resource.resource.attributes
-                if one.key == "service.name"
-            }
-            self.spans += [span for scope in resource.scope_spans for span in scope.spans]
-
-    def close(self) -> None:
-        self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
-
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    one = Collector()
-    yield one
-    one.close()
+    with collecting() as one:
+        yield one
 
 
 @pytest.fixture
 def stalling() -> Iterator[Collector]:
-    one = Collector(stalls=True)
-    yield one
-    one.close()
+    with collecting(stalls=True) as one:
+        yield one
 
 
 def config(url: str) -> str:
@@ -131,6 +74,38 @@ def await_line(service: RunningService, text: str) -> None:
     while text not in service.log.read_text():
         assert time.monotonic() < deadline, service.log.read_text()
         time.sleep(0.02)
+
+
+def call_plainly(address: str) -> None:
+    with PoolClient.connect(address) as pool:
+        pool.ensure("m")
+        with pool.hold("m") as hold:
+            hold.ready()
+
+
+async def call_by_asyncio(address: str) -> None:
+    async with AsyncPoolClient.connect(address) as pool:
+        await pool.ensure("m")
+        async with pool.hold("m") as hold:
+            await hold.ready()
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    "call", [call_plainly, lambda address: asyncio.run(call_by_asyncio(address))]
+)
+def test_the_client_tells_the_service_of_the_callers_span(
+    start: Start, collector: Collector, call: Callable[[str], None]
+) -> None:
+    service = start(config(collector.url))
+    with TracerProvider().get_tracer("test").start_as_current_span("mine") as mine:
+        call(service.address)
+    wanted = {f"pool_service.v1.PoolService/{method}" for method in ("Ensure", "Hold")}
+    collector.await_spans(*wanted)
+    calls = [span for span in collector.spans if span.name in wanted]
+    own = mine.get_span_context()
+    assert {int.from_bytes(span.trace_id) for span in calls} == {own.trace_id}
+    assert {int.from_bytes(span.parent_span_id) for span in calls} == {own.span_id}
 
 
 @pytest.mark.usefixtures("hasty")

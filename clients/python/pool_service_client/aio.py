@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 import grpc
 import grpc.aio
 
-from pool_service_client import bearer, connect, convert
+from pool_service_client import bearer, connect, convert, headers
 from pool_service_client.aio_streams import AsyncHold, AsyncStream, AsyncWatch, cancelled_by_peer
 from pool_service_client.convert import KeepAlive
 from pool_service_client.convert_description import description
@@ -58,7 +58,7 @@ class AsyncPoolClient:
     ) -> None:
         """Use a channel of the caller's. address: the service's name in error messages."""
         self._channel = channel
-        self._stub = PoolServiceStub(channel)
+        self._stub = PoolServiceStub(headers.adding(channel, headers.of_the_trace))
         self._peer = Peer(address)
         self._retry = retry
 

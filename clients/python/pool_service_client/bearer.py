@@ -1,21 +1,16 @@
 """The bearer token of a client: its source, and the header that shows it in each call."""
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping
+from typing import TypeVar
 
-from pool_service_client import files
+from pool_service_client import files, headers
+from pool_service_client.headers import Header, Metadata
 
 TOKEN_VARIABLE = "POOL_SERVICE_TOKEN"  # noqa: S105 - a name
 TOKEN_FILE_VARIABLE = "POOL_SERVICE_TOKEN_FILE"  # noqa: S105 - a name
 
 _MAX_CHARACTERS = 4096
-Metadata = tuple[tuple[str, str], ...]
-"""Headers of a call."""
-
-Header = Callable[[], Metadata]
-"""Returns the header that shows the present token. Its repr does not contain the token."""
-
 _Stamp = tuple[int, int, int]
 """Changes when a file changes: its time of modification in ns, its size, its inode."""
 
@@ -49,34 +44,7 @@ def header(
 
 def showing(channel: C, shown: Header | None) -> C:
     """Return a channel of grpc or of grpc.aio whose calls have the header; itself for None."""
-    return channel if shown is None else cast("C", _Channel(channel, shown))
-
-
-class _Channel:
-    """The methods of a channel that a client and its stub use, with a header in each call.
-
-    gRPC for Python refuses call credentials on connections that are not encrypted, and with
-    interceptors grpc.aio makes calls of another, slower kind.
-    """
-
-    def __init__(self, channel: Any, shown: Header) -> None:  # noqa: ANN401 - of grpc or grpc.aio
-        self._channel = channel
-        self._shown = shown
-        self.close = channel.close
-
-    def unary_unary(self, *arguments: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401
-        return self._call(self._channel.unary_unary(*arguments, **options))
-
-    def unary_stream(self, *arguments: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401
-        return self._call(self._channel.unary_stream(*arguments, **options))
-
-    def _call(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        shown = self._shown
-
-        def call(request: object, timeout: float | None = None) -> Any:  # noqa: ANN401
-            return method(request, timeout=timeout, metadata=shown())
-
-        return call
+    return channel if shown is None else headers.adding(channel, shown)
 
 
 def _fixed(token: str, source: str) -> Header:

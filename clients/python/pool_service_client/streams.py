@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from functools import partial
 from types import TracebackType
 from typing import Final, Generic, Protocol, Self, TypeVar, cast
@@ -165,7 +166,9 @@ class Hold(Closeable, Iterator[Server]):
         self._stream = stream
         self._held = Held(model)
         self._changed = threading.Condition()
-        threading.Thread(target=self._read, name=f"hold {model}", daemon=True).start()
+        # With the caller's context, which has its trace.
+        read = partial(copy_context().run, self._read)
+        threading.Thread(target=read, name=f"hold {model}", daemon=True).start()
 
     def ready(self, timeout: float | None = None, after: Server | None = None) -> Server:
         """Wait until the server is READY, and return it.

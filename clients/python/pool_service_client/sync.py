@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 import grpc
 
-from pool_service_client import bearer, connect, convert
+from pool_service_client import bearer, connect, convert, headers
 from pool_service_client.convert import KeepAlive
 from pool_service_client.convert_description import description
 from pool_service_client.description import Description
@@ -58,7 +58,7 @@ class PoolClient:
     ) -> None:
         """Use a channel of the caller's. address: the service's name in error messages."""
         self._channel = channel
-        self._stub = PoolServiceStub(channel)
+        self._stub = PoolServiceStub(headers.adding(channel, headers.of_the_trace))
         self._peer = Peer(address)
         self._retry = retry
 

@@ -1,0 +1,66 @@
+"""Headers that a client adds to each of its calls."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+Metadata = tuple[tuple[str, str], ...]
+"""Headers of a call."""
+
+Header = Callable[[], Metadata]
+"""Returns the headers to add to a call that begins now. Its repr contains no secret."""
+
+C = TypeVar("C")
+
+
+def adding(channel: C, header: Header) -> C:
+    """Return a channel of grpc or of grpc.aio whose calls have these headers, too."""
+    return cast("C", _Channel(channel, header))
+
+
+def of_the_trace() -> Metadata:
+    """Return the W3C headers of the span that is active in OpenTelemetry; none if none is.
+
+    Nothing is imported for it: whoever has an active span has imported OpenTelemetry.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    # Another thread may be importing it just now.
+    current = getattr(trace, "get_current_span", None)
+    if current is None or not current().get_span_context().is_valid:
+        return ()
+    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
+        TraceContextTextMapPropagator,
+    )
+
+    found: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(found)
+    return tuple(found.items())
+
+
+class _Channel:
+    """The methods of a channel that a client and its stub use, with further headers in each call.
+
+    gRPC for Python refuses call credentials on connections that are not encrypted, and with
+    interceptors grpc.aio makes calls of another, slower kind.
+    """
+
+    def __init__(self, channel: Any, header: Header) -> None:  # noqa: ANN401 - of grpc or grpc.aio
+        self._channel = channel
+        self._header = header
+
+    def unary_unary(self, *arguments: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401
+        return self._call(self._channel.unary_unary(*arguments, **options))
+
+    def unary_stream(self, *arguments: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401
+        return self._call(self._channel.unary_stream(*arguments, **options))
+
+    def close(self) -> Any:  # noqa: ANN401 - grpc.aio's is to be awaited
+        return self._channel.close()
+
+    def _call(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        header = self._header
+
+        def call(request: object, timeout: float | None = None, metadata: Metadata = ()) -> Any:  # noqa: ANN401
+            return method(request, timeout=timeout, metadata=metadata + header())
+
+        return call
