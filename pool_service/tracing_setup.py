@@ -19,7 +19,10 @@ log = structlog.get_logger("pool_service.app")
 
 
 def is_wanted(endpoint: str, variables: Mapping[str, str]) -> bool:
-    """Return whether traces are to be sent. endpoint: the key of the configuration."""
+    """Return whether traces are to be sent.
+
+    endpoint: the value of `trace.endpoint`, or empty. variables: the environment.
+    """
     if variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     exporters = variables.get("OTEL_TRACES_EXPORTER") or "otlp"
@@ -31,9 +34,9 @@ def is_wanted(endpoint: str, variables: Mapping[str, str]) -> bool:
 def traces_of(endpoint: str, resolve: Callable[[str], str]) -> "Traces | None":
     """Return the traces of a pool; None if none are wanted, or if their packages are missing.
 
-    endpoint: see `provider_of`. resolve: returns the model that a caller's name means.
+    endpoint: see `configured_provider`. resolve: returns the model that a caller's name means.
     """
-    provider = provider_of(endpoint, "pool-service")
+    provider = configured_provider(endpoint, "pool-service")
     if provider is None:
         return None
     from pool_service.tracing.traces import Traces  # noqa: PLC0415
@@ -41,8 +44,8 @@ def traces_of(endpoint: str, resolve: Callable[[str], str]) -> "Traces | None":
     return Traces(provider, resolve)
 
 
-def provider_of(endpoint: str, name: str) -> "TracerProvider | None":
-    """Return what makes tracers; None if no traces are wanted, or if the packages are missing.
+def configured_provider(endpoint: str, name: str) -> "TracerProvider | None":
+    """Return the provider that exports to a collector; None if none is wanted or can be had.
 
     endpoint: the URL of the collector; empty: as the standard variables say. name: of the program.
     The packages are imported only here, since they take memory and a tenth of a second.

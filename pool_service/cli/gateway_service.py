@@ -75,7 +75,7 @@ def serve(target: Target, listen: str, options: GatewayOptions) -> None:
 @contextmanager
 def _traced() -> "Iterator[TracerProvider | None]":
     """Return a context with what makes the spans, if there are to be any; send the last then."""
-    provider = tracing_setup.provider_of("", "pool-service-gateway")
+    provider = tracing_setup.configured_provider("", "pool-service-gateway")
     try:
         yield provider
     finally:

@@ -23,7 +23,7 @@ from pool_service.adapters.sockets.peer_users import own_users, peer_users
 from pool_service.gateway.refusals import Refusal
 
 TOKEN_PREFIX = "pst_"  # noqa: S105 - how a token of the service begins
-_TOKEN = re.compile(r"pst_[A-Za-z0-9_-]{43}")
+_TOKEN = re.compile(re.escape(TOKEN_PREFIX) + r"[A-Za-z0-9_-]{43}")
 
 _LOCAL_NAMES = frozenset({"localhost"})
 
@@ -35,7 +35,7 @@ _PROXIED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Sites:
-    """The names by which callers reach the gateway, and the web pages that may call it.
+    """Holds by which names callers reach the gateway, which pages may call, and who needs a token.
 
     Attributes:
         hosts: names besides addresses and `localhost`, in lower case.

@@ -14,8 +14,8 @@ from pool_service.gateway.callers import Callers
 from pool_service.gateway.counts import Counts
 from pool_service.gateway.inference import PATHS, Inference
 from pool_service.gateway.known_tokens import KnownTokens
-from pool_service.gateway.looks import Looks
 from pool_service.gateway.pools import Pools, Service
+from pool_service.gateway.queries import Queries
 from pool_service.gateway.refusals import Refusal, internal_error, refusal_of
 from pool_service.gateway.relay import refused
 from pool_service.gateway.request_traces import RequestTraces
@@ -27,7 +27,7 @@ BACKLOG = 1024
 second: of 512 connections at once by aiohttp's default, 128."""
 
 STOP_TIMEOUT_S = 10.0
-"""How long answers may go on after the first signal to stop."""
+"""How long answers in flight may go on after `stop` is called."""
 
 log = structlog.get_logger("pool_service.gateway")
 
@@ -38,14 +38,17 @@ class Gateway:
     def __init__(
         self, settings: Settings, service: Service, provider: TracerProvider | None = None
     ) -> None:
-        """Call it on the event loop. provider: of the spans of requests; None: there are none."""
+        """Create the gateway on the running event loop.
+
+        provider: makes the spans of requests; None: there are none.
+        """
         self._settings = settings
         self._callers = Callers(settings.sites)
         self._pools = Pools(service)
         tokens = KnownTokens(self._pools)
         parts = self._settings, self._callers, self._pools, Counts(), tokens
         self._inference = Inference(*parts, RequestTraces(provider))
-        self._looks = Looks(*parts)
+        self._queries = Queries(*parts)
         # A caller that goes away ends its handler, and so the request to the server.
         self._runner = web.AppRunner(
             self._app(),
@@ -84,7 +87,7 @@ class Gateway:
         app.on_response_prepare.append(self._allow_origin)
         for path in PATHS:
             app.router.add_post(path, self._inference.handle)
-        self._looks.add_to(app)
+        self._queries.add_to(app)
         app.router.add_options("/{path:.*}", self._preflight)
         app.router.add_route("*", "/{path:.*}", self._unknown)
         return app

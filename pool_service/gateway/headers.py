@@ -19,7 +19,7 @@ _HOP_BY_HOP = frozenset(
 )
 """Of RFC 9110, section 7.6.1: for one connection, and not to be handed on."""
 
-_OF_THE_CALLER = _HOP_BY_HOP | {
+_DROPPED_FROM_REQUESTS = _HOP_BY_HOP | {
     "accept-encoding",
     "authorization",
     "content-encoding",
@@ -34,12 +34,12 @@ _OF_THE_CALLER = _HOP_BY_HOP | {
 """Headers that a server does not need: the caller's keys, names of the gateway itself, and how the
 body was packed, as it is unpacked here."""
 
-_OF_THE_SERVER = _HOP_BY_HOP | {"date", "server"}
+_DROPPED_FROM_ANSWERS = _HOP_BY_HOP | {"date", "server"}
 
 
 def for_the_server(headers: Mapping[str, str], api_key: str) -> CIMultiDict[str]:
     """Return the headers of a request for its server, with the server's own key if it has one."""
-    forwarded = _without(headers, _OF_THE_CALLER)
+    forwarded = _without(headers, _DROPPED_FROM_REQUESTS)
     # Comments are sent as they are, and so must be what follows them.
     forwarded[hdrs.ACCEPT_ENCODING] = "identity"
     if api_key:
@@ -49,7 +49,7 @@ def for_the_server(headers: Mapping[str, str], api_key: str) -> CIMultiDict[str]
 
 def for_the_caller(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """Return the headers of a server's answer for the caller."""
-    return _without(headers, _OF_THE_SERVER)
+    return _without(headers, _DROPPED_FROM_ANSWERS)
 
 
 def _without(headers: Mapping[str, str], left_out: frozenset[str]) -> CIMultiDict[str]:

@@ -9,16 +9,16 @@ from http import HTTPStatus
 import structlog
 from aiohttp import hdrs, web
 
-from pool_service.gateway.asked import MAX_MODEL_CHARACTERS, Asked, BodyFlaw, asked
 from pool_service.gateway.callers import Callers, is_direct
 from pool_service.gateway.counts import Counts
 from pool_service.gateway.forwarder import CallerGone
 from pool_service.gateway.headers import for_the_server
 from pool_service.gateway.known_tokens import KnownTokens
+from pool_service.gateway.model_request import BodyFlaw, ModelRequest, parse_request
 from pool_service.gateway.outcome import Outcome
 from pool_service.gateway.pools import Pools
 from pool_service.gateway.refusals import Refusal, bad_request, internal_error, refusal_of
-from pool_service.gateway.relay import Answer, Late, broken_off, late
+from pool_service.gateway.relay import CallerResponse, Late, broken_off, late
 from pool_service.gateway.request_traces import RequestTraces
 from pool_service.gateway.server_connection import ServerGone
 from pool_service.gateway.servers import ServerAnswer, Servers, ServerUnreachable
@@ -68,20 +68,20 @@ log = structlog.get_logger("pool_service.gateway")
 class _Work:
     """A request for a model, and what has come of it.
 
-    token: the caller's, or empty. asked: what it asks for. holds: released at the end.
+    token: the caller's, or empty. wanted: what it asks for. holds: released at the end.
     """
 
     request: web.Request
     token: str
-    asked: Asked
-    answer: Answer
+    wanted: ModelRequest
+    response: CallerResponse
     outcome: Outcome
     holds: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @property
     def key(self) -> Key:
-        """Return by what the model's shared hold is found."""
-        return self.token, self.asked.model
+        """Return the key of the shared hold: the caller's token and the model as asked for."""
+        return self.token, self.wanted.model
 
 
 class Inference:
@@ -96,7 +96,7 @@ class Inference:
         tokens: KnownTokens,
         traces: RequestTraces,
     ) -> None:
-        """Call it on the event loop, as it keeps connections."""
+        """Create the handlers; needs the running event loop, as it keeps connections."""
         self._settings = settings
         self._callers = callers
         self._pools = pools
@@ -118,15 +118,15 @@ class Inference:
         with self._counts.in_flight(outcome), self._traces.request(request, outcome):
             try:
                 token = await self._callers.token_of(request)
-                wanted = _asked(request, await self._body(request, token))
-                outcome.asked = wanted.model
-                answer = Answer(request, wanted, self._settings.wait_s)
-                work = _Work(request, token, wanted, answer, outcome)
+                wanted = _parsed(request, await self._body(request, token))
+                outcome.requested_model = wanted.model
+                response = CallerResponse(request, wanted, self._settings.wait_s)
+                work = _Work(request, token, wanted, response, outcome)
                 try:
                     async with work.holds:
                         return await self._answer(work)
                 finally:
-                    outcome.note(answer)
+                    outcome.note(response)
             except Refusal as refusal:
                 outcome.status = refusal.status
                 raise
@@ -152,7 +152,7 @@ class Inference:
                     if self._reading_bytes > MAX_READING_BYTES:
                         raise replace(_BUSY)
                     if len(body) > MAX_STRANGERS_BODY_BYTES and not is_known:
-                        await self._tokens.check(token)
+                        await self._tokens.verify_once(token)
                         is_known = True
         except TimeoutError:
             message = f"the request did not arrive within {BODY_TIMEOUT_S:g} s"
@@ -173,7 +173,7 @@ class Inference:
         log.info(
             "request",
             path=path,
-            model=outcome.asked[:MAX_MODEL_CHARACTERS],
+            model=outcome.requested_model,
             status=int(outcome.status),
             seconds=round(outcome.seconds, 3),
             first_byte_s=round(first_byte_s, 3) if first_byte_s is not None else None,
@@ -184,9 +184,9 @@ class Inference:
     async def _answer(self, work: _Work) -> web.StreamResponse:
         """Answer a request, be it by an error."""
         try:
-            return await self._relayed(work)
+            return await self._relay_or_redirect(work)
         except (Refusal, PoolError, Late, ServerGone) as error:
-            why = _refusal_of(error)
+            why = _refusal_for(error)
         except CallerGone:
             # As if aiohttp had noticed it first.
             raise asyncio.CancelledError from None
@@ -194,23 +194,21 @@ class Inference:
             log.exception("internal error in a request", path=work.request.path)
             why = internal_error()
         work.outcome.status = why.status
-        return await work.answer.refuse(why)
+        return await work.response.refuse(why)
 
-    async def _relayed(self, work: _Work) -> web.StreamResponse:
-        """Return the answer of the model's server, or where that is."""
+    async def _relay_or_redirect(self, work: _Work) -> web.StreamResponse:
+        """Relay the answer of the model's server, or return a redirect to it."""
         hold = self._held_at_once(work)
         server = hold.ready_at_once() if hold is not None else None
         if hold is None or server is None:
             with self._traces.waiting():
                 hold = hold or await self._held(work)
-                server = await work.answer.until(hold.ready(), partial(_newest, hold))
+                server = await work.response.until(hold.ready(), partial(_newest, hold))
         work.outcome.model = server.model
         if self._may_go_there(work, server):
-            work.outcome.status = HTTPStatus.TEMPORARY_REDIRECT
-            location = f"{server.endpoint}{work.request.rel_url.raw_path_qs}"
-            return web.Response(status=work.outcome.status, headers={hdrs.LOCATION: location})
+            return _redirect(work, server)
         with await self._sent(work, hold, server) as upstream:
-            response = await work.answer.relay(upstream)
+            response = await work.response.relay(upstream)
             work.outcome.status = upstream.status
             return response
 
@@ -222,7 +220,7 @@ class Inference:
     async def _held(self, work: _Work) -> SharedHold:
         """Return the shared hold of the model, once it is the model's turn."""
         turn = self._turns.hold(work.key, partial(self._pools.of, work.token))
-        return await work.answer.until(work.holds.enter_async_context(turn), lambda: None)
+        return await work.response.until(work.holds.enter_async_context(turn), lambda: None)
 
     async def _sent(self, work: _Work, hold: SharedHold, server: Server) -> ServerAnswer:
         """Send a request to the server, or to the next one if that has just ended."""
@@ -233,7 +231,7 @@ class Inference:
                 raise
             with self._traces.waiting():
                 next_ready = hold.ready(after=server)
-                server = await work.answer.until(next_ready, partial(_newest, hold))
+                server = await work.response.until(next_ready, partial(_newest, hold))
             return await self._send(work, server)
 
     async def _send(self, work: _Work, server: Server) -> ServerAnswer:
@@ -243,7 +241,7 @@ class Inference:
             work.request.method,
             f"{server.endpoint}{work.request.rel_url.raw_path_qs}",
             headers,
-            work.asked.named(server.served_model_name),
+            work.wanted.with_model(server.served_model_name),
         )
 
     def _may_go_there(self, work: _Work, server: Server) -> bool:
@@ -251,28 +249,35 @@ class Inference:
         return (
             self._settings.mode is Mode.REDIRECT
             and self._settings.tls is None
-            and not work.answer.has_begun
+            and not work.response.has_begun
             and not server.api_key
-            and work.asked.model == server.served_model_name
+            and work.wanted.model == server.served_model_name
             and is_direct(work.request)
             # A server answers no page of another origin.
             and hdrs.ORIGIN not in work.request.headers
         )
 
 
-def _asked(request: web.Request, body: bytes) -> Asked:
+def _redirect(work: _Work, server: Server) -> web.Response:
+    """Return the answer that sends a caller to the model's server."""
+    work.outcome.status = HTTPStatus.TEMPORARY_REDIRECT
+    location = f"{server.endpoint}{work.request.rel_url.raw_path_qs}"
+    return web.Response(status=work.outcome.status, headers={hdrs.LOCATION: location})
+
+
+def _parsed(request: web.Request, body: bytes) -> ModelRequest:
     """Return what a request asks for. Raises Refusal."""
     try:
-        return asked(request.headers.get(hdrs.CONTENT_TYPE, ""), body)
+        return parse_request(request.headers.get(hdrs.CONTENT_TYPE, ""), body)
     except BodyFlaw as flaw:
-        raise bad_request(str(flaw), "model" if "model" in str(flaw) else None) from None
+        raise bad_request(str(flaw), flaw.param) from None
 
 
 def _newest(hold: SharedHold) -> Server | None:
     return hold.newest
 
 
-def _refusal_of(error: Refusal | PoolError | Late | ServerGone) -> Refusal:
+def _refusal_for(error: Refusal | PoolError | Late | ServerGone) -> Refusal:
     """Return the refusal of a request that has failed."""
     if isinstance(error, Refusal):
         return error

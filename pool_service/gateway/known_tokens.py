@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 
 from pool_service.gateway.pools import Pools
-from pool_service.gateway.shared_hold import BREAKS, FIRST_PAUSE_S, MOST_PAUSE_S, PATIENCE_S
+from pool_service.gateway.shared_hold import SERVICE_AWAY, SERVICE_AWAY_LIMIT_S, pauses
 
 VALID_S = 60.0
 """How long a token counts as known after the service has said so."""
@@ -19,14 +19,14 @@ QUERY_TIMEOUT_S = 10.0
 
 
 class KnownTokens:
-    """Checks callers' tokens with the service, and remembers the good ones."""
+    """Verifies callers' tokens with the service, and remembers the valid ones."""
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
         self._known_at: OrderedDict[str, float] = OrderedDict()
 
-    async def ask(self, token: str) -> None:
-        """Ask the service for a token; "", which is the gateway's own user, is good.
+    async def verify(self, token: str) -> None:
+        """Verify a token with the service now; "" (the gateway's own user) needs no call.
 
         Raises the PoolError with which the service refuses it, or cannot be asked.
         """
@@ -34,20 +34,23 @@ class KnownTokens:
             async for _ in self._pools.of(token).pages(page_size=1, timeout=QUERY_TIMEOUT_S):
                 break
 
-    async def check(self, token: str) -> None:
-        """Do the same, unless the token is known; wait for a service that is away, as holds do."""
+    async def verify_once(self, token: str) -> None:
+        """Verify a token, unless it was valid within VALID_S.
+
+        Waits for a service that is away, for up to SERVICE_AWAY_LIMIT_S. Raises the PoolError of
+        the last try.
+        """
         if time.monotonic() - self._known_at.get(token, -math.inf) < VALID_S:
             return
-        end, pause = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
-        while True:
+        end = time.monotonic() + SERVICE_AWAY_LIMIT_S
+        for pause in pauses():
             try:
-                await self.ask(token)
+                await self.verify(token)
                 break
-            except BREAKS:
+            except SERVICE_AWAY:
                 if time.monotonic() >= end:
                     raise
             await asyncio.sleep(pause)
-            pause = min(2 * pause, MOST_PAUSE_S)
         self._known_at[token] = time.monotonic()
         self._known_at.move_to_end(token)
         while len(self._known_at) > MAX_KNOWN:

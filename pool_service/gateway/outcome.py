@@ -3,10 +3,10 @@
 import time
 from dataclasses import dataclass, field
 
-from pool_service.gateway.relay import Answer
+from pool_service.gateway.relay import CallerResponse
 
 GONE = 499
-"""The status that is told of a caller that went away before the end; of nginx, and no standard."""
+"""The status of a request whose caller went away before the end: nginx's, and of no standard."""
 
 
 @dataclass(slots=True, eq=False)
@@ -14,15 +14,15 @@ class Outcome:
     """Holds the outcome of a request.
 
     Attributes:
-        asked: the model's name as the caller has it; "": not known.
+        requested_model: the model's name as the caller has it; "": not known.
         model: the model's own name, once it was READY; else "".
         status: what the caller got, or would have got if the answer had not begun.
         first_byte_s: the time to the first byte of the model's answer; None: there was none.
         sent_bytes: the bytes of that answer.
-        tokens: its tokens, about.
+        tokens: its output tokens by the server's count, else the number of its events.
     """
 
-    asked: str = ""
+    requested_model: str = ""
     model: str = ""
     status: int = GONE
     first_byte_s: float | None = None
@@ -35,14 +35,14 @@ class Outcome:
         """Return the time since the request came."""
         return time.monotonic() - self._began
 
-    def note(self, answer: Answer) -> None:
-        """Take over what an answer came to."""
-        forwarder = answer.forwarder
+    def note(self, response: CallerResponse) -> None:
+        """Take over what the answer came to."""
+        forwarder = response.forwarder
         if forwarder is not None:
             self.sent_bytes = forwarder.sent_bytes
             self.tokens = forwarder.tokens
             if forwarder.first_byte_at is not None:
                 self.first_byte_s = forwarder.first_byte_at - self._began
-        if self.status == GONE and answer.is_whole:
+        if self.status == GONE and response.is_whole:
             # Libraries close the connection at the last event.
             self.status = 200

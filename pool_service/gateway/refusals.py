@@ -23,7 +23,6 @@ _LAST_LINES = 5
 """The most lines of a server's log that a message has; only for callers that may read logs."""
 
 _BY_REASON: Mapping[str, HTTPStatus] = {
-    "RUNTIME_MODEL_CONFLICT": HTTPStatus.CONFLICT,
     "MODEL_UNKNOWN": HTTPStatus.NOT_FOUND,
     "MODEL_NOT_ON_DISK": HTTPStatus.NOT_FOUND,
     "CODE_NOT_TRUSTED": HTTPStatus.FORBIDDEN,
@@ -35,6 +34,7 @@ _BY_REASON: Mapping[str, HTTPStatus] = {
     "MODEL_TOO_LARGE": HTTPStatus.UNPROCESSABLE_ENTITY,
     "RUNTIME_UNAVAILABLE": HTTPStatus.UNPROCESSABLE_ENTITY,
     "QUOTA_EXCEEDED": HTTPStatus.TOO_MANY_REQUESTS,
+    "INTERNAL": HTTPStatus.INTERNAL_SERVER_ERROR,
     "START_TIMEOUT": HTTPStatus.GATEWAY_TIMEOUT,
 }
 """The status of each reason of the service; others get 503, as they may pass."""
@@ -72,7 +72,7 @@ class Refusal(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return what tells libraries whether and when to try again."""
+        """Return the header that tells libraries not to try again, or when to."""
         if self.retry_after_s is None:
             return {"x-should-retry": "false"}
         return {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))}
@@ -104,7 +104,7 @@ def refusal_of(error: PoolError) -> Refusal:
     status = _BY_REASON.get(error.reason, HTTPStatus.SERVICE_UNAVAILABLE)
     if isinstance(error, InvalidRequest):
         status = HTTPStatus.BAD_REQUEST
-    may_pass = status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.retry_after is not None
+    may_pass = status > HTTPStatus.INTERNAL_SERVER_ERROR or error.retry_after is not None
     retry_after_s = error.retry_after if error.retry_after is not None else DEFAULT_RETRY_S
     lines = error.last_lines[-_LAST_LINES:]
     message = "\n".join([str(error), *lines])

@@ -13,9 +13,9 @@ import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDict
 
-from pool_service.gateway.asked import Asked
 from pool_service.gateway.forwarder import CallerGone, Forwarder
 from pool_service.gateway.headers import for_the_caller
+from pool_service.gateway.model_request import ModelRequest
 from pool_service.gateway.refusals import ANTHROPIC_PATH, Refusal
 from pool_service.gateway.servers import ServerAnswer
 from pool_service_client import Server
@@ -62,13 +62,13 @@ class Late(Exception):
     newest: Server | None
 
 
-class Answer:
+class CallerResponse:
     """The answer to one request: one that is relayed, or one of the gateway's own."""
 
-    def __init__(self, request: web.Request, asked: Asked, wait_s: float) -> None:
-        """wait_s: how long the request may wait for its model, in seconds."""
+    def __init__(self, request: web.Request, wanted: ModelRequest, wait_s: float) -> None:
+        """Create the answer to a request. wait_s: how long that may wait for its model."""
         self._request = request
-        self._asked = asked
+        self._wanted = wanted
         self._wait_s = wait_s
         self._due = asyncio.get_running_loop().time() + wait_s
         self._response: web.StreamResponse | None = None
@@ -96,10 +96,10 @@ class Answer:
         try:
             async with asyncio.timeout_at(self._due):
                 while not (await asyncio.wait((waiting,), timeout=QUIET_S))[0]:
-                    if self._asked.is_streaming and self._request.path in _WITH_EVENTS:
+                    if self._wanted.is_streaming and self._request.path in _WITH_EVENTS:
                         await self._comment(newest())
         except TimeoutError:
-            raise Late(self._asked.model, self._wait_s, newest()) from None
+            raise Late(self._wanted.model, self._wait_s, newest()) from None
         finally:
             if not waiting.done():
                 waiting.cancel()

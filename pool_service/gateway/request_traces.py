@@ -32,7 +32,7 @@ class RequestTraces:
     """
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
-        # It logs what it finds wrong with a header, with the header.
+        # It logs a malformed header with its content, which is a caller's.
         logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
         self._tracer = provider.get_tracer("pool_service.gateway") if provider else None
 
@@ -117,7 +117,7 @@ def _end(span: Span, outcome: Outcome) -> None:
     span.set_attribute("http.response.status_code", status)
     if outcome.model:
         # Only then: what is no name may be anything, such as a prompt.
-        span.set_attribute("gen_ai.request.model", outcome.asked)
+        span.set_attribute("gen_ai.request.model", outcome.requested_model)
         span.set_attribute("pool.model", outcome.model)
     if outcome.tokens:
         span.set_attribute("gen_ai.usage.output_tokens", outcome.tokens)

@@ -30,7 +30,7 @@ class ServerConnection(asyncio.Protocol):
     """
 
     def __init__(self, on_lost: Callable[["ServerConnection"], None]) -> None:
-        """on_lost: called once the connection is closed. Call it on the event loop."""
+        """Create the connection on the running event loop. on_lost: called when it is closed."""
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport = cast("asyncio.Transport", None)
@@ -110,8 +110,8 @@ class ServerConnection(asyncio.Protocol):
     async def _write(self, head: bytes, body: bytes, answer: AnswerParser) -> None:
         """Write a request as fast as the server reads it.
 
-        A server that refuses a request before it has read it gets the rest only if its answer does
-        not end without: a write to a connection that it has closed would cost the answer.
+        If the server refuses it (status 400 or more) before it has read all, the rest is written
+        only after REFUSAL_S: a write to a connection that the server has closed loses its answer.
         """
         self._is_sent = False
         first, rest = body[:_WRITE_BYTES], memoryview(body)[_WRITE_BYTES:]

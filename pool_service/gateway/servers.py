@@ -33,7 +33,7 @@ class ServerAnswer:
     def __init__(
         self, answer: AnswerParser, connection: ServerConnection, end: Callable[[], None]
     ) -> None:
-        """Use Servers.send instead."""
+        """Wrap an answer whose head has come; only `Servers.send` does."""
         self.status = answer.status
         self.headers = answer.headers
         self.pass_on = connection.pass_on

@@ -1,7 +1,7 @@
 """A hold of one model that all requests for it share."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import structlog
@@ -20,21 +20,29 @@ from pool_service_client import (
 HOLDER = "gateway"
 """The label of the gateway's holds, as `pool-service describe` shows it."""
 
-PATIENCE_S = 30.0
+SERVICE_AWAY_LIMIT_S = 30.0
 """How long the service may be away before requests that wait are refused: longer than a restart
 takes."""
 
 FIRST_PAUSE_S, MOST_PAUSE_S = 0.1, 2.0
-"""The pauses between two tries to reach the service."""
+"""The pauses between two tries to reach the service; each is twice the last one."""
 
 log = structlog.get_logger("pool_service.gateway")
 
-BREAKS = (PoolUnavailable, Recovering, ShuttingDown)
+SERVICE_AWAY = (PoolUnavailable, Recovering, ShuttingDown)
 """The errors of a service that is away, and may be back soon."""
 
 
+def pauses() -> Iterator[float]:
+    """Yield the seconds to wait before each further try to reach the service."""
+    pause = FIRST_PAUSE_S
+    while True:
+        yield pause
+        pause = min(2 * pause, MOST_PAUSE_S)
+
+
 class SharedHold:
-    """Keeps a model READY, and tells its newest state, until it is closed or has failed.
+    """Keeps a model READY, and publishes its newest state, until it is closed or has failed.
 
     A failed start ends the hold: all who wait get its error, and none starts the model once more.
     A service that goes away does not: what is known of the server stays, and the hold is opened
@@ -75,8 +83,8 @@ class SharedHold:
         return self._is_closed or self._failure is not None
 
     @property
-    def waits_for_room(self) -> bool:
-        """Return whether the model is in the service's queue."""
+    def is_queued(self) -> bool:
+        """Return whether the model waits in the service's queue."""
         newest = self._newest
         return not self.is_over and newest is not None and newest.state is ServerState.QUEUED
 
@@ -90,7 +98,10 @@ class SharedHold:
         return server
 
     def ready_at_once(self, after: Server | None = None) -> Server | None:
-        """Return what `ready` does if that needs no wait, else None."""
+        """Return the READY server that is not the process of `after`, or None.
+
+        Raises the PoolError that ended the hold.
+        """
         if self._failure is not None:
             raise replace(self._failure)
         newest = self._newest
@@ -104,18 +115,18 @@ class SharedHold:
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
-        broken_at, pause = None, FIRST_PAUSE_S
+        broken_at, waits = None, pauses()
         while True:
             try:
                 async with self._pool.hold(self.model, holder=HOLDER) as hold:
                     async for server in hold:
-                        broken_at, pause = None, FIRST_PAUSE_S
+                        broken_at, waits = None, pauses()
                         self._update(server)
-            except BREAKS as error:
+            except SERVICE_AWAY as error:
                 # The request that opened the hold, and its trace, may have ended long ago.
                 context.attach(context.Context())
                 broken_at = broken_at if broken_at is not None else loop.time()
-                if loop.time() - broken_at >= PATIENCE_S:
+                if loop.time() - broken_at >= SERVICE_AWAY_LIMIT_S:
                     self._fail(error)
                     return
             except PoolError as error:
@@ -128,8 +139,7 @@ class SharedHold:
             else:
                 self._fail(PoolError(f"the hold of {self.model!r} has ended"))
                 return
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, MOST_PAUSE_S)
+            await asyncio.sleep(next(waits))
 
     def _update(self, server: Server) -> None:
         self._newest = server

@@ -1,7 +1,8 @@
 """Turns of models: requests for a model share its hold, and models that do not fit take turns.
 
 The service's queue decides which model is started when. The gateway only lets go in time:
-1. A hold is kept while requests use it, and LINGER_S longer.
+1. A hold is kept while requests use it, and LINGER_S longer; CONTENDED_LINGER_S while another
+   model waits.
 2. Once another model waits in the queue, the model in use has a turn of TURN_S. Requests that come
    within it are served by the hold, so that two models that are asked for alternately are not
    started anew for each request.
@@ -42,15 +43,15 @@ class _Served:
     Attributes:
         is_ending: whether its turn is over, so that no further request gets the hold.
         turn_began: the loop's time since which it has its turn; None: since it is READY.
-        release: lets the hold go when it is due; None: it is used, or not due.
-        turn: ends its turn; None: no other model has waited.
+        release_timer: lets the hold go when it is due; None: it is used, or not due.
+        turn_timer: ends its turn; None: no other model has waited.
     """
 
     hold: SharedHold
     is_ending: bool = False
     turn_began: float | None = None
-    release: asyncio.TimerHandle | None = None
-    turn: asyncio.TimerHandle | None = None
+    release_timer: asyncio.TimerHandle | None = None
+    turn_timer: asyncio.TimerHandle | None = None
 
 
 class Turns:
@@ -58,8 +59,9 @@ class Turns:
 
     def __init__(self) -> None:
         self._served: dict[Key, _Served] = {}
-        # By model whose turn is over: those that have to leave the queue before its next one.
-        self._before: dict[Key, frozenset[SharedHold]] = {}
+        # By the key of a turn that is over: the models in the queue then, which have to leave it
+        # before the next one.
+        self._queued_before: dict[Key, frozenset[SharedHold]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
 
@@ -72,22 +74,25 @@ class Turns:
         pool: returns the client of the caller, which retries nothing by itself.
         """
         served = await self._turn_of(key, pool)
-        with self._used(key, served) as hold:
+        with self._counted_use(key, served) as hold:
             yield hold
 
     def at_once(self, key: Key) -> AbstractContextManager[SharedHold] | None:
-        """Return the same as `hold` for a model that has its turn; None: it is to be awaited."""
+        """Return the context of `hold` if the model can be used now, which ends its pause.
+
+        None: the caller has to await `hold`.
+        """
         served = self._served.get(key)
         if served is None or served.hold.is_over or (served.is_ending and self._is_pausing(key)):
             return None
         served.is_ending = False
-        return self._used(key, served)
+        return self._counted_use(key, served)
 
     @contextmanager
-    def _used(self, key: Key, served: _Served) -> Iterator[SharedHold]:
+    def _counted_use(self, key: Key, served: _Served) -> Iterator[SharedHold]:
         hold = served.hold
         hold.users += 1
-        _cancel(served.release)
+        _cancel(served.release_timer)
         try:
             yield hold
         finally:
@@ -118,26 +123,29 @@ class Turns:
             return served
 
     def _is_pausing(self, key: Key) -> bool:
-        """Return whether the turn of a model is over, and those that waited still do."""
-        if any(one.waits_for_room for one in self._before.get(key, ())):
+        """Return whether requests for a model have to wait for models that were queued before it.
+
+        Forgets the pause if they have not.
+        """
+        if any(one.is_queued for one in self._queued_before.get(key, ())):
             return True
-        self._before.pop(key, None)
+        self._queued_before.pop(key, None)
         return False
 
     def _note(self, _hold: SharedHold) -> None:
         """Look for models whose turn is to end, after a change of any hold."""
-        if any(one.hold.waits_for_room for one in self._served.values()):
+        if any(one.hold.is_queued for one in self._served.values()):
             for key, served in list(self._served.items()):
                 self._plan_turn(key, served)
         self._move()
 
     def _plan_turn(self, key: Key, served: _Served) -> None:
         began = self._turn_began(served)
-        if began is None or served.turn is not None or served.is_ending:
+        if began is None or served.turn_timer is not None or served.is_ending:
             return
         loop = asyncio.get_running_loop()
         due = max(loop.time(), began + TURN_S)
-        served.turn = loop.call_at(due, self._end_turn, key, served)
+        served.turn_timer = loop.call_at(due, self._end_turn, key, served)
         if served.hold.users == 0:
             self._plan_release(key, served)
 
@@ -157,20 +165,20 @@ class Turns:
         return [one for one, its in others if its is not None and its.model == newest.model]
 
     def _end_turn(self, key: Key, served: _Served) -> None:
-        served.turn = None
+        served.turn_timer = None
         before = self._waiting() - {served.hold}
         if not before or self._served.get(key) is not served:
             return
         served.is_ending = True
-        self._before[key] = before
+        self._queued_before[key] = before
         asyncio.get_running_loop().call_later(PAUSE_S, self._end_pause, key, before)
         if served.hold.users == 0:
             self._let_go(key)
 
     def _end_pause(self, key: Key, before: frozenset[SharedHold]) -> None:
-        if self._before.get(key) is not before:
+        if self._queued_before.get(key) is not before:
             return
-        del self._before[key]
+        del self._queued_before[key]
         served = self._served.get(key)
         if served is not None and served.is_ending:
             served.is_ending = False
@@ -182,7 +190,7 @@ class Turns:
 
     def _waiting(self) -> frozenset[SharedHold]:
         holds = (served.hold for served in self._served.values())
-        return frozenset(hold for hold in holds if hold.waits_for_room)
+        return frozenset(hold for hold in holds if hold.is_queued)
 
     def _plan_release(self, key: Key, served: _Served) -> None:
         if self._served.get(key) is not served:
@@ -192,9 +200,9 @@ class Turns:
             self._let_go(key)
             return
         linger = CONTENDED_LINGER_S if self._waiting() else LINGER_S
-        _cancel(served.release)
+        _cancel(served.release_timer)
         loop = asyncio.get_running_loop()
-        served.release = loop.call_later(linger, self._release, key, served)
+        served.release_timer = loop.call_later(linger, self._release, key, served)
 
     def _release(self, key: Key, served: _Served) -> None:
         if self._served.get(key) is served and served.hold.users == 0:
@@ -202,8 +210,8 @@ class Turns:
 
     def _let_go(self, key: Key) -> None:
         served = self._served.pop(key)
-        _cancel(served.release)
-        _cancel(served.turn)
+        _cancel(served.release_timer)
+        _cancel(served.turn_timer)
         task = asyncio.create_task(served.hold.close())
         self._closing.add(task)
         task.add_done_callback(self._closed)

@@ -25,18 +25,22 @@ class LastCalls:
     """Waits for the calls that have arrived at the server's addresses."""
 
     def __init__(self, refused_at: Callable[[], float]) -> None:
-        """refused_at: returns the time of the event loop at which the last call was refused."""
+        """Create the wait.
+
+        refused_at: returns the event loop's time of the last refused call; -inf: there was none.
+        """
         self._refused_at = refused_at
 
-    async def wait(self, addresses: Sequence[str], most: float) -> None:
+    async def wait(self, addresses: Sequence[str], max_wait_s: float) -> None:
         """Wait until calls are no longer refused and the calls that came before are begun.
 
-        Takes at most `most` seconds, and MAX_WAIT_S. addresses: of this server, where anybody may
-        ask for its health. A call of our own passes each of them behind the calls that are there:
-        on a busy machine gRPC's threads can be late, and a lull alone proves nothing.
+        Waits at most `max_wait_s`, and never longer than MAX_WAIT_S. addresses: the server's own,
+        without TLS. A health check at each of them is queued behind the calls that have arrived, so
+        that its answer proves that they have begun: on a busy machine gRPC's threads can be late,
+        and a lull alone proves nothing.
         """
         loop = asyncio.get_running_loop()
-        end = loop.time() + min(most, MAX_WAIT_S)
+        end = loop.time() + min(max_wait_s, MAX_WAIT_S)
         refused_at = None
         while loop.time() < end and self._refused_at() != refused_at:
             await self._wait_for_lull(end)

@@ -1,6 +1,6 @@
 """Export of spans by OTLP over HTTP, in a thread of its own that holds up nothing.
 
-A collector that is away costs nothing: spans are dropped, and the log says so once.
+While a collector is away, spans are dropped, and the log says so once.
 """
 
 import logging
@@ -80,7 +80,7 @@ def provider_of(endpoint: str, name: str, version: str) -> TracerProvider:
     library = logging.getLogger("opentelemetry")
     library.propagate = False
     library.handlers = [_Sparing()]
-    # It logs what it finds wrong with a caller's header, with the header.
+    # It logs a malformed header with its content, which is a caller's.
     logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
     url = endpoint.rstrip("/") + TRACES_PATH if endpoint else None
     resource = Resource.create({"service.version": version} | _name(name))

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from pool_service_client import PoolClient, bearer
-from pool_service_client.headers import Header
+from pool_service_client.headers import HeadersSource
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.conftest import Connect
 from tests.client.scripted import Script, Stay, changed, held, ready, synced
@@ -20,7 +20,7 @@ OTHER = "pst_another"
 HERE = "127.0.0.1:50051"
 
 
-def shown(header: Header | None) -> str | None:
+def shown(header: HeadersSource | None) -> str | None:
     """What a call would show now."""
     if header is None:
         return None

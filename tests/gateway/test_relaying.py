@@ -13,7 +13,7 @@ from aiohttp import web
 from pool_service.gateway import relay
 from pool_service.gateway.callers import Sites
 from pool_service.gateway.settings import Mode
-from pool_service_client import ModelRejected, StartFailed
+from pool_service_client import InternalError, ModelRejected, PoolError, StartFailed
 from tests.gateway.one_server import (
     CHAT,
     MESSAGES,
@@ -163,11 +163,18 @@ async def test_a_servers_own_error_arrives_as_it_is() -> None:
         assert await response.json() == {"detail": "no"}
 
 
-async def test_what_no_second_try_mends_says_so() -> None:
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (ModelRejected("no such layers", reason="MODEL_REJECTED"), 422),
+        (InternalError("a bug", reason="INTERNAL"), 500),
+    ],
+)
+async def test_what_no_second_try_mends_says_so(failure: PoolError, status: int) -> None:
     async with setting(echo) as here:
-        here.pool.failures["m"] = ModelRejected("no such layers", reason="MODEL_REJECTED")
+        here.pool.failures["m"] = failure
         response = await here.post(json={"model": "m"})
-        assert (response.status, response.headers["x-should-retry"]) == (422, "false")
+        assert (response.status, response.headers["x-should-retry"]) == (status, "false")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from pool_service.gateway.shared_hold import PATIENCE_S
+from pool_service.gateway.shared_hold import SERVICE_AWAY_LIMIT_S
 from pool_service.gateway.turns import CONTENDED_LINGER_S, LINGER_S, PAUSE_S, TURN_S, Turns
 from pool_service_client import AsyncPoolClient, PoolUnavailable, StartFailed
 from tests.gateway.scripted_pool import LOAD_S, ScriptedPool
@@ -103,7 +103,7 @@ async def test_a_service_that_stays_away_is_told_in_the_end() -> None:
     async with turns() as taken:
         with pytest.raises(PoolUnavailable):
             await request(taken, pool, "a")
-        assert PATIENCE_S <= now() < 2 * PATIENCE_S
+        assert SERVICE_AWAY_LIMIT_S <= now() < 2 * SERVICE_AWAY_LIMIT_S
 
 
 async def test_a_model_that_waits_gets_the_memory_of_one_that_is_unused_soon() -> None:

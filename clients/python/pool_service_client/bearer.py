@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from pool_service_client import files, headers
-from pool_service_client.headers import Header, Metadata
+from pool_service_client.headers import HeadersSource, Metadata
 
 TOKEN_VARIABLE = "POOL_SERVICE_TOKEN"  # noqa: S105 - a name
 TOKEN_FILE_VARIABLE = "POOL_SERVICE_TOKEN_FILE"  # noqa: S105 - a name
@@ -21,7 +21,7 @@ def header(
     token: str | None,
     token_file: str | os.PathLike[str] | None,
     environ: Mapping[str, str] = os.environ,
-) -> Header | None:
+) -> HeadersSource | None:
     """Return the header with the token to show; None if there is no token.
 
     The token is the one given, or the content of the file given, or that of POOL_SERVICE_TOKEN, or
@@ -42,12 +42,12 @@ def header(
     return None
 
 
-def showing(channel: C, shown: Header | None) -> C:
+def showing(channel: C, shown: HeadersSource | None) -> C:
     """Return a channel of grpc or of grpc.aio whose calls have the header; itself for None."""
-    return channel if shown is None else headers.adding(channel, shown)
+    return channel if shown is None else headers.with_headers(channel, shown)
 
 
-def _fixed(token: str, source: str) -> Header:
+def _fixed(token: str, source: str) -> HeadersSource:
     """Return a header that stays the same. Raises ValueError. source: for the error."""
     metadata = _metadata(token, source)
     return lambda: metadata

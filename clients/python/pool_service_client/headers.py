@@ -7,21 +7,24 @@ from typing import Any, TypeVar, cast
 Metadata = tuple[tuple[str, str], ...]
 """Headers of a call."""
 
-Header = Callable[[], Metadata]
+HeadersSource = Callable[[], Metadata]
 """Returns the headers to add to a call that begins now. Its repr contains no secret."""
 
 C = TypeVar("C")
 
 
-def adding(channel: C, header: Header) -> C:
-    """Return a channel of grpc or of grpc.aio whose calls have these headers, too."""
-    return cast("C", _Channel(channel, header))
+def with_headers(channel: C, source: HeadersSource) -> C:
+    """Return a channel of grpc or of grpc.aio that adds headers to each of its calls.
+
+    source: called when a call begins.
+    """
+    return cast("C", _Channel(channel, source))
 
 
-def of_the_trace() -> Metadata:
-    """Return the W3C headers of the span that is active in OpenTelemetry; none if none is.
+def trace_headers() -> Metadata:
+    """Return the W3C trace headers of OpenTelemetry's active span; none without such a span.
 
-    Nothing is imported for it: whoever has an active span has imported OpenTelemetry.
+    A program that has not imported OpenTelemetry has no active span.
     """
     trace = sys.modules.get("opentelemetry.trace")
     # Another thread may be importing it just now.
@@ -44,9 +47,9 @@ class _Channel:
     interceptors grpc.aio makes calls of another, slower kind.
     """
 
-    def __init__(self, channel: Any, header: Header) -> None:  # noqa: ANN401 - of grpc or grpc.aio
+    def __init__(self, channel: Any, source: HeadersSource) -> None:  # noqa: ANN401 - of grpc or grpc.aio
         self._channel = channel
-        self._header = header
+        self._source = source
 
     def unary_unary(self, *arguments: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401
         return self._call(self._channel.unary_unary(*arguments, **options))
@@ -58,9 +61,9 @@ class _Channel:
         return self._channel.close()
 
     def _call(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        header = self._header
+        source = self._source
 
         def call(request: object, timeout: float | None = None, metadata: Metadata = ()) -> Any:  # noqa: ANN401
-            return method(request, timeout=timeout, metadata=metadata + header())
+            return method(request, timeout=timeout, metadata=metadata + source())
 
         return call

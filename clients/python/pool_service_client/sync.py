@@ -58,7 +58,7 @@ class PoolClient:
     ) -> None:
         """Use a channel of the caller's. address: the service's name in error messages."""
         self._channel = channel
-        self._stub = PoolServiceStub(headers.adding(channel, headers.of_the_trace))
+        self._stub = PoolServiceStub(headers.with_headers(channel, headers.trace_headers))
         self._peer = Peer(address)
         self._retry = retry
 

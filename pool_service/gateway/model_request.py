@@ -8,7 +8,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 
 MAX_MODEL_CHARACTERS = 1024
-"""The longest name that is handed on; the service allows half of it."""
+"""The longest name that is passed on; the service itself refuses it from half of that on."""
 
 
 MAX_PARTS = 100
@@ -16,7 +16,14 @@ MAX_PARTS = 100
 
 
 class BodyFlaw(ValueError):
-    """The body of a request cannot be read, or names no model."""
+    """The body of a request cannot be read, or names no model.
+
+    param: the field that is wrong; None: none by itself.
+    """
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class _Fields(msgspec.Struct):
@@ -27,7 +34,7 @@ class _Fields(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ModelRequest:
     """Holds what a request asks for.
 
     Attributes:
@@ -42,8 +49,8 @@ class Asked:
     is_streaming: bool
     span: tuple[int, int] | None = None
 
-    def named(self, name: str) -> bytes:
-        """Return the body with another name of the model."""
+    def with_model(self, name: str) -> bytes:
+        """Return the body with the name of the model replaced."""
         if name == self.model:
             return self.body
         if self.span is not None:
@@ -54,7 +61,7 @@ class Asked:
         return msgspec.json.encode(fields)
 
 
-def asked(content_type: str, body: bytes) -> Asked:
+def parse_request(content_type: str, body: bytes) -> ModelRequest:
     """Return what a request asks for. Raises BodyFlaw."""
     header = Message()
     header["content-type"] = content_type
@@ -63,21 +70,22 @@ def asked(content_type: str, body: bytes) -> Asked:
     else:
         found = _of_json(body)
     if not found.model:
-        raise BodyFlaw("the request names no model: set the field 'model'")
+        raise BodyFlaw("the request names no model: set the field 'model'", "model")
     if len(found.model) > MAX_MODEL_CHARACTERS:
-        raise BodyFlaw(f"the name of the model is longer than {MAX_MODEL_CHARACTERS} characters")
+        message = f"the name of the model is longer than {MAX_MODEL_CHARACTERS} characters"
+        raise BodyFlaw(message, "model")
     return found
 
 
-def _of_json(body: bytes) -> Asked:
+def _of_json(body: bytes) -> ModelRequest:
     try:
         fields = msgspec.json.decode(body, type=_Fields)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BodyFlaw(f"the body is not the JSON of a request: {error}") from None
-    return Asked(body, fields.model, bool(fields.stream))
+    return ModelRequest(body, fields.model, bool(fields.stream))
 
 
-def _of_form(header: Message, body: bytes) -> Asked:
+def _of_form(header: Message, body: bytes) -> ModelRequest:
     boundary = header.get_boundary()
     if not boundary:
         raise BodyFlaw("the form has no boundary in its content-type")
@@ -101,9 +109,9 @@ def _of_form(header: Message, body: bytes) -> Asked:
     try:
         model = fields.get("model", b"").decode()
     except UnicodeDecodeError:
-        raise BodyFlaw("the name of the model is not UTF-8") from None
+        raise BodyFlaw("the name of the model is not UTF-8", "model") from None
     streams = fields.get("stream", b"").strip().lower() in {b"true", b"1"}
-    return Asked(body, model, streams, spans.found.get("model"))
+    return ModelRequest(body, model, streams, spans.found.get("model"))
 
 
 class _Spans:
@@ -139,7 +147,7 @@ class _Spans:
             is_file = disposition.get_param("filename", header="content-disposition") is not None
             self._name = name if isinstance(name, str) and not is_file else None
             if self._name in self.found:
-                raise BodyFlaw(f"the form has two fields {self._name!r}")
+                raise BodyFlaw(f"the form has two fields {self._name!r}", self._name)
         self._header = self._value = b""
 
     def data(self, _data: bytes, begin: int, end: int) -> None:

@@ -1,4 +1,4 @@
-"""Looks at the models and at the gateway itself, which start and keep nothing."""
+"""Queries about the models and the gateway itself, which start and keep no model."""
 
 import asyncio
 import math
@@ -24,7 +24,7 @@ OLLAMA_VERSION = "0.12.0"
 """The version of Ollama whose lists these are, which its clients ask for."""
 
 
-class Looks:
+class Queries:
     """Answers what callers ask about models, and what operators ask about the gateway."""
 
     def __init__(
@@ -116,7 +116,7 @@ class Looks:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Answer /metrics."""
-        await self._tokens.ask(await self._callers.token_of(request))
+        await self._tokens.verify(await self._callers.token_of(request))
         return web.Response(body=self._counts.text(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 

@@ -4,7 +4,12 @@ import json
 
 import pytest
 
-from pool_service.gateway.asked import MAX_MODEL_CHARACTERS, MAX_PARTS, BodyFlaw, asked
+from pool_service.gateway.model_request import (
+    MAX_MODEL_CHARACTERS,
+    MAX_PARTS,
+    BodyFlaw,
+    parse_request,
+)
 
 FORM = "multipart/form-data; boundary=xyz"
 
@@ -21,10 +26,10 @@ def form(*parts: tuple[str, bytes]) -> bytes:
 def test_another_name_changes_nothing_else_of_json() -> None:
     large = 12345678901234567890
     body = f'{{"temperature": 0.10, "messages": [{{"model": "b"}}], "model": "a", "seed": {large}}}'
-    found = asked("application/json", body.encode())
+    found = parse_request("application/json", body.encode())
     assert (found.model, found.is_streaming) == ("a", False)
-    assert found.named("a") == body.encode()
-    renamed = found.named('b"ü').decode()
+    assert found.with_model("a") == body.encode()
+    renamed = found.with_model('b"ü').decode()
     assert json.loads(renamed) == json.loads(body) | {"model": 'b"ü'}
     assert "0.10" in renamed
     assert str(large) in renamed
@@ -35,22 +40,22 @@ def test_another_name_changes_nothing_else_of_json() -> None:
 )
 def test_whether_a_stream_is_wanted(stream: str, *, expected: bool) -> None:
     body = f'{{"model": "a", "stream": {stream}}}'
-    assert asked("", body.encode()).is_streaming is expected
+    assert parse_request("", body.encode()).is_streaming is expected
 
 
 def test_another_name_changes_nothing_else_of_a_form() -> None:
     sound = bytes(range(256)) * 9
     file = ('name="file"; filename="model"', sound)
     body = form(file, ('name="model"', b"whisper"), ('name="stream"', b"true"))
-    found = asked(FORM, body)
+    found = parse_request(FORM, body)
     assert (found.model, found.is_streaming) == ("whisper", True)
-    assert found.named("whisper") == body
-    assert found.named("w") == form(file, ('name="model"', b"w"), ('name="stream"', b"true"))
+    assert found.with_model("whisper") == body
+    assert found.with_model("w") == form(file, ('name="model"', b"w"), ('name="stream"', b"true"))
 
 
 def test_a_file_is_never_taken_for_the_name() -> None:
     body = form(('name="model"; filename="a"', b"not this"), ('name="model"', b"this"))
-    assert asked(FORM, body).model == "this"
+    assert parse_request(FORM, body).model == "this"
 
 
 @pytest.mark.parametrize(
@@ -74,4 +79,4 @@ def test_a_file_is_never_taken_for_the_name() -> None:
 )
 def test_what_names_no_model_is_a_flaw(kind: str, body: bytes) -> None:
     with pytest.raises(BodyFlaw):
-        asked(kind, body)
+        parse_request(kind, body)
