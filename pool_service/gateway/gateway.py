@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -25,6 +26,10 @@ from pool_service_client import PoolError
 BACKLOG = 1024
 """Connections that may wait to be accepted. Linux drops more, and their callers try again after a
 second: of 512 connections at once by aiohttp's default, 128."""
+
+ACCEPTED_AT_ONCE = 1
+"""Connections accepted in one step of the event loop: of many that come together, the first ones
+are answered while others still wait. If all were accepted first, all would be answered last."""
 
 STOP_TIMEOUT_S = 10.0
 """How long answers in flight may go on after `stop` is called."""
@@ -64,14 +69,13 @@ class Gateway:
         """Listen, and return the base URL. Raises OSError if the address cannot be had."""
         await self._runner.setup()
         settings = self._settings
-        site = web.TCPSite(
-            self._runner,
-            settings.host,
-            settings.port,
-            ssl_context=settings.tls,
-            backlog=BACKLOG,
+        listener = _listener(settings.host, settings.port)
+        site = web.SockSite(
+            self._runner, listener, ssl_context=settings.tls, backlog=ACCEPTED_AT_ONCE
         )
         await site.start()
+        # asyncio has one figure for both, and has just set the queue's, too.
+        listener.listen(BACKLOG)
         host, port = self._runner.addresses[0][:2]
         scheme = "https" if settings.tls is not None else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -139,6 +143,12 @@ class Gateway:
         if origin is not None and self._settings.sites.allows(origin):
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.VARY] = hdrs.ORIGIN
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Return a socket bound to a numeric address. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
 
 def _silent() -> logging.Logger:

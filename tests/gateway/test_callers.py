@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 from aiohttp import web
@@ -17,6 +19,9 @@ from tests.gateway.one_server import (
     raw,
     setting,
 )
+
+CONNECTIONS = 100
+"""Fewer than macOS lets wait (128)."""
 
 # --- who calls ---------------------------------------------------------------------------------
 
@@ -149,3 +154,13 @@ async def test_a_caller_that_goes_away_ends_the_work_of_its_server() -> None:
         asking.cancel()
         async with asyncio.timeout(60):
             await ended.wait()
+
+
+async def test_many_connections_at_once_wait_until_they_are_accepted() -> None:
+    """Connect while nothing is accepted, as this thread runs the gateway, too."""
+    async with setting(echo) as here, AsyncExitStack() as stack:
+        host, _, port = here.url.removeprefix("http://").partition(":")
+        for _ in range(CONNECTIONS):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
+        answer = await here.post(json={"model": "m"})
+        assert answer.status == 200
