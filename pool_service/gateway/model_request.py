@@ -18,7 +18,7 @@ MAX_PARTS = 100
 class BodyFlaw(ValueError):
     """The body of a request cannot be read, or names no model.
 
-    param: the field that is wrong; None: none by itself.
+    param: the field of the request that is wrong; None: no single one.
     """
 
     def __init__(self, message: str, param: str | None = None) -> None:
