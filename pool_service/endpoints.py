@@ -73,7 +73,7 @@ class Endpoints:
         generation, at = self._kept.get(server.model, (0, 0.0))
         age = self._loop.time() - at
         if generation != server.generation or age >= CHECK_VALID_S:
-            return self._check(server)
+            return self.check(server)
         if age >= RENEWED_AFTER_S and not self._is_renewing:
             self._is_renewing = True
             self._loop.call_soon(self._renew, server.id)
@@ -84,8 +84,8 @@ class Endpoints:
         if not self._is_closed:
             self._check_if_ready(server_id)
 
-    def _check(self, server: Server) -> bool:
-        """Ask the system now; see `verify`."""
+    def check(self, server: Server) -> bool:
+        """Do what `verify` does, by asking the system now."""
         at = self._loop.time()
         state = self._state(server)
         if state is EndpointState.KEPT:
@@ -142,7 +142,7 @@ class Endpoints:
         if server is None or server.phase is not Phase.READY:
             return
         try:
-            self._check(server)
+            self.check(server)
         except Exception:
             log.exception("an endpoint could not be verified", model=server.model)
 

@@ -42,6 +42,7 @@ from pool_service.core.types import Account, Identity
 from pool_service.descriptions import Descriptions
 from pool_service.endpoints import Endpoints
 from pool_service.log_followers import LogFollowers
+from pool_service.lookup import Lookup
 from pool_service.models import Models
 from pool_service.ports import World
 from pool_service.subscribers import Subscribers
@@ -83,6 +84,7 @@ class Pool:
         )
         self._tasks = CommandTasks(runner, world.memory, self.feed)
         self.logs = LogFollowers(machine, world.logs, self._subscribers, self._check_recovered)
+        self.lookup = Lookup(machine, world.probe, self._endpoints, self._check_recovered)
         self.models = Models(machine, world.runtime, self._tasks)
         self.descriptions = Descriptions(machine, world, self._check_recovered)
         self.notices = world.notices

@@ -18,6 +18,7 @@ NEEDED: Final[Mapping[str, Scope | None]] = {
     f"{HEALTH}/Watch": OPEN,
     f"{REFLECTION}/ServerReflectionInfo": Scope.READ,
     f"{SERVICE}/List": Scope.READ,
+    f"{SERVICE}/Get": Scope.READ,
     f"{SERVICE}/ListModels": Scope.READ,
     f"{SERVICE}/Watch": Scope.READ,
     f"{SERVICE}/Describe": Scope.READ,

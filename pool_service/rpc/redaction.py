@@ -109,6 +109,11 @@ def _of_server(message: Any, principal: Principal) -> None:  # noqa: ANN401  # b
     _server(message.server, principal)
 
 
+def _found(message: pb.GetResponse, principal: Principal) -> None:
+    if message.HasField("server"):
+        _server(message.server, principal)
+
+
 def _evicted(message: pb.EvictResponse, principal: Principal) -> None:
     for one in message.evicted:
         _server(one.server, principal)
@@ -183,6 +188,7 @@ REDACTIONS: Final[Mapping[type[Message], Callable[[Any, Principal], None]]] = {
     pb.WatchResponse: _change,
     pb.EnsureResponse: _of_server,
     pb.HoldResponse: _of_server,
+    pb.GetResponse: _found,
     pb.EvictResponse: _evicted,
     pb.ListModelsResponse: _models,
     pb.TailLogsResponse: _log,

@@ -179,6 +179,14 @@ class PoolServicer:
             notices=self._pool.notices(),
         )
 
+    @unary
+    async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
+        name = validation.model(request.model)
+        self._visibility.check(context.principal, name)
+        found = await self._pool.lookup.get(name, check=request.check)
+        server = None if found.server is None else self._wire.server(found.server)
+        return pb.GetResponse(server=server, answers=found.answers)
+
     @streaming
     async def Watch(
         self, request: pb.WatchRequest, context: Context

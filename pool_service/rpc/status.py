@@ -1,6 +1,7 @@
 """Conversion of the pool's errors to google.rpc.Status with details."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import singledispatch
 
 import grpc
@@ -13,6 +14,13 @@ from pool_service.core import errors
 from pool_service.rpc.wire import sendable
 
 DOMAIN = "pool_service"
+
+PUSHBACK = "grpc-retry-pushback-ms"
+"""The metadata by which a server decides about gRPC's own retries, for stubs with a retry policy:
+https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback"""
+
+NO_RETRY = -1
+"""The pushback of a call that is not to be tried again."""
 
 RETRY_DELAY_S = 1.0
 """Seconds until a client should retry: a start takes longer, so that an earlier retry would find
@@ -60,6 +68,15 @@ CODES: dict[type[errors.PoolError], int] = {
     errors.ScopeMissing: code_pb2.PERMISSION_DENIED,
     errors.QuotaExceeded: code_pb2.RESOURCE_EXHAUSTED,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Status(grpc.Status):
+    """A status with its metadata; gRPC declares these three, and has no class with them."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
 
 
 def status_of(error: errors.PoolError) -> grpc.Status:
@@ -276,4 +293,16 @@ def _status(
     status = status_pb2.Status(code=code, message=_cut(message, LONGEST_MESSAGE_BYTES))
     for detail in [info, *details]:
         status.details.add().Pack(detail)
-    return rpc_status.to_status(status)
+    return _with_pushback(rpc_status.to_status(status), details)
+
+
+def _with_pushback(status: grpc.Status, details: Sequence[Message]) -> grpc.Status:
+    """Return a status that also tells gRPC's own retries what its details tell our clients.
+
+    That is the delay of the RetryInfo; without one that the call is not to be tried again.
+    """
+    delays = [one.retry_delay for one in details if isinstance(one, error_details_pb2.RetryInfo)]
+    # Rounded up: a call that comes too early would be refused again.
+    pushback_ms = -(-delays[0].ToNanoseconds() // 1_000_000) if delays else NO_RETRY
+    metadata = (*status.trailing_metadata, (PUSHBACK, str(pushback_ms)))
+    return _Status(status.code, status.details, metadata)

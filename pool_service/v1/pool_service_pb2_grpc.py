@@ -50,6 +50,11 @@ class PoolServiceStub:
                 request_serializer=pool__service_dot_v1_dot_pool__service__pb2.ListRequest.SerializeToString,
                 response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ListResponse.FromString,
                 _registered_method=True)
+        self.Get = channel.unary_unary(
+                '/pool_service.v1.PoolService/Get',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.GetRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.GetResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/pool_service.v1.PoolService/Watch',
                 request_serializer=pool__service_dot_v1_dot_pool__service__pb2.WatchRequest.SerializeToString,
@@ -164,6 +169,19 @@ class PoolServiceServicer:
         server.
 
         Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Get(self, request, context):
+        """Get returns the server of one model, the one that callers get, or none.
+
+        With check, a READY server is asked first whether it still serves: a caller whose
+        connection broke learns at once whether the process died. What a check finds changes
+        nothing by itself. Get starts nothing, and does not count as a use of a server.
+
+        Reasons: INVALID_MODEL (INVALID_ARGUMENT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -366,6 +384,11 @@ def add_PoolServiceServicer_to_server(servicer, server):
                     request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.ListRequest.FromString,
                     response_serializer=pool__service_dot_v1_dot_pool__service__pb2.ListResponse.SerializeToString,
             ),
+            'Get': grpc.unary_unary_rpc_method_handler(
+                    servicer.Get,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.GetRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.GetResponse.SerializeToString,
+            ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
                     request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.WatchRequest.FromString,
@@ -494,6 +517,33 @@ class PoolService:
             '/pool_service.v1.PoolService/List',
             pool__service_dot_v1_dot_pool__service__pb2.ListRequest.SerializeToString,
             pool__service_dot_v1_dot_pool__service__pb2.ListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Get(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_service.v1.PoolService/Get',
+            pool__service_dot_v1_dot_pool__service__pb2.GetRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.GetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -165,6 +165,11 @@ class Script(PoolServiceServicer):
     ) -> pb.ListResponse:
         return self._unary("List", pb.ListResponse, request, context)
 
+    def Get(  # noqa: N802
+        self, request: pb.GetRequest, context: grpc.ServicerContext
+    ) -> pb.GetResponse:
+        return self._unary("Get", pb.GetResponse, request, context)
+
     def Watch(  # noqa: N802
         self, request: pb.WatchRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchResponse]:

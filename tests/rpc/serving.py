@@ -91,6 +91,7 @@ class Failure:
     message: str
     details: dict[str, Any] = field(default_factory=dict)
     size: int = 0
+    pushback: str = ""
 
     @property
     def reason(self) -> str:
@@ -166,6 +167,7 @@ async def failure(call: Awaitable[object]) -> Failure:
 def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     told = Failure(error.code().name, error.details() or "")
     told.size = trailer_size(error)
+    told.pushback = str(dict(error.trailing_metadata() or ()).get("grpc-retry-pushback-ms", ""))
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     if status is None:
         return told

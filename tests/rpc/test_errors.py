@@ -1,6 +1,8 @@
 """Every error that a caller can meet: its code, its reason and its details."""
 
 import asyncio
+import json
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -17,7 +19,10 @@ from pool_service.core.errors import (
     StartFailed,
 )
 from pool_service.core.types import Diagnosis, ExitReport, Settings
+from pool_service.metrics.call_counts import CallCounts
+from pool_service.rpc.server import SERVICE
 from pool_service.v1 import pool_service_pb2 as pb
+from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.pool.running import BUDGET
 from tests.rpc.serving import (
     LIMITS,
@@ -218,6 +223,37 @@ async def test_a_failure_has_its_code_its_reason_and_its_details(
         assert set(told.details) == details | {"ErrorInfo"}
         assert told.details["ErrorInfo"].domain == "pool_service"
         assert told.message
+        assert told.pushback == pushback_of(told)
+
+
+def pushback_of(told: Failure) -> str:
+    """Return the milliseconds that a failure's RetryInfo names, rounded up; -1 without one."""
+    if "RetryInfo" not in told.details:
+        return "-1"
+    return str(math.ceil(told.details["RetryInfo"].retry_delay.ToNanoseconds() / 1e6))
+
+
+@pytest.mark.parametrize(("recovers", "calls"), [(False, 2), (True, 1)], ids=["later", "never"])
+async def test_a_bare_stub_with_a_retry_policy_retries_if_the_service_says_so_and_when(
+    recovers: bool, calls: int
+) -> None:
+    """Its own policy would retry each of these codes, in an hour."""
+    policy = {
+        "maxAttempts": 2,
+        "initialBackoff": "3600s",
+        "maxBackoff": "3600s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["UNAVAILABLE", "INVALID_ARGUMENT"],
+    }
+    config = {"methodConfig": [{"name": [{"service": SERVICE}], "retryPolicy": policy}]}
+    options = [("grpc.service_config", json.dumps(config))]
+    counts = CallCounts()
+    async with serving(counts=counts, recovers=recovers) as service:
+        async with grpc.aio.insecure_channel(service.address, options) as channel:
+            request = pb.ListRequest(page_size=-1 if recovers else 0)
+            await failure(pb_grpc.PoolServiceStub(channel).List(request, timeout=600.0))
+        await settled(lambda: sum(counts.ended.values()) == calls)
+        await service.pool.recover(BUDGET)
 
 
 async def test_a_pin_beside_as_many_as_are_remembered_is_refused_and_says_what_to_do(

@@ -181,6 +181,7 @@ async def test_reflection_resolves_the_file_and_all_that_it_imports() -> None:
             "Ensure",
             "Evict",
             "List",
+            "Get",
             "Watch",
             "Hold",
             "TailLogs",

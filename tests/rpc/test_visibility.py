@@ -139,6 +139,8 @@ def looks(model: str) -> list[Message]:
     return [
         pb.ListRequest(),
         pb.ListRequest(page_size=1),
+        pb.GetRequest(model=model),
+        pb.GetRequest(model=model, check=True),
         pb.ListModelsRequest(),
         pb.ListModelsRequest(found=True, page_size=1),
         pb.DescribeRequest(model=model),
@@ -196,6 +198,7 @@ def uses(name: str) -> list[Message]:
         pb.HoldRequest(model=name),
         pb.PullRequest(model=name),
         pb.EvictRequest(model=name),
+        pb.GetRequest(model=name),
         pb.DescribeRequest(model=name),
         pb.TailLogsRequest(model=name),
     ]

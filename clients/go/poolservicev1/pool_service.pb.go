@@ -456,9 +456,12 @@ type Server struct {
 	ExpectedReadyTime *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=expected_ready_time,json=expectedReadyTime,proto3" json:"expected_ready_time,omitempty"`
 	// What it keeps of its computed prompts for the next server of its model. Absent: it
 	// keeps nothing, or has no process yet.
-	PromptCache   *PromptCache `protobuf:"bytes,27,opt,name=prompt_cache,json=promptCache,proto3" json:"prompt_cache,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PromptCache *PromptCache `protobuf:"bytes,27,opt,name=prompt_cache,json=promptCache,proto3" json:"prompt_cache,omitempty"`
+	// The name that the model field of an embeddings request must have, if the server
+	// serves a second model for embeddings; empty if it does not. Set only while READY.
+	EmbeddingModelName string `protobuf:"bytes,28,opt,name=embedding_model_name,json=embeddingModelName,proto3" json:"embedding_model_name,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Server) Reset() {
@@ -678,6 +681,13 @@ func (x *Server) GetPromptCache() *PromptCache {
 		return x.PromptCache
 	}
 	return nil
+}
+
+func (x *Server) GetEmbeddingModelName() string {
+	if x != nil {
+		return x.EmbeddingModelName
+	}
+	return ""
 }
 
 // The computed prompts that a server keeps for the next server of its model.
@@ -1355,6 +1365,117 @@ func (x *ListResponse) GetNotices() []string {
 	return nil
 }
 
+// The request of Get.
+type GetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in EnsureRequest, or an alias.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Ask a READY server on its health path first, for at most its probe timeout.
+	Check         bool `protobuf:"varint,2,opt,name=check,proto3" json:"check,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRequest) Reset() {
+	*x = GetRequest{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRequest) ProtoMessage() {}
+
+func (x *GetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
+func (*GetRequest) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *GetRequest) GetCheck() bool {
+	if x != nil {
+		return x.Check
+	}
+	return false
+}
+
+// The answer of Get.
+type GetResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The server as it is now; absent if the model has none.
+	Server *Server `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// With check: this very process has answered that it is healthy, after the call came.
+	// False also if the server is busy beyond the probe timeout, or is not READY.
+	Answers       bool `protobuf:"varint,2,opt,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetResponse) Reset() {
+	*x = GetResponse{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetResponse) ProtoMessage() {}
+
+func (x *GetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
+func (*GetResponse) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetResponse) GetServer() *Server {
+	if x != nil {
+		return x.Server
+	}
+	return nil
+}
+
+func (x *GetResponse) GetAnswers() bool {
+	if x != nil {
+		return x.Answers
+	}
+	return false
+}
+
 // Counts over the whole pool, and its memory.
 type PoolTotals struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1394,7 +1515,7 @@ type PoolTotals struct {
 
 func (x *PoolTotals) Reset() {
 	*x = PoolTotals{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[10]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1527,7 @@ func (x *PoolTotals) String() string {
 func (*PoolTotals) ProtoMessage() {}
 
 func (x *PoolTotals) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[10]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1540,7 @@ func (x *PoolTotals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolTotals.ProtoReflect.Descriptor instead.
 func (*PoolTotals) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{10}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PoolTotals) GetServers() uint32 {
@@ -1531,7 +1652,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[11]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1664,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[11]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1677,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{11}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchRequest) GetAfterRevision() uint64 {
@@ -1585,7 +1706,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[12]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1718,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[12]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1731,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{12}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchResponse) GetRevision() uint64 {
@@ -1688,7 +1809,7 @@ type Synced struct {
 
 func (x *Synced) Reset() {
 	*x = Synced{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[13]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1821,7 @@ func (x *Synced) String() string {
 func (*Synced) ProtoMessage() {}
 
 func (x *Synced) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[13]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1834,7 @@ func (x *Synced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Synced.ProtoReflect.Descriptor instead.
 func (*Synced) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{13}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{15}
 }
 
 // The request of Hold.
@@ -1736,7 +1857,7 @@ type HoldRequest struct {
 
 func (x *HoldRequest) Reset() {
 	*x = HoldRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[14]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1869,7 @@ func (x *HoldRequest) String() string {
 func (*HoldRequest) ProtoMessage() {}
 
 func (x *HoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[14]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1882,7 @@ func (x *HoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
 func (*HoldRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{14}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HoldRequest) GetModel() string {
@@ -1813,7 +1934,7 @@ type HoldResponse struct {
 
 func (x *HoldResponse) Reset() {
 	*x = HoldResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[15]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +1946,7 @@ func (x *HoldResponse) String() string {
 func (*HoldResponse) ProtoMessage() {}
 
 func (x *HoldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[15]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +1959,7 @@ func (x *HoldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
 func (*HoldResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{15}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HoldResponse) GetServer() *Server {
@@ -1881,7 +2002,7 @@ type TailLogsRequest struct {
 
 func (x *TailLogsRequest) Reset() {
 	*x = TailLogsRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[16]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2014,7 @@ func (x *TailLogsRequest) String() string {
 func (*TailLogsRequest) ProtoMessage() {}
 
 func (x *TailLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[16]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2027,7 @@ func (x *TailLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailLogsRequest.ProtoReflect.Descriptor instead.
 func (*TailLogsRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{16}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TailLogsRequest) GetModel() string {
@@ -2032,7 +2153,7 @@ type TailLogsResponse struct {
 
 func (x *TailLogsResponse) Reset() {
 	*x = TailLogsResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[17]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2165,7 @@ func (x *TailLogsResponse) String() string {
 func (*TailLogsResponse) ProtoMessage() {}
 
 func (x *TailLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[17]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2178,7 @@ func (x *TailLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailLogsResponse.ProtoReflect.Descriptor instead.
 func (*TailLogsResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{17}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TailLogsResponse) GetGeneration() uint64 {
@@ -2120,7 +2241,7 @@ type ListModelsRequest struct {
 
 func (x *ListModelsRequest) Reset() {
 	*x = ListModelsRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[18]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2253,7 @@ func (x *ListModelsRequest) String() string {
 func (*ListModelsRequest) ProtoMessage() {}
 
 func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[18]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2266,7 @@ func (x *ListModelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsRequest.ProtoReflect.Descriptor instead.
 func (*ListModelsRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{18}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListModelsRequest) GetPageSize() int32 {
@@ -2183,7 +2304,7 @@ type ListModelsResponse struct {
 
 func (x *ListModelsResponse) Reset() {
 	*x = ListModelsResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[19]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2195,7 +2316,7 @@ func (x *ListModelsResponse) String() string {
 func (*ListModelsResponse) ProtoMessage() {}
 
 func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[19]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2208,7 +2329,7 @@ func (x *ListModelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListModelsResponse.ProtoReflect.Descriptor instead.
 func (*ListModelsResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{19}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListModelsResponse) GetModels() []*Model {
@@ -2264,7 +2385,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2397,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[20]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2410,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{20}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Model) GetModel() string {
@@ -2403,7 +2524,7 @@ type PullRequest struct {
 
 func (x *PullRequest) Reset() {
 	*x = PullRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2536,7 @@ func (x *PullRequest) String() string {
 func (*PullRequest) ProtoMessage() {}
 
 func (x *PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[21]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2549,7 @@ func (x *PullRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
 func (*PullRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{21}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PullRequest) GetModel() string {
@@ -2458,7 +2579,7 @@ type PullResponse struct {
 
 func (x *PullResponse) Reset() {
 	*x = PullResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[22]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2591,7 @@ func (x *PullResponse) String() string {
 func (*PullResponse) ProtoMessage() {}
 
 func (x *PullResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[22]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2604,7 @@ func (x *PullResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullResponse.ProtoReflect.Descriptor instead.
 func (*PullResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{22}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PullResponse) GetDoneBytes() uint64 {
@@ -2511,7 +2632,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2644,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[23]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2657,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{23}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ForgetRequest) GetModel() string {
@@ -2557,7 +2678,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[24]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2569,7 +2690,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[24]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2582,7 +2703,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{24}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ForgetResponse) GetRuntimeModel() string {
@@ -2606,7 +2727,7 @@ type PinRequest struct {
 
 func (x *PinRequest) Reset() {
 	*x = PinRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[25]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +2739,7 @@ func (x *PinRequest) String() string {
 func (*PinRequest) ProtoMessage() {}
 
 func (x *PinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[25]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +2752,7 @@ func (x *PinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinRequest.ProtoReflect.Descriptor instead.
 func (*PinRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{25}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PinRequest) GetModel() string {
@@ -2663,7 +2784,7 @@ type PinResponse struct {
 
 func (x *PinResponse) Reset() {
 	*x = PinResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[26]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2675,7 +2796,7 @@ func (x *PinResponse) String() string {
 func (*PinResponse) ProtoMessage() {}
 
 func (x *PinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[26]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2688,7 +2809,7 @@ func (x *PinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinResponse.ProtoReflect.Descriptor instead.
 func (*PinResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{26}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PinResponse) GetPinned() bool {
@@ -2721,7 +2842,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[27]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +2854,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[27]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +2867,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{27}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{29}
 }
 
 // The changes of a reload, as names of models that have a server.
@@ -2770,7 +2891,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[28]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2903,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[28]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +2916,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{28}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReloadResponse) GetReplaced() []string {
@@ -2844,7 +2965,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[29]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2856,7 +2977,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[29]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2869,7 +2990,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{29}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DescribeRequest) GetModel() string {
@@ -2954,7 +3075,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[30]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3087,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[30]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3100,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{30}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DescribeResponse) GetModel() string {
@@ -3204,7 +3325,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[31]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3216,7 +3337,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[31]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3229,7 +3350,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{31}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Setting) GetKey() string {
@@ -3293,7 +3414,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[32]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3305,7 +3426,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[32]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +3439,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{32}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Run) GetGeneration() uint64 {
@@ -3411,7 +3532,7 @@ type Holder struct {
 
 func (x *Holder) Reset() {
 	*x = Holder{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[33]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3423,7 +3544,7 @@ func (x *Holder) String() string {
 func (*Holder) ProtoMessage() {}
 
 func (x *Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[33]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3436,7 +3557,7 @@ func (x *Holder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holder.ProtoReflect.Descriptor instead.
 func (*Holder) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{33}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Holder) GetLabel() string {
@@ -3470,7 +3591,7 @@ type WaitingCall struct {
 
 func (x *WaitingCall) Reset() {
 	*x = WaitingCall{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[34]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3482,7 +3603,7 @@ func (x *WaitingCall) String() string {
 func (*WaitingCall) ProtoMessage() {}
 
 func (x *WaitingCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[34]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3495,7 +3616,7 @@ func (x *WaitingCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitingCall.ProtoReflect.Descriptor instead.
 func (*WaitingCall) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{34}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WaitingCall) GetSince() *timestamppb.Timestamp {
@@ -3549,7 +3670,7 @@ type EvictionCandidate struct {
 
 func (x *EvictionCandidate) Reset() {
 	*x = EvictionCandidate{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[35]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3561,7 +3682,7 @@ func (x *EvictionCandidate) String() string {
 func (*EvictionCandidate) ProtoMessage() {}
 
 func (x *EvictionCandidate) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[35]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3574,7 +3695,7 @@ func (x *EvictionCandidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictionCandidate.ProtoReflect.Descriptor instead.
 func (*EvictionCandidate) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{35}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *EvictionCandidate) GetModel() string {
@@ -3645,7 +3766,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[36]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3657,7 +3778,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[36]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3670,7 +3791,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{36}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Decision) GetTime() *timestamppb.Timestamp {
@@ -3750,7 +3871,7 @@ type Choice struct {
 
 func (x *Choice) Reset() {
 	*x = Choice{}
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[37]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3762,7 +3883,7 @@ func (x *Choice) String() string {
 func (*Choice) ProtoMessage() {}
 
 func (x *Choice) ProtoReflect() protoreflect.Message {
-	mi := &file_pool_service_v1_pool_service_proto_msgTypes[37]
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3775,7 +3896,7 @@ func (x *Choice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Choice.ProtoReflect.Descriptor instead.
 func (*Choice) Descriptor() ([]byte, []int) {
-	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{37}
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Choice) GetNeededBytes() uint64 {
@@ -3824,7 +3945,7 @@ var File_pool_service_v1_pool_service_proto protoreflect.FileDescriptor
 
 const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
-	"\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\t\n" +
+	"\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\t\n" +
 	"\x06Server\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12#\n" +
 	"\rruntime_model\x18\x02 \x01(\tR\fruntimeModel\x122\n" +
@@ -3861,7 +3982,8 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\boutdated\x18\x18 \x01(\bR\boutdated\x12/\n" +
 	"\x04role\x18\x19 \x01(\x0e2\x1b.pool_service.v1.ServerRoleR\x04role\x12J\n" +
 	"\x13expected_ready_time\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\x11expectedReadyTime\x12?\n" +
-	"\fprompt_cache\x18\x1b \x01(\v2\x1c.pool_service.v1.PromptCacheR\vpromptCacheB\v\n" +
+	"\fprompt_cache\x18\x1b \x01(\v2\x1c.pool_service.v1.PromptCacheR\vpromptCache\x120\n" +
+	"\x14embedding_model_name\x18\x1c \x01(\tR\x12embeddingModelNameB\v\n" +
 	"\t_progress\"\x86\x01\n" +
 	"\vPromptCache\x12\x1d\n" +
 	"\n" +
@@ -3913,7 +4035,14 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x123\n" +
 	"\x06totals\x18\x04 \x01(\v2\x1b.pool_service.v1.PoolTotalsR\x06totals\x12\x18\n" +
-	"\anotices\x18\x05 \x03(\tR\anotices\"\x96\x04\n" +
+	"\anotices\x18\x05 \x03(\tR\anotices\"8\n" +
+	"\n" +
+	"GetRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
+	"\x05check\x18\x02 \x01(\bR\x05check\"X\n" +
+	"\vGetResponse\x12/\n" +
+	"\x06server\x18\x01 \x01(\v2\x17.pool_service.v1.ServerR\x06server\x12\x18\n" +
+	"\aanswers\x18\x02 \x01(\bR\aanswers\"\x96\x04\n" +
 	"\n" +
 	"PoolTotals\x12\x18\n" +
 	"\aservers\x18\x01 \x01(\rR\aservers\x12\x16\n" +
@@ -4180,11 +4309,12 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x16RUN_ORIGIN_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fRUN_ORIGIN_COLD\x10\x01\x12\x16\n" +
 	"\x12RUN_ORIGIN_STANDBY\x10\x02\x12\x16\n" +
-	"\x12RUN_ORIGIN_ADOPTED\x10\x032\x90\a\n" +
+	"\x12RUN_ORIGIN_ADOPTED\x10\x032\xd2\a\n" +
 	"\vPoolService\x12I\n" +
 	"\x06Ensure\x12\x1e.pool_service.v1.EnsureRequest\x1a\x1f.pool_service.v1.EnsureResponse\x12F\n" +
 	"\x05Evict\x12\x1d.pool_service.v1.EvictRequest\x1a\x1e.pool_service.v1.EvictResponse\x12C\n" +
-	"\x04List\x12\x1c.pool_service.v1.ListRequest\x1a\x1d.pool_service.v1.ListResponse\x12H\n" +
+	"\x04List\x12\x1c.pool_service.v1.ListRequest\x1a\x1d.pool_service.v1.ListResponse\x12@\n" +
+	"\x03Get\x12\x1b.pool_service.v1.GetRequest\x1a\x1c.pool_service.v1.GetResponse\x12H\n" +
 	"\x05Watch\x12\x1d.pool_service.v1.WatchRequest\x1a\x1e.pool_service.v1.WatchResponse0\x01\x12E\n" +
 	"\x04Hold\x12\x1c.pool_service.v1.HoldRequest\x1a\x1d.pool_service.v1.HoldResponse0\x01\x12Q\n" +
 	"\bTailLogs\x12 .pool_service.v1.TailLogsRequest\x1a!.pool_service.v1.TailLogsResponse0\x01\x12U\n" +
@@ -4210,7 +4340,7 @@ func file_pool_service_v1_pool_service_proto_rawDescGZIP() []byte {
 }
 
 var file_pool_service_v1_pool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_pool_service_v1_pool_service_proto_goTypes = []any{
 	(ServerState)(0),              // 0: pool_service.v1.ServerState
 	(ServerRole)(0),               // 1: pool_service.v1.ServerRole
@@ -4227,128 +4357,133 @@ var file_pool_service_v1_pool_service_proto_goTypes = []any{
 	(*EvictedServer)(nil),         // 12: pool_service.v1.EvictedServer
 	(*ListRequest)(nil),           // 13: pool_service.v1.ListRequest
 	(*ListResponse)(nil),          // 14: pool_service.v1.ListResponse
-	(*PoolTotals)(nil),            // 15: pool_service.v1.PoolTotals
-	(*WatchRequest)(nil),          // 16: pool_service.v1.WatchRequest
-	(*WatchResponse)(nil),         // 17: pool_service.v1.WatchResponse
-	(*Synced)(nil),                // 18: pool_service.v1.Synced
-	(*HoldRequest)(nil),           // 19: pool_service.v1.HoldRequest
-	(*HoldResponse)(nil),          // 20: pool_service.v1.HoldResponse
-	(*TailLogsRequest)(nil),       // 21: pool_service.v1.TailLogsRequest
-	(*TailLogsResponse)(nil),      // 22: pool_service.v1.TailLogsResponse
-	(*ListModelsRequest)(nil),     // 23: pool_service.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),    // 24: pool_service.v1.ListModelsResponse
-	(*Model)(nil),                 // 25: pool_service.v1.Model
-	(*PullRequest)(nil),           // 26: pool_service.v1.PullRequest
-	(*PullResponse)(nil),          // 27: pool_service.v1.PullResponse
-	(*ForgetRequest)(nil),         // 28: pool_service.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 29: pool_service.v1.ForgetResponse
-	(*PinRequest)(nil),            // 30: pool_service.v1.PinRequest
-	(*PinResponse)(nil),           // 31: pool_service.v1.PinResponse
-	(*ReloadRequest)(nil),         // 32: pool_service.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 33: pool_service.v1.ReloadResponse
-	(*DescribeRequest)(nil),       // 34: pool_service.v1.DescribeRequest
-	(*DescribeResponse)(nil),      // 35: pool_service.v1.DescribeResponse
-	(*Setting)(nil),               // 36: pool_service.v1.Setting
-	(*Run)(nil),                   // 37: pool_service.v1.Run
-	(*Holder)(nil),                // 38: pool_service.v1.Holder
-	(*WaitingCall)(nil),           // 39: pool_service.v1.WaitingCall
-	(*EvictionCandidate)(nil),     // 40: pool_service.v1.EvictionCandidate
-	(*Decision)(nil),              // 41: pool_service.v1.Decision
-	(*Choice)(nil),                // 42: pool_service.v1.Choice
-	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 44: google.protobuf.Duration
+	(*GetRequest)(nil),            // 15: pool_service.v1.GetRequest
+	(*GetResponse)(nil),           // 16: pool_service.v1.GetResponse
+	(*PoolTotals)(nil),            // 17: pool_service.v1.PoolTotals
+	(*WatchRequest)(nil),          // 18: pool_service.v1.WatchRequest
+	(*WatchResponse)(nil),         // 19: pool_service.v1.WatchResponse
+	(*Synced)(nil),                // 20: pool_service.v1.Synced
+	(*HoldRequest)(nil),           // 21: pool_service.v1.HoldRequest
+	(*HoldResponse)(nil),          // 22: pool_service.v1.HoldResponse
+	(*TailLogsRequest)(nil),       // 23: pool_service.v1.TailLogsRequest
+	(*TailLogsResponse)(nil),      // 24: pool_service.v1.TailLogsResponse
+	(*ListModelsRequest)(nil),     // 25: pool_service.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),    // 26: pool_service.v1.ListModelsResponse
+	(*Model)(nil),                 // 27: pool_service.v1.Model
+	(*PullRequest)(nil),           // 28: pool_service.v1.PullRequest
+	(*PullResponse)(nil),          // 29: pool_service.v1.PullResponse
+	(*ForgetRequest)(nil),         // 30: pool_service.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 31: pool_service.v1.ForgetResponse
+	(*PinRequest)(nil),            // 32: pool_service.v1.PinRequest
+	(*PinResponse)(nil),           // 33: pool_service.v1.PinResponse
+	(*ReloadRequest)(nil),         // 34: pool_service.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 35: pool_service.v1.ReloadResponse
+	(*DescribeRequest)(nil),       // 36: pool_service.v1.DescribeRequest
+	(*DescribeResponse)(nil),      // 37: pool_service.v1.DescribeResponse
+	(*Setting)(nil),               // 38: pool_service.v1.Setting
+	(*Run)(nil),                   // 39: pool_service.v1.Run
+	(*Holder)(nil),                // 40: pool_service.v1.Holder
+	(*WaitingCall)(nil),           // 41: pool_service.v1.WaitingCall
+	(*EvictionCandidate)(nil),     // 42: pool_service.v1.EvictionCandidate
+	(*Decision)(nil),              // 43: pool_service.v1.Decision
+	(*Choice)(nil),                // 44: pool_service.v1.Choice
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	0,  // 0: pool_service.v1.Server.state:type_name -> pool_service.v1.ServerState
-	43, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
-	43, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
-	43, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
-	43, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
-	43, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
+	45, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
+	45, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
+	45, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
+	45, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
+	45, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
 	7,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
 	2,  // 7: pool_service.v1.Server.expected_by:type_name -> pool_service.v1.Expectation
 	1,  // 8: pool_service.v1.Server.role:type_name -> pool_service.v1.ServerRole
-	43, // 9: pool_service.v1.Server.expected_ready_time:type_name -> google.protobuf.Timestamp
+	45, // 9: pool_service.v1.Server.expected_ready_time:type_name -> google.protobuf.Timestamp
 	6,  // 10: pool_service.v1.Server.prompt_cache:type_name -> pool_service.v1.PromptCache
 	3,  // 11: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
-	43, // 12: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
-	44, // 13: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
+	45, // 12: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
+	46, // 13: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
 	5,  // 14: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
 	12, // 15: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
 	5,  // 16: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
 	5,  // 17: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
-	15, // 18: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
-	5,  // 19: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
-	5,  // 20: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
-	18, // 21: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
-	44, // 22: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
-	5,  // 23: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
-	7,  // 24: pool_service.v1.TailLogsResponse.exit:type_name -> pool_service.v1.Exit
-	25, // 25: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
-	2,  // 26: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
-	0,  // 27: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
-	36, // 28: pool_service.v1.DescribeResponse.settings:type_name -> pool_service.v1.Setting
-	5,  // 29: pool_service.v1.DescribeResponse.servers:type_name -> pool_service.v1.Server
-	2,  // 30: pool_service.v1.DescribeResponse.expected_by:type_name -> pool_service.v1.Expectation
-	44, // 31: pool_service.v1.DescribeResponse.usual_load:type_name -> google.protobuf.Duration
-	37, // 32: pool_service.v1.DescribeResponse.runs:type_name -> pool_service.v1.Run
-	7,  // 33: pool_service.v1.DescribeResponse.last_exit:type_name -> pool_service.v1.Exit
-	38, // 34: pool_service.v1.DescribeResponse.holders:type_name -> pool_service.v1.Holder
-	39, // 35: pool_service.v1.DescribeResponse.waiting:type_name -> pool_service.v1.WaitingCall
-	43, // 36: pool_service.v1.DescribeResponse.queue_time:type_name -> google.protobuf.Timestamp
-	40, // 37: pool_service.v1.DescribeResponse.next_to_go:type_name -> pool_service.v1.EvictionCandidate
-	43, // 38: pool_service.v1.DescribeResponse.crash_times:type_name -> google.protobuf.Timestamp
-	44, // 39: pool_service.v1.DescribeResponse.crash_window:type_name -> google.protobuf.Duration
-	43, // 40: pool_service.v1.DescribeResponse.retry_time:type_name -> google.protobuf.Timestamp
-	41, // 41: pool_service.v1.DescribeResponse.decisions:type_name -> pool_service.v1.Decision
-	4,  // 42: pool_service.v1.Run.origin:type_name -> pool_service.v1.RunOrigin
-	43, // 43: pool_service.v1.Run.create_time:type_name -> google.protobuf.Timestamp
-	43, // 44: pool_service.v1.Run.admit_time:type_name -> google.protobuf.Timestamp
-	43, // 45: pool_service.v1.Run.start_time:type_name -> google.protobuf.Timestamp
-	43, // 46: pool_service.v1.Run.ready_time:type_name -> google.protobuf.Timestamp
-	43, // 47: pool_service.v1.Run.stop_time:type_name -> google.protobuf.Timestamp
-	43, // 48: pool_service.v1.Run.end_time:type_name -> google.protobuf.Timestamp
-	7,  // 49: pool_service.v1.Run.exit:type_name -> pool_service.v1.Exit
-	44, // 50: pool_service.v1.Run.load:type_name -> google.protobuf.Duration
-	43, // 51: pool_service.v1.Holder.since:type_name -> google.protobuf.Timestamp
-	43, // 52: pool_service.v1.WaitingCall.since:type_name -> google.protobuf.Timestamp
-	43, // 53: pool_service.v1.EvictionCandidate.reside_time:type_name -> google.protobuf.Timestamp
-	43, // 54: pool_service.v1.Decision.time:type_name -> google.protobuf.Timestamp
-	1,  // 55: pool_service.v1.Decision.role:type_name -> pool_service.v1.ServerRole
-	0,  // 56: pool_service.v1.Decision.before:type_name -> pool_service.v1.ServerState
-	0,  // 57: pool_service.v1.Decision.after:type_name -> pool_service.v1.ServerState
-	42, // 58: pool_service.v1.Decision.choice:type_name -> pool_service.v1.Choice
-	40, // 59: pool_service.v1.Choice.chosen:type_name -> pool_service.v1.EvictionCandidate
-	40, // 60: pool_service.v1.Choice.passed_over:type_name -> pool_service.v1.EvictionCandidate
-	8,  // 61: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
-	10, // 62: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
-	13, // 63: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
-	16, // 64: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
-	19, // 65: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
-	21, // 66: pool_service.v1.PoolService.TailLogs:input_type -> pool_service.v1.TailLogsRequest
-	23, // 67: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
-	26, // 68: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
-	28, // 69: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
-	30, // 70: pool_service.v1.PoolService.Pin:input_type -> pool_service.v1.PinRequest
-	32, // 71: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
-	34, // 72: pool_service.v1.PoolService.Describe:input_type -> pool_service.v1.DescribeRequest
-	9,  // 73: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
-	11, // 74: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
-	14, // 75: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
-	17, // 76: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
-	20, // 77: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
-	22, // 78: pool_service.v1.PoolService.TailLogs:output_type -> pool_service.v1.TailLogsResponse
-	24, // 79: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
-	27, // 80: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
-	29, // 81: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
-	31, // 82: pool_service.v1.PoolService.Pin:output_type -> pool_service.v1.PinResponse
-	33, // 83: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
-	35, // 84: pool_service.v1.PoolService.Describe:output_type -> pool_service.v1.DescribeResponse
-	73, // [73:85] is the sub-list for method output_type
-	61, // [61:73] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	17, // 18: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
+	5,  // 19: pool_service.v1.GetResponse.server:type_name -> pool_service.v1.Server
+	5,  // 20: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
+	5,  // 21: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
+	20, // 22: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
+	46, // 23: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
+	5,  // 24: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
+	7,  // 25: pool_service.v1.TailLogsResponse.exit:type_name -> pool_service.v1.Exit
+	27, // 26: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
+	2,  // 27: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
+	0,  // 28: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
+	38, // 29: pool_service.v1.DescribeResponse.settings:type_name -> pool_service.v1.Setting
+	5,  // 30: pool_service.v1.DescribeResponse.servers:type_name -> pool_service.v1.Server
+	2,  // 31: pool_service.v1.DescribeResponse.expected_by:type_name -> pool_service.v1.Expectation
+	46, // 32: pool_service.v1.DescribeResponse.usual_load:type_name -> google.protobuf.Duration
+	39, // 33: pool_service.v1.DescribeResponse.runs:type_name -> pool_service.v1.Run
+	7,  // 34: pool_service.v1.DescribeResponse.last_exit:type_name -> pool_service.v1.Exit
+	40, // 35: pool_service.v1.DescribeResponse.holders:type_name -> pool_service.v1.Holder
+	41, // 36: pool_service.v1.DescribeResponse.waiting:type_name -> pool_service.v1.WaitingCall
+	45, // 37: pool_service.v1.DescribeResponse.queue_time:type_name -> google.protobuf.Timestamp
+	42, // 38: pool_service.v1.DescribeResponse.next_to_go:type_name -> pool_service.v1.EvictionCandidate
+	45, // 39: pool_service.v1.DescribeResponse.crash_times:type_name -> google.protobuf.Timestamp
+	46, // 40: pool_service.v1.DescribeResponse.crash_window:type_name -> google.protobuf.Duration
+	45, // 41: pool_service.v1.DescribeResponse.retry_time:type_name -> google.protobuf.Timestamp
+	43, // 42: pool_service.v1.DescribeResponse.decisions:type_name -> pool_service.v1.Decision
+	4,  // 43: pool_service.v1.Run.origin:type_name -> pool_service.v1.RunOrigin
+	45, // 44: pool_service.v1.Run.create_time:type_name -> google.protobuf.Timestamp
+	45, // 45: pool_service.v1.Run.admit_time:type_name -> google.protobuf.Timestamp
+	45, // 46: pool_service.v1.Run.start_time:type_name -> google.protobuf.Timestamp
+	45, // 47: pool_service.v1.Run.ready_time:type_name -> google.protobuf.Timestamp
+	45, // 48: pool_service.v1.Run.stop_time:type_name -> google.protobuf.Timestamp
+	45, // 49: pool_service.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	7,  // 50: pool_service.v1.Run.exit:type_name -> pool_service.v1.Exit
+	46, // 51: pool_service.v1.Run.load:type_name -> google.protobuf.Duration
+	45, // 52: pool_service.v1.Holder.since:type_name -> google.protobuf.Timestamp
+	45, // 53: pool_service.v1.WaitingCall.since:type_name -> google.protobuf.Timestamp
+	45, // 54: pool_service.v1.EvictionCandidate.reside_time:type_name -> google.protobuf.Timestamp
+	45, // 55: pool_service.v1.Decision.time:type_name -> google.protobuf.Timestamp
+	1,  // 56: pool_service.v1.Decision.role:type_name -> pool_service.v1.ServerRole
+	0,  // 57: pool_service.v1.Decision.before:type_name -> pool_service.v1.ServerState
+	0,  // 58: pool_service.v1.Decision.after:type_name -> pool_service.v1.ServerState
+	44, // 59: pool_service.v1.Decision.choice:type_name -> pool_service.v1.Choice
+	42, // 60: pool_service.v1.Choice.chosen:type_name -> pool_service.v1.EvictionCandidate
+	42, // 61: pool_service.v1.Choice.passed_over:type_name -> pool_service.v1.EvictionCandidate
+	8,  // 62: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
+	10, // 63: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
+	13, // 64: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
+	15, // 65: pool_service.v1.PoolService.Get:input_type -> pool_service.v1.GetRequest
+	18, // 66: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
+	21, // 67: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
+	23, // 68: pool_service.v1.PoolService.TailLogs:input_type -> pool_service.v1.TailLogsRequest
+	25, // 69: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
+	28, // 70: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
+	30, // 71: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
+	32, // 72: pool_service.v1.PoolService.Pin:input_type -> pool_service.v1.PinRequest
+	34, // 73: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
+	36, // 74: pool_service.v1.PoolService.Describe:input_type -> pool_service.v1.DescribeRequest
+	9,  // 75: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
+	11, // 76: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
+	14, // 77: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
+	16, // 78: pool_service.v1.PoolService.Get:output_type -> pool_service.v1.GetResponse
+	19, // 79: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
+	22, // 80: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
+	24, // 81: pool_service.v1.PoolService.TailLogs:output_type -> pool_service.v1.TailLogsResponse
+	26, // 82: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
+	29, // 83: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
+	31, // 84: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
+	33, // 85: pool_service.v1.PoolService.Pin:output_type -> pool_service.v1.PinResponse
+	35, // 86: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
+	37, // 87: pool_service.v1.PoolService.Describe:output_type -> pool_service.v1.DescribeResponse
+	75, // [75:88] is the sub-list for method output_type
+	62, // [62:75] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_pool_service_v1_pool_service_proto_init() }
@@ -4364,31 +4499,31 @@ func file_pool_service_v1_pool_service_proto_init() {
 		(*EvictRequest_Idle)(nil),
 		(*EvictRequest_All)(nil),
 	}
-	file_pool_service_v1_pool_service_proto_msgTypes[10].OneofWrappers = []any{}
-	file_pool_service_v1_pool_service_proto_msgTypes[11].OneofWrappers = []any{}
-	file_pool_service_v1_pool_service_proto_msgTypes[12].OneofWrappers = []any{
+	file_pool_service_v1_pool_service_proto_msgTypes[12].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[13].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[14].OneofWrappers = []any{
 		(*WatchResponse_Server)(nil),
 		(*WatchResponse_Removed)(nil),
 		(*WatchResponse_Synced)(nil),
 	}
-	file_pool_service_v1_pool_service_proto_msgTypes[14].OneofWrappers = []any{}
-	file_pool_service_v1_pool_service_proto_msgTypes[16].OneofWrappers = []any{
+	file_pool_service_v1_pool_service_proto_msgTypes[16].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[18].OneofWrappers = []any{
 		(*TailLogsRequest_Generation)(nil),
 		(*TailLogsRequest_Previous)(nil),
 		(*TailLogsRequest_Oldest)(nil),
 		(*TailLogsRequest_Cursor)(nil),
 	}
-	file_pool_service_v1_pool_service_proto_msgTypes[20].OneofWrappers = []any{}
-	file_pool_service_v1_pool_service_proto_msgTypes[25].OneofWrappers = []any{}
-	file_pool_service_v1_pool_service_proto_msgTypes[30].OneofWrappers = []any{}
-	file_pool_service_v1_pool_service_proto_msgTypes[37].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[22].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[27].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[32].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[39].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pool_service_v1_pool_service_proto_rawDesc), len(file_pool_service_v1_pool_service_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -49,6 +49,7 @@ const (
 	PoolService_Ensure_FullMethodName     = "/pool_service.v1.PoolService/Ensure"
 	PoolService_Evict_FullMethodName      = "/pool_service.v1.PoolService/Evict"
 	PoolService_List_FullMethodName       = "/pool_service.v1.PoolService/List"
+	PoolService_Get_FullMethodName        = "/pool_service.v1.PoolService/Get"
 	PoolService_Watch_FullMethodName      = "/pool_service.v1.PoolService/Watch"
 	PoolService_Hold_FullMethodName       = "/pool_service.v1.PoolService/Hold"
 	PoolService_TailLogs_FullMethodName   = "/pool_service.v1.PoolService/TailLogs"
@@ -119,6 +120,14 @@ type PoolServiceClient interface {
 	//
 	// Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
+	// Get returns the server of one model, the one that callers get, or none.
+	//
+	// With check, a READY server is asked first whether it still serves: a caller whose
+	// connection broke learns at once whether the process died. What a check finds changes
+	// nothing by itself. Get starts nothing, and does not count as a use of a server.
+	//
+	// Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// Watch streams the pool's changes, in order and without a gap.
 	//
 	// Without after_revision the stream begins with the present servers, then marks
@@ -287,6 +296,16 @@ func (c *poolServiceClient) List(ctx context.Context, in *ListRequest, opts ...g
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListResponse)
 	err := c.cc.Invoke(ctx, PoolService_List_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *poolServiceClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetResponse)
+	err := c.cc.Invoke(ctx, PoolService_Get_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -478,6 +497,14 @@ type PoolServiceServer interface {
 	//
 	// Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
 	List(context.Context, *ListRequest) (*ListResponse, error)
+	// Get returns the server of one model, the one that callers get, or none.
+	//
+	// With check, a READY server is asked first whether it still serves: a caller whose
+	// connection broke learns at once whether the process died. What a check finds changes
+	// nothing by itself. Get starts nothing, and does not count as a use of a server.
+	//
+	// Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// Watch streams the pool's changes, in order and without a gap.
 	//
 	// Without after_revision the stream begins with the present servers, then marks
@@ -631,6 +658,9 @@ func (UnimplementedPoolServiceServer) Evict(context.Context, *EvictRequest) (*Ev
 func (UnimplementedPoolServiceServer) List(context.Context, *ListRequest) (*ListResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method List not implemented")
 }
+func (UnimplementedPoolServiceServer) Get(context.Context, *GetRequest) (*GetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
 func (UnimplementedPoolServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
 }
@@ -729,6 +759,24 @@ func _PoolService_List_Handler(srv interface{}, ctx context.Context, dec func(in
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PoolServiceServer).List(ctx, req.(*ListRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PoolService_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).Get(ctx, req.(*GetRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -885,6 +933,10 @@ var PoolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "List",
 			Handler:    _PoolService_List_Handler,
+		},
+		{
+			MethodName: "Get",
+			Handler:    _PoolService_Get_Handler,
 		},
 		{
 			MethodName: "ListModels",

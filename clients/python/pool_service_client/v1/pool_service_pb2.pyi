@@ -288,6 +288,7 @@ class Server(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     EXPECTED_READY_TIME_FIELD_NUMBER: _builtins.int
     PROMPT_CACHE_FIELD_NUMBER: _builtins.int
+    EMBEDDING_MODEL_NAME_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The caller's name for the model; empty for an orphan."""
     runtime_model: _builtins.str
@@ -337,6 +338,10 @@ class Server(_message.Message):
     """
     role: Global___ServerRole.ValueType
     """What it is to its model."""
+    embedding_model_name: _builtins.str
+    """The name that the model field of an embeddings request must have, if the server
+    serves a second model for embeddings; empty if it does not. Set only while READY.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When this generation was requested."""
@@ -406,10 +411,11 @@ class Server(_message.Message):
         role: Global___ServerRole.ValueType = ...,
         expected_ready_time: _timestamp_pb2.Timestamp | None = ...,
         prompt_cache: Global___PromptCache | None = ...,
+        embedding_model_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "expected_ready_time", b"expected_ready_time", "expire_time", b"expire_time", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "progress", b"progress", "prompt_cache", b"prompt_cache", "ready_time", b"ready_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expected_ready_time", b"expected_ready_time", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "prompt_cache", b"prompt_cache", "queue_position", b"queue_position", "ready_time", b"ready_time", "role", b"role", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "embedding_model_name", b"embedding_model_name", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expected_ready_time", b"expected_ready_time", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "prompt_cache", b"prompt_cache", "queue_position", b"queue_position", "ready_time", b"ready_time", "role", b"role", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015
@@ -758,6 +764,62 @@ class ListResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListResponse: _TypeAlias = ListResponse  # noqa: Y015
+
+@_typing.final
+class GetRequest(_message.Message):
+    """The request of Get."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in EnsureRequest, or an alias."""
+    check: _builtins.bool
+    """Ask a READY server on its health path first, for at most its probe timeout."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        check: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRequest: _TypeAlias = GetRequest  # noqa: Y015
+
+@_typing.final
+class GetResponse(_message.Message):
+    """The answer of Get."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    answers: _builtins.bool
+    """With check: this very process has answered that it is healthy, after the call came.
+    False also if the server is busy beyond the probe timeout, or is not READY.
+    """
+    @_builtins.property
+    def server(self) -> Global___Server:
+        """The server as it is now; absent if the model has none."""
+
+    def __init__(
+        self,
+        *,
+        server: Global___Server | None = ...,
+        answers: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server", b"server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "server", b"server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetResponse: _TypeAlias = GetResponse  # noqa: Y015
 
 @_typing.final
 class PoolTotals(_message.Message):

@@ -115,6 +115,15 @@ class PoolServiceStub:
 
     Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
     """
+    Get: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.GetRequest, _pool_service_pb2.GetResponse]
+    """Get returns the server of one model, the one that callers get, or none.
+
+    With check, a READY server is asked first whether it still serves: a caller whose
+    connection broke learns at once whether the process died. What a check finds changes
+    nothing by itself. Get starts nothing, and does not count as a use of a server.
+
+    Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+    """
     Watch: _grpc.UnaryStreamMultiCallable[_pool_service_pb2.WatchRequest, _pool_service_pb2.WatchResponse]
     """Watch streams the pool's changes, in order and without a gap.
 
@@ -319,6 +328,15 @@ class PoolServiceAsyncStub(PoolServiceStub):
     server.
 
     Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
+    """
+    Get: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.GetRequest, _pool_service_pb2.GetResponse]  # type: ignore[assignment]
+    """Get returns the server of one model, the one that callers get, or none.
+
+    With check, a READY server is asked first whether it still serves: a caller whose
+    connection broke learns at once whether the process died. What a check finds changes
+    nothing by itself. Get starts nothing, and does not count as a use of a server.
+
+    Reasons: INVALID_MODEL (INVALID_ARGUMENT).
     """
     Watch: _aio.UnaryStreamMultiCallable[_pool_service_pb2.WatchRequest, _pool_service_pb2.WatchResponse]  # type: ignore[assignment]
     """Watch streams the pool's changes, in order and without a gap.
@@ -539,6 +557,21 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         server.
 
         Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
+        """
+
+    @_abc_1.abstractmethod
+    def Get(
+        self,
+        request: _pool_service_pb2.GetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.GetResponse, _abc.Awaitable[_pool_service_pb2.GetResponse]]:
+        """Get returns the server of one model, the one that callers get, or none.
+
+        With check, a READY server is asked first whether it still serves: a caller whose
+        connection broke learns at once whether the process died. What a check finds changes
+        nothing by itself. Get starts nothing, and does not count as a use of a server.
+
+        Reasons: INVALID_MODEL (INVALID_ARGUMENT).
         """
 
     @_abc_1.abstractmethod

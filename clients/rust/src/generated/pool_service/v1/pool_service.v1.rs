@@ -95,6 +95,10 @@ pub struct Server {
     /// keeps nothing, or has no process yet.
     #[prost(message, optional, tag="27")]
     pub prompt_cache: ::core::option::Option<PromptCache>,
+    /// The name that the model field of an embeddings request must have, if the server
+    /// serves a second model for embeddings; empty if it does not. Set only while READY.
+    #[prost(string, tag="28")]
+    pub embedding_model_name: ::prost::alloc::string::String,
 }
 /// The computed prompts that a server keeps for the next server of its model.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -252,6 +256,27 @@ pub struct ListResponse {
     /// directory). Empty if all is well.
     #[prost(string, repeated, tag="5")]
     pub notices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The request of Get.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRequest {
+    /// As in EnsureRequest, or an alias.
+    #[prost(string, tag="1")]
+    pub model: ::prost::alloc::string::String,
+    /// Ask a READY server on its health path first, for at most its probe timeout.
+    #[prost(bool, tag="2")]
+    pub check: bool,
+}
+/// The answer of Get.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetResponse {
+    /// The server as it is now; absent if the model has none.
+    #[prost(message, optional, tag="1")]
+    pub server: ::core::option::Option<Server>,
+    /// With check: this very process has answered that it is healthy, after the call came.
+    /// False also if the server is busy beyond the probe timeout, or is not READY.
+    #[prost(bool, tag="2")]
+    pub answers: bool,
 }
 /// Counts over the whole pool, and its memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

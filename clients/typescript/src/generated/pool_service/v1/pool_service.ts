@@ -252,7 +252,14 @@ export interface Server {
    * What it keeps of its computed prompts for the next server of its model. Absent: it
    * keeps nothing, or has no process yet.
    */
-  promptCache: PromptCache | undefined;
+  promptCache:
+    | PromptCache
+    | undefined;
+  /**
+   * The name that the model field of an embeddings request must have, if the server
+   * serves a second model for embeddings; empty if it does not. Set only while READY.
+   */
+  embeddingModelName: string;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -412,6 +419,29 @@ export interface ListResponse {
    * directory). Empty if all is well.
    */
   notices: string[];
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The request of Get. */
+export interface GetRequest {
+  /** As in EnsureRequest, or an alias. */
+  model: string;
+  /** Ask a READY server on its health path first, for at most its probe timeout. */
+  check: boolean;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The answer of Get. */
+export interface GetResponse {
+  /** The server as it is now; absent if the model has none. */
+  server:
+    | Server
+    | undefined;
+  /**
+   * With check: this very process has answered that it is healthy, after the call came.
+   * False also if the server is busy beyond the probe timeout, or is not READY.
+   */
+  answers: boolean;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -1025,6 +1055,7 @@ function createBaseServer(): Server {
     role: 0,
     expectedReadyTime: undefined,
     promptCache: undefined,
+    embeddingModelName: "",
     _unknownFields: {},
   };
 }
@@ -1123,6 +1154,9 @@ export const Server: MessageFns<Server> = {
     }
     if (message.promptCache !== undefined) {
       PromptCache.encode(message.promptCache, writer.uint32(218).fork()).join();
+    }
+    if (message.embeddingModelName !== "") {
+      writer.uint32(226).string(message.embeddingModelName);
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -1364,6 +1398,14 @@ export const Server: MessageFns<Server> = {
             message.promptCache = PromptCache.decode(reader, reader.uint32());
             continue;
           }
+          case 28: {
+            if (tag !== 226) {
+              break;
+            }
+
+            message.embeddingModelName = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1438,6 +1480,7 @@ export const Server: MessageFns<Server> = {
     message.promptCache = (object.promptCache !== undefined && object.promptCache !== null)
       ? PromptCache.fromPartial(object.promptCache)
       : undefined;
+    message.embeddingModelName = object.embeddingModelName ?? "";
     return message;
   },
 };
@@ -2411,6 +2454,174 @@ export const ListResponse: MessageFns<ListResponse> = {
       ? PoolTotals.fromPartial(object.totals)
       : undefined;
     message.notices = object.notices?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseGetRequest(): GetRequest {
+  return { model: "", check: false, _unknownFields: {} };
+}
+
+export const GetRequest: MessageFns<GetRequest> = {
+  encode(message: GetRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.check !== false) {
+      writer.uint32(16).bool(message.check);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.check = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetRequest>): GetRequest {
+    return GetRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetRequest>): GetRequest {
+    const message = createBaseGetRequest();
+    message.model = object.model ?? "";
+    message.check = object.check ?? false;
+    return message;
+  },
+};
+
+function createBaseGetResponse(): GetResponse {
+  return { server: undefined, answers: false, _unknownFields: {} };
+}
+
+export const GetResponse: MessageFns<GetResponse> = {
+  encode(message: GetResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.server !== undefined) {
+      Server.encode(message.server, writer.uint32(10).fork()).join();
+    }
+    if (message.answers !== false) {
+      writer.uint32(16).bool(message.answers);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.server = Server.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.answers = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<GetResponse>): GetResponse {
+    return GetResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetResponse>): GetResponse {
+    const message = createBaseGetResponse();
+    message.server = (object.server !== undefined && object.server !== null)
+      ? Server.fromPartial(object.server)
+      : undefined;
+    message.answers = object.answers ?? false;
     return message;
   },
 };
@@ -6181,6 +6392,24 @@ export const PoolServiceService = {
     responseDeserialize: (value: Buffer): ListResponse => ListResponse.decode(value),
   },
   /**
+   * Get returns the server of one model, the one that callers get, or none.
+   *
+   * With check, a READY server is asked first whether it still serves: a caller whose
+   * connection broke learns at once whether the process died. What a check finds changes
+   * nothing by itself. Get starts nothing, and does not count as a use of a server.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+   */
+  get: {
+    path: "/pool_service.v1.PoolService/Get" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetRequest): Buffer => Buffer.from(GetRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetRequest => GetRequest.decode(value),
+    responseSerialize: (value: GetResponse): Buffer => Buffer.from(GetResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetResponse => GetResponse.decode(value),
+  },
+  /**
    * Watch streams the pool's changes, in order and without a gap.
    *
    * Without after_revision the stream begins with the present servers, then marks
@@ -6467,6 +6696,16 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    */
   list: handleUnaryCall<ListRequest, ListResponse>;
   /**
+   * Get returns the server of one model, the one that callers get, or none.
+   *
+   * With check, a READY server is asked first whether it still serves: a caller whose
+   * connection broke learns at once whether the process died. What a check finds changes
+   * nothing by itself. Get starts nothing, and does not count as a use of a server.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+   */
+  get: handleUnaryCall<GetRequest, GetResponse>;
+  /**
    * Watch streams the pool's changes, in order and without a gap.
    *
    * Without after_revision the stream begins with the present servers, then marks
@@ -6718,6 +6957,27 @@ export interface PoolServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Get returns the server of one model, the one that callers get, or none.
+   *
+   * With check, a READY server is asked first whether it still serves: a caller whose
+   * connection broke learns at once whether the process died. What a check finds changes
+   * nothing by itself. Get starts nothing, and does not count as a use of a server.
+   *
+   * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
+   */
+  get(request: GetRequest, callback: (error: ServiceError | null, response: GetResponse) => void): ClientUnaryCall;
+  get(
+    request: GetRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetResponse) => void,
+  ): ClientUnaryCall;
+  get(
+    request: GetRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetResponse) => void,
   ): ClientUnaryCall;
   /**
    * Watch streams the pool's changes, in order and without a gap.
