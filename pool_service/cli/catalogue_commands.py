@@ -44,7 +44,7 @@ def list_models(target: Target, *, timeout: float | None, as_json: bool) -> None
     """
     try:
         with client(target, timeout) as pool:
-            models = list(pool.models(found=True, timeout=timeout or QUERY_TIMEOUT_S))
+            models = pool.models(found=True, timeout=timeout or QUERY_TIMEOUT_S)
     except PoolUnavailable as error:
         _print_models(_own_models(), as_json=as_json)
         message = f"{error}. These are the models in your own Hugging Face cache."

@@ -1,11 +1,6 @@
 """All commands with their arguments and help. Each imports its implementation when it runs."""
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Unpack
 
 import click
@@ -14,7 +9,7 @@ from pool_service.cli.command_groups import configuration, runtime
 from pool_service.cli.description_command import describe
 from pool_service.cli.endpoint_commands import ensure, hold
 from pool_service.cli.events_command import events
-from pool_service.cli.exit_codes import EXIT_CODES, Group, config_failure
+from pool_service.cli.exit_codes import EXIT_CODES, Group
 from pool_service.cli.gateway_command import gateway
 from pool_service.cli.insight import logs
 from pool_service.cli.options import (
@@ -30,6 +25,7 @@ from pool_service.cli.options import (
     target_options,
     timeout_option,
 )
+from pool_service.cli.service_commands import serve, start, stop
 from pool_service.cli.shell_completion import ModelName
 from pool_service.cli.token_group import token
 from pool_service.cli.top_command import top
@@ -44,69 +40,6 @@ from pool_service.cli.top_command import top
 @target_options
 def pool_service() -> None:
     """Make models ready on this machine: one server per model, started on demand."""
-
-
-@pool_service.command()
-@config_option
-@click.option(
-    "--listen",
-    multiple=True,
-    metavar="ADDR",
-    help="Listen on host:port or unix:PATH; may be repeated.",
-)
-@click.option(
-    "--state-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Keep the state of the service, and its servers' logs, in DIR.",
-)
-@click.option(
-    "--keep-servers",
-    is_flag=True,
-    default=None,
-    help="Leave the servers running for the next service when this one is stopped.",
-)
-@click.option(
-    "--with-gateway",
-    is_flag=True,
-    default=None,
-    help="Run the gateway, too: one OpenAI-compatible address, http://127.0.0.1:8080/v1.",
-)
-@click.option(
-    "--replace",
-    is_flag=True,
-    default=None,
-    help="Replace the service that uses the state directory, and take over its servers.",
-)
-@click.option(
-    "--log-format", type=click.Choice(["text", "json"]), help="Write log lines in this format."
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    help="Write log lines of this level and above.",
-)
-@click.pass_context
-def serve(ctx: click.Context, /, config_file: Path | None, **options: object) -> None:
-    """Run the service until SIGTERM or Ctrl-C.
-
-    The first signal drains and stops the servers; a second one stops them without waiting.
-    """
-    from pool_service.init_process import split_off_init
-
-    # Before the imports, so that process 1 stays small.
-    split_off_init()
-    # structlog would import rich for tracebacks, which we print plain: a sixth of the start.
-    with _without_package("rich"):
-        from pool_service import app, config
-
-    overrides = {name: value for name, value in options.items() if value not in {None, ()}}
-    source = config.ConfigSource(config_file, overrides, os.environ)
-    try:
-        settings = source.load()
-    except config.ConfigError as error:
-        raise config_failure(error) from error
-    ctx.exit(app.run(source, settings))
 
 
 @pool_service.command()
@@ -294,6 +227,9 @@ def reload(target: Target, timeout: float | None, *, as_json: bool) -> None:
     client_commands.reload(target, timeout=timeout, as_json=as_json)
 
 
+pool_service.add_command(serve)
+pool_service.add_command(start)
+pool_service.add_command(stop)
 pool_service.add_command(ensure)
 pool_service.add_command(hold)
 pool_service.add_command(describe)
@@ -320,17 +256,3 @@ def doctor(ctx: click.Context, config_file: Path | None, *, as_json: bool) -> No
 
 for group in (runtime, configuration, token):
     pool_service.add_command(group)
-
-
-@contextmanager
-def _without_package(package: str) -> Iterator[None]:
-    """Make imports of `package` fail within the block, unless it was imported before."""
-    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # by its docs
-    if package in modules:
-        yield
-        return
-    modules[package] = None
-    try:
-        yield
-    finally:
-        del modules[package]

@@ -61,8 +61,7 @@ class Queries:
 
     async def _entries(self, request: web.Request) -> list[tuple[str, Model]]:
         token = await self._callers.token_of(request)
-        asked_for = self._pools.of(token).models(found=True, timeout=QUERY_TIMEOUT_S)
-        models = [model async for model in asked_for]
+        models = await self._pools.of(token).models(found=True, timeout=QUERY_TIMEOUT_S)
         return catalogue.entries(models, with_aliases=self._settings.with_aliases)
 
     async def models(self, request: web.Request) -> web.Response:
@@ -84,7 +83,7 @@ class Queries:
     async def running(self, request: web.Request) -> web.Response:
         """Answer Ollama's /api/ps."""
         pool = self._pools.of(await self._callers.token_of(request))
-        servers = [server async for server in pool.list(timeout=QUERY_TIMEOUT_S)]
+        servers = await pool.list(timeout=QUERY_TIMEOUT_S)
         return _json(catalogue.ollama_running(servers))
 
     async def version(self, request: web.Request) -> web.Response:

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.state_dir.directory_lock import (
-    LOCK,
     StateDir,
     StateDirError,
     StateDirHeld,
     await_free,
 )
+from pool_service.adapters.state_dir.holder import LOCK
 from pool_service.adapters.system.own_files import SET_ASIDE
 
 NOTES = [

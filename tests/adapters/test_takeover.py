@@ -17,11 +17,11 @@ import pytest
 
 from pool_service.adapters.state_dir import takeover
 from pool_service.adapters.state_dir.directory_lock import (
-    LOCK,
     StateDir,
     StateDirError,
     StateDirHeld,
 )
+from pool_service.adapters.state_dir.holder import LOCK
 from pool_service.adapters.state_dir.takeover import (
     CLAIM,
     GUARD_MODULE,
@@ -408,7 +408,7 @@ def test_a_service_is_asked_to_leave_again_from_its_moment_on(
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: now)
         patch.setattr(takeover, "_ask_to_leave", asked.append)
-        patch.setattr(takeover._Taking, "_holder", lambda _, pid: Identity(pid, 1, "boot"))
+        patch.setattr(takeover, "holding_process", lambda _, pid: Identity(pid, 1, "boot"))
         taking._replace_until, taking._next_request_at = now, now
         for _ in range(2):
             taking._make_leave(StateDirHeld("held", serving_pid=7))

@@ -172,7 +172,6 @@ def test_the_global_address_goes_before_the_environments(run: Run, service: Scri
     ("typed", "told"),
     [
         ("ps", "Here it is `pool-service list`."),
-        ("stop", "Here it is `pool-service evict`."),
         ("log", "Here it is `pool-service logs`."),
         ("rm", "Here it is `pool-service evict`, which keeps the model's files"),
         ("ensrue", "Did you mean `pool-service ensure`?"),

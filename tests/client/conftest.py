@@ -99,14 +99,14 @@ class Threads:
         return await asyncio.to_thread(getattr(self._client, method), *args, **options)
 
     async def servers(self) -> list[Server]:
-        return await asyncio.to_thread(lambda: list(self._client.list()))
+        return list(await asyncio.to_thread(self._client.list))
 
     async def events(self, count: int, after: int | None = None) -> list[Event]:
         with self._client.watch(after) as watch:
             return await asyncio.to_thread(lambda: list(islice(watch, count)))
 
     async def models(self) -> list[Model]:
-        return await asyncio.to_thread(lambda: list(self._client.models()))
+        return list(await asyncio.to_thread(self._client.models))
 
     async def pulled(self, model: str, runtime_model: str | None = None) -> list[Progress]:
         pull = self._client.pull(model, runtime_model=runtime_model)
@@ -129,14 +129,14 @@ class Tasks:
         return await getattr(self._client, method)(*args, **options)
 
     async def servers(self) -> list[Server]:
-        return [server async for server in self._client.list()]
+        return list(await self._client.list())
 
     async def events(self, count: int, after: int | None = None) -> list[Event]:
         async with self._client.watch(after) as watch:
             return [await anext(watch) for _ in range(count)]
 
     async def models(self) -> list[Model]:
-        return [model async for model in self._client.models()]
+        return list(await self._client.models())
 
     async def pulled(self, model: str, runtime_model: str | None = None) -> list[Progress]:
         pull = self._client.pull(model, runtime_model=runtime_model)

@@ -1,6 +1,7 @@
 """A pool service on loopback that answers what its script says, and keeps what it was asked."""
 
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,16 +54,18 @@ class Refusal:
 
 
 class Stay:
-    """Answers nothing, until the caller goes. reached: a call has come to it."""
+    """Answers nothing, until the caller goes. reached: a call has come to it; left: it has gone."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
+        self.left = threading.Event()
 
     def end(self, context: grpc.ServicerContext) -> None:
         self.reached.set()
         gone = threading.Event()
         if context.add_callback(gone.set):
             gone.wait()
+        self.left.set()
 
 
 class Gate:
@@ -72,12 +75,32 @@ class Gate:
         self._opened = threading.Event()
         self.open = self._opened.set
 
-    def end(self, _context: grpc.ServicerContext) -> None:
+    def end(self, _context: grpc.ServicerContext | None) -> None:
         self._opened.wait(20)
 
 
+class Opens:
+    """Opens a gate, and goes on."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def end(self, _context: grpc.ServicerContext) -> None:
+        self._gate.open()
+
+
+class Pause:
+    """Goes on after some seconds: for a claim about how long its reader waits."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def end(self, _context: grpc.ServicerContext) -> None:
+        time.sleep(self._seconds)
+
+
 M = TypeVar("M", bound=Message)
-Step = Message | Refusal | Stay | Gate
+Step = Message | Refusal | Stay | Gate | Opens | Pause
 
 
 def retry_after(seconds: float) -> RetryInfo:

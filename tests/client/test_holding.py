@@ -6,6 +6,7 @@ from pool_service_client import (
     DeadlineExceeded,
     Evicted,
     FetchFailed,
+    Found,
     PoolError,
     PoolFull,
     PoolUnavailable,
@@ -18,6 +19,7 @@ from pool_service_client import (
     convert,
 )
 from pool_service_client.holding import Held, Holding, Pulling
+from pool_service_client.suspicion import Suspicion
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import held, ready, starting
 from tests.client.test_following import BROKEN, Clock
@@ -140,15 +142,53 @@ def test_ready_is_the_last_received_state_and_nothing_older() -> None:
 def test_ready_after_a_server_is_another_process() -> None:
     hold = Held("m")
     hold.update(READY)
-    assert hold.ready(after=STARTING) is None, "the same process, as it was before"
-    assert hold.ready(after=READY) is None
+    assert hold.ready(Suspicion(STARTING)) is None, "the same process, as it was before"
+    assert hold.ready(Suspicion(READY)) is None
     for other in (
         convert.server(ready(generation=2, pid=4711)),
         convert.server(ready(generation=1, pid=4712)),
     ):
         hold.update(other)
-        assert hold.ready(after=READY) is other
+        assert hold.ready(Suspicion(READY)) is other
         assert hold.ready() is other
+
+
+@pytest.mark.parametrize(
+    ("found", "in_grace", "after_grace"),
+    [
+        (None, False, True),
+        (Found(READY, answers=True), True, True),
+        (Found(READY, answers=False), False, True),
+        (Found(None, answers=False), False, False),
+        (Found(STARTING, answers=False), False, False),
+        (Found(convert.server(ready(generation=2)), answers=True), False, False),
+    ],
+    ids=["says nothing", "answers", "is slow", "is gone", "is not ready", "is another one"],
+)
+def test_a_suspect_that_lives_is_handed_out_again(
+    found: Found | None, in_grace: bool, after_grace: bool
+) -> None:
+    hold, suspicion = Held("m"), Suspicion(READY)
+    hold.update(READY)
+    if found is not None:
+        suspicion.told(found)
+    assert hold.ready(suspicion) is (READY if in_grace else None)
+    suspicion.end_grace()
+    assert hold.ready(suspicion) is (READY if after_grace else None)
+    hold.update(STARTING)
+    assert hold.ready(suspicion) is None, "whatever is suspected, it is not READY"
+
+
+def test_the_service_is_asked_once_and_only_about_a_server_that_is_ready() -> None:
+    hold, suspicion = Held("m"), Suspicion(READY)
+    assert not hold.wants_check(suspicion)
+    hold.update(STARTING)
+    assert not hold.wants_check(suspicion)
+    hold.update(convert.server(ready(generation=2)))
+    assert not hold.wants_check(suspicion)
+    hold.update(READY)
+    assert hold.wants_check(suspicion)
+    assert not hold.wants_check(suspicion)
 
 
 def test_what_ended_a_hold_is_reported_after_its_last_state_and_from_then_on() -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -15,15 +17,34 @@ from pool_service_client import (
     PoolUnavailable,
     RetryPolicy,
     ServerState,
+    aio,
+    aio_streams,
+    streams,
+    sync,
 )
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.conftest import Client, Connect
-from tests.client.scripted import Gate, Refusal, Script, Stay, Step, held, retry_after, starting
+from tests.client.scripted import (
+    Gate,
+    Refusal,
+    Script,
+    Stay,
+    Step,
+    held,
+    ready,
+    retry_after,
+    starting,
+)
 from tests.signals import signal_taken_by_another_thread
 
 GONE = Refusal(StatusCode.ABORTED, "evicted", "EVICTED")
 ENDING = Refusal(StatusCode.UNAVAILABLE, "it ends", "SHUTTING_DOWN", (retry_after(0.01),))
 MOVED = held(endpoint="http://127.0.0.1:2", generation=2)
+GONE_BY_NOW = pb.GetResponse()
+"""What the service tells of a server that has ended."""
+
+LONG_S = 60.0
+"""Longer than any test waits for anything."""
 
 
 async def test_a_hold_asks_for_all_that_was_said(client: Client, service: Script) -> None:
@@ -62,6 +83,7 @@ async def test_ready_after_a_server_waits_for_the_next_and_costs_no_call(
 ) -> None:
     died = Gate()
     service.answer("Hold", held(), died, starting(generation=2), MOVED, Stay())
+    service.answer("Get", GONE_BY_NOW)
     async with client.hold("m") as hold:
         dead = await hold.ready()
         with pytest.raises(DeadlineExceeded, match=r"READY after generation 1 within 0\.01 s"):
@@ -69,8 +91,98 @@ async def test_ready_after_a_server_waits_for_the_next_and_costs_no_call(
         waiting = asyncio.create_task(hold.ready(after=dead))
         died.open()
         assert (await waiting).endpoint == "http://127.0.0.1:2"
+        asked = len(service.asked["Get"])
         assert await hold.ready(after=dead) == await hold.ready()
+        assert len(service.asked["Get"]) == asked, "another process needs no question"
     assert len(service.asked["Hold"]) == 1
+
+
+@pytest.fixture
+def grace(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the grace of a server that is taken for dead, in seconds."""
+
+    def of(seconds: float) -> None:
+        for module in (streams, aio_streams, sync, aio):
+            monkeypatch.setattr(module, "GRACE_S", seconds)
+
+    return of
+
+
+async def test_a_server_that_answers_is_handed_out_again_without_waiting_for_the_grace(
+    client: Client, service: Script, grace: Callable[[float], None]
+) -> None:
+    grace(LONG_S)
+    service.answer("Hold", pb.HoldResponse(server=ready(), api_key="k"), Stay())
+    service.answer("Get", pb.GetResponse(server=ready(), answers=True))
+    async with client.hold("m") as hold:
+        server = await hold.ready()
+        again = await hold.ready(after=server)
+        assert (again, again.api_key) == (server, "k"), "with its key, which Get does not tell"
+    assert service.asked["Get"] == [pb.GetRequest(model="m", check=True)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Refusal(StatusCode.UNAVAILABLE, "it is away"),
+        pb.GetResponse(server=ready(), answers=False),
+        Stay(),
+    ],
+    ids=["the service is away", "it does not answer", "the service is slow"],
+)
+async def test_a_server_of_which_nobody_tells_the_end_is_handed_out_again_after_the_grace(
+    client: Client, service: Script, grace: Callable[[float], None], told: Step
+) -> None:
+    grace(0.2)
+    service.answer("Hold", held(), Stay())
+    service.answer("Get", told)
+    async with client.hold("m") as hold:
+        server = await hold.ready()
+        began = time.monotonic()
+        assert await hold.ready(after=server) == server
+        assert time.monotonic() - began >= 0.2
+
+
+async def test_a_server_that_is_gone_is_not_handed_out_again_however_long_it_takes(
+    client: Client, service: Script, grace: Callable[[float], None]
+) -> None:
+    grace(0.01)
+    died = Gate()
+    service.answer("Hold", held(), died, MOVED, Stay())
+    service.answer("Get", GONE_BY_NOW)
+    async with client.hold("m") as hold:
+        server = await hold.ready()
+        with pytest.raises(DeadlineExceeded):
+            await hold.ready(timeout=0.5, after=server)
+        waiting = asyncio.create_task(hold.ready(after=server))
+        died.open()
+        assert (await waiting).generation == 2
+
+
+async def test_a_wait_that_is_shorter_than_the_grace_ends_in_time(
+    client: Client, service: Script, grace: Callable[[float], None]
+) -> None:
+    grace(LONG_S)
+    service.answer("Hold", held(), Stay())
+    service.answer("Get", pb.GetResponse(server=ready(), answers=False))
+    async with client.hold("m") as hold:
+        with pytest.raises(DeadlineExceeded):
+            await hold.ready(timeout=0.1, after=await hold.ready())
+
+
+async def test_the_question_ends_with_the_wait(
+    client: Client, service: Script, grace: Callable[[float], None]
+) -> None:
+    grace(LONG_S)
+    died, unanswered = Gate(), Stay()
+    service.answer("Hold", held(), died, MOVED, Stay())
+    service.answer("Get", unanswered)
+    async with client.hold("m") as hold:
+        waiting = asyncio.create_task(hold.ready(after=await hold.ready()))
+        await asyncio.to_thread(unanswered.reached.wait, LONG_S)
+        died.open()
+        assert (await waiting).generation == 2
+        assert await asyncio.to_thread(unanswered.left.wait, LONG_S)
 
 
 async def test_who_waits_no_longer_still_holds(client: Client, service: Script) -> None:

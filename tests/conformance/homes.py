@@ -14,6 +14,9 @@ DEAD = "dead"
 OPEN = "open"
 """As DEAD, but a stranger listens on the first, in a directory that others can enter."""
 
+NONE = "none"
+"""Nobody listens anywhere."""
+
 IN_RUNTIME = f"{OWN}/pool-service/socket"
 IN_STATE = "Application Support/pool-service/run/socket"
 """The sockets of the service, below the directory of all worlds."""
@@ -36,7 +39,7 @@ class Homes:
 
     def of(self, home: str) -> Mapping[str, str]:
         """Return what the environment says there."""
-        state = "nothing" if home == OWN else "Application Support"
+        state = "nothing" if home in {OWN, NONE} else "Application Support"
         return {
             "XDG_RUNTIME_DIR": str(self._root / home),
             "XDG_STATE_HOME": str(self._root / state),

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,11 +18,25 @@ from tests.client.scripted import running as scripted
 from tests.conformance.credentials import write_certificates
 from tests.conformance.homes import IN_STATE, Homes
 from tests.conformance.languages import LANGUAGES, Language
-from tests.conformance.runners import Runner
+from tests.conformance.runners import LIMIT, Runner
 from tests.conformance.scenario import Scenario
 from tests.conformance.stage import Place, Stage
-from tests.conformance.worlds import HUB_FILES, PLAIN, TOKENS, Kind, Surroundings, World, Worlds
+from tests.conformance.worlds import (
+    HUB_FILES,
+    PLAIN,
+    QUICK,
+    RUNTIME,
+    TOKENS,
+    Kind,
+    Surroundings,
+    World,
+    Worlds,
+)
 from tests.fake_hub import fake_hub
+from tools.demo.service import command
+
+STATE = "state"
+"""The state directory, in that of a scenario, of a service that a client starts."""
 
 
 class Theatre:
@@ -45,6 +60,8 @@ class Theatre:
             "stranger": self._stack.enter_context(_stranger()),
         }
         write_certificates(self.root / "secrets")
+        self._configuration = self.root / "started.toml"
+        self._configuration.write_text(RUNTIME + QUICK)
         self._homes = self._stack.enter_context(Homes(self.root))
         self._players = ThreadPoolExecutor(len(LANGUAGES))
         self._stack.callback(self._players.shutdown)
@@ -111,6 +128,9 @@ class Theatre:
             "spaced": f"unix:{self.root}/{IN_STATE}",
             "file": str(directory / "token"),
             "unknown": new_token(),
+            "program": command()[0],
+            "state": str(directory / STATE),
+            "configuration": str(self._configuration),
             **TOKENS,
         }
 
@@ -121,6 +141,8 @@ class Theatre:
                 stage.begin("close", {"client": name}).end()
         if isinstance(stage.place, World):
             stage.place.restore(stage.prefix)
+        if (state := stage.directory / STATE).exists():
+            subprocess.run(command("stop", "--state-dir", str(state)), check=True, timeout=LIMIT)
 
     def close(self) -> None:
         """End all of it. Raises AssertionError if a runner ended otherwise than well."""

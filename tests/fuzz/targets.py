@@ -28,6 +28,7 @@ from pool_service.adapters.records.revision_file import first_revision
 from pool_service.adapters.sockets import exact_queries, sock_diag
 from pool_service.adapters.standby import process
 from pool_service.adapters.state_dir import directory_lock, guard_lock
+from pool_service.adapters.state_dir.holder import LOCK
 from pool_service.config.errors import ConfigError
 from pool_service.config.loading import load
 from pool_service.core.errors import CrashLoop, InvalidField
@@ -162,7 +163,7 @@ def lock_note(data: bytes) -> None:
     guard = {"pid": 2, "start_time": 3, "boot_id": "b", "needed": False}
     more = _noted(source, guard, NOTE_KEYS)
     with _scratch() as directory:
-        (directory / directory_lock.LOCK).write_bytes(content)
+        (directory / LOCK).write_bytes(content)
         directory_lock._held_error(directory)
         (directory / guard_lock.GUARD_LOCK).write_bytes(more)
         with (directory / guard_lock.GUARD_LOCK).open("rb") as file:

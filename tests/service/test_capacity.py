@@ -336,7 +336,7 @@ def test_what_a_model_was_seen_to_need_is_remembered_over_restarts(
     with PoolClient.connect(service.address) as pool:
         (before,) = pool.models()
         pool.ensure("m")
-        while next(pool.list()).expected_by is not Expectation.OBSERVED:
+        while pool.list()[0].expected_by is not Expectation.OBSERVED:
             pass
         pool.evict("m")
         (after,) = pool.models()
@@ -355,6 +355,6 @@ def test_what_was_declared_is_reserved_by_the_next_service_as_well(start: Start)
     service.process.kill()
     service.process.wait()
     with PoolClient.connect(start(FAKE_RUNTIME + config).address) as pool:
-        while not (server := next(pool.list())).footprint_bytes:
+        while not (server := pool.list()[0]).footprint_bytes:
             pass
     assert (server.expected_bytes, server.expected_by) == (600e6, Expectation.DECLARED)

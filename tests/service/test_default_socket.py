@@ -82,12 +82,12 @@ def test_clients_of_its_user_find_it_by_its_socket(
         said = ["listening on 127.0.0.1:50051", f"listening on unix:{path}"]
         assert lines_of(first, 2) == said
         with PoolClient.connect() as pool:
-            assert not [*pool.list()]
+            assert not pool.list()
         first.kill()
         first.wait()
     # The dead socket is replaced.
     with default_service(socket_dir) as second:
         assert lines_of(second, 2) == said
         with PoolClient.connect() as pool:
-            assert not [*pool.list()]
+            assert not pool.list()
     assert not path.exists()

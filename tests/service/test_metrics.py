@@ -62,7 +62,7 @@ def test_a_live_scrape_is_clean_and_has_what_list_says_and_all_that_the_dashboar
         for model in ("one", "two"):
             pool.ensure(model)
         pool.evict("two")
-        listed = list(pool.list())
+        listed = pool.list()
         text = get(address)
     assert promtool("check", "metrics", given=text).text == ""
     families = {one.name: one for one in text_string_to_metric_families(text)}
@@ -84,7 +84,7 @@ def test_scrapes_keep_no_server_alive(start: Start) -> None:
     with PoolClient.connect(service.address) as pool:
         pool.ensure("m")
         until(lambda: 'exits_total{model="m",cause="IDLE"} 1' in get(address))
-        until(lambda: not list(pool.list()))
+        until(lambda: not pool.list())
 
 
 def test_it_is_served_over_a_unix_socket_of_the_users_own(start: Start, socket_dir: Path) -> None:

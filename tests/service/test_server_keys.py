@@ -147,7 +147,7 @@ def test_only_ensure_and_hold_tell_a_key_though_the_server_logs_it(
 
 def said_of_servers(pool: PoolClient, model: str) -> Iterator[str]:
     """Yield all that the service tells of a model by gRPC, but for Ensure and Hold."""
-    yield str(list(pool.list()))
+    yield str(pool.list())
     for response in (
         pool._stub.List(pb.ListRequest()),
         pool._stub.Describe(pb.DescribeRequest(model=model)),

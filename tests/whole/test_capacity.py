@@ -245,7 +245,7 @@ def test_a_model_that_can_never_fit_is_refused_with_the_figures(begin: Begin, sm
         pool.ensure("large", runtime_model=smollm2)
     assert int(caught.value.metadata["budget_bytes"]) == 300 * MIB
     assert int(caught.value.metadata["needed_bytes"]) > 500 * MIB
-    assert list(pool.list()) == []
+    assert pool.list() == ()
 
 
 def test_a_model_is_downloaded_only_if_that_is_asked_for_and_then_served(

@@ -131,7 +131,7 @@ def test_a_killed_server_harms_nothing_and_costs_only_its_own_prompts(
     ask(killed, "Something that is lost with it?")
     os.kill(killed.pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(killed.pid)], timeout=60)
-    while next(iter(pool.list())).state is not ServerState.FAILED:
+    while pool.list()[0].state is not ServerState.FAILED:
         pass
     after = kept(pool.ensure("m").server)
     assert (after.tokens, after.disk_bytes) == (before.tokens, before.disk_bytes)

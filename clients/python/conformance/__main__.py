@@ -15,6 +15,7 @@ from conformance.inference import infer
 from conformance.kinds import Client, Holder, Stream, Tasks, Threads, Where
 from conformance.said import Json
 from pool_service_client import PoolError, RetryPolicy, Server
+from pool_service_client.starting import START_TIMEOUT_S, Starter
 from pool_service_client.tls import TlsOptions
 
 T = TypeVar("T")
@@ -86,7 +87,12 @@ class Runner:
         retry = RetryPolicy(**told(command, "attempts", "patience"))
         tls = TlsOptions(*map(command.get, ("ca", "cert", "key", "server_name")))
         get = command.get
-        where = Where(get("address"), get("token"), get("token_file"), tls)
+        address = get("address")
+        if "start" in command:
+            limit_s = command.get("start_timeout", START_TIMEOUT_S)
+            starter = Starter(get("program"), command["start"], limit_s)
+            address = await asyncio.to_thread(starter.address)
+        where = Where(address, get("token"), get("token_file"), tls)
         self._clients[command["id"]] = self._kind(where, retry)
         return {}
 
@@ -102,8 +108,10 @@ class Runner:
         self._give_up[command["target"]]()
         return {}
 
-    async def _op_ensure(self, command: Json, _: Tell) -> Json:
+    async def _op_ensure(self, command: Json, tell: Tell) -> Json:
         options = told(command, *MODEL, "timeout")
+        if command.get("progress"):
+            options["on_progress"] = lambda server: tell({"server": said.value(server)})
         ensured = await self._client(command).call("ensure", command["model"], **options)
         return {"server": said.value(ensured.server), "started": ensured.started}
 
@@ -127,9 +135,19 @@ class Runner:
             "notices": list(pages[-1].notices),
         }
 
+    async def _op_get(self, command: Json, _: Tell) -> Json:
+        options = told(command, "check")
+        found: Json = said.value(
+            await self._client(command).call("get", command["model"], **options)
+        )
+        return found
+
+    async def _op_servers(self, command: Json, _: Tell) -> Json:
+        return {"servers": said.value(await self._client(command).call("list"))}
+
     async def _op_models(self, command: Json, _: Tell) -> Json:
         options = told(command, "found")
-        return {"models": said.value(await self._client(command).all_of("models", **options))}
+        return {"models": said.value(await self._client(command).call("models", **options))}
 
     async def _op_forget(self, command: Json, _: Tell) -> Json:
         forgotten = await self._client(command).call("forget", command["model"])

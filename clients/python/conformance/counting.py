@@ -28,8 +28,13 @@ class CountingChannel:
 
     def _counted(self, path: str, method: Method) -> Method:
         name = path.rpartition("/")[2]
+        counted: Any = self._begun(name, method)
+        if hasattr(method, "future"):
+            counted.future = self._begun(name, method.future)
+        return counted  # type: ignore[no-any-return]
 
-        @wraps(method, assigned=())
+    def _begun(self, name: str, method: Method) -> Method:
+        @wraps(method, assigned=(), updated=())
         def begun(*arguments: Any, **options: Any) -> Any:
             self.calls[name] += 1
             return method(*arguments, **options)

@@ -14,6 +14,7 @@ from pool_service_client import (
     LogEnd,
     LogLines,
     PoolError,
+    Server,
     ServerChanged,
     ServerRemoved,
 )
@@ -37,13 +38,18 @@ def value(one: object) -> Any:
         case tuple() | list():
             return [value(each) for each in one]
         case _ if dataclasses.is_dataclass(one):
-            names = (field.name for field in dataclasses.fields(one))
-            fields = {name: getattr(one, name) for name in names}
-            return {
-                name: value(each) for name, each in fields.items() if not isinstance(each, Message)
-            }
+            return _fields(one)
         case _:
             return one
+
+
+def _fields(one: Any) -> Json:
+    """Of a dataclass, but for the message that it was made from."""
+    names = (field.name for field in dataclasses.fields(one))
+    fields = {name: getattr(one, name) for name in names}
+    if isinstance(one, Server):
+        fields["base_url"] = one.base_url
+    return {name: value(each) for name, each in fields.items() if not isinstance(each, Message)}
 
 
 def event(one: Event) -> Json:

@@ -1,28 +1,35 @@
 """The asyncio client."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
 import grpc
 import grpc.aio
 
 from pool_service_client import bearer, connect, convert, headers
 from pool_service_client.aio_streams import AsyncHold, AsyncStream, AsyncWatch, cancelled_by_peer
+from pool_service_client.connect import ConnectOptions
 from pool_service_client.convert import KeepAlive
 from pool_service_client.convert_description import description
 from pool_service_client.description import Description
 from pool_service_client.following import Following, Reading
 from pool_service_client.holding import Holding, Pulling
 from pool_service_client.paging import Paging
+from pool_service_client.progress import INTERVAL_S, OnProgress, StartProgress
 from pool_service_client.retry import Attempts, RetryPolicy
+from pool_service_client.starting import START_TIMEOUT_S, Starter
 from pool_service_client.status import Peer, error_of
+from pool_service_client.suspicion import GRACE_S
 from pool_service_client.tls import TlsOptions, tls_for
 from pool_service_client.types import (
     EnsureResult,
     EvictedServer,
+    Found,
     LogEnd,
     LogLines,
     Model,
@@ -35,7 +42,6 @@ from pool_service_client.types import (
 from pool_service_client.v1 import pool_service_pb2 as pb
 from pool_service_client.v1.pool_service_pb2_grpc import PoolServiceStub
 
-Q = TypeVar("Q")
 R = TypeVar("R")
 
 
@@ -82,6 +88,24 @@ class AsyncPoolClient:
         channel = connect.open_channel(grpc.aio, target, tls)
         return cls(bearer.showing(channel, header), address=target, retry=retry)
 
+    @classmethod
+    async def connect_or_start(
+        cls,
+        *,
+        program: str | PathLike[str] | None = None,
+        arguments: Sequence[str] = (),
+        start_timeout: float = START_TIMEOUT_S,
+        **options: Unpack[ConnectOptions],
+    ) -> Self:
+        """See PoolClient.connect_or_start; to be awaited."""
+        starter = Starter(program, arguments, start_timeout)
+        try:
+            address = await asyncio.to_thread(starter.address)
+        except asyncio.CancelledError:
+            starter.give_up()
+            raise
+        return cls.connect(address, **options)
+
     async def close(self) -> None:
         """Close the channel: end all calls, and release all holds."""
         self._peer.closed = True
@@ -105,13 +129,33 @@ class AsyncPoolClient:
         runtime_model: str | None = None,
         keep_alive: KeepAlive = None,
         download: bool | None = None,
+        on_progress: OnProgress | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - sent to the service
     ) -> EnsureResult:
-        """See PoolClient.ensure."""
+        """See PoolClient.ensure; on_progress is called in the event loop."""
         request = convert.ensure_request(model, runtime_model, keep_alive, download=download)
-        return convert.ensure_result(
-            await self._call(self._stub.Ensure, request, timeout), self._peer
-        )
+        method: Callable[..., Awaitable[pb.EnsureResponse]] = self._stub.Ensure
+        if on_progress is not None:
+            method = partial(self._ensure_with_progress, StartProgress(model, on_progress))
+        return convert.ensure_result(await self._call(method, request, timeout), self._peer)
+
+    async def _ensure_with_progress(
+        self,
+        progress: StartProgress,
+        request: pb.EnsureRequest,
+        timeout: float | None,  # noqa: ASYNC109 - sent to the service
+    ) -> pb.EnsureResponse:
+        """Make one attempt of a call, and look at the server meanwhile."""
+        call = asyncio.ensure_future(self._stub.Ensure(request, timeout=timeout))
+        try:
+            while not (await asyncio.wait((call,), timeout=INTERVAL_S))[0]:
+                with suppress(grpc.aio.AioRpcError):
+                    found = await self._stub.Get(progress.request, timeout=INTERVAL_S)
+                    if not call.done():
+                        progress.tell(found)
+            return await call
+        finally:
+            call.cancel()
 
     def hold(
         self,
@@ -127,7 +171,8 @@ class AsyncPoolClient:
             model, runtime_model, keep_alive, download=download, holder=holder
         )
         holding = Holding(request, self._retry)
-        return AsyncHold(AsyncStream(self._stub.Hold, holding, self._peer), model)
+        check = partial(self._stub.Get, pb.GetRequest(model=model, check=True), timeout=GRACE_S)
+        return AsyncHold(AsyncStream(self._stub.Hold, holding, self._peer), model, check)
 
     async def evict(
         self,
@@ -165,11 +210,21 @@ class AsyncPoolClient:
         self,
         *,
         timeout: float | None = None,  # noqa: ASYNC109
-    ) -> AsyncIterator[Server]:
+    ) -> tuple[Server, ...]:
         """See PoolClient.list."""
-        async for page in self.pages(timeout=timeout):
-            for server in page.servers:
-                yield server
+        pages = [page async for page in self.pages(timeout=timeout)]
+        return tuple(server for page in pages for server in page.servers)
+
+    async def get(
+        self,
+        model: str,
+        *,
+        check: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Found:
+        """See PoolClient.get."""
+        request = pb.GetRequest(model=model, check=check)
+        return convert.found(await self._call(self._stub.Get, request, timeout))
 
     async def pages(
         self,
@@ -217,15 +272,16 @@ class AsyncPoolClient:
         *,
         found: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
-    ) -> AsyncIterator[Model]:
+    ) -> tuple[Model, ...]:
         """See PoolClient.models."""
+        models: tuple[Model, ...] = ()
         paging, more = Paging(self._peer), True
         while more:
             request = pb.ListModelsRequest(page_token=paging.token, found=found)
             response = await self._call(self._stub.ListModels, request, timeout)
-            for model in convert.models(response):
-                yield model
+            models += convert.models(response)
             more = paging.turn(response.next_page_token)
+        return models
 
     async def pull(
         self, model: str, *, runtime_model: str | None = None
@@ -277,7 +333,7 @@ class AsyncPoolClient:
         return convert.reloaded(await self._call(self._stub.Reload, pb.ReloadRequest(), timeout))
 
     async def _call(
-        self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, limit: float | None
+        self, method: Callable[..., Awaitable[R]], request: object, limit: float | None
     ) -> R:
         attempts = Attempts(self._retry, limit)
         while True:

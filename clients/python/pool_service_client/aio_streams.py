@@ -2,20 +2,26 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import grpc
 import grpc.aio
 
+from pool_service_client import convert
 from pool_service_client.errors import PoolError
 from pool_service_client.following import Follower, Following
 from pool_service_client.holding import Held
 from pool_service_client.status import Peer, cancelled_error, error_of, stream_ended_error
+from pool_service_client.suspicion import GRACE_S, Suspicion
 from pool_service_client.types import Event, Server
 from pool_service_client.v1 import pool_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -117,10 +123,14 @@ class AsyncHold(AsyncIterator[Server]):
     """Hold for asyncio: a task of its own reads the stream. For any number of tasks of one loop."""
 
     def __init__(
-        self, stream: AsyncStream[pb.HoldRequest, pb.HoldResponse, Server], model: str
+        self,
+        stream: AsyncStream[pb.HoldRequest, pb.HoldResponse, Server],
+        model: str,
+        check: Callable[[], Awaitable[pb.GetResponse]],
     ) -> None:
-        """Use AsyncPoolClient.hold instead."""
+        """Use AsyncPoolClient.hold instead. check: asks the service whether the server answers."""
         self._stream = stream
+        self._check = check
         self._held = Held(model)
         self._changed = asyncio.Event()
         self._reader = asyncio.create_task(self._read(), name=f"hold {model}")
@@ -133,11 +143,45 @@ class AsyncHold(AsyncIterator[Server]):
         """See Hold.ready."""
         try:
             async with asyncio.timeout(timeout):
-                while (server := self._held.ready(after)) is None:
+                if after is not None:
+                    return await self._ready_after(Suspicion(after))
+                while (server := self._held.ready()) is None:
                     await self._changed.wait()
+                return server
         except TimeoutError:
             raise self._held.late(timeout, after) from None
-        return server
+
+    async def _ready_after(self, suspicion: Suspicion) -> Server:
+        """Wait for a server that its caller may have."""
+        checks: list[asyncio.Task[None]] = []
+        grace = asyncio.get_running_loop().call_later(
+            GRACE_S, lambda: self._update(suspicion.end_grace)
+        )
+        try:
+            while True:
+                if self._held.wants_check(suspicion):
+                    checks.append(asyncio.create_task(self._take_answer(suspicion)))
+                if server := self._held.ready(suspicion):
+                    return server
+                await self._changed.wait()
+        finally:
+            grace.cancel()
+            for check in checks:
+                check.cancel()
+
+    async def _take_answer(self, suspicion: Suspicion) -> None:
+        """Take the answer to a check; a check that failed says nothing."""
+        with suppress(grpc.aio.AioRpcError):
+            found = convert.found(await self._check())
+            self._update(lambda: suspicion.told(found))
+
+    def openai(self, **options: Any) -> "AsyncOpenAI":  # noqa: ANN401 - OpenAI's own
+        """See Hold.openai."""
+        from pool_service_client.openai_client import (  # noqa: PLC0415 - an extra
+            async_openai_client,
+        )
+
+        return async_openai_client(self, **options)
 
     def close(self) -> None:
         """Release the model at once, and end the iteration."""

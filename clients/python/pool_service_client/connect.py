@@ -2,14 +2,28 @@
 
 import os
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypedDict
 
 from pool_service_client.default_address import UNIX, default_address
+from pool_service_client.retry import RetryPolicy
 from pool_service_client.tls import Tls
 
 ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS"
+
+
+class ConnectOptions(TypedDict, total=False):
+    """The options of `PoolClient.connect`, which explains them."""
+
+    token: str | None
+    token_file: str | PathLike[str] | None
+    ca: str | PathLike[str] | None
+    cert: str | PathLike[str] | None
+    key: str | PathLike[str] | None
+    server_name: str | None
+    retry: RetryPolicy
 
 
 def target(address: str | None, environ: Mapping[str, str] = os.environ) -> str:

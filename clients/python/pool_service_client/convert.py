@@ -15,6 +15,7 @@ from pool_service_client.types import (
     Exit,
     ExitCause,
     Expectation,
+    Found,
     LogEnd,
     LogLines,
     Model,
@@ -113,6 +114,11 @@ def ensure_result(response: pb.EnsureResponse, peer: Peer) -> EnsureResult:
     if not response.server.endpoint:
         raise no_pool_service_error(peer.address, "its server has no endpoint")
     return EnsureResult(server(response.server, response.api_key), response.started)
+
+
+def found(response: pb.GetResponse) -> Found:
+    """Return the server of a model, if it has one."""
+    return Found(server(response.server) if response.HasField("server") else None, response.answers)
 
 
 def evicted_servers(response: pb.EvictResponse) -> tuple[EvictedServer, ...]:
@@ -245,6 +251,7 @@ def server(message: pb.Server, api_key: str = "") -> Server:
         outdated=message.outdated,
         role=ServerRole(message.role),
         prompt_cache=_prompt_cache(message),
+        embedding_model_name=message.embedding_model_name,
         message=message,
         **_server_times(message),
     )

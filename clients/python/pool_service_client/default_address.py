@@ -16,15 +16,22 @@ _OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def default_address(environ: Mapping[str, str]) -> str:
     """Return the address of a service that nobody named.
 
-    That is the first default socket on which a program listens, else DEFAULT_ADDRESS. A socket
-    counts only in a directory of this user that no other user can enter: a program of another user
-    could pose as the service.
+    That is the socket of the user's own service if one listens there, else DEFAULT_ADDRESS.
+    """
+    return own_socket(environ) or DEFAULT_ADDRESS
+
+
+def own_socket(environ: Mapping[str, str]) -> str | None:
+    """Return the address of the first default socket on which a program listens, if there is one.
+
+    A socket counts only in a directory of this user that no other user can enter: a program of
+    another user could pose as the service.
     """
     for directory in _directories(environ):
         path = directory / "socket"
         if _is_private(directory) and _is_listened_on(path):
             return f"{UNIX}{path}"
-    return DEFAULT_ADDRESS
+    return None
 
 
 def _directories(environ: Mapping[str, str]) -> Iterator[Path]:

@@ -30,6 +30,7 @@ PoolError                   the base class, and any error that this package does
 ├── ScopeMissing            ask the operator for a token that allows the call
 ├── QuotaExceeded           release something, or try again: your own limit is reached
 ├── InternalError           report the bug, with `request_id`
+├── ServiceNotStarted       install the service, or mend what the message says
 ├── PoolUnavailable         start the service, or correct its address
 ├── DeadlineExceeded        allow more time: your timeout is over
 └── Cancelled               the client or the hold was closed meanwhile
@@ -205,6 +206,10 @@ class QuotaExceeded(PoolError):
 
 class InternalError(PoolError):
     """A bug of the service."""
+
+
+class ServiceNotStarted(PoolError):
+    """No service runs, and none could be started; `last_lines` is what the program wrote."""
 
 
 class PoolUnavailable(PoolError):

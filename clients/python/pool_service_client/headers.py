@@ -61,6 +61,14 @@ class _Channel:
         return self._channel.close()
 
     def _call(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        call: Any = self._with_headers(method)
+        # Only methods with one response, for threads, have it.
+        begin = getattr(method, "future", None)
+        if begin is not None:
+            call.future = self._with_headers(begin)
+        return cast("Callable[..., Any]", call)
+
+    def _with_headers(self, method: Callable[..., Any]) -> Callable[..., Any]:
         source = self._source
 
         def call(request: object, timeout: float | None = None, metadata: Metadata = ()) -> Any:  # noqa: ANN401

@@ -17,6 +17,7 @@ from pool_service_client.errors import (
     ShuttingDown,
 )
 from pool_service_client.retry import Attempts, RetryPolicy
+from pool_service_client.suspicion import Suspicion
 from pool_service_client.types import Progress, Server, ServerState
 from pool_service_client.v1 import pool_service_pb2 as pb
 
@@ -136,8 +137,8 @@ class Held:
             raise self._failure
         return None
 
-    def ready(self, after: Server | None = None) -> Server | None:
-        """Return the server if it is READY and not the same process as `after`; else None.
+    def ready(self, suspicion: Suspicion | None = None) -> Server | None:
+        """Return the server if it is READY, and not one that its caller takes for dead; else None.
 
         Raises the failure that ended the hold, or Cancelled if it was closed.
         """
@@ -146,9 +147,22 @@ class Held:
         if self._over:
             raise Cancelled(f"the hold of {self.model!r} was closed", code=StatusCode.CANCELLED)
         newest = self._newest
-        if newest is None or newest.state is not ServerState.READY or _same(newest, after):
+        if newest is None or newest.state is not ServerState.READY:
+            return None
+        if suspicion is not None and suspicion.is_of(newest) and not suspicion.is_dispelled:
             return None
         return newest
+
+    def wants_check(self, suspicion: Suspicion) -> bool:
+        """Return whether the service is to be asked if the server lives: once, while it is READY.
+
+        A caller that gets True asks.
+        """
+        newest = self._newest
+        if suspicion.has_asked or newest is None or newest.state is not ServerState.READY:
+            return False
+        suspicion.has_asked = suspicion.is_of(newest)
+        return suspicion.has_asked
 
     def late(self, timeout: float | None, after: Server | None = None) -> DeadlineExceeded:
         """Return the error of a `ready` whose timeout is over."""
@@ -161,8 +175,3 @@ class Held:
             "the hold goes on",
             code=StatusCode.DEADLINE_EXCEEDED,
         )
-
-
-def _same(newest: Server, after: Server | None) -> bool:
-    """Return whether two states are of one process."""
-    return after is not None and (newest.generation, newest.pid) == (after.generation, after.pid)

@@ -5,19 +5,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
-from typing import Final, Generic, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar, cast
 
 import grpc
 
+from pool_service_client import convert
 from pool_service_client.errors import PoolError
 from pool_service_client.following import Follower, Following
 from pool_service_client.holding import Held
 from pool_service_client.status import FailedCall, Peer, error_of, stream_ended_error
+from pool_service_client.suspicion import GRACE_S, Suspicion
 from pool_service_client.types import Event, Server
 from pool_service_client.v1 import pool_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 SIGNAL_DELAY_S: Final = 0.1
 """Time for which the main thread waits in one piece.
@@ -161,9 +167,15 @@ class Hold(Closeable, Iterator[Server]):
     of any method. For any number of threads.
     """
 
-    def __init__(self, stream: Stream[pb.HoldRequest, pb.HoldResponse, Server], model: str) -> None:
-        """Use PoolClient.hold instead."""
+    def __init__(
+        self,
+        stream: Stream[pb.HoldRequest, pb.HoldResponse, Server],
+        model: str,
+        check: Callable[[], "grpc.Future[pb.GetResponse]"],
+    ) -> None:
+        """Use PoolClient.hold instead. check: asks the service whether the server answers."""
         self._stream = stream
+        self._check = check
         self._held = Held(model)
         self._changed = threading.Condition()
         # With the caller's context, which has its trace.
@@ -179,19 +191,62 @@ class Hold(Closeable, Iterator[Server]):
 
         Args:
             timeout: in seconds; None: no limit.
-            after: wait for another process than this server's. For an endpoint that refuses
-                connections although the hold has not yet learned of the process's end.
+            after: a server to which you have lost a connection. Returns another process as soon
+                as that is READY; or this one again, if it lives: as soon as the service says that
+                it answers, at the latest after 1.5 s in which nobody has told of its end.
 
         Raises:
             DeadlineExceeded: the timeout is over; the hold goes on.
             PoolError: the failure that ended the hold.
         """
-        limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+        limit = math.inf if timeout is None else timeout
         with self._changed:
-            server = _wait_for(self._changed, lambda: self._held.ready(after), limit)
+            if after is None:
+                server = _wait_for(self._changed, self._held.ready, limit)
+            else:
+                server = self._ready_after(Suspicion(after), limit)
             if server is None:
                 raise self._held.late(timeout, after)
         return server
+
+    def _ready_after(self, suspicion: Suspicion, limit_s: float) -> Server | None:
+        """Wait for a server that its caller may have; None if there is none in time."""
+        checks: list[grpc.Future[pb.GetResponse]] = []
+
+        def usable() -> Server | None:
+            if self._held.wants_check(suspicion):
+                checks.append(self._check())
+                checks[0].add_done_callback(partial(self._take_answer, suspicion))
+            return self._held.ready(suspicion)
+
+        try:
+            server = _wait_for(self._changed, usable, min(limit_s, GRACE_S))
+            if server is not None or limit_s <= GRACE_S:
+                return server
+            suspicion.end_grace()
+            return _wait_for(self._changed, usable, limit_s - GRACE_S)
+        finally:
+            for check in checks:
+                check.cancel()
+
+    def _take_answer(self, suspicion: Suspicion, check: "grpc.Future[pb.GetResponse]") -> None:
+        """Take the answer to a check; a check that failed says nothing."""
+        with suppress(grpc.RpcError, grpc.FutureCancelledError):
+            found = convert.found(check.result())
+            self._update(lambda: suspicion.told(found))
+
+    def openai(self, **options: Any) -> "OpenAI":  # noqa: ANN401 - OpenAI's own
+        """Return a client of OpenAI's package whose requests go to the server of the moment.
+
+        A request that finds no server waits for the next one, for as long as it may take. An answer
+        that breaks off raises an error. Needs the package `openai`, version 3 or later.
+
+        Args:
+            options: of `openai.OpenAI`, but for its `base_url` and `http_client`.
+        """
+        from pool_service_client.openai_client import openai_client  # noqa: PLC0415 - an extra
+
+        return openai_client(self, **options)
 
     def close(self) -> None:
         """Release the model at once, and end the iteration; from any thread."""
@@ -222,7 +277,7 @@ class Hold(Closeable, Iterator[Server]):
 
 
 def _wait_for(
-    changed: threading.Condition, predicate: Callable[[], P], timeout_s: float | None = None
+    changed: threading.Condition, predicate: Callable[[], P], timeout_s: float = math.inf
 ) -> P:
     """Wait until `predicate` returns a true value, and return that; a false one at the timeout.
 
@@ -230,7 +285,7 @@ def _wait_for(
     """
     is_main = threading.current_thread() is threading.main_thread()
     longest_s = SIGNAL_DELAY_S if is_main else threading.TIMEOUT_MAX
-    end = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s
     while not (result := predicate()) and (left_s := end - time.monotonic()) > 0:
         changed.wait(min(left_s, longest_s))
     return result

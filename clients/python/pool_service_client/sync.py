@@ -1,27 +1,34 @@
 """The client for threads."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
 import grpc
 
 from pool_service_client import bearer, connect, convert, headers
+from pool_service_client.connect import ConnectOptions
 from pool_service_client.convert import KeepAlive
 from pool_service_client.convert_description import description
 from pool_service_client.description import Description
 from pool_service_client.following import Following, Reading
 from pool_service_client.holding import Holding, Pulling
 from pool_service_client.paging import Paging
+from pool_service_client.progress import INTERVAL_S, OnProgress, StartProgress
 from pool_service_client.retry import Attempts, RetryPolicy
+from pool_service_client.starting import START_TIMEOUT_S, Starter
 from pool_service_client.status import Peer
 from pool_service_client.streams import Hold, Stream, Watch, call_error
+from pool_service_client.suspicion import GRACE_S
 from pool_service_client.tls import TlsOptions, tls_for
 from pool_service_client.types import (
     EnsureResult,
     EvictedServer,
+    Found,
     LogEnd,
     LogLines,
     Model,
@@ -34,7 +41,6 @@ from pool_service_client.types import (
 from pool_service_client.v1 import pool_service_pb2 as pb
 from pool_service_client.v1.pool_service_pb2_grpc import PoolServiceStub
 
-Q = TypeVar("Q")
 R = TypeVar("R")
 
 
@@ -108,6 +114,36 @@ class PoolClient:
         channel = connect.open_channel(grpc, target, tls)
         return cls(bearer.showing(channel, header), address=target, retry=retry)
 
+    @classmethod
+    def connect_or_start(
+        cls,
+        *,
+        program: str | PathLike[str] | None = None,
+        arguments: Sequence[str] = (),
+        start_timeout: float = START_TIMEOUT_S,
+        **options: Unpack[ConnectOptions],
+    ) -> Self:
+        """Return a client of your own service, which is started in the background if none runs.
+
+        However many programs do that at the same moment, there is one service. It goes on when
+        your program ends; `pool-service stop` ends it. If POOL_SERVICE_ADDRESS is set, that service
+        is meant, and none is started.
+
+        Args:
+            program: the program to start it with. Default: POOL_SERVICE_PROGRAM, else
+                `pool-service` beside the running interpreter or on PATH.
+            arguments: of `pool-service start`, for a service that is started, such as
+                ("--config", "pool.toml").
+            start_timeout: for the start, in seconds.
+            options: those of `connect` but the address.
+
+        Raises:
+            ServiceNotStarted: there is no such program, or the service could not be started.
+            ValueError: as for `connect`.
+        """
+        address = Starter(program, arguments, start_timeout).address()
+        return cls.connect(address, **options)
+
     def close(self) -> None:
         """Close the channel: end all calls, and release all holds."""
         self._peer.closed = True
@@ -131,6 +167,7 @@ class PoolClient:
         runtime_model: str | None = None,
         keep_alive: KeepAlive = None,
         download: bool | None = None,
+        on_progress: OnProgress | None = None,
         timeout: float | None = None,
     ) -> EnsureResult:
         """Wait until the model's server is READY; start one if there is none.
@@ -144,10 +181,33 @@ class PoolClient:
                 None: as it is; 0: it stops as soon as it is unused; negative or infinite: it stays.
             download: whether missing files may be downloaded, which can take long; None: as the
                 service is configured.
+            on_progress: called in your thread with the server's state, its place in the queue and
+                its progress, at most every half second, while the call waits. An error that it
+                raises ends the call.
             timeout: in seconds; None: no limit.
         """
         request = convert.ensure_request(model, runtime_model, keep_alive, download=download)
-        return convert.ensure_result(self._call(self._stub.Ensure, request, timeout), self._peer)
+        method: Callable[..., pb.EnsureResponse] = self._stub.Ensure
+        if on_progress is not None:
+            method = partial(self._ensure_with_progress, StartProgress(model, on_progress))
+        return convert.ensure_result(self._call(method, request, timeout), self._peer)
+
+    def _ensure_with_progress(
+        self, progress: StartProgress, request: pb.EnsureRequest, timeout: float | None
+    ) -> pb.EnsureResponse:
+        """Make one attempt of a call, and look at the server meanwhile."""
+        call = self._stub.Ensure.future(request, timeout=timeout)
+        try:
+            while True:
+                try:
+                    return call.result(INTERVAL_S)
+                except grpc.FutureTimeoutError:
+                    with suppress(grpc.RpcError):
+                        found = self._stub.Get(progress.request, timeout=INTERVAL_S)
+                        if not call.done():
+                            progress.tell(found)
+        finally:
+            call.cancel()
 
     def hold(
         self,
@@ -173,7 +233,10 @@ class PoolClient:
             model, runtime_model, keep_alive, download=download, holder=holder
         )
         holding = Holding(request, self._retry)
-        return Hold(Stream(self._stub.Hold, holding, self._peer), model)
+        check = partial(
+            self._stub.Get.future, pb.GetRequest(model=model, check=True), timeout=GRACE_S
+        )
+        return Hold(Stream(self._stub.Hold, holding, self._peer), model, check)
 
     def evict(
         self, model: str, *, force: bool = False, timeout: float | None = None
@@ -203,10 +266,20 @@ class PoolClient:
     def _evict(self, request: pb.EvictRequest, timeout: float | None) -> tuple[EvictedServer, ...]:
         return convert.evicted_servers(self._call(self._stub.Evict, request, timeout))
 
-    def list(self, *, timeout: float | None = None) -> Iterator[Server]:
-        """Yield all servers, ordered by model. The timeout is for each page."""
-        for page in self.pages(timeout=timeout):
-            yield from page.servers
+    def list(self, *, timeout: float | None = None) -> tuple[Server, ...]:
+        """Return all servers, ordered by model. The timeout is for each page."""
+        return tuple(one for page in self.pages(timeout=timeout) for one in page.servers)
+
+    def get(self, model: str, *, check: bool = False, timeout: float | None = None) -> Found:
+        """Return the model's server as it is now, if it has one; a look, which is no use of it.
+
+        Args:
+            model: the model's name, or an alias.
+            check: let the service ask a READY server first: `answers` says whether it did.
+            timeout: in seconds; None: no limit.
+        """
+        request = pb.GetRequest(model=model, check=check)
+        return convert.found(self._call(self._stub.Get, request, timeout))
 
     def pages(self, *, page_size: int = 0, timeout: float | None = None) -> Iterator[Page]:
         """Yield all pages of servers, at least one; each has the pool's totals and revision.
@@ -273,19 +346,21 @@ class PoolClient:
         )
         return Stream(self._stub.TailLogs, Reading(request, self._retry), self._peer)
 
-    def models(self, *, found: bool = False, timeout: float | None = None) -> Iterator[Model]:
-        """Yield the models of the service's configuration, ordered by name.
+    def models(self, *, found: bool = False, timeout: float | None = None) -> tuple[Model, ...]:
+        """Return the models of the service's configuration, ordered by name.
 
         Args:
             found: include models that are not listed: cached, with a server, or remembered.
             timeout: in seconds, for each page; None: no limit.
         """
+        models: tuple[Model, ...] = ()
         paging, more = Paging(self._peer), True
         while more:
             request = pb.ListModelsRequest(page_token=paging.token, found=found)
             response = self._call(self._stub.ListModels, request, timeout)
-            yield from convert.models(response)
+            models += convert.models(response)
             more = paging.turn(response.next_page_token)
+        return models
 
     def pull(self, model: str, *, runtime_model: str | None = None) -> Iterator[Progress]:
         """Download the model's missing files, and yield the progress until all are on disk.
@@ -337,9 +412,7 @@ class PoolClient:
         """
         return convert.reloaded(self._call(self._stub.Reload, pb.ReloadRequest(), timeout))
 
-    def _call(
-        self, method: "grpc.UnaryUnaryMultiCallable[Q, R]", request: Q, timeout: float | None
-    ) -> R:
+    def _call(self, method: Callable[..., R], request: object, timeout: float | None) -> R:
         attempts = Attempts(self._retry, timeout)
         while True:
             try:

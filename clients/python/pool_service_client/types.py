@@ -140,6 +140,8 @@ class Server:
         role: its role among the servers of its model.
         endpoint: the base URL; empty unless READY.
         served_model_name: the model's name for requests; empty unless READY.
+        embedding_model_name: the name for requests of embeddings, if the server serves a second
+            model for them; else empty.
         pid: 0 without a process.
         expire_time: when the server stops if it stays unused; None: never, or not in this state.
         expected_ready_time: when it is expected to be READY, while it loads; None: not known.
@@ -182,8 +184,27 @@ class Server:
     outdated: bool
     role: ServerRole
     prompt_cache: PromptCache | None
+    embedding_model_name: str
     message: pb.Server = field(repr=False, compare=False)
     api_key: str = field(default="", repr=False)
+
+    @property
+    def base_url(self) -> str:
+        """The base URL for OpenAI's and other packages, `endpoint` with /v1; empty unless READY."""
+        return f"{self.endpoint}/v1" if self.endpoint else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The server of a model as it is now.
+
+    Attributes:
+        server: None: the model has none.
+        answers: whether this very process has answered the check that was asked for.
+    """
+
+    server: Server | None
+    answers: bool
 
 
 @dataclass(frozen=True, slots=True)

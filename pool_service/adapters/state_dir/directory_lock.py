@@ -8,7 +8,6 @@ The kernel releases both with the holder's last descriptor, however the holder e
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -18,25 +17,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pool_service.adapters.state_dir.holder import LOCK, NO_LOCK, read_note
 from pool_service.adapters.system.os_errors import explain
 from pool_service.adapters.system.own_files import (
     SET_ASIDE,
     NotOurs,
     open_own,
-    parse_json,
     write_note,
 )
 from pool_service.adapters.system.writers import first_flaw
 
-LOCK = "lock"
-
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ADVICE = "choose another --state-dir"
 _HELD_ADVICE = f"stop it, take over from it with --replace, or {_ADVICE}"
-# The largest note that is read; a holder's note is far smaller.
-_MAX_NOTE_BYTES = 64 * 1024
-# Errors of file systems that cannot lock a directory, or a file opened for reading.
-_NO_LOCK = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 class StateDirError(Exception):
@@ -80,7 +73,7 @@ class StateDir:
         self.path = path
         self.degraded_reason = ""
         self._claim = -1
-        _make_directory(path)
+        make_directory(path)
         self._locks, self._note, self.degraded_reason = _take_locks(path)
         self.announce(())
 
@@ -142,7 +135,11 @@ def await_free(path: Path) -> None:
         os.close(directory)
 
 
-def _make_directory(path: Path) -> None:
+def make_directory(path: Path) -> None:
+    """Make a state directory, unless it is there.
+
+    Raises StateDirError if it cannot be made, or if other users could change what is in it.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.stat()
@@ -243,10 +240,10 @@ def _open_own_lock_file(path: Path) -> int:
 
 def _held_error(path: Path) -> StateDirHeld:
     """Return the error that names the holder, as far as the holder's note can be read."""
-    try:
-        pid, addresses, doing = _read_note(path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
+    note = read_note(path)
+    if note is None:
         return StateDirHeld(f"another pool-service uses {path}; {_HELD_ADVICE}")
+    pid, addresses, doing = note
     if doing:
         told = f"the state directory {path} is in use: pid {pid} {doing}"
         return StateDirHeld(told, guard_pid=pid)
@@ -257,23 +254,6 @@ def _held_error(path: Path) -> StateDirHeld:
     )
 
 
-def _read_note(path: Path) -> tuple[int, list[str], str]:
-    """Return the pid, the addresses and the activity in the holder's note.
-
-    Raises OSError; for a malformed note any error of parsing.
-    """
-    descriptor = open_own(path / LOCK, os.O_RDONLY)
-    try:
-        note = parse_json(os.pread(descriptor, _MAX_NOTE_BYTES, 0))
-    finally:
-        os.close(descriptor)
-    pid, addresses = int(note["pid"]), [str(address) for address in note["addresses"]]
-    doing = str(note.get("doing", ""))
-    if not "".join((doing, *addresses)).isprintable():
-        raise ValueError(doing)
-    return pid, addresses, doing
-
-
 def _unusable_error(path: Path, error: OSError) -> StateDirUnwritable:
     return StateDirUnwritable(
         f"the state directory {path} cannot be used: {error.strerror}; put that right or {_ADVICE}"
@@ -282,7 +262,7 @@ def _unusable_error(path: Path, error: OSError) -> StateDirUnwritable:
 
 def _no_locks_error(path: Path, error: OSError) -> StateDirError:
     """Return the error for a state directory of which neither lock can be taken."""
-    if error.errno not in _NO_LOCK:
+    if error.errno not in NO_LOCK:
         return _unusable_error(path, error)
     return StateDirError(
         f"the file system of the state directory {path} has no locks ({error.strerror}); "

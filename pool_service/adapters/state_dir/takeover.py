@@ -22,14 +22,14 @@ from pathlib import Path
 
 import psutil
 
-from pool_service.adapters.process.identity import MAX_PID, identity_of, is_alive
+from pool_service.adapters.process.identity import is_alive
 from pool_service.adapters.state_dir.directory_lock import (
-    LOCK,
     StateDir,
     StateDirError,
     StateDirHeld,
 )
-from pool_service.adapters.system.own_files import has_open, open_own
+from pool_service.adapters.state_dir.holder import holding_process
+from pool_service.adapters.system.own_files import open_own
 from pool_service.core.types import Identity
 
 LEAVE_SIGNAL = signal.SIGUSR1
@@ -154,7 +154,7 @@ class _Taking:
         """
         now = time.monotonic()
         pid = held.serving_pid
-        if pid is not None and self._holder(pid):
+        if pid is not None and holding_process(self._path, pid):
             if self._replace_until is None:
                 raise held
             if now >= self._next_request_at:
@@ -182,10 +182,11 @@ class _Taking:
         if self._guard is not None and is_alive(self._guard):
             return self._guard
         if held.guard_pid is not None:
-            return self._holder(held.guard_pid)
+            return holding_process(self._path, held.guard_pid)
         if time.monotonic() < self._settles_at:
             return None
-        return next(filter(None, map(self._holder, _guard_pids(self._path))), None)
+        found = (holding_process(self._path, pid) for pid in _guard_pids(self._path))
+        return next(filter(None, found), None)
 
     def _end_guard(self, guard: Identity, now: float, held: StateDirHeld) -> None:
         """End a guard by SIGTERM, then SIGKILL; raise `held` if it does not end."""
@@ -197,14 +198,6 @@ class _Taking:
             raise held
         elif now > self._guard_deadline:
             _signal(guard, signal.SIGKILL)
-
-    def _holder(self, pid: int) -> Identity | None:
-        """Return the process with this pid if it is alive and has the lock file open, else None."""
-        identity = identity_of(pid) if 0 < pid <= MAX_PID else None
-        lock = self._path / LOCK
-        if identity is None or not has_open(pid, lock):
-            return None
-        return identity if is_alive(identity) else None
 
 
 def _take_claim(path: Path, deadline: float) -> int | None:

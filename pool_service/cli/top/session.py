@@ -221,8 +221,8 @@ class Session:
     async def _list_models(self) -> None:
         found = self._controls.shows_all
         try:
-            models = self._pool.models(found=found, timeout=QUERY_TIMEOUT_S)
-            self._picture.models = tuple([model async for model in models])
+            models = await self._pool.models(found=found, timeout=QUERY_TIMEOUT_S)
+            self._picture.models = models
         except PoolError as error:
             self._controls.say(failure_of(error).message, Mark.BAD)
 

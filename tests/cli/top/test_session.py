@@ -86,13 +86,12 @@ class Pool:
         self._note(f"Evict {model} {force}")
         raise ServerInUse(f"{model} is held once", metadata={"holds": "1"})
 
-    async def models(self, **_: object) -> AsyncIterator[Model]:
+    async def models(self, **_: object) -> tuple[Model, ...]:
         self._note("ListModels")
         if self.refuses_models:
             raise PoolError("not now")
         models = [pb.Model(model=f"known {place}") for place in range(self.models_known)]
-        for one in convert.models(pb.ListModelsResponse(models=models)):
-            yield one
+        return convert.models(pb.ListModelsResponse(models=models))
 
 
 class View:

@@ -1,10 +1,19 @@
 """Where a service is, or is not."""
 
-from tests.conformance.homes import DEAD, OPEN, OWN
+from collections.abc import Mapping
+from typing import Any
+
+from tests.conformance.expected import Said, saying
+from tests.conformance.homes import DEAD, NONE, OPEN, OWN
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import End, begin, call, failed
 from tests.conformance.worlds import PLAIN
 
+NOT_STARTED = failed("ServiceNotStarted", "UNAVAILABLE")
+STARTED: Mapping[str, Any] = {
+    "program": "{program}",
+    "start": ["--listen", "127.0.0.1:0", "--state-dir", "{state}", "--config", "{configuration}"],
+}
 AWAY = failed("PoolUnavailable", "UNAVAILABLE")
 
 SCENARIOS = (
@@ -43,6 +52,44 @@ SCENARIOS = (
             ("a socket on which nobody listens is passed over, and the next one found", DEAD),
             ("a socket in a directory that others can enter is passed over", OPEN),
         )
+    ),
+    Scenario(
+        "where nobody listens, connect_or_start starts one service, however many clients ask",
+        PLAIN,
+        [
+            *[begin("connect", name, **STARTED) for name in ("one", "two", "three")],
+            *[End(name, gives={}) for name in ("one", "two", "three")],
+            call("ensure", client="one", model="{m}", gives={"started": True}, name="first"),
+            call("list", client="two", gives={"servers": [{"pid": Said("first.server.pid")}]}),
+            call("list", client="three", gives={"servers": [{"pid": Said("first.server.pid")}]}),
+        ],
+        home=NONE,
+    ),
+    Scenario(
+        "connect_or_start uses the socket of the user's own service, and runs nothing",
+        PLAIN,
+        [
+            call("connect", name="started", start=[], program="{gate}", gives={}),
+            call("ensure", client="started", model="{m}", gives={"started": True}),
+        ],
+        connect={"address": None},
+        leaves={"{m}": "READY"},
+        home=OWN,
+    ),
+    Scenario(
+        "connect_or_start says what keeps the service from starting",
+        PLAIN,
+        [
+            call("connect", name="none", start=[], program="{gate}", fails=NOT_STARTED),
+            call(
+                "connect",
+                name="refused",
+                program="{program}",
+                start=["--config", "{gate}"],
+                fails={**NOT_STARTED, "message": saying("/gate")},
+            ),
+        ],
+        home=NONE,
     ),
     Scenario(
         "where nobody listens, each call says that the service cannot be reached",

@@ -2,7 +2,19 @@
 
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Script, ready
-from tests.conformance.expected import POSITIVE, TEXT, TIME, URL, Json, Other, Plus, Said, including
+from tests.conformance.expected import (
+    POSITIVE,
+    TEXT,
+    TIME,
+    URL,
+    Is,
+    Json,
+    Other,
+    Plus,
+    Said,
+    at_least,
+    including,
+)
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import (
     Await,
@@ -37,6 +49,11 @@ def of_every_role(script: Script) -> None:
     script.answer("List", pb.ListResponse(servers=servers))
 
 
+def in_two_pages(script: Script) -> None:
+    script.answer("List", pb.ListResponse(servers=[ready("a")], next_page_token="b"))
+    script.answer("List", pb.ListResponse(servers=[ready("b")]))
+
+
 SCENARIOS = (
     Scenario(
         "ensure starts a model and returns its server",
@@ -54,6 +71,8 @@ SCENARIOS = (
                         "generation": 1,
                         "role": "CURRENT",
                         "served_model_name": "{m}",
+                        "base_url": Is("URL with /v1", lambda told: told.endswith("/v1")),
+                        "embedding_model_name": "",
                         "pid": POSITIVE,
                         "create_time": TIME,
                         "start_time": TIME,
@@ -255,6 +274,45 @@ SCENARIOS = (
             )
         ],
         calls={"List": 1},
+    ),
+    Scenario(
+        "get returns a model's server or none, and asks it whether it answers",
+        PLAIN,
+        [
+            call("get", model="{m}", gives={"server": None, "answers": False}),
+            call("ensure", model="{m}", name="first"),
+            call(
+                "get",
+                model="{m}",
+                gives={"server": {"pid": Said("first.server.pid")}, "answers": False},
+            ),
+            call(
+                "get",
+                model="{m}",
+                check=True,
+                gives={"server": {"pid": Said("first.server.pid")}, "answers": True},
+            ),
+        ],
+        calls={"Ensure": 1, "Get": 3},
+    ),
+    Scenario(
+        "list returns the servers of all pages at once",
+        in_two_pages,
+        [call("servers", gives={"servers": [{"model": "a"}, {"model": "b"}]})],
+        calls={"List": 2},
+    ),
+    Scenario(
+        "ensure tells its progress while it waits",
+        PLAIN,
+        [
+            begin(
+                "ensure", "waits", model="{m}", runtime_model="x?load_until={gate}", progress=True
+            ),
+            Event("waits", {"server": {"model": "{m}", "state": "STARTING"}}),
+            Open(),
+            End("waits", gives={"started": True}),
+        ],
+        calls={"Ensure": 1, "Get": at_least(1)},
     ),
     Scenario(
         "watch sends the present state, that it is complete, and every change",

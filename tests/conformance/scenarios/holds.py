@@ -1,7 +1,8 @@
 """The handle of a model."""
 
-from tests.client.scripted import Script, Stay, held, starting
-from tests.conformance.expected import URL, Other, Said
+from pool_service_client.v1 import pool_service_pb2 as pb
+from tests.client.scripted import Pause, Script, Stay, held, ready, starting
+from tests.conformance.expected import URL, Other, Said, at_most
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import BROKEN, DIED, ENDING
 from tests.conformance.steps import (
@@ -18,6 +19,9 @@ from tests.conformance.steps import (
     refused,
 )
 from tests.conformance.worlds import PLAIN
+
+GRACE_S = 1.5
+"""How long each client waits for the end of a server that is taken for dead."""
 
 READY = {"state": "READY", "endpoint": URL}
 EVICTED = refused("EVICTED", "ABORTED", metadata=("model",))
@@ -42,6 +46,27 @@ def never_starts(script: Script) -> None:
     script.answer("Hold", starting(), DIED)
 
 
+def lives(script: Script) -> None:
+    script.answer("Hold", held(), Stay())
+    script.answer("Get", pb.GetResponse(server=ready(), answers=True))
+
+
+def is_slow(script: Script) -> None:
+    script.answer("Hold", held(), Stay())
+    script.answer("Get", pb.GetResponse(server=ready()))
+
+
+def is_away(script: Script) -> None:
+    script.answer("Hold", held(), Stay())
+    script.answer("Get", BROKEN)
+
+
+def dies_late(script: Script) -> None:
+    """After the grace, and known to the service all along."""
+    script.answer("Hold", held(), Pause(2 * GRACE_S), held(generation=2, pid=4712), Stay())
+    script.answer("Get", pb.GetResponse())
+
+
 SCENARIOS = (
     Scenario(
         "ready returns the server from memory and costs no call",
@@ -55,6 +80,60 @@ SCENARIOS = (
             ],
         ],
         calls={"Hold": 1},
+    ),
+    Scenario(
+        "ready after a server that lives returns it again, as soon as the service has asked it",
+        PLAIN,
+        [
+            begin("hold", "held", model="{m}"),
+            call("ready", hold="held", name="first"),
+            call(
+                "ready",
+                hold="held",
+                after=Said("first.server.generation"),
+                gives={
+                    "server": {
+                        "pid": Said("first.server.pid"),
+                        "endpoint": Said("first.server.endpoint"),
+                    }
+                },
+            ),
+        ],
+        calls={"Hold": 1, "Get": 1},
+    ),
+    *(
+        Scenario(
+            claim,
+            script,
+            [
+                begin("hold", "held", model="m"),
+                call("ready", hold="held"),
+                call("ready", hold="held", after=1, gives={"server": expected}, takes=takes),
+                Asked("Get", [{"model": "m", "check": True}]),
+            ],
+            calls={"Hold": 1, "Get": 1},
+        )
+        for claim, script, expected, takes in (
+            ("a server that answers is returned again at once", lives, {"pid": 4711}, 0.0),
+            (
+                "a server that does not answer is returned again after a grace",
+                is_slow,
+                {"pid": 4711},
+                GRACE_S,
+            ),
+            (
+                "a server is returned again after a grace if the service cannot be asked",
+                is_away,
+                {"pid": 4711},
+                GRACE_S,
+            ),
+            (
+                "a server that is gone is not returned again, however long the next one takes",
+                dies_late,
+                {"pid": 4712},
+                2 * GRACE_S,
+            ),
+        )
     ),
     Scenario(
         "100 inferences cost one call of Hold and no other",
@@ -193,25 +272,24 @@ SCENARIOS = (
                 {"server": {**READY, "generation": 2, "last_exit": {"cause": "CRASHED"}}},
             ),
         ],
-        calls={"Hold": 1},
+        calls={"Hold": 1, "Get": at_most(1)},
         leaves={"{m}": "READY"},
     ),
     Scenario(
-        "ready(after) waits for another process, as long as it may",
-        PLAIN,
+        "ready after a server waits no longer than it may",
+        is_slow,
         [
-            begin("hold", "held", model="{m}"),
-            call("ready", hold="held", name="first"),
+            begin("hold", "held", model="m"),
+            call("ready", hold="held"),
             call(
                 "ready",
                 hold="held",
-                after=Said("first.server.generation"),
+                after=1,
                 timeout=0.1,
                 fails=failed("DeadlineExceeded", "DEADLINE_EXCEEDED"),
             ),
             StillOpen("held"),
         ],
-        calls={"Hold": 1},
-        leaves={"{m}": "READY"},
+        calls={"Hold": 1, "Get": 1},
     ),
 )

@@ -20,7 +20,7 @@ def test_start_and_evict(serve: Serve, visit: Open) -> None:
     expect(button(page, "Start", "m")).to_be_hidden()
     button(page, "Evict", "m").click()
     expect(state(page, "m")).to_have_text("not running")
-    assert list(served.pool.list()) == []
+    assert served.pool.list() == ()
 
 
 def test_a_start_takes_the_focus_with_it(serve: Serve, visit: Open) -> None:
@@ -62,7 +62,7 @@ def test_one_that_is_in_use_is_evicted_only_after_a_confirmation(serve: Serve, v
         button(page, "Evict", "m").click()
         dialog.get_by_role("button", name="Evict").click()
         expect(state(page, "m")).to_have_text("not running")
-        assert list(served.pool.list()) == []
+        assert served.pool.list() == ()
 
 
 def test_of_two_that_are_in_use_each_has_a_question_of_its_own(serve: Serve, visit: Open) -> None:

@@ -81,7 +81,7 @@ def test_an_eviction_that_is_refused_late_asks_as_one_that_is_refused_at_once(
     expect(dialog).to_contain_text("'m' is in use.")
     dialog.get_by_role("button", name="Evict").click()
     expect(state(page, "m")).to_have_text("not running")
-    assert list(served.pool.list()) == []
+    assert served.pool.list() == ()
 
 
 def test_a_service_that_starts_again_meanwhile_says_that_it_does_not_know(

@@ -1,0 +1,37 @@
+"""Progress of an `ensure` that waits: looks at the server, which are no use of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pool_service_client import convert
+from pool_service_client.types import Server, ServerState
+from pool_service_client.v1 import pool_service_pb2 as pb
+
+INTERVAL_S: Final = 0.5
+"""The time between two looks, and the longest time for one."""
+
+OnProgress = Callable[[Server], None]
+"""Receives the state of a server that is not READY yet, whenever that has changed."""
+
+
+@dataclass(slots=True)
+class StartProgress:
+    """Tells a caller of the states of one model's server, each once."""
+
+    model: str
+    on_progress: OnProgress
+    _last: pb.Server | None = field(init=False, default=None)
+
+    @property
+    def request(self) -> pb.GetRequest:
+        """The request of a look."""
+        return pb.GetRequest(model=self.model)
+
+    def tell(self, response: pb.GetResponse) -> None:
+        """Tell the caller what a look has found, unless it was told before."""
+        server = convert.found(response).server
+        if server is None or server.state is ServerState.READY or server.message == self._last:
+            return
+        self._last = server.message
+        self.on_progress(server)

@@ -1,0 +1,54 @@
+"""The question whether a server still serves to which a caller has lost a connection.
+
+A connection that broke is no death: the server may have closed it, as idle ones are, or something
+between may have. Without I/O, for both clients.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from pool_service_client.types import Found, Server, ServerState
+
+GRACE_S: Final = 1.5
+"""How long a server may be taken for dead before its caller gets it again. The service learns of
+the end of a process in milliseconds, and of a lost listener in a second."""
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """What is known of a server that a caller takes for dead.
+
+    has_asked: whether the service was asked.
+    """
+
+    after: Server
+    has_asked: bool = field(init=False, default=False)
+    _lives: bool = field(init=False, default=False)
+    _is_gone: bool = field(init=False, default=False)
+    _grace_is_over: bool = field(init=False, default=False)
+
+    def is_of(self, server: Server) -> bool:
+        """Return whether a state is of this very process."""
+        return (server.generation, server.pid) == (self.after.generation, self.after.pid)
+
+    def told(self, found: Found) -> None:
+        """Take the service's answer to a check."""
+        server = found.server
+        is_same = server is not None and self.is_of(server)
+        if is_same and server is not None and server.state is ServerState.READY:
+            self._lives = found.answers
+        else:
+            self._is_gone = True
+
+    def end_grace(self) -> None:
+        """Note that the grace is over."""
+        self._grace_is_over = True
+
+    @property
+    def is_dispelled(self) -> bool:
+        """Whether the caller may have the server again.
+
+        That is if the service says that it answers; or, after the grace, unless the service says
+        that it is gone: then the caller waits for another one.
+        """
+        return self._lives or (self._grace_is_over and not self._is_gone)

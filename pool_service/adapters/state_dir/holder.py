@@ -1,0 +1,89 @@
+"""The holder of a state directory: the note that it writes, and its lock, as others see them."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from pool_service.adapters.process.identity import MAX_PID, identity_of, is_alive
+from pool_service.adapters.system.own_files import has_open, open_own, parse_json
+from pool_service.core.types import Identity
+
+LOCK = "lock"
+"""The file in a state directory that its holder locks, and that has its note."""
+
+NO_LOCK = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""Errors of file systems that cannot lock a directory, or a file opened for reading."""
+
+# The largest note that is read; a holder's note is far smaller.
+_MAX_NOTE_BYTES = 64 * 1024
+
+
+class Note(NamedTuple):
+    """What a holder of a state directory has written about itself.
+
+    pid: of its process. addresses: where it listens, if it is a service that does.
+    doing: what it does if it is no service: the rest of a sentence after its pid.
+    """
+
+    pid: int
+    addresses: tuple[str, ...]
+    doing: str
+
+
+def read_note(path: Path) -> Note | None:
+    """Return the note of a state directory's holder, or of an earlier one; None if there is none.
+
+    A note that cannot be read or parsed is none.
+    """
+    with contextlib.suppress(
+        OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError
+    ):
+        descriptor = open_own(path / LOCK, os.O_RDONLY)
+        try:
+            read = parse_json(os.pread(descriptor, _MAX_NOTE_BYTES, 0))
+        finally:
+            os.close(descriptor)
+        note = Note(
+            int(read["pid"]), tuple(map(str, read["addresses"])), str(read.get("doing", ""))
+        )
+        return note if "".join((note.doing, *note.addresses)).isprintable() else None
+    return None
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds a state directory now.
+
+    Raises OSError if that cannot be found out.
+    """
+    try:
+        return any(_is_locked(name) for name in (path, path / LOCK))
+    except FileNotFoundError:
+        return False
+
+
+def _is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno not in NO_LOCK:
+            raise
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def holding_process(path: Path, pid: int) -> Identity | None:
+    """Return the process with this pid if it is alive and has the lock file open, else None.
+
+    A note alone is no proof: its writer may have ended, and the pid may be another program's.
+    """
+    identity = identity_of(pid) if 0 < pid <= MAX_PID else None
+    if identity is None or not has_open(pid, path / LOCK):
+        return None
+    return identity if is_alive(identity) else None
