@@ -6,19 +6,20 @@ answer, and is started if it is not there.
 
 import sys
 
-from openai import OpenAI
+from openai import APIConnectionError
 
 from pool_service_client import PoolClient, PoolError
 
 
 def ask(model: str, prompt: str) -> None:
     """Print the answer, word by word."""
-    with PoolClient.connect() as pool, pool.hold(model, holder="chat.py") as hold:
-        server = hold.ready(timeout=600)
-        # A server may ask for no key, but the package wants one.
-        openai = OpenAI(base_url=f"{server.endpoint}/v1", api_key=server.api_key or "none")
+    with (
+        PoolClient.connect() as pool,
+        pool.hold(model, holder="chat.py") as hold,
+        hold.openai() as openai,
+    ):
         answer = openai.chat.completions.create(
-            model=server.served_model_name,
+            model=hold.ready(timeout=600).served_model_name,
             messages=[{"role": "user", "content": prompt}],
             stream=True,
         )
@@ -30,5 +31,5 @@ def ask(model: str, prompt: str) -> None:
 if __name__ == "__main__":
     try:
         ask(*sys.argv[1:])
-    except PoolError as error:
+    except (PoolError, APIConnectionError) as error:
         sys.exit(f"{error}")

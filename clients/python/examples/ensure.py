@@ -4,7 +4,7 @@ import sys
 
 from pool_service_client import ModelRejected, PoolClient
 
-with PoolClient.connect() as pool:  # POOL_SERVICE_ADDRESS, else your own service
+with PoolClient.connect_or_start() as pool:  # POOL_SERVICE_ADDRESS, else your own service
     try:
         server = pool.ensure(sys.argv[1], timeout=120).server
     except ModelRejected as error:
