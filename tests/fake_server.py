@@ -20,6 +20,7 @@ health=500        /health: status 500; also junk (no JSON), unhealthy (200, and 
                   unloaded (200, model_loaded false), redirect (to itself), endless (a body),
                   interim (an endless run of them), mute (none, but a line in the log twice a
                   second); sick_when=PATH: only once that file is there
+cuts_when=PATH    shuts all its connections down each time that file appears, and removes it
 closes_when=PATH  closes its listener once that file is there, and lives on
 ignore=term       ignores SIGTERM from the start; term,int: SIGINT as well
 cuts=1            at SIGTERM ends at once, whatever it works on
@@ -139,6 +140,7 @@ class Server:
         self.stop_signals: list[int] = []
         self.wake_reader, self.wake_writer = os.pipe()
         self.memory: list[bytes] = []
+        self.connections: set[socket.socket] = set()
 
     def run(self) -> None:
         self.ignore(self.flags.get("ignore", ""))
@@ -157,6 +159,8 @@ class Server:
             os.close(reader)
         # As a closed descriptor alone would not: the wait for it is over, too.
         self.when("closes_when", lambda: listener.shutdown(2))
+        if "cuts_when" in self.flags:
+            threading.Thread(target=self.cut_again_and_again, daemon=True).start()
         if "exit_after" in self.flags:
             threading.Timer(float(self.flags["exit_after"]), os._exit, (0,)).start()
         self.when("exit_when", lambda: os._exit(0))
@@ -200,6 +204,15 @@ class Server:
 
         if flag in self.flags:
             threading.Thread(target=wait, daemon=True).start()
+
+    def cut_again_and_again(self) -> NoReturn:
+        while True:
+            if self.is_there("cuts_when"):
+                os.unlink(self.flags["cuts_when"])  # noqa: PTH108  # pathlib takes long to import
+                for connection in list(self.connections):
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(2)
+            time.sleep(0.002)
 
     def is_there(self, flag: str) -> bool:
         return os.access(self.flags[flag], os.F_OK)
@@ -311,8 +324,10 @@ class Server:
         self.take_signal()
 
     def serve(self, connection: socket.socket) -> None:
+        self.connections.add(connection)
         with connection, contextlib.suppress(OSError):
             self.answer_all(connection)
+        self.connections.discard(connection)
 
     def work(self, change: int) -> None:
         with self.changed:

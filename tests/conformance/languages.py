@@ -35,6 +35,7 @@ class Language:
     runner: tuple[str, ...] = ("build/runner",)
     example: tuple[str, ...] = ("build/example",)
     chat: tuple[str, ...] = ("build/chat",)
+    engine: tuple[str, ...] = ("build/engine",)
     cancels: bool = True
 
     def build(self) -> None:
@@ -69,6 +70,7 @@ def _python(key: str, title: str, kind: str, *, cancels: bool) -> Language:
         runner=(sys.executable, "-m", "conformance", kind),
         example=(sys.executable, str(EXAMPLES / "ensure.py")),
         chat=(sys.executable, str(EXAMPLES / "chat.py")),
+        engine=(sys.executable, str(EXAMPLES / "engine.py")),
         cancels=cancels,
     )
 
