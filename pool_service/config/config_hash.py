@@ -7,7 +7,7 @@ hashes for the next service, so the hash of given settings must stay the same in
 import hashlib
 import json
 
-from pool_service.adapters.runtime.runtime_options import RuntimeOptions
+from pool_service.adapters.runtime.runtime_options import DEFAULT_HEALTH_PATH, RuntimeOptions
 from pool_service.core.types import Settings
 
 HASH_DIGITS = 16
@@ -21,13 +21,14 @@ stay the same when the default changes."""
 def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
     """Return a digest of all settings that affect the process, except the runtime model.
 
-    Independent of the run and of the order of tables. Does not reveal the values of environment
-    variables, which can be secrets.
+    What the description of a program adds is left out: it may differ in another version, and is no
+    reason to replace a server. Independent of the run and of the order of tables. Does not reveal
+    the values of environment variables, which can be secrets.
     """
     values: dict[str, object] = {
         "kind": options.effective_kind,
         "command": options.command,
-        "health_path": options.health_path,
+        "health_path": options.health_path or DEFAULT_HEALTH_PATH,
         "served_model_name": options.served_model_name,
         "runtime_environment": dict(options.environment),
         "arguments": settings.arguments,
@@ -38,6 +39,7 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
     newer: dict[str, object] = {
         "ready": [options.ready_path, options.ready_body],
         "busy": [options.busy_path, *options.busy_values],
+        "use_values": options.use_values,
         "drains": options.drains,
         "allowed_hosts": options.allowed_hosts,
         "warm_prompts": settings.warm_prompts,
@@ -45,8 +47,7 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
         "sandbox": options.sandbox,
         "sandbox_readable": tuple(map(str, options.sandbox_readable)),
     }
-    # Of `drains` and `server_keys`, `allowed_hosts` and `warm_prompts`, `ready`, `busy`, and
-    # `sandbox`.
+    # Of `drains` and `server_keys`, `allowed_hosts` and other lists, `ready`, `busy`, `sandbox`.
     unset = (None, (), ["", ""], [""], "auto")
     values |= {name: value for name, value in newer.items() if value not in unset}
     if options.is_vllm_mlx_itself and settings.prompt_cache != UNHASHED_PROMPT_CACHE_BYTES:

@@ -102,9 +102,13 @@ def _probe_problems(section: RuntimeSection, kind: Kind) -> Problems:
             "busy_path",
             "is for other runtimes; the pool knows where to ask vllm-mlx, so remove it",
         )
-    pointers = [value.startswith("/") for value in section.busy_values]
+    if section.use_values and not section.busy_path:
+        yield "use_values", "has no effect without busy_path, whose answer has them; set both"
+    values = (*section.busy_values, *section.use_values)
+    pointers = [value.startswith("/") for value in values]
     if any(pointers) and not all(pointers):
-        yield "busy_values", "must name either metrics or JSON pointers, since one answer is read"
+        key = "use_values" if section.use_values else "busy_values"
+        yield key, "must name either metrics or JSON pointers, since one answer is read"
 
 
 def _key_problems(

@@ -13,6 +13,7 @@ from pool_service.config.types import (
     Directories,
     Drains,
     Form,
+    HealthPath,
     Hosts,
     RequestBody,
     RuntimeKind,
@@ -35,16 +36,18 @@ class RuntimeSection(Section):
     command: Command = Field(
         default=_RUNTIME.command,
         description="The program and its arguments, never a shell; {runtime_model}, {port}, "
-        "{model} and {api_key_file} (see server_keys) are filled in. A program named vllm-mlx also "
-        "gets the options that the pool relies on. The default program is looked for beside the "
-        "running interpreter, on PATH, and in data_dir.",
+        "{model} and {api_key_file} (see server_keys) are filled in. A program that the pool knows "
+        "also gets the options that the pool relies on: of llama-server and others the name is "
+        "enough. The default program is looked for beside the running interpreter, on PATH, and in "
+        "data_dir.",
     )
     kind: Annotated[RuntimeKind, DefaultText("derived from the program's name")] = Field(
         default=_RUNTIME.kind,
         description="How the pool treats the program: as vllm-mlx, or as plain, for any other "
-        "program that serves one model per process.",
+        "program that serves one model per process. If you set plain for a program that the pool "
+        "knows, it runs exactly your command, and only the keys of this section say what it is.",
     )
-    health_path: UrlPath = Field(
+    health_path: Annotated[HealthPath, DefaultText('`"/health"`, or as known')] = Field(
         default=_RUNTIME.health_path,
         description="The path that answers 200 once the model is loaded. The pool requests it as "
         "long as the server runs, so it must not delay or end the runtime's work.",
@@ -63,7 +66,8 @@ class RuntimeSection(Section):
         default=_RUNTIME.busy_path,
         description="The path at which a program of kind plain reports how many requests it works "
         "on, in Prometheus's text format or as JSON. Without it, a server counts as busy while "
-        "anybody is connected to it. For vllm-mlx the pool knows the path.",
+        "anybody is connected to it. For vllm-mlx and other known programs the pool knows the "
+        "path.",
     )
     busy_values: BusyValues = Field(
         default=_RUNTIME.busy_values,
@@ -71,13 +75,24 @@ class RuntimeSection(Section):
         "they must have, or JSON pointers. Together they must count every request, including "
         "those that wait.",
     )
-    drains: Annotated[Drains, DefaultText("true for vllm-mlx, false for others")] = Field(
+    use_values: BusyValues = Field(
+        default=_RUNTIME.use_values,
+        description="Values at busy_path that change with each request, in the form of "
+        "busy_values, such as counters of requests or tokens: by them the pool also sees a request "
+        "that came and went between two checks.",
+    )
+    drains: Annotated[Drains, DefaultText("as known of the program, else false")] = Field(
         default=_RUNTIME.drains,
         description="Whether the program, after SIGTERM, accepts no new requests and finishes "
-        "those in flight. If not, the pool waits until none is in flight, and then sends SIGTERM.",
+        "those in flight, as vllm-mlx does. If not, the pool waits until none is in flight, and "
+        "then sends SIGTERM.",
     )
     served_model_name: Annotated[
-        ServedName, DefaultText("`{model}` for vllm-mlx, `{runtime_model}` for others")
+        ServedName,
+        DefaultText(
+            "`{model}` for a program that can be told a name, as vllm-mlx and some known ones; "
+            "`{runtime_model}` for others"
+        ),
     ] = Field(
         default=_RUNTIME.served_model_name,
         description="What the model field of inference requests must say; {model} and "
@@ -103,9 +118,10 @@ class RuntimeSection(Section):
     server_keys: Switch = Field(
         default=_RUNTIME.server_keys,
         description="Give each server a key of its own, without which it answers 401, and which "
-        "only callers of Ensure and Hold get. vllm-mlx gets it by itself. Another program has a "
-        'key if it can get it: in a variable (environment = { LLAMA_API_KEY = "{api_key}" }), or '
-        "from a file, whose path is {api_key_file} in command or arguments.",
+        "only callers of Ensure and Hold get. vllm-mlx gets it by itself, "
+        "llama-server and vllm serve in their variables. Another program has a key if it can get "
+        'it: in a variable (environment = { SERVER_KEY = "{api_key}" }), or from a file, whose '
+        "path is {api_key_file} in command or arguments.",
     )
     sandbox: Sandboxing = Field(
         default=_RUNTIME.sandbox,

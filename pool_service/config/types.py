@@ -340,6 +340,10 @@ UrlPath = Annotated[
     Field(strict=True, pattern=r"^/[!-~]*$"),
     Form("path of a URL", 'a path of a URL, such as "/health"'),
 ]
+HealthPath = Annotated[
+    Annotated[str, Field(strict=True, pattern=r"^/[!-~]*$")] | None,
+    Form("path of a URL", 'a path of a URL, such as "/health"'),
+]
 BusyValues = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_busy_value)], ...],
     AfterValidator(_without_duplicates),

@@ -37,7 +37,7 @@ def vllm_mlx(tmp_path: Path) -> RuntimeOptions:
 
 @pytest.fixture
 def other(tmp_path: Path) -> RuntimeOptions:
-    return script(tmp_path / "llama-server", "/bin/sh")
+    return script(tmp_path / "server", "/bin/sh")
 
 
 async def plan_of(options: RuntimeOptions, settings: Settings = MODEL) -> LaunchPlan:

@@ -261,6 +261,7 @@ def test_what_a_program_reports_of_itself_is_in_its_runtime(read: Read) -> None:
         command = ["llama-server", "-m", "{runtime_model}", "--port", "{port}"]
         busy_path = "/metrics"
         busy_values = ["llamacpp:requests_processing", 'busy{kind="chat"}']
+        use_values = ["llamacpp:prompt_tokens_total"]
         drains = true
         [runtimes.lazy]
         command = ["lazy", "{port}"]
@@ -271,6 +272,7 @@ def test_what_a_program_reports_of_itself_is_in_its_runtime(read: Read) -> None:
     llama, lazy = config.all_runtime_options["llama"], config.all_runtime_options["lazy"]
     assert llama.busy_path == "/metrics"
     assert llama.busy_values == ("llamacpp:requests_processing", 'busy{kind="chat"}')
+    assert llama.use_values == ("llamacpp:prompt_tokens_total",)
     assert llama.effective_drains
     assert (lazy.ready_path, lazy.effective_drains) == ("/v1/completions", False)
     assert config.runtime_options.effective_drains
@@ -278,11 +280,24 @@ def test_what_a_program_reports_of_itself_is_in_its_runtime(read: Read) -> None:
 
 def test_such_keys_are_part_of_a_config_hash_if_they_are_set(read: Read) -> None:
     command = '[runtime]\ncommand = ["x", "{port}"]\n'
-    before = read(command).catalogue.defaults.config_hash
-    for more in (
+    hashes = {read(command).catalogue.defaults.config_hash}
+    more = (
         'busy_path = "/b"\nbusy_values = ["/n"]',
+        'busy_path = "/b"\nbusy_values = ["/n"]\nuse_values = ["/u"]',
+        'health_path = "/h"',
         'ready_path = "/r"\nready_body = "{}"',
         "drains = true",
         "drains = false",
-    ):
-        assert read(command + more).catalogue.defaults.config_hash != before
+    )
+    hashes |= {read(command + one).catalogue.defaults.config_hash for one in more}
+    assert len(hashes) == 1 + len(more)
+
+
+def test_a_key_that_says_what_is_known_anyway_changes_no_config_hash(read: Read) -> None:
+    """Servers that run keep their hashes when a later version knows their program."""
+    command = '[runtime]\ncommand = ["llama-server"]\n'
+    hashes = {
+        read(command + more).catalogue.defaults.config_hash
+        for more in ("", 'health_path = "/health"', 'kind = "plain"')
+    }
+    assert len(hashes) == 1

@@ -518,6 +518,14 @@ def test_any_values_are_a_configuration_or_an_error_in_words(
             'busy_path = "/m"\nbusy_values = ["/n", "m"]',
             "busy_values: must name either metrics or JSON pointers, since one answer is read",
         ),
+        (
+            'use_values = ["/n"]',
+            "use_values: has no effect without busy_path, whose answer has them; set both",
+        ),
+        (
+            'busy_path = "/m"\nbusy_values = ["/n"]\nuse_values = ["m"]',
+            "use_values: must name either metrics or JSON pointers, since one answer is read",
+        ),
     ],
 )
 def test_keys_that_mean_nothing_alone_are_refused(refusal: Refusal, said: str, told: str) -> None:

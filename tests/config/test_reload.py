@@ -92,6 +92,10 @@ def test_nothing_changed_needs_no_restart(read: Read) -> None:
         '[memory]\nbudget = "9 GB"\nqueue_limit = 2',
         '[runtime]\ncommand = ["serve", "{port}"]\nenvironment = { A = "1" }',
         '[runtimes.x]\ncommand = ["serve", "{port}"]',
+        (
+            '[runtimes.x]\ncommand = ["serve", "{port}"]\nhealth_path = "/h"\nbusy_path = "/b"\n'
+            'busy_values = ["/n"]\nuse_values = ["/u"]'
+        ),
         "[defaults]\nkeep_alive = 9",
         "[groups.g]",
         "[models.x]\npinned = true",

@@ -2,7 +2,8 @@
 
 1. A vllm-mlx is sent it through its standard input or the standby's socket (`children/`).
 2. Another program gets it in a variable, NAME = "{api_key}", or as {api_key_file} in its command:
-   the path of a file in its working directory, which only this user can read.
+   the path of a file in its working directory, which only this user can read. A known program gets
+   it in the variable that it reads, unless the configuration gives it a key.
 3. A server has no key if its runtime is set to have none, if its program does not get it by 1 or
    2, or if its arguments have one already.
 
@@ -37,7 +38,27 @@ def has_key(options: RuntimeOptions, program: Program, settings: Settings) -> bo
     if options.is_sent_its_key:
         # The launcher runs Python scripts only.
         return vllm_mlx.API_KEY not in option_names(command) and bool(python_of(program.path))
-    return names_key(command, (*options.environment, *settings.environment))
+    variables = (*key_variables(options, settings), *options.environment, *settings.environment)
+    return names_key(command, variables)
+
+
+def key_variables(options: RuntimeOptions, settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return the variable in which a known program gets its key, with KEY as its value.
+
+    Empty if the program reads none, or if the configuration gives it a key, or says that it is to
+    have none.
+    """
+    described = options.description
+    if described is None or not described.key_variable or not options.server_keys:
+        return ()
+    command = (*options.command, *settings.arguments)
+    environment = (*options.environment, *settings.environment)
+    is_given = (
+        names_key(command, environment)
+        or not option_names(command).isdisjoint(described.key_options)
+        or described.key_variable in dict(environment)
+    )
+    return () if is_given else ((described.key_variable, KEY),)
 
 
 def names_key(command: Sequence[str], environment: Variables) -> bool:

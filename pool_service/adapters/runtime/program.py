@@ -7,7 +7,7 @@ installed, upgraded or removed meanwhile. Its version is queried once, until its
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,14 @@ import structlog
 from pool_service.access.server_keys import new_key
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.argument_checks import argument_flaw, argument_flaws, options_of
-from pool_service.adapters.runtime.key_delivery import FILE_NAME, has_key, key_files, with_key
+from pool_service.adapters.runtime.commands import other_command, with_warm_prompts
+from pool_service.adapters.runtime.key_delivery import (
+    FILE_NAME,
+    has_key,
+    key_files,
+    key_variables,
+    with_key,
+)
 from pool_service.adapters.runtime.launch_plan import (
     Kind,
     Names,
@@ -204,6 +211,7 @@ class CommandRuntime:
         kind = vllm_mlx.ENVIRONMENT if self.kind == "vllm-mlx" else ()
         offline = vllm_mlx.OFFLINE if self.is_vllm_mlx_itself and not fetches else ()
         configured, hosts = self._options.environment, self._options.allowed_hosts
+        configured = (*key_variables(self._options, settings), *configured)
         allowed = ((vllm_mlx.ALLOWED_HOSTS, ",".join(hosts)),) if kind and hosts else ()
         additional = (kind, offline, configured, settings.environment, allowed)
         environment = scrub(self._inherited, *additional, with_secrets=fetches)
@@ -287,7 +295,7 @@ class CommandRuntime:
     async def argument_flaws(self, settings: Settings) -> list[str]:
         """Return the flaws of the settings' arguments, by the options that the program lists."""
         if not (self.is_vllm_mlx_itself and settings.arguments):
-            return []
+            return list(self._refusals(settings))
         try:
             program = await self._usable_program(installs=False)
         except RuntimeUnavailable:
@@ -296,11 +304,17 @@ class CommandRuntime:
             argument_flaws(settings.arguments, await self._program_options.of(program.path))
         )
 
+    def _refusals(self, settings: Settings) -> Iterator[str]:
+        """Return why arguments of a known program other than vllm-mlx are refused."""
+        described = self._options.description
+        return described.refusals(settings.arguments) if described else iter(())
+
     async def _check_arguments(self, program: Program, model: str, settings: Settings) -> None:
-        if not self.is_vllm_mlx_itself:
-            return
-        options = await self._program_options.of(program.path)
+        itself = self.is_vllm_mlx_itself
+        options = await self._program_options.of(program.path) if itself else {}
         flaw = argument_flaw(settings.arguments, options) if options else None
+        if not itself:
+            flaw = next(self._refusals(settings), None)
         if flaw is not None:
             raise RuntimeUnavailable(
                 f"{model!r} cannot be started with its arguments: {flaw}. Correct "
@@ -342,29 +356,30 @@ class CommandRuntime:
             command = with_options(
                 command, served, metrics=version is not None, prompt_bytes=prompt_bytes
             )
-            command, files = _with_warm_prompts(command, settings.warm_prompts)
+            command, files = with_warm_prompts(command, settings.warm_prompts)
             served = option_value(command, vllm_mlx.SERVED_MODEL_NAME) or served
             port_argument = vllm_mlx.ANY_PORT
         else:
-            served = options.served_model_name or "{runtime_model}"
+            command, served = other_command(options, program.path, settings)
             port = self._ports.reserve() if takes_port(command) else None
             # Without {port} in the template the argument is not used.
             port_argument = str(port)
         nonce = secrets.token_hex(16)
+        ready_path, ready_body = options.ready_request
         key_file = str(self._work_dirs / nonce / FILE_NAME)
         names = Names(model, runtime_model, port_argument, key_file)
         return LaunchPlan(
             argv=fill(command, names),
             environment=with_key(self.environment(settings), key),
             port=port,
-            health_path=options.health_path,
+            health_path=options.effective_health_path,
             served_model_name=fill((served,), names)[0],
             nonce=nonce,
             kind=self.kind,
             use=self._use_signals(command, version),
             drains=options.effective_drains,
-            ready_path=options.ready_path,
-            ready_body=fill_json(options.ready_body, names),
+            ready_path=ready_path,
+            ready_body=fill_json(ready_body, names),
             prompt_cache=prompt_cache,
             files=(*files, *key_files(command, key)),
             api_key=key,
@@ -374,23 +389,7 @@ class CommandRuntime:
         if self.kind == "vllm-mlx":
             release = release_of(version) if version else None
             return vllm_mlx.use_signals(release, with_metrics=vllm_mlx.METRICS in command)
-        path, values = self._options.busy_path, self._options.busy_values
-        return UseSignals(path, values, counts_all=True) if path else UseSignals()
-
-
-def _with_warm_prompts(
-    command: tuple[str, ...], prompts: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Return the command with the option for warm prompts, and the file that the option names.
-
-    Both are left out for the default engine, which would compute the prompts and not use them.
-    """
-    if not prompts or vllm_mlx.BATCHING not in command:
-        return command, ()
-    at = command.index(vllm_mlx.BATCHING)
-    option = (vllm_mlx.WARM_PROMPTS, vllm_mlx.WARM_PROMPTS_FILE)
-    file = (vllm_mlx.WARM_PROMPTS_FILE, vllm_mlx.warm_prompts_file(prompts))
-    return (*command[:at], *option, *command[at:]), (file,)
+        return self._options.reported_use
 
 
 def _not_found() -> RuntimeUnavailable:

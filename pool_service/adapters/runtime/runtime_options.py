@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Literal
 
 from pool_service.adapters.runtime import vllm_mlx
+from pool_service.adapters.runtime.descriptions.description import ProgramDescription
+from pool_service.adapters.runtime.descriptions.programs import description_of
 from pool_service.adapters.runtime.launch_plan import Kind, kind_of, option_names
+from pool_service.core.activity import UseSignals
 from pool_service.core.types import Settings
 
 SandboxMode = Literal["auto", "on", "off"]
 
+DEFAULT_HEALTH_PATH = "/health"
 DEFAULT_COMMAND = (vllm_mlx.PROGRAM, "serve", "{runtime_model}", "--port", "{port}")
 
 
@@ -17,17 +21,20 @@ DEFAULT_COMMAND = (vllm_mlx.PROGRAM, "serve", "{runtime_model}", "--port", "{por
 class RuntimeOptions:
     """The configuration of one runtime.
 
+    What is not set is as the description of the program says, if the pool knows it
+    (`descriptions/programs.py`).
+
     data_dir: the directory into which vllm-mlx is installed.
     command: a template of the command line, run without a shell; its placeholders are
         {runtime_model}, {port} and {model}.
     kind: how the program is treated; None: by its name.
-    health_path: answers 200 when the model is loaded.
-    served_model_name: the model name that requests must use; None: the model for vllm-mlx, the
-        runtime model for other kinds.
+    health_path: answers 200 when the model is loaded; None: not set.
+    served_model_name: the model name that requests must use; None: not set.
     provision: install vllm-mlx when it is first needed.
     environment: additional variables of servers.
     ready_path: a POST of ready_body to it must answer 200 before a server is READY; empty: none.
-    busy_path: its answer has the busy_values, whose sum is the requests in flight; empty: none.
+    busy_path: its answer has the busy_values, whose sum is the requests in flight, and the
+        use_values, whose sum changes with each request; empty: none.
     drains: whether a server finishes its requests in flight after SIGTERM; None: by its kind.
     allowed_hosts: host names besides loopback by which a vllm-mlx server may be called.
     trusted_directories: directories whose files are used even if other users can write to them.
@@ -40,7 +47,7 @@ class RuntimeOptions:
     data_dir: Path
     command: tuple[str, ...] = DEFAULT_COMMAND
     kind: Kind | None = None
-    health_path: str = "/health"
+    health_path: str | None = None
     served_model_name: str | None = None
     provision: bool = False
     environment: tuple[tuple[str, str], ...] = ()
@@ -48,6 +55,7 @@ class RuntimeOptions:
     ready_body: str = ""
     busy_path: str = ""
     busy_values: tuple[str, ...] = ()
+    use_values: tuple[str, ...] = ()
     drains: bool | None = None
     allowed_hosts: tuple[str, ...] = ()
     trusted_directories: tuple[Path, ...] = ()
@@ -57,9 +65,47 @@ class RuntimeOptions:
     model_directories: tuple[str, ...] = ()
 
     @property
+    def description(self) -> ProgramDescription | None:
+        """The description of the program; None if it is not known, or vllm-mlx.
+
+        None also if the kind is configured: then the program is only what the configuration says.
+        """
+        return description_of(self.command) if self.kind is None else None
+
+    @property
     def effective_drains(self) -> bool:
-        """Whether a server finishes its requests after SIGTERM: as configured, else by its kind."""
-        return self.effective_kind == "vllm-mlx" if self.drains is None else self.drains
+        """Whether a server finishes its requests after SIGTERM."""
+        if self.drains is not None:
+            return self.drains
+        described = self.description
+        return described.drains if described else self.effective_kind == "vllm-mlx"
+
+    @property
+    def effective_health_path(self) -> str:
+        """The path that answers 200 when the model is loaded."""
+        described = self.description
+        if self.health_path is not None:
+            return self.health_path
+        return described.health_path if described else DEFAULT_HEALTH_PATH
+
+    @property
+    def ready_request(self) -> tuple[str, str]:
+        """The path and the body of the request that must be answered first; both empty: none."""
+        described = self.description
+        if self.ready_path or described is None:
+            return self.ready_path, self.ready_body
+        return described.ready_path, described.ready_body
+
+    @property
+    def reported_use(self) -> UseSignals:
+        """Where a program that is not vllm-mlx reports its use.
+
+        What the configuration names is taken to count every request.
+        """
+        described = self.description
+        if self.busy_path:
+            return UseSignals(self.busy_path, self.busy_values, self.use_values, counts_all=True)
+        return described.use if described else UseSignals()
 
     @property
     def effective_kind(self) -> Kind:
