@@ -22,13 +22,17 @@ def install(config_file: Path | None) -> None:
 
 
 @runtime.command()
+@click.argument("name", default="")
 @config_option
 @json_option
-def show(config_file: Path | None, *, as_json: bool) -> None:
-    """Show which program serves models, its version, and how it was found."""
+def show(name: str, config_file: Path | None, *, as_json: bool) -> None:
+    """Show which program serves models, and which promises are kept with it.
+
+    NAME: of a section [runtimes.NAME]; without it the runtime of models that name none.
+    """
     from pool_service.cli import local_commands
 
-    local_commands.show(config_file, as_json=as_json)
+    local_commands.show(name, config_file, as_json=as_json)
 
 
 @click.group("config")

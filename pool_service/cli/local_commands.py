@@ -13,10 +13,12 @@ from pool_service.adapters.memory.machine_memory import machine_memory
 from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.runtime.provision import Progress, Provisioner
 from pool_service.adapters.runtime.registry import Runtimes
+from pool_service.adapters.runtime.runtime_report import RuntimeDescription
 from pool_service.cli.appearance import warn
 from pool_service.cli.exit_codes import ExitCode, Failure, config_failure
 from pool_service.cli.format import json_object, safe
 from pool_service.config import Config, ConfigError, ConfigSource, load
+from pool_service.config.types import DEFAULT_RUNTIME
 from pool_service.preflight import find_problems
 
 
@@ -30,17 +32,41 @@ def install(config_file: Path | None) -> None:
     click.echo(safe(str(path)))
 
 
-def show(config_file: Path | None, *, as_json: bool) -> None:
-    """Print which program serves models and how it was found, without installing anything."""
-    description = asyncio.run(CommandRuntime(_config(config_file).runtime_options).describe())
+def show(name: str, config_file: Path | None, *, as_json: bool) -> None:
+    """Print which program serves models, how it was found, and which promises are kept with it.
+
+    Installs nothing. name: the runtime's; empty: the default one. Raises Failure for another name.
+    """
+    runtimes = _config(config_file).all_runtime_options
+    options = runtimes.get("" if name == DEFAULT_RUNTIME else name)
+    if options is None:
+        known = ", ".join(sorted(one for one in runtimes if one)) or "no runtime"
+        raise Failure(
+            f"there is no section [runtimes.{safe(name)}]; the configuration names {known}",
+            ExitCode.USAGE,
+        )
+    description = asyncio.run(CommandRuntime(options).describe())
     if as_json:
         click.echo(json_object(description))
         return
-    click.echo(f"path:         {safe(description.path)}")
-    click.echo(f"found:        {description.found}")
-    click.echo(f"kind:         {description.kind}")
-    click.echo(f"version:      {safe(description.version or 'not known')}")
-    click.echo(f"interpreter:  {safe(description.interpreter or 'not known')}")
+    for label, text in _lines(description):
+        click.echo(f"{f'{label}:':<14}{safe(text)}")
+
+
+def _lines(description: RuntimeDescription) -> Iterator[tuple[str, str]]:
+    """Yield what is known of a runtime, each with its label."""
+    yield "path", description.path
+    yield "found", description.found
+    yield "kind", description.kind
+    yield "known as", description.known_as or "not known; only what the configuration says holds"
+    yield "version", description.version or "not known"
+    yield "interpreter", description.interpreter or "not known"
+    if description.packages:
+        yield "packages", ", ".join(description.packages)
+    for promise in description.promises:
+        yield promise.subject, promise.how
+    for flaw in description.flaws:
+        yield "flaw", flaw
 
 
 def _config(file: Path | None) -> Config:

@@ -1,9 +1,9 @@
 """The errors for callers, built from what happened to the server that they asked for."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
+from pool_service.core.blame import blamed_argument, blamed_of_runtime
 from pool_service.core.errors import (
     CrashLoop,
     Evicted,
@@ -71,6 +71,14 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
             model=server.model,
         )
     if report.diagnosis is Diagnosis.MODEL_REJECTED:
+        of_runtime = blamed_of_runtime(what, server)
+        if of_runtime is not None:
+            return RuntimeUnavailable(
+                f"{name} cannot be started with the argument {of_runtime} of its runtime: {what}. "
+                f"Correct {runtime_section(server.settings)} command in the configuration, and "
+                "reload.",
+                model=server.model,
+            )
         return ModelRejected(
             f"the runtime refused {name}: {what}. Name a model that it supports, or "
             "mend the files of this one.",
@@ -350,35 +358,6 @@ def recovering() -> Recovering:
     )
 
 
-_OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
-
-
-def blamed_argument(words: str, settings: Settings) -> str | None:
-    """Return the configured argument that a runtime's message names, or None.
-
-    An option counts if it stands in the message; a value only if it has a "/", since others occur
-    in messages by chance, and only if it is not part of the runtime model.
-    """
-    named = set(_OPTION.findall(words))
-    for option, value in _pairs(settings.arguments):
-        if option in named:
-            return option
-        if "/" in value and value in words and value not in settings.runtime_model:
-            return f"{option} {value}".strip()
-    return None
-
-
 def runtime_section(settings: Settings) -> str:
     """Return the section of the configuration that describes the runtime of `settings`."""
     return f"[runtimes.{settings.runtime}]" if settings.runtime else "[runtime]"
-
-
-def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each option with "" or the value joined by "=", and again with each value after it."""
-    option = ""
-    for part in arguments:
-        if part.startswith("-"):
-            option, _, value = part.partition("=")
-            yield option, value
-        else:
-            yield option, part

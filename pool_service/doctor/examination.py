@@ -48,6 +48,7 @@ def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterato
         ("service", partial(installation.service_findings, config)),
         ("metrics", partial(installation.http_findings, config)),
         ("models", partial(installation.model_findings, config, environment)),
+        ("counts of requests", partial(installation.count_findings, config)),
         ("hub cache", partial(installation.cache_findings, environment)),
     )
     for subject, check in checks:

@@ -65,6 +65,18 @@ def runtime_findings(config: Config) -> Iterator[Finding]:
             yield Finding(subject, verdict, str(error))
             continue
         yield Finding(subject, Verdict.OK, str(found))
+        for flaw in found.flaws:
+            yield Finding(subject, Verdict.WARNING, flaw)
+
+
+def count_findings(config: Config) -> Iterator[Finding]:
+    """Check that no setting of a model makes vllm-mlx leave requests out of its counts."""
+    runtimes = {name: CommandRuntime(one) for name, one in config.all_runtime_options.items()}
+    for name, settings in sorted(config.catalogue.models.items()):
+        for key, what in asyncio.run(runtimes[settings.runtime].use_costs(settings)):
+            # Those of its runtime's command are told of the runtime.
+            if key != "command":
+                yield Finding(f"model {name}", Verdict.WARNING, f"{key}: {what}")
 
 
 def service_findings(config: Config) -> Iterator[Finding]:

@@ -88,10 +88,18 @@ class _Inspection:
             for flaw in await self._runtimes.argument_flaws(self._catalogue.defaults):
                 yield Problem(("defaults", "arguments"), flaw)
         for name, settings in self._settings.items():
-            is_own = "arguments" in self._config.models[name].model_fields_set
-            path: KeyPath = ("models", name, "arguments") if is_own else ("defaults", "arguments")
+            path = self._path_of(name, settings, "arguments")
             for flaw in await self._runtimes.argument_flaws(settings):
                 yield Problem(path, flaw)
+            for key, what in await self._runtimes.use_costs(settings):
+                yield Problem(self._path_of(name, settings, key), what, is_error=False)
+
+    def _path_of(self, model: str, settings: Settings, key: str) -> KeyPath:
+        """Return the key of a model's settings, of the defaults, or of the model's runtime."""
+        if key == "command":
+            return ("runtimes", settings.runtime, key) if settings.runtime else ("runtime", key)
+        is_own = key in self._config.models[model].model_fields_set
+        return ("models", model, key) if is_own else ("defaults", key)
 
     async def _of_aliases(self) -> AsyncIterator[Problem]:
         """Yield aliases that hide another model of the same name."""

@@ -2,10 +2,11 @@
 
 import pytest
 
-from pool_service.core.error_texts import blamed_argument, start_failure
+from pool_service.core.blame import blamed_argument
+from pool_service.core.error_texts import start_failure
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
 from pool_service.core.server import Phase, Server
-from pool_service.core.types import Diagnosis, ExitReport, Settings
+from pool_service.core.types import Diagnosis, ExitReport, LaunchPlan, Settings
 
 NO_MCP = "loading it failed (FileNotFoundError: MCP config file not found: /none.json)"
 NO_ID = "it is neither a directory nor an id (Repo id must be in the form 'a/b': '/local/dir')"
@@ -58,6 +59,21 @@ def test_a_fault_of_the_command_is_told_with_the_section_of_its_runtime() -> Non
     )
     named = refused(Diagnosis.RUNTIME_UNUSABLE, NEEDS, Settings("org/m", runtime="other"))
     assert "Correct [runtimes.other] in" in str(named)
+
+
+def test_a_fault_of_the_runtimes_command_is_not_the_models() -> None:
+    settings = Settings("/models/m", runtime="other")
+    argv = ("/bin/vllm-mlx", "serve", "/models/m", "--served-model-name", "org/m")
+    words = {NO_MCP: RuntimeUnavailable, "cannot load '/models/m' as 'org/m'": ModelRejected}
+    for what, kind in words.items():
+        command = (*argv, "--mcp-config", "/none.json")
+        plan = LaunchPlan(command, (), None, "/health", "org/m", "n", kind="vllm-mlx")
+        server = Server("org/m", settings, Phase.STARTING, 1, 0.0, 0.0, 300.0, plan=plan)
+        error = start_failure(server, ExitReport(1, None, Diagnosis.MODEL_REJECTED, what))
+        assert type(error) is kind
+        if kind is RuntimeUnavailable:
+            assert "with the argument --mcp-config /none.json of its runtime" in str(error)
+            assert "Correct [runtimes.other] command in the configuration" in str(error)
 
 
 def test_a_fault_of_the_model_remains_the_models() -> None:

@@ -174,6 +174,22 @@ def test_a_runtime_that_is_not_there_is_broken_but_a_named_one_only_warned_of(
     assert "/nowhere/server" in default.found
 
 
+def test_flaws_of_a_runtime_and_lost_counts_of_requests_are_warned_of(tmp_path: Path) -> None:
+    program = tmp_path / "vllm-mlx"
+    program.write_text("#!/bin/sh\necho 0.5.0\n")
+    program.chmod(0o755)
+    option = '"--gpu-memory-utilization", "0.8"'
+    command = f'"{program}", "serve", "{{runtime_model}}", "--port", "{{port}}", {option}'
+    models = "[models.a]\ntrust_remote_code = true\n[models.b]"
+    config = config_of(tmp_path, f"[runtime]\ncommand = [{command}]\n{models}")
+    found, flaw = installation.runtime_findings(config)
+    assert (found.verdict, flaw.verdict) == (Verdict.OK, Verdict.WARNING)
+    assert flaw.found.startswith("beside --gpu-memory-utilization, vllm-mlx 0.5.0 does not count")
+    trusted = only(installation.count_findings(config))
+    assert (trusted.subject, trusted.verdict) == ("model a", Verdict.WARNING)
+    assert trusted.found.startswith("trust_remote_code: beside --trust-remote-code")
+
+
 def test_a_port_that_another_program_has_is_broken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"

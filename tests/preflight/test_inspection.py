@@ -10,7 +10,10 @@ from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.config import load
 from pool_service.preflight import Problem, find_problems
 
-USAGE = "usage: vllm-mlx serve [-h] [--max-tokens N] [--mllm] [--api-key KEY] model"
+USAGE = (
+    "usage: vllm-mlx serve [-h] [--max-tokens N] [--mllm] [--api-key KEY] "
+    "[--gpu-memory-utilization N] model"
+)
 Inspect = Callable[[str], list[Problem]]
 
 
@@ -86,6 +89,31 @@ def test_each_wrong_argument_is_reported_once_with_its_key(inspect: Inspect) -> 
     assert "did you mean --max-tokens?" in found[0].what
     assert "--api-key cannot be set there" in found[1].what
     assert "--port is no option" in found[2].what
+
+
+def test_what_costs_the_count_of_requests_is_told_with_its_key(
+    inspect: Inspect, tmp_path: Path
+) -> None:
+    """Only before 0.6.0, whose metrics count every request."""
+    models = """
+    [models.a]
+    runtime_model = "TMP/good"
+    arguments = ["--gpu-memory-utilization", "0.8"]
+    [models.b]
+    runtime_model = "TMP/good"
+    trust_remote_code = true
+    """
+    assert inspect(models) == []
+    program = tmp_path / "vllm-mlx"
+    program.write_text(program.read_text().replace("0.6.0", "0.5.0"))
+    found = inspect(models)
+    assert [(".".join(one.path), one.is_error) for one in found] == [
+        ("models.a.arguments", False),
+        ("models.b.trust_remote_code", False),
+    ]
+    options = ("--gpu-memory-utilization", "--trust-remote-code")
+    for problem, option in zip(found, options, strict=True):
+        assert problem.what.startswith(f"beside {option}, vllm-mlx 0.5.0 does not count streams of")
 
 
 def test_what_the_pool_owns_is_known_without_the_runtime(inspect: Inspect) -> None:

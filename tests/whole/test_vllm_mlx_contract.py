@@ -18,7 +18,7 @@ import pytest
 
 from pool_service.adapters.probe.probe import HttpProbe
 from pool_service.adapters.runtime.program import CommandRuntime
-from pool_service.core.error_texts import blamed_argument
+from pool_service.core.blame import blamed_argument
 from pool_service.core.server import StopSignal
 from pool_service.core.types import Diagnosis, Settings
 from tests.whole.runs import MODEL, PROBE_TIMEOUT, Runs, ask
@@ -184,6 +184,7 @@ async def test_an_option_that_it_does_not_know_is_the_commands_fault(
         (("--embedding-model", "/nonexistent/dir"), "--embedding-model /nonexistent/dir"),
         (("--enable-auto-tool-choice",), "--enable-auto-tool-choice"),
         (("--reasoning-parser", "nope"), "--reasoning-parser"),
+        (("--mllm-draft-model", "/models/d", "--mllm-draft-kind", "mtp"), "--mllm-draft-model"),
     ],
 )
 async def test_an_argument_that_it_refuses_is_known_in_its_words(

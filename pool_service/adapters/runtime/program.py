@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -38,6 +38,12 @@ from pool_service.adapters.runtime.launch_plan import (
 )
 from pool_service.adapters.runtime.provision import Progress, Provisioner
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
+from pool_service.adapters.runtime.runtime_report import (
+    RuntimeDescription,
+    describe,
+    package_flaws,
+    use_costs,
+)
 from pool_service.adapters.runtime.search import (
     INSTALL,
     Program,
@@ -71,24 +77,6 @@ FindPrompts = Callable[[Versions | None], Awaitable[PromptCache | None]]
 None: it keeps none. Called only when nothing else that is known can refuse the start, since it
 removes what no later server can use.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeDescription:
-    """The data of `pool-service runtime show`.
-
-    found: where the program was found, in words. version, interpreter: for vllm-mlx only.
-    """
-
-    path: str
-    found: str
-    kind: Kind
-    version: str | None
-    interpreter: str | None
-
-    def __str__(self) -> str:
-        version = f" {self.version}" if self.version else ""
-        return f"{self.kind}{version}, {self.found}: {self.path}"
 
 
 class CommandRuntime:
@@ -176,7 +164,9 @@ class CommandRuntime:
             raise replace(error, model=model) from error
         if settings.arguments or settings.warm_prompts:
             await self._check_arguments(program, model, settings)
-        versions = await self._versions.of(program.path) if self.is_vllm_mlx_itself else Versions()
+        versions = await self._versions_of(program)
+        for flaw in package_flaws(versions):
+            _log.warning("a server may not work", model=model, why=flaw)
         obstacle = await asyncio.to_thread(self._prompts_obstacle, program, settings)
         place = await find_prompts(None if obstacle else versions) if find_prompts else None
         keyed = await asyncio.to_thread(has_key, self._options, program, settings)
@@ -244,9 +234,16 @@ class CommandRuntime:
         Raises RuntimeUnavailable if `prepare` would raise it, or would install the program.
         """
         program = await self._usable_program(installs=False)
-        version = await self._check_version(program)
-        interpreter = interpreter_of(program.path) if self.is_vllm_mlx_itself else None
-        return RuntimeDescription(str(program.path), program.found, self.kind, version, interpreter)
+        versions = await self._versions_of(program)
+        return await asyncio.to_thread(describe, program, self._options, versions)
+
+    async def use_costs(self, settings: Settings) -> list[tuple[str, str]]:
+        """Return `runtime_report.use_costs`; empty while there is no program."""
+        with suppress(RuntimeUnavailable):
+            program = await self._usable_program(installs=False)
+            versions = await self._versions_of(program)
+            return list(use_costs(self._options, settings, versions.own))
+        return []
 
     def is_found(self) -> bool:
         """Return whether vllm-mlx is on this machine, usable or not.
@@ -284,13 +281,15 @@ class CommandRuntime:
             return search_default(self._provisioner.installed)
         return search_configured(name)
 
-    async def _check_version(self, program: Program) -> str | None:
-        """Return the checked version of a vllm-mlx; None for others. Raises RuntimeUnavailable."""
+    async def _versions_of(self, program: Program) -> Versions:
+        """Return the versions of a vllm-mlx and its packages; none of them for another program."""
+        return await self._versions.of(program.path) if self.is_vllm_mlx_itself else Versions()
+
+    async def _check_version(self, program: Program) -> None:
+        """Raise RuntimeUnavailable for a vllm-mlx that is too old."""
         if not self.is_vllm_mlx_itself:
-            return None
-        version = (await self._versions.of(program.path)).own
-        check_version(program, version)
-        return version
+            return
+        check_version(program, (await self._versions.of(program.path)).own)
 
     async def argument_flaws(self, settings: Settings) -> list[str]:
         """Return the flaws of the settings' arguments, by the options that the program lists."""

@@ -261,7 +261,10 @@ class Runtimes:
         """
         options = self._options[""]
         try:
-            return str(await self._runtimes[""].describe())
+            found = await self._runtimes[""].describe()
+            for flaw in found.flaws:
+                _log.warning("a flaw of the runtime", why=flaw)
+            return str(found)
         except RuntimeUnavailable:
             if options.provision and not self._runtimes[""].is_found():
                 return f"none yet; vllm-mlx is installed into {options.data_dir} at the first need"
@@ -286,6 +289,13 @@ class Runtimes:
     async def argument_flaws(self, settings: Settings) -> list[str]:
         """Return the flaws of the settings' arguments, by the options that the runtime lists."""
         return await self._runtimes[settings.runtime].argument_flaws(settings)
+
+    async def use_costs(self, settings: Settings) -> list[tuple[str, str]]:
+        """Return the keys that make the runtime leave requests out of its counts, with the costs.
+
+        See `runtime_report.use_costs`.
+        """
+        return await self._runtimes[settings.runtime].use_costs(settings)
 
     async def is_on_disk(self, model: str, settings: Settings) -> bool:
         """Return whether a server with these settings would find files of `model`."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pool_service.adapters.children import kept_prompts, server_key
+from pool_service.adapters.runtime.descriptions.vllm_mlx_counts import counts_of
 from pool_service.adapters.runtime.diagnosis import PORT_TAKEN, describe_exit, quote
 from pool_service.core.activity import UseSignals
 from pool_service.core.types import Diagnosis
@@ -20,6 +21,10 @@ DISTRIBUTION = "vllm-mlx"
 COMPUTING_DISTRIBUTIONS = ("mlx", "mlx-lm", "mlx-vlm")
 """The packages that decide, besides vllm-mlx itself, what is computed from a prompt."""
 MINIMUM_VERSION = (0, 3, 0)
+GENERATING_DISTRIBUTION = "mlx-lm"
+MINIMUM_GENERATING_VERSION = (0, 31, 1)
+"""With mlx-lm 0.31.0, which vllm-mlx 0.3.0 allows by its metadata, servers without BATCHING are
+READY and answer every chat with 500 (seen with 0.3.0, 0.4.1 and 0.6.0); with 0.31.1 they answer."""
 
 # The program takes a free port itself; its listening socket shows which.
 ANY_PORT = "0"
@@ -37,8 +42,6 @@ OPTIONS = (
 # The metrics count the requests that /health does not: responses, embeddings, audio, rerank.
 METRICS = "--enable-metrics"
 _POSTS = '{method="POST"}'
-# Earlier versions leave streams out of the requests in flight.
-COUNTS_ALL_VERSION = (0, 6, 0)
 # Options that vllm-mlx refuses or silently drops beside --auto-unload-idle-seconds, or that change
 # its meaning.
 NOT_WITH_AUTO_UNLOAD = (
@@ -97,7 +100,7 @@ def use_signals(version: tuple[int, ...] | None, *, with_metrics: bool) -> UseSi
         path="/metrics",
         gauges=(f"vllm_mlx_http_requests_in_flight{_POSTS}",),
         counters=(f"vllm_mlx_http_requests_total{_POSTS}",),
-        counts_all=version is not None and version >= COUNTS_ALL_VERSION,
+        counts_all=counts_of(version).metrics_are_complete,
     )
 
 

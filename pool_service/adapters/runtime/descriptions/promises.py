@@ -1,0 +1,83 @@
+"""The promises that the pool keeps with a program, and by what, in words. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pool_service.core.activity import UseSignals
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One promise of the pool, as it is kept with a program.
+
+    subject: what it is about, in a word or two.
+    how: what holds, and by what.
+    """
+
+    subject: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What the pool knows of the servers of one runtime.
+
+    health_path, ready_path: as in a launch plan.
+    use: where they report their use. missing: requests that are in no count, in words.
+    drains: they finish their requests after SIGTERM.
+    has_keys: each has a key of its own.
+    """
+
+    health_path: str
+    ready_path: str
+    use: UseSignals
+    drains: bool
+    has_keys: bool
+    missing: str = ""
+
+
+def promises_of(behaviour: Behaviour) -> Iterator[Promise]:
+    """Yield the promises that are kept with servers that behave so."""
+    yield Promise("ready", _ready(behaviour))
+    yield Promise("in flight", _in_flight(behaviour))
+    yield Promise("last use", _last_use(behaviour.use))
+    yield Promise("at a stop", _at_a_stop(drains=behaviour.drains))
+    yield Promise("keys", _keys(has_keys=behaviour.has_keys))
+
+
+def _ready(behaviour: Behaviour) -> str:
+    by_health = f"once {behaviour.health_path} answers healthy"
+    if not behaviour.ready_path:
+        return by_health
+    return f"{by_health}, and {behaviour.ready_path} has answered one small request"
+
+
+def _in_flight(behaviour: Behaviour) -> str:
+    kept = "work is not ended: it is seen by"
+    if not behaviour.use.gauges:
+        return f"{kept} connections; a client that keeps one open keeps the server"
+    if behaviour.use.counts_all:
+        return f"{kept} the program's count of requests"
+    leaves_out = behaviour.missing or "requests that it prepares"
+    return (
+        f"{kept} the program's count of requests, and by connections, since the count leaves out "
+        f"{leaves_out}; a client that keeps a connection open keeps the server"
+    )
+
+
+def _last_use(use: UseSignals) -> str:
+    if use.counters:
+        return "each request is a use, also one that comes and goes between two checks"
+    return "a request that comes and goes between two checks is not seen"
+
+
+def _at_a_stop(*, drains: bool) -> str:
+    if drains:
+        return "the program finishes its requests after SIGTERM"
+    return "the program gets SIGTERM when no request is in flight, or at the end of drain_timeout"
+
+
+def _keys(*, has_keys: bool) -> str:
+    if has_keys:
+        return "each server has a key of its own, without which it answers 401"
+    return "none: every program of this machine can use a server"
