@@ -255,6 +255,8 @@ class LaunchPlan:
     prompt_cache: where its computed prompts are kept; None: they are not.
     files: the names and contents of files for the working directory of the process.
     api_key: the key that requests to the server must show; empty: it asks for none.
+    embedding_model_name: what the model field of requests for embeddings must say, if the server
+    loads a model for them besides its own; empty: it does not.
     sandbox: what the process may use; None: it is not confined.
     """
 
@@ -273,6 +275,7 @@ class LaunchPlan:
     prompt_cache: PromptCache | None = None
     files: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     api_key: str = field(default="", repr=False)
+    embedding_model_name: str = ""
     sandbox: Sandbox | None = None
 
 

@@ -237,6 +237,31 @@ async def test_requests_in_flight_are_read_where_each_kind_tells_of_them(
 
 
 @pytest.mark.parametrize(
+    ("of_runtime", "of_model", "name"),
+    [
+        ((), (), ""),
+        (("--embedding-model", "{runtime_model}"), (), "org/name"),
+        ((), ("--embedding-model=/models/bert",), "/models/bert"),
+        (("--embedding-model", "org/first"), ("--embedding-model", "org/last"), "org/last"),
+    ],
+)
+async def test_the_embedding_model_answers_to_the_text_of_its_option(
+    tmp_path: Path,
+    plain: RuntimeOptions,
+    of_runtime: tuple[str, ...],
+    of_model: tuple[str, ...],
+    name: str,
+) -> None:
+    """By a wrapper, whose options are not listed, so that its arguments are not checked."""
+    command = (*plain.command, *of_runtime)
+    wrapper = replace(plain, command=command, kind="vllm-mlx")
+    settings = Settings("org/name", arguments=of_model)
+    assert (await CommandRuntime(wrapper).prepare("m", settings)).embedding_model_name == name
+    other = replace(plain, command=command)
+    assert (await CommandRuntime(other).prepare("m", settings)).embedding_model_name == ""
+
+
+@pytest.mark.parametrize(
     ("kind", "configured", "drains"),
     [
         ("vllm-mlx", None, True),

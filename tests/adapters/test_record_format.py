@@ -165,13 +165,14 @@ def body(server: Server) -> dict[str, Any]:
     return said
 
 
-def test_a_server_of_an_earlier_version_has_no_key() -> None:
+@pytest.mark.parametrize("member", ["api_key", "embedding_model_name"])
+def test_a_server_of_an_earlier_version_has_no_key_and_no_name_for_embeddings(member: str) -> None:
     top = json.loads(encode(Record(BOOT, ready())))
-    del top["server"]["plan"]["api_key"]
+    del top["server"]["plan"][member]
     found = decode(json.dumps(top).encode()).entry
     assert isinstance(found, Server)
     assert found.plan is not None
-    assert found.plan.api_key == ""
+    assert getattr(found.plan, member) == ""
 
 
 @pytest.mark.parametrize(("kind", "drains"), [("vllm-mlx", True), ("plain", False)])

@@ -43,6 +43,7 @@ def from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
         "prompt_cache": _from_prompt_cache(plan.prompt_cache),
         # The next service hands it out with the endpoint. Only this user can read the file.
         "api_key": plan.api_key,
+        "embedding_model_name": plan.embedding_model_name,
         "confined": plan.sandbox is not None,
     }
 
@@ -87,6 +88,8 @@ def to_plan(value: object) -> LaunchPlan:
         prompt_cache=of.optional("prompt_cache", _to_prompt_cache),
         # Servers of earlier versions have none.
         api_key=of.optional("api_key", _to_key) or "",
+        # Servers of earlier versions may have one; nobody was told its name.
+        embedding_model_name=of.optional("embedding_model_name", to_text) or "",
         sandbox=Sandbox() if of.optional("confined", to_boolean) else None,
     )
 

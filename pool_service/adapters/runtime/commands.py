@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pool_service.adapters.runtime import vllm_mlx
+from pool_service.adapters.runtime.launch_plan import Kind, option_value
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
+from pool_service.adapters.runtime.search import release_of
+from pool_service.core.activity import UseSignals
 from pool_service.core.types import Settings
 
 
@@ -23,6 +26,23 @@ def other_command(
     served = options.served_model_name or described.default_served
     whole = described.completed(command, settings.arguments, served, settings.runtime_model)
     return whole, described.served_name(whole) or served
+
+
+def embedding_model_name(kind: Kind, argv: Sequence[str]) -> str:
+    """Return the name to which the embedding model of a command answers; empty without one."""
+    if kind != "vllm-mlx":
+        return ""
+    return option_value(argv, vllm_mlx.EMBEDDING_MODEL) or ""
+
+
+def use_of_command(
+    options: RuntimeOptions, command: Sequence[str], version: str | None
+) -> UseSignals:
+    """Return where the server of a command reports its use; version: of vllm-mlx, if known."""
+    if options.effective_kind != "vllm-mlx":
+        return options.known_use
+    release = release_of(version) if version else None
+    return vllm_mlx.use_signals(release, with_metrics=vllm_mlx.METRICS in command)
 
 
 def with_warm_prompts(

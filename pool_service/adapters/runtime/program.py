@@ -7,7 +7,7 @@ installed, upgraded or removed meanwhile. Its version is queried once, until its
 import asyncio
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,12 @@ import structlog
 from pool_service.access.server_keys import new_key
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.argument_checks import argument_flaw, argument_flaws, options_of
-from pool_service.adapters.runtime.commands import other_command, with_warm_prompts
+from pool_service.adapters.runtime.commands import (
+    embedding_model_name,
+    other_command,
+    use_of_command,
+    with_warm_prompts,
+)
 from pool_service.adapters.runtime.key_delivery import (
     FILE_NAME,
     has_key,
@@ -53,7 +58,6 @@ from pool_service.adapters.runtime.search import (
     check_writers,
     interpreter_of,
     python_of,
-    release_of,
     search_configured,
     search_default,
     versions_of,
@@ -65,7 +69,6 @@ from pool_service.adapters.system.server_environment import (
     with_absolute_paths,
     without_secrets,
 )
-from pool_service.core.activity import UseSignals
 from pool_service.core.errors import PoolError, RuntimeUnavailable
 from pool_service.core.types import LaunchPlan, PromptCache, Settings
 
@@ -367,28 +370,24 @@ class CommandRuntime:
         ready_path, ready_body = options.ready_request
         key_file = str(self._work_dirs / nonce / FILE_NAME)
         names = Names(model, runtime_model, port_argument, key_file)
+        argv = fill(command, names)
         return LaunchPlan(
-            argv=fill(command, names),
+            argv=argv,
             environment=with_key(self.environment(settings), key),
             port=port,
             health_path=options.effective_health_path,
             served_model_name=fill((served,), names)[0],
             nonce=nonce,
             kind=self.kind,
-            use=self._use_signals(command, version),
+            use=use_of_command(options, command, version),
             drains=options.effective_drains,
             ready_path=ready_path,
             ready_body=fill_json(ready_body, names),
             prompt_cache=prompt_cache,
             files=(*files, *key_files(command, key)),
             api_key=key,
+            embedding_model_name=embedding_model_name(self.kind, argv),
         )
-
-    def _use_signals(self, command: Sequence[str], version: str | None) -> UseSignals:
-        if self.kind == "vllm-mlx":
-            release = release_of(version) if version else None
-            return vllm_mlx.use_signals(release, with_metrics=vllm_mlx.METRICS in command)
-        return self._options.reported_use
 
 
 def _not_found() -> RuntimeUnavailable:

@@ -97,7 +97,7 @@ class RuntimeOptions:
         return described.ready_path, described.ready_body
 
     @property
-    def reported_use(self) -> UseSignals:
+    def known_use(self) -> UseSignals:
         """Where a program that is not vllm-mlx reports its use.
 
         What the configuration names is taken to count every request.

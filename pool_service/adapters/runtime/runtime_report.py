@@ -121,7 +121,7 @@ def _behaviour(program: Program, options: RuntimeOptions, version: str | None) -
     others = Behaviour(
         health_path=options.effective_health_path,
         ready_path=ready_path,
-        use=options.reported_use,
+        use=options.known_use,
         drains=options.effective_drains,
         has_keys=has_key(options, program, ANY_MODEL),
     )

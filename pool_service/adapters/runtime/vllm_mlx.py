@@ -69,8 +69,11 @@ NOT_WITH_ADDED_BATCHING = frozenset(
     {"--mllm-draft-model", "--enable-mtp", "--specprefill", "--prefix-trie-cache"}
 )
 """Options of the default engine, beside which the pool does not choose the other one."""
+EMBEDDING_MODEL = "--embedding-model"
+"""The option that names a model for embeddings. Requests for them must name it by the same text,
+whatever the served name is; any other name gets 400."""
 MODEL_OPTIONS = (
-    *("--embedding-model", "--rerank-model", "--specprefill-draft-model", "--mllm-draft-model"),
+    *(EMBEDDING_MODEL, "--rerank-model", "--specprefill-draft-model", "--mllm-draft-model"),
 )
 """Options that each name a further model to load."""
 TOOLS = "--mcp-config"
