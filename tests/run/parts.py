@@ -134,7 +134,7 @@ PARTS = (
     Part(
         "runtime-long",
         Form.LONG,
-        "everything else with the real vllm-mlx: loaders, contract, demo, soak",
+        "everything else with the real vllm-mlx and its earlier versions: loaders, contract, soak",
         (at_a_time(COMPUTING, "whole and long"),),
     ),
 )
