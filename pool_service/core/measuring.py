@@ -25,8 +25,10 @@ def measured(server: Server, footprint: int, sampled_at: float) -> Server:
     if not tells_need:
         return server
     if server.expected_by in (EstimateSource.WEIGHTS, EstimateSource.UNKNOWN):
-        # An observation replaces the estimate.
-        server = replace(server, expected=server.peak, expected_by=EstimateSource.OBSERVED)
+        # An observation replaces the estimate. Mapped weights are not in it, and needed in memory.
+        mapped = server.plan.mapped_bytes if server.plan else 0
+        needed = max(server.peak, mapped)
+        server = replace(server, expected=needed, expected_by=EstimateSource.OBSERVED)
     return replace(server, sampled_ready=True)
 
 

@@ -257,6 +257,7 @@ class LaunchPlan:
     api_key: the key that requests to the server must show; empty: it asks for none.
     embedding_model_name: what the model field of requests for embeddings must say, if the server
     loads a model for them besides its own; empty: it does not.
+    mapped_bytes: weights that the process maps into memory, which no memory sample sees.
     sandbox: what the process may use; None: it is not confined.
     """
 
@@ -276,6 +277,7 @@ class LaunchPlan:
     files: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     api_key: str = field(default="", repr=False)
     embedding_model_name: str = ""
+    mapped_bytes: int = 0
     sandbox: Sandbox | None = None
 
 

@@ -79,6 +79,7 @@ st.register_type_strategy(
         nonce=st.from_regex("[0-9a-f]{32}", fullmatch=True),
         health_path=_paths,
         ready_path=_paths,
+        mapped_bytes=st.integers(0, 2**40),
         embedding_model_name=st.sampled_from(["", "org/embeds", "/models/embeds"]),
         api_key=st.sampled_from(["", f"psk_{'Ab-9_' * 8}xyz"]),
     ),

@@ -104,6 +104,23 @@ async def test_what_is_expected_comes_from_the_surest_source_that_there_is(
     assert await expected(declared) == (501, EstimateSource.OBSERVED)
 
 
+@pytest.mark.parametrize(("name", "maps"), [("llama-server", True), ("other-server", False)])
+async def test_weights_that_a_program_maps_count_though_no_sample_sees_them(
+    tmp_path: Path, name: str, maps: bool
+) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(bytes(WEIGHTS))
+    options = RuntimeOptions(tmp_path, command=(str(program(tmp_path / "bin" / name)),))
+    runtimes, settings = Runtimes({"": options}, tmp_path), Settings(str(model))
+    plan = await runtimes.prepare("m", settings)
+    assert plan.mapped_bytes == (WEIGHTS if maps else 0)
+    runtimes.record_usage(settings, 7)
+    found = await runtimes.estimate("m", settings)
+    runtimes.close()
+    needed = estimate_bytes(WEIGHTS) if maps else 7
+    assert (found.expected, found.source) == (needed, EstimateSource.OBSERVED)
+
+
 async def test_a_model_without_weights_is_guessed(runtimes: Runtimes, tmp_path: Path) -> None:
     cached(tmp_path, "org/name", weights=0)
     found = await runtimes.estimate("m", Settings("org/name"))

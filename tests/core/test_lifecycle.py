@@ -13,6 +13,7 @@ from pool_service.core.types import (
     Estimate,
     EstimateSource,
     ExitReport,
+    LaunchPlan,
     Settings,
 )
 from tests.core.invariants import deadline
@@ -160,6 +161,16 @@ def test_what_was_declared_or_seen_before_is_not_replaced_by_what_one_sample_sho
     guessed = replace(ready, expected_by=EstimateSource.UNKNOWN)
     seen = measuring.measured(guessed, 30, sampled_at=2.0)
     assert (seen.expected, seen.expected_by) == (30, EstimateSource.OBSERVED)
+
+
+@pytest.mark.parametrize(("mapped", "needed"), [(0, 30), (20, 30), (80, 80)])
+def test_weights_that_no_sample_sees_are_needed_all_the_same(mapped: int, needed: int) -> None:
+    plan = LaunchPlan(("run",), (), None, "/health", "m", "n", mapped_bytes=mapped)
+    estimated = replace(
+        SERVER, plan=plan, ready_at=1.0, expected=100, expected_by=EstimateSource.WEIGHTS
+    )
+    seen = measuring.measured(estimated, 30, sampled_at=2.0)
+    assert (seen.expected, seen.reserved, seen.growth) == (needed, needed, needed - 30)
 
 
 @pytest.mark.parametrize(("sampled_at", "counts"), [(9.9, False), (10.0, True)])

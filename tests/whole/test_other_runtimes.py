@@ -52,7 +52,7 @@ class Kind:
     """
 
     command: tuple[str, ...]
-    model: str = "hugging-face"
+    model: str = "tiny"
     tokens: int = 2000
     counts: bool = False
     asks_key: bool = False
@@ -69,10 +69,10 @@ KINDS: Final = {
     "mlx_lm.server": Kind(("mlx_lm.server",), tokens=1200),
     "mlx_vlm.server": Kind(("mlx_vlm.server",), tokens=800, counts=True),
     "llama-server": Kind(
-        ("llama-server",), "gguf", counts=True, asks_key=True, real="POOL_TESTS_LLAMA_SERVER"
+        ("llama-server",), "tiny.gguf", counts=True, asks_key=True, real="POOL_TESTS_LLAMA_SERVER"
     ),
     "llama_cpp.server": Kind(
-        ("python", "-m", "llama_cpp.server"), "gguf", real="POOL_TESTS_LLAMA_CPP_PYTHON"
+        ("python", "-m", "llama_cpp.server"), "tiny.gguf", real="POOL_TESTS_LLAMA_CPP_PYTHON"
     ),
     "vllm serve": Kind(("vllm",), counts=True, asks_key=True),
     "mlx-openai-server": Kind(("mlx-openai-server",)),
@@ -85,7 +85,7 @@ WITH_KEYS = tuple(GROUPS[name] for name, kind in KINDS.items() if kind.asks_key)
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
-    write_tiny_gguf(directory / "gguf", directory / "hugging-face")
+    write_tiny_gguf(directory / "tiny.gguf", directory / "tiny")
     return directory
 
 

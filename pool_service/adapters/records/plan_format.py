@@ -13,6 +13,7 @@ from pool_service.adapters.records.record_members import (
     BadRecord,
     Members,
     to_boolean,
+    to_count,
     to_integer,
     to_text,
 )
@@ -44,6 +45,7 @@ def from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
         # The next service hands it out with the endpoint. Only this user can read the file.
         "api_key": plan.api_key,
         "embedding_model_name": plan.embedding_model_name,
+        "mapped_bytes": plan.mapped_bytes,
         "confined": plan.sandbox is not None,
     }
 
@@ -90,6 +92,7 @@ def to_plan(value: object) -> LaunchPlan:
         api_key=of.optional("api_key", _to_key) or "",
         # Servers of earlier versions may have one; nobody was told its name.
         embedding_model_name=of.optional("embedding_model_name", to_text) or "",
+        mapped_bytes=of.optional("mapped_bytes", to_count) or 0,
         sandbox=Sandbox() if of.optional("confined", to_boolean) else None,
     )
 

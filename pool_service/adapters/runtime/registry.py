@@ -191,7 +191,13 @@ class Runtimes:
         except OSError as error:
             why = f"its files cannot be listed ({error.strerror})"
             raise ModelRejected(f"{model!r} is not loaded: {why}.", model=model) from error
-        return replace(plan, sandbox=sandbox)
+        mapped = loaded.weight_bytes if self._maps_weights(settings) else 0
+        return replace(plan, sandbox=sandbox, mapped_bytes=mapped)
+
+    def _maps_weights(self, settings: Settings) -> bool:
+        """Return whether a server's weights are not in the memory that it is seen to take."""
+        described = self._options[settings.runtime].description
+        return described is not None and described.maps_weights
 
     async def sandbox_state(self, settings: Settings) -> SandboxState:
         """Return whether a server with these settings is confined; see the port."""
@@ -342,7 +348,7 @@ class Runtimes:
         """Return the bytes that a server will need, and the source of that number.
 
         1. The declared number, unless an earlier run needed more;
-        2. the number of an earlier run;
+        2. the number of an earlier run, but not less than 3 if the program maps its weights;
         3. the estimate by the size of the weights;
         4. a guess.
         """
@@ -350,6 +356,8 @@ class Runtimes:
         version = self._versions[settings.runtime] = await runtime.version()
         self._record_pending()
         observed = self._usage.needed(_key(settings, version))
+        if observed is not None and self._maps_weights(settings):
+            observed = max(observed, estimate_bytes(loaded.weight_bytes))
         if declared is not None and declared >= (observed or 0):
             return declared, EstimateSource.DECLARED
         if observed is not None:

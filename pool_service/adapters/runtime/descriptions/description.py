@@ -78,6 +78,8 @@ class ProgramDescription:
     drains: it finishes its requests after SIGTERM.
     key_variable: the variable in which it reads the key that requests must show; empty: none.
     key_options: the options by which it gets a key otherwise.
+    maps_weights: it maps the file of its weights into memory, so that they are not in the memory
+        that its process is seen to take, though it needs them there.
     source: where these facts come from, and for which version they were seen.
     """
 
@@ -93,6 +95,7 @@ class ProgramDescription:
     drains: bool = False
     key_variable: str = ""
     key_options: tuple[str, ...] = ()
+    maps_weights: bool = False
     source: str = ""
 
     @property

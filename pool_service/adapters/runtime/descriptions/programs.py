@@ -53,6 +53,7 @@ LLAMA_SERVER: Final = ProgramDescription(
     ),
     key_variable="LLAMA_API_KEY",
     key_options=("--api-key", "--api-key-file"),
+    maps_weights=True,
     source="tools/server of llama.cpp; run in build 11434",
 )
 
@@ -161,6 +162,7 @@ LLAMA_CPP_PYTHON: Final = ProgramDescription(
     },
     # /v1/models waits for the model, which is loaded before the server listens.
     health_path="/docs",
+    maps_weights=True,
     source="run in 0.3.36",
 )
 
