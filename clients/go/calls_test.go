@@ -262,16 +262,18 @@ func TestListsGiveWhatIsOnAllPages(t *testing.T) {
 		service.answer("ListModels", say(&pb.ListModelsResponse{Models: []*pb.Model{{Model: "a"}}, NextPageToken: "t"}))
 		service.answer("ListModels", say(&pb.ListModelsResponse{Models: []*pb.Model{{Model: "b"}}}))
 		var names []string
-		for server, err := range pool.List(t.Context()) {
-			if err != nil {
-				t.Fatal(err)
-			}
+		servers, err := pool.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, server := range servers {
 			names = append(names, server.Model)
 		}
-		for model, err := range pool.Models(t.Context(), WithFound()) {
-			if err != nil {
-				t.Fatal(err)
-			}
+		models, err := pool.Models(t.Context(), WithFound())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, model := range models {
 			names = append(names, model.Model)
 		}
 		if want := []string{"a", "b", "c", "a", "b"}; !slices.Equal(names, want) {
@@ -297,16 +299,37 @@ func TestListsGiveWhatIsOnAllPages(t *testing.T) {
 	})
 }
 
-func TestAListEndsWithTheErrorOfAPage(t *testing.T) {
+func TestAListWhoseSecondPageFailsIsTheErrorAndNoHalfOfIt(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, service *scripted) {
 		service.answer("List", say(&pb.ListResponse{Servers: []*pb.Server{{Model: "a"}}, NextPageToken: "t"}))
 		service.answer("List", fail(refusal(codes.InvalidArgument, "INVALID_PAGE_TOKEN")))
-		var errs []error
-		for _, err := range service.client(t).List(t.Context()) {
-			errs = append(errs, err)
+		service.answer("ListModels", say(&pb.ListModelsResponse{Models: []*pb.Model{{Model: "a"}}, NextPageToken: "t"}))
+		service.answer("ListModels", fail(refusal(codes.InvalidArgument, "INVALID_PAGE_TOKEN")))
+		pool := service.client(t)
+		if servers, err := pool.List(t.Context()); servers != nil || !errors.Is(err, ErrInvalidRequest) {
+			t.Error(servers, err)
 		}
-		if len(errs) != 2 || errs[0] != nil || !errors.Is(errs[1], ErrInvalidRequest) {
-			t.Error(errs)
+		if models, err := pool.Models(t.Context()); models != nil || !errors.Is(err, ErrInvalidRequest) {
+			t.Error(models, err)
+		}
+	})
+}
+
+func TestPagesAreAskedForOnlyAsTheyAreRead(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, service *scripted) {
+		service.answer("List", say(&pb.ListResponse{Servers: []*pb.Server{{Model: "a"}}, NextPageToken: "t"}))
+		pages := service.client(t).Pages(t.Context(), 1)
+		if asked := service.requests("List"); len(asked) != 0 {
+			t.Errorf("before anybody reads, %v was asked", asked)
+		}
+		for page, err := range pages {
+			if err != nil || page.Servers[0].Model != "a" {
+				t.Error(page, err)
+			}
+			break
+		}
+		if asked := service.requests("List"); len(asked) != 1 {
+			t.Errorf("asked %v", asked)
 		}
 	})
 }

@@ -3,8 +3,6 @@ package poolservice
 import (
 	"context"
 	"fmt"
-	"iter"
-	"math"
 	"math/rand/v2"
 	"sync"
 
@@ -183,76 +181,6 @@ func (c *Client) evict(ctx context.Context, request *pb.EvictRequest, options []
 		return nil, err
 	}
 	return evictedOf(response), nil
-}
-
-// List yields all servers, ordered by model. An error is the last pair.
-func (c *Client) List(ctx context.Context) iter.Seq2[Server, error] {
-	return func(yield func(Server, error) bool) {
-		for page, err := range c.Pages(ctx, 0) {
-			if err != nil {
-				yield(Server{}, err)
-				return
-			}
-			for _, server := range page.Servers {
-				if !yield(server, nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Pages yields all pages of the list, at least one. An error is the last pair. pageSize is the
-// maximum number of servers on a page; with 0 the service chooses.
-func (c *Client) Pages(ctx context.Context, pageSize int) iter.Seq2[Page, error] {
-	size := int32(min(max(pageSize, math.MinInt32), math.MaxInt32))
-	return func(yield func(Page, error) bool) {
-		paging := c.paging()
-		for more := true; more; {
-			request := &pb.ListRequest{PageSize: size, PageToken: paging.token}
-			response, err := invoke(ctx, c, c.stub.List, request)
-			if err != nil {
-				yield(Page{}, err)
-				return
-			}
-			if !yield(pageOf(response), nil) {
-				return
-			}
-			if more, err = paging.turn(response.GetNextPageToken()); err != nil {
-				yield(Page{}, err)
-				return
-			}
-		}
-	}
-}
-
-// Models yields the models that the service's configuration lists, ordered by model; WithFound
-// adds models that are on its disk, run, or were named before. An error is the last pair.
-func (c *Client) Models(ctx context.Context, options ...ModelsOption) iter.Seq2[Model, error] {
-	var settings settings
-	for _, option := range options {
-		option.forModels(&settings)
-	}
-	return func(yield func(Model, error) bool) {
-		paging := c.paging()
-		for more := true; more; {
-			response, err := invoke(ctx, c, c.stub.ListModels, &pb.ListModelsRequest{
-				PageToken: paging.token, Found: settings.found})
-			if err != nil {
-				yield(Model{}, err)
-				return
-			}
-			for _, message := range response.GetModels() {
-				if !yield(modelOf(message), nil) {
-					return
-				}
-			}
-			if more, err = paging.turn(response.GetNextPageToken()); err != nil {
-				yield(Model{}, err)
-				return
-			}
-		}
-	}
 }
 
 // Forget removes the runtime model that is remembered for a model, and returns it, or "" if there

@@ -86,6 +86,7 @@ func (c *client) operation(said *command) (operation, error) {
 		"ensure":   c.ensure,
 		"evict":    c.evict,
 		"list":     c.list,
+		"servers":  c.servers,
 		"watch":    c.watch,
 		"models":   c.models,
 		"logs":     c.logs,
@@ -171,6 +172,15 @@ func (c *client) list(ctx context.Context, said *command) (object, error) {
 	}, nil
 }
 
+// servers returns what the client's own list has, not page by page.
+func (c *client) servers(ctx context.Context, _ *command) (object, error) {
+	servers, err := c.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return object{"servers": objects(servers, serverObject)}, nil
+}
+
 func (c *client) watch(ctx context.Context, said *command) (object, error) {
 	events := c.Watch(ctx)
 	if said.Revision != nil {
@@ -190,14 +200,11 @@ func (c *client) models(ctx context.Context, said *command) (object, error) {
 	if said.Found {
 		options = append(options, poolservice.WithFound())
 	}
-	models := []object{}
-	for model, err := range c.Models(ctx, options...) {
-		if err != nil {
-			return nil, err
-		}
-		models = append(models, modelObject(model))
+	models, err := c.Models(ctx, options...)
+	if err != nil {
+		return nil, err
 	}
-	return object{"models": models}, nil
+	return object{"models": objects(models, modelObject)}, nil
 }
 
 func (c *client) pull(ctx context.Context, said *command) (object, error) {
