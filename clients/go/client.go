@@ -154,6 +154,23 @@ func (c *Client) Ensure(ctx context.Context, model string, options ...EnsureOpti
 	return Ensured{Server: keyed(response.GetServer(), response.GetApiKey()), Started: response.GetStarted()}, nil
 }
 
+// Get returns the model's server as it is now, if it has one. It starts nothing, and does not count
+// as a use of the server.
+//
+// WithCheck asks a READY server whether it still serves: use it when a connection to the server
+// broke.
+func (c *Client) Get(ctx context.Context, model string, options ...GetOption) (Found, error) {
+	var said settings
+	for _, option := range options {
+		option.forGet(&said)
+	}
+	response, err := invoke(ctx, c, c.stub.Get, &pb.GetRequest{Model: model, Check: said.check})
+	if err != nil {
+		return Found{}, err
+	}
+	return foundOf(response), nil
+}
+
 // Evict stops the model's server. When its process is gone it returns the stopped server, or none
 // if there was none. Giving up does not stop the eviction.
 func (c *Client) Evict(ctx context.Context, model string, options ...EvictOption) ([]EvictedServer, error) {

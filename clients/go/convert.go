@@ -17,35 +17,44 @@ func keyed(message *pb.Server, key string) Server {
 
 func serverOf(message *pb.Server) Server {
 	return Server{
-		Model:             message.GetModel(),
-		RuntimeModel:      message.GetRuntimeModel(),
-		State:             ServerState(message.GetState()),
-		Generation:        message.GetGeneration(),
-		Role:              ServerRole(message.GetRole()),
-		Endpoint:          message.GetEndpoint(),
-		ServedModelName:   message.GetServedModelName(),
-		PID:               message.GetPid(),
-		CreateTime:        timeOf(message.GetCreateTime()),
-		StartTime:         timeOf(message.GetStartTime()),
-		ReadyTime:         timeOf(message.GetReadyTime()),
-		LastUseTime:       timeOf(message.GetLastUseTime()),
-		ExpireTime:        timeOf(message.GetExpireTime()),
-		ExpectedReadyTime: timeOf(message.GetExpectedReadyTime()),
-		Detail:            message.GetDetail(),
-		LastExit:          exitOf(message.GetLastExit()),
-		LogPath:           message.GetLogPath(),
-		QueuePosition:     message.GetQueuePosition(),
-		Progress:          shareOf(message.Progress),
-		ExpectedBytes:     message.GetExpectedBytes(),
-		ExpectedBy:        Expectation(message.GetExpectedBy()),
-		FootprintBytes:    message.GetFootprintBytes(),
-		PeakBytes:         message.GetPeakBytes(),
-		Holds:             message.GetHolds(),
-		Pinned:            message.GetPinned(),
-		Outdated:          message.GetOutdated(),
-		PromptCache:       promptCacheOf(message.GetPromptCache()),
-		Message:           message,
+		Model:              message.GetModel(),
+		RuntimeModel:       message.GetRuntimeModel(),
+		State:              ServerState(message.GetState()),
+		Generation:         message.GetGeneration(),
+		Role:               ServerRole(message.GetRole()),
+		Endpoint:           message.GetEndpoint(),
+		ServedModelName:    message.GetServedModelName(),
+		EmbeddingModelName: message.GetEmbeddingModelName(),
+		PID:                message.GetPid(),
+		CreateTime:         timeOf(message.GetCreateTime()),
+		StartTime:          timeOf(message.GetStartTime()),
+		ReadyTime:          timeOf(message.GetReadyTime()),
+		LastUseTime:        timeOf(message.GetLastUseTime()),
+		ExpireTime:         timeOf(message.GetExpireTime()),
+		ExpectedReadyTime:  timeOf(message.GetExpectedReadyTime()),
+		Detail:             message.GetDetail(),
+		LastExit:           exitOf(message.GetLastExit()),
+		LogPath:            message.GetLogPath(),
+		QueuePosition:      message.GetQueuePosition(),
+		Progress:           shareOf(message.Progress),
+		ExpectedBytes:      message.GetExpectedBytes(),
+		ExpectedBy:         Expectation(message.GetExpectedBy()),
+		FootprintBytes:     message.GetFootprintBytes(),
+		PeakBytes:          message.GetPeakBytes(),
+		Holds:              message.GetHolds(),
+		Pinned:             message.GetPinned(),
+		Outdated:           message.GetOutdated(),
+		PromptCache:        promptCacheOf(message.GetPromptCache()),
+		Message:            message,
 	}
+}
+
+func foundOf(response *pb.GetResponse) Found {
+	found := Found{Answers: response.GetAnswers()}
+	if response.GetServer() != nil {
+		found.Server = new(serverOf(response.GetServer()))
+	}
+	return found
 }
 
 func promptCacheOf(message *pb.PromptCache) *PromptCache {

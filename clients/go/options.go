@@ -67,10 +67,14 @@ type settings struct {
 	holder       string
 	force        bool
 	found        bool
+	check        bool
 }
 
 // EnsureOption is an option of Client.Ensure.
 type EnsureOption interface{ forEnsure(*settings) }
+
+// GetOption is an option of Client.Get.
+type GetOption interface{ forGet(*settings) }
 
 // HoldOption is an option of Client.Hold.
 type HoldOption interface{ forHold(*settings) }
@@ -111,6 +115,10 @@ type holdOption func(*settings)
 
 func (o holdOption) forHold(s *settings) { o(s) }
 
+type getOption func(*settings)
+
+func (o getOption) forGet(s *settings) { o(s) }
+
 type modelsOption func(*settings)
 
 func (o modelsOption) forModels(s *settings) { o(s) }
@@ -142,6 +150,12 @@ func WithDownload(allowed bool) StartOption {
 // 128 bytes.
 func WithHolder(label string) HoldOption {
 	return holdOption(func(s *settings) { s.holder = label })
+}
+
+// WithCheck makes the service ask a READY server whether it still serves, for at most its probe
+// timeout: Found.Answers is what came of it.
+func WithCheck() GetOption {
+	return getOption(func(s *settings) { s.check = true })
 }
 
 // WithFound adds models that are not listed: those that have a server, whose runtime model is

@@ -251,6 +251,10 @@ func (s *scripted) Ensure(ctx context.Context, request *pb.EnsureRequest) (*pb.E
 	return unary[*pb.EnsureResponse](ctx, s, "Ensure", request)
 }
 
+func (s *scripted) Get(ctx context.Context, request *pb.GetRequest) (*pb.GetResponse, error) {
+	return unary[*pb.GetResponse](ctx, s, "Get", request)
+}
+
 func (s *scripted) Evict(ctx context.Context, request *pb.EvictRequest) (*pb.EvictResponse, error) {
 	return unary[*pb.EvictResponse](ctx, s, "Evict", request)
 }

@@ -30,6 +30,9 @@ type Server struct {
 	// ServedModelName is the name that the model field of an inference request must have; empty
 	// unless READY.
 	ServedModelName string
+	// EmbeddingModelName is the name that the model field of an embeddings request must have, if the
+	// server serves a second model for embeddings; empty if it does not, or is not READY.
+	EmbeddingModelName string
 	// PID is its process id; 0 without a process.
 	PID uint32
 	// CreateTime is when this generation was requested.
@@ -78,6 +81,15 @@ type Server struct {
 	// Message is the received message, with fields of a newer service that this package does not
 	// know.
 	Message *pb.Server
+}
+
+// BaseURL returns the base URL of the server's OpenAI API, as libraries for that API expect it:
+// Endpoint with "/v1". Empty if there is no endpoint.
+func (s Server) BaseURL() string {
+	if s.Endpoint == "" {
+		return ""
+	}
+	return s.Endpoint + "/v1"
 }
 
 // Secret is a text that no formatting verb, log or JSON shows; string(secret) is the text itself.
@@ -134,6 +146,15 @@ type Exit struct {
 	LastLines []string
 	// Time is when it ended.
 	Time time.Time
+}
+
+// Found is the result of Client.Get.
+type Found struct {
+	// Server is the model's server as it is now; nil if it has none.
+	Server *Server
+	// Answers reports, with WithCheck, that this very process has answered that it is healthy, after
+	// the call came. False also if it is too busy to answer in time, or is not READY.
+	Answers bool
 }
 
 // Ensured is the result of Client.Ensure.

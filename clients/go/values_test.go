@@ -70,6 +70,16 @@ func TestWhatTheServiceSaidIsThereThoughItIsZero(t *testing.T) {
 	}
 }
 
+func TestTheBaseURLIsTheEndpointWithItsVersionAndNothingWithoutOne(t *testing.T) {
+	server := serverOf(&pb.Server{Endpoint: "http://127.0.0.1:49321", EmbeddingModelName: "small"})
+	if server.BaseURL() != "http://127.0.0.1:49321/v1" || server.EmbeddingModelName != "small" {
+		t.Errorf("%q, %q", server.BaseURL(), server.EmbeddingModelName)
+	}
+	if none := serverOf(&pb.Server{}); none.BaseURL() != "" || none.EmbeddingModelName != "" {
+		t.Errorf("%q, %q", none.BaseURL(), none.EmbeddingModelName)
+	}
+}
+
 func TestAValueHasTheMessageThatItWasMadeOf(t *testing.T) {
 	message := &pb.Server{Model: "m"}
 	message.ProtoReflect().SetUnknown([]byte{0xf8, 0x3f, 1}) // field 1023: 1

@@ -45,7 +45,7 @@ func chat(ctx context.Context, model, prompt string) error {
 // complete prints the answer as it comes.
 func complete(ctx context.Context, server poolservice.Server, prompt string) error {
 	client := openai.NewClient(
-		option.WithBaseURL(server.Endpoint+"/v1"),
+		option.WithBaseURL(server.BaseURL()),
 		option.WithAPIKey(string(server.APIKey)),
 	)
 	stream := client.Chat.Completions.NewStreaming(ctx, openai.ChatCompletionNewParams{

@@ -84,6 +84,7 @@ func (c *client) operation(said *command) (operation, error) {
 		"close":    c.close,
 		"calls":    c.calls,
 		"ensure":   c.ensure,
+		"get":      c.get,
 		"evict":    c.evict,
 		"list":     c.list,
 		"servers":  c.servers,
@@ -123,6 +124,21 @@ func (c *client) ensure(ctx context.Context, said *command) (object, error) {
 		return nil, err
 	}
 	return object{"server": serverObject(ensured.Server), "started": ensured.Started}, nil
+}
+
+func (c *client) get(ctx context.Context, said *command) (object, error) {
+	var options []poolservice.GetOption
+	if said.Check {
+		options = append(options, poolservice.WithCheck())
+	}
+	found, err := c.Get(ctx, said.Model, options...)
+	if err != nil {
+		return nil, err
+	}
+	if found.Server == nil {
+		return object{"server": nil, "answers": found.Answers}, nil
+	}
+	return object{"server": serverObject(*found.Server), "answers": found.Answers}, nil
 }
 
 func (c *client) evict(ctx context.Context, said *command) (object, error) {

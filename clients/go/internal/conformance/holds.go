@@ -125,7 +125,7 @@ func complete(ctx context.Context, server poolservice.Server, text string) error
 	if err != nil {
 		return err
 	}
-	url := server.Endpoint + "/v1/chat/completions"
+	url := server.BaseURL() + "/chat/completions"
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return err

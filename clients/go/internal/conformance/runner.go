@@ -47,6 +47,7 @@ type command struct {
 	Download     *bool        `json:"download"`
 	Holder       *string      `json:"holder"`
 	Timeout      *float64     `json:"timeout"`
+	Check        bool         `json:"check"`
 	Idle         bool         `json:"idle"`
 	All          bool         `json:"all"`
 	Force        bool         `json:"force"`
