@@ -13,6 +13,7 @@ import (
 // Its own goroutine reads the stream and opens it again when it breaks, whether you use the hold
 // or not. The error that ended it, such as ErrEvicted, is returned by your next call on the hold.
 type Hold struct {
+	stub    pb.PoolServiceClient
 	release context.CancelFunc
 	read    chan struct{} // closed when the stream is no longer read
 
@@ -31,6 +32,7 @@ func (c *Client) Hold(ctx context.Context, model string, options ...HoldOption) 
 	}
 	ctx, release := context.WithCancel(ctx)
 	hold := &Hold{
+		stub:    c.stub,
 		release: release,
 		read:    make(chan struct{}),
 		held:    held{model: model},
@@ -75,18 +77,8 @@ func (h *Hold) follow(ctx context.Context, c *Client, holding *holding) {
 // The endpoint may have changed, so call Ready whenever you need it. While the service is
 // unreachable, Ready returns the last received state. The end of ctx ends only the wait.
 func (h *Hold) Ready(ctx context.Context) (Server, error) {
-	return h.ready(ctx, nil)
-}
-
-// ReadyAfter waits for a process other than that of server. Use it when a connection to server
-// was refused, since the report of its death may still be on its way.
-func (h *Hold) ReadyAfter(ctx context.Context, server Server) (Server, error) {
-	return h.ready(ctx, &server)
-}
-
-func (h *Hold) ready(ctx context.Context, after *Server) (Server, error) {
-	return h.wait(ctx, "was not READY", func(held *held) (Server, bool, error) {
-		return held.ready(after)
+	return h.wait(ctx, missedReady, func(held *held) (Server, bool, error) {
+		return held.ready(nil)
 	})
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
 )
 
 func TestAStartThatFailsIsNotAskedForForEverThoughEachStreamTellsOfIt(t *testing.T) {
@@ -44,6 +46,7 @@ func TestOnceItIsReadyFailuresOfStartsAreCountedAnew(t *testing.T) {
 			service.answer("Hold", holds(StateReady, 1), pause(20*time.Second), died)
 		}
 		service.answer("Hold", holds(StateReady, 2), stay)
+		service.answer("Get", say(&pb.GetResponse{}))
 		hold := service.client(t).Hold(t.Context(), "m")
 		defer hold.Close()
 		if got := generationOf(hold.ReadyAfter(t.Context(), Server{Generation: 1})); got != "2" {
@@ -81,7 +84,7 @@ func TestAHoldGivesUpOnAServiceThatStaysAway(t *testing.T) {
 		defer hold.Close()
 		synctest.Wait()
 		service.stop()
-		if _, err := hold.ReadyAfter(t.Context(), Server{Generation: 1}); !errors.Is(err, ErrPoolUnavailable) {
+		if _, err := states(t.Context(), hold); !errors.Is(err, ErrPoolUnavailable) {
 			t.Error(err)
 		}
 		if _, err := hold.Ready(t.Context()); !errors.Is(err, ErrPoolUnavailable) {

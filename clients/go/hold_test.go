@@ -85,26 +85,6 @@ func TestWhileTheServiceIsAwayWhatItSaidLastStandsAndThenTheHoldIsAskedForAgain(
 	})
 }
 
-func TestReadyAfterAServerWaitsForAnotherProcess(t *testing.T) {
-	inVirtualTime(t, func(t *testing.T, service *scripted) {
-		service.answer("Hold", holds(StateReady, 1), pause(time.Second), holds(StateReady, 1), pause(time.Second),
-			holds(StateStarting, 2), pause(time.Second), holds(StateReady, 2), stay)
-		hold := service.client(t).Hold(t.Context(), "m")
-		defer hold.Close()
-		first, err := hold.Ready(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		began := time.Now()
-		if got := generationOf(hold.ReadyAfter(t.Context(), first)); got != "2" || time.Since(began) != 3*time.Second {
-			t.Error(got, time.Since(began))
-		}
-		if got := generationOf(hold.ReadyAfter(t.Context(), first)); got != "2" {
-			t.Error(got)
-		}
-	})
-}
-
 func TestAProcessOfAServiceThatLostItsRecordsIsAnotherOne(t *testing.T) {
 	one := Server{Generation: 1, PID: 10}
 	for other, same := range map[Server]bool{

@@ -107,8 +107,8 @@ func (h *held) state(known int) (Server, bool, error) {
 // errReleased ends the states of a closed hold; callers do not see it.
 var errReleased = errors.New("the hold was released")
 
-// ready returns the server if it is READY and its process is not that of after.
-func (h *held) ready(after *Server) (Server, bool, error) {
+// ready returns the server if it is READY and its process is not that of except.
+func (h *held) ready(except *Server) (Server, bool, error) {
 	switch {
 	case h.failure != nil:
 		return Server{}, false, h.failure
@@ -118,11 +118,16 @@ func (h *held) ready(after *Server) (Server, bool, error) {
 			Code:    codes.Canceled,
 			Message: fmt.Sprintf("the hold of %q was closed", h.model),
 		}
-	case h.newest == nil, h.newest.State != StateReady, after != nil && isSameProcess(*h.newest, *after):
+	case h.newest == nil, h.newest.State != StateReady, except != nil && isSameProcess(*h.newest, *except):
 		return Server{}, false, nil
 	default:
 		return *h.newest, true, nil
 	}
+}
+
+// isReadyStill reports whether the newest state is that the process of server is READY.
+func (h *held) isReadyStill(server Server) bool {
+	return !h.over && h.newest != nil && h.newest.State == StateReady && isSameProcess(*h.newest, server)
 }
 
 // isSameProcess compares more than generations, which begin again if the service has lost its

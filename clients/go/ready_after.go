@@ -1,0 +1,63 @@
+package poolservice
+
+import (
+	"context"
+	"time"
+
+	pb "github.com/pool-service/pool-service/clients/go/poolservicev1"
+)
+
+// readyGrace is how long ReadyAfter waits at most before it returns the same process, if that is
+// READY still: a process that is gone is known to be so by then.
+const readyGrace = 1500 * time.Millisecond
+
+// missedReady names what a caller missed who gave up the wait for a READY server.
+const missedReady = "was not READY"
+
+// ReadyAfter returns the server to use when a connection to server was refused or broke.
+//
+//  1. If another process is READY, ReadyAfter returns it.
+//  2. If the process of server is READY as far as the hold knows, ReadyAfter has the service ask it,
+//     and returns it if it answers. If the service knows that the process is gone, ReadyAfter waits
+//     for the next one. If neither is known after 1.5 s, ReadyAfter returns the server unless its
+//     end was reported.
+//  3. Else ReadyAfter waits until the next process is READY.
+//
+// The end of ctx ends only the wait.
+func (h *Hold) ReadyAfter(ctx context.Context, server Server) (Server, error) {
+	checking, done := context.WithCancel(ctx)
+	defer done()
+	asked, serves := false, false // guarded by h.mutex
+	serving := func(*held) { serves = true }
+	return h.wait(ctx, missedReady, func(held *held) (Server, bool, error) {
+		if serves {
+			return held.ready(nil)
+		}
+		if !asked && held.isReadyStill(server) {
+			asked = true
+			go h.check(checking, held.model, *held.newest, serving)
+		}
+		return held.ready(&server)
+	})
+}
+
+// check has the service ask the process of server once. It calls serves when that process has
+// answered, or when the grace is over without a word of its end.
+func (h *Hold) check(ctx context.Context, model string, server Server, serves func(*held)) {
+	limited, cancel := context.WithTimeout(ctx, readyGrace)
+	defer cancel()
+	response, err := h.stub.Get(limited, &pb.GetRequest{Model: model, Check: true})
+	found := foundOf(response)
+	switch {
+	case err != nil:
+	case found.Server == nil, found.Server.State != StateReady, !isSameProcess(*found.Server, server):
+		return
+	case found.Answers:
+		h.tell(serves)
+		return
+	}
+	<-limited.Done()
+	if ctx.Err() == nil {
+		h.tell(serves)
+	}
+}
