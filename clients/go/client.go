@@ -130,18 +130,18 @@ func (c *Client) goHold(read func()) {
 }
 
 // Ensure waits until the model's server is READY, and starts it if there is none. Giving up
-// does not stop the start.
+// does not stop the start. WithProgress shows how it goes on.
 func (c *Client) Ensure(ctx context.Context, model string, options ...EnsureOption) (Ensured, error) {
 	var said settings
 	for _, option := range options {
 		option.forEnsure(&said)
 	}
-	response, err := invoke(ctx, c, c.stub.Ensure, &pb.EnsureRequest{
+	response, err := c.ensure(ctx, &pb.EnsureRequest{
 		Model:        model,
 		RuntimeModel: said.runtimeModel,
 		KeepAlive:    said.keepAlive,
 		Download:     said.download,
-	})
+	}, said.progress)
 	if err != nil {
 		return Ensured{}, err
 	}

@@ -68,6 +68,7 @@ type settings struct {
 	force        bool
 	found        bool
 	check        bool
+	progress     func(Server)
 }
 
 // EnsureOption is an option of Client.Ensure.
@@ -111,6 +112,10 @@ type startOption func(*settings)
 func (o startOption) forEnsure(s *settings) { o(s) }
 func (o startOption) forHold(s *settings)   { o(s) }
 
+type ensureOption func(*settings)
+
+func (o ensureOption) forEnsure(s *settings) { o(s) }
+
 type holdOption func(*settings)
 
 func (o holdOption) forHold(s *settings) { o(s) }
@@ -144,6 +149,15 @@ func WithKeepAlive(keepAlive time.Duration) StartOption {
 // as configured.
 func WithDownload(allowed bool) StartOption {
 	return startOption(func(s *settings) { s.download = &allowed })
+}
+
+// WithProgress calls report while the call waits, with the server whenever that has changed: its
+// place in the queue, the progress of its download or load. The client asks every 0.5 s, so a call
+// that is answered sooner reports nothing. It never reports a READY server, and nothing once
+// Ensure has returned. report is called by the goroutine that called Ensure; a panic of it ends the
+// call.
+func WithProgress(report func(Server)) EnsureOption {
+	return ensureOption(func(s *settings) { s.progress = report })
 }
 
 // WithHolder sets a label of the holder, shown to callers that want to evict the model: at most

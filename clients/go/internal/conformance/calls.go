@@ -303,6 +303,11 @@ func (c *command) ensureOptions() []poolservice.EnsureOption {
 	for _, option := range c.startOptions() {
 		options = append(options, option)
 	}
+	if c.Progress {
+		options = append(options, poolservice.WithProgress(func(server poolservice.Server) {
+			c.event(object{"server": serverObject(server)})
+		}))
+	}
 	return options
 }
 

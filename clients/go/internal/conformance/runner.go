@@ -45,6 +45,7 @@ type command struct {
 	RuntimeModel *string      `json:"runtime_model"`
 	KeepAlive    *float64     `json:"keep_alive"`
 	Download     *bool        `json:"download"`
+	Progress     bool         `json:"progress"`
 	Holder       *string      `json:"holder"`
 	Timeout      *float64     `json:"timeout"`
 	Check        bool         `json:"check"`
