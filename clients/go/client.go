@@ -46,7 +46,10 @@ func Connect(address string, options ...ConnectOption) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings := connectSettingsOf(options)
+	return connectTo(to, connectSettingsOf(options))
+}
+
+func connectTo(to address, settings connectSettings) (*Client, error) {
 	token, err := bearerOf(settings)
 	if err != nil {
 		return nil, err

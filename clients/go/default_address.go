@@ -16,17 +16,25 @@ const busyAfter = time.Second
 
 // defaultAddress returns the address of a service that nobody named: the first default socket on
 // which a program listens, else DefaultAddress.
+func defaultAddress() address {
+	if own, found := ownSocket(); found {
+		return own
+	}
+	return address{"tcp", DefaultAddress}
+}
+
+// ownSocket returns the first default socket on which a program listens; false if there is none.
 //
 // A socket counts only in a directory of this user that no other user can enter: a program of
 // another user could pose as the service.
-func defaultAddress() address {
+func ownSocket() (address, bool) {
 	for _, directory := range socketDirectories() {
 		path := filepath.Join(directory, "socket")
 		if isPrivate(directory) && isListenedOn(path) {
-			return address{"unix", path}
+			return address{"unix", path}, true
 		}
 	}
-	return address{"tcp", DefaultAddress}
+	return address{}, false
 }
 
 // socketDirectories returns the directories in which a service makes its socket by default.

@@ -8,6 +8,8 @@
 //	defer pool.Close()
 //	ensured, err := pool.Ensure(ctx, "mlx-community/Qwen3-4B-4bit")
 //
+// [ConnectOrStart] starts your own service, if it does not run.
+//
 // A request to the endpoint must name the server's ServedModelName as its model.
 //
 // # Contexts

@@ -83,6 +83,9 @@ const (
 	// ErrPoolUnavailable: the service cannot be reached, the connection to it broke, or it dropped
 	// the call.
 	ErrPoolUnavailable Kind = "PoolUnavailable"
+	// ErrServiceNotStarted: ConnectOrStart could not start a service; the message says why, and what
+	// to do. It is not retried.
+	ErrServiceNotStarted Kind = "ServiceNotStarted"
 	// ErrDeadlineExceeded: the caller's deadline is over; the service goes on with what it has
 	// begun. errors.Is reports context.DeadlineExceeded too, and errors.Unwrap returns an earlier
 	// failure.

@@ -59,6 +59,32 @@ func WithServerName(name string) ConnectOption {
 	return func(s *connectSettings) { s.tls.serverName = name }
 }
 
+// ConnectOrStartOption is an option of ConnectOrStart. Each ConnectOption is one.
+type ConnectOrStartOption interface{ forConnectOrStart(*startSettings) }
+
+type startSettings struct {
+	connect   connectSettings
+	program   string
+	arguments []string
+}
+
+func (o ConnectOption) forConnectOrStart(s *startSettings) { o(&s.connect) }
+
+type connectOrStartOption func(*startSettings)
+
+func (o connectOrStartOption) forConnectOrStart(s *startSettings) { o(s) }
+
+// WithProgram sets the program that starts a service. By default it is that of
+// POOL_SERVICE_PROGRAM, else pool-service on PATH.
+func WithProgram(program string) ConnectOrStartOption {
+	return connectOrStartOption(func(s *startSettings) { s.program = program })
+}
+
+// WithArguments adds arguments of "pool-service start", for a service that is not there yet.
+func WithArguments(arguments ...string) ConnectOrStartOption {
+	return connectOrStartOption(func(s *startSettings) { s.arguments = append(s.arguments, arguments...) })
+}
+
 // settings are the options of a call.
 type settings struct {
 	runtimeModel string

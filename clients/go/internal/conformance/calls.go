@@ -21,7 +21,7 @@ type client struct {
 	begun map[string]int
 }
 
-func newClient(said *command, policy poolservice.RetryPolicy) (*client, error) {
+func newClient(ctx context.Context, said *command, policy poolservice.RetryPolicy) (*client, error) {
 	counting := &client{begun: map[string]int{}}
 	options := []poolservice.ConnectOption{
 		poolservice.WithRetryPolicy(policy),
@@ -37,9 +37,30 @@ func newClient(said *command, policy poolservice.RetryPolicy) (*client, error) {
 		options = append(options, poolservice.WithTokenFile(*said.TokenFile))
 	}
 	options = append(options, said.tlsOptions()...)
-	pool, err := poolservice.Connect(said.Address, options...)
+	pool, err := said.connect(ctx, options)
 	counting.Client = pool
 	return counting, err
+}
+
+func (c *command) connect(
+	ctx context.Context, options []poolservice.ConnectOption,
+) (*poolservice.Client, error) {
+	if c.Start == nil {
+		return poolservice.Connect(c.Address, options...)
+	}
+	starting := []poolservice.ConnectOrStartOption{poolservice.WithArguments(*c.Start...)}
+	for _, option := range options {
+		starting = append(starting, option)
+	}
+	if c.Program != "" {
+		starting = append(starting, poolservice.WithProgram(c.Program))
+	}
+	if c.StartTimeout != nil {
+		var done context.CancelFunc
+		ctx, done = context.WithTimeout(ctx, seconds(*c.StartTimeout))
+		defer done()
+	}
+	return poolservice.ConnectOrStart(ctx, starting...)
 }
 
 // tlsOptions are options about TLS, as far as anything is said.

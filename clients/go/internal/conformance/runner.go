@@ -40,6 +40,9 @@ type command struct {
 	Cert         string       `json:"cert"`
 	Key          string       `json:"key"`
 	ServerName   string       `json:"server_name"`
+	Start        *[]string    `json:"start"`
+	Program      string       `json:"program"`
+	StartTimeout *float64     `json:"start_timeout"`
 	Client       id           `json:"client"`
 	Model        string       `json:"model"`
 	RuntimeModel *string      `json:"runtime_model"`
@@ -77,11 +80,11 @@ type operation func(context.Context) (object, error)
 // runner keeps what commands name by their ids.
 type runner struct {
 	output  output
-	clients map[id]*client
 	holds   map[id]*hold
 	running sync.WaitGroup
 
-	mutex   sync.Mutex // guards cancels
+	mutex   sync.Mutex // guards clients and cancels
+	clients map[id]*client
 	cancels map[id]context.CancelFunc
 }
 
@@ -96,9 +99,14 @@ func newRunner(writer io.Writer) *runner {
 
 // end closes all clients, with which everything under way ends.
 func (r *runner) end() {
+	r.mutex.Lock()
 	for _, client := range r.clients {
 		_ = client.Close()
 	}
+	for _, cancel := range r.cancels { // a start of a service has no client yet
+		cancel()
+	}
+	r.mutex.Unlock()
 	r.running.Wait()
 }
 
@@ -166,7 +174,7 @@ func (r *runner) operation(ctx context.Context, said *command) (operation, error
 		}
 		return hold.operation(said), nil
 	}
-	client, known := r.clients[said.Client]
+	client, known := r.client(said.Client)
 	if !known {
 		return nil, fmt.Errorf("%s: there is no client %s", said.Op, said.Client)
 	}
@@ -178,7 +186,25 @@ func (r *runner) operation(ctx context.Context, said *command) (operation, error
 	return client.operation(said)
 }
 
+func (r *runner) client(named id) (*client, bool) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	client, known := r.clients[named]
+	return client, known
+}
+
+// connect makes the client at once, unless that may start a service, which others need not wait for.
 func (r *runner) connect(said *command) (operation, error) {
+	if said.Start != nil {
+		return func(ctx context.Context) (object, error) { return object{}, r.addClient(ctx, said) }, nil
+	}
+	if err := r.addClient(context.Background(), said); err != nil {
+		return nil, err
+	}
+	return func(context.Context) (object, error) { return object{}, nil }, nil
+}
+
+func (r *runner) addClient(ctx context.Context, said *command) error {
 	policy := poolservice.RetryPolicy{Attempts: said.Attempts}
 	if said.Patience != nil {
 		policy.Patience = seconds(*said.Patience)
@@ -186,12 +212,14 @@ func (r *runner) connect(said *command) (operation, error) {
 			policy.Patience = -1
 		}
 	}
-	client, err := newClient(said, policy)
+	client, err := newClient(ctx, said, policy)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
 	r.clients[said.ID] = client
-	return func(context.Context) (object, error) { return object{}, nil }, nil
+	return nil
 }
 
 // seconds is the longest duration there is where that is not enough.
