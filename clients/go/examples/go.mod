@@ -7,6 +7,7 @@ replace github.com/pool-service/pool-service/clients/go => ../
 require (
 	github.com/openai/openai-go/v3 v3.96.0
 	github.com/pool-service/pool-service/clients/go v0.0.0-00010101000000-000000000000
+	google.golang.org/grpc v1.85.0
 )
 
 require (
@@ -19,6 +20,5 @@ require (
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261110000943-09e21b237f2c // indirect
-	google.golang.org/grpc v1.85.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
