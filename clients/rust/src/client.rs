@@ -15,6 +15,7 @@ use crate::calls::{
 };
 use crate::describe::DescribeCall;
 use crate::error::Error;
+use crate::get::GetCall;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::status::{error_of, late, no_pool_service};
 use crate::v1::evict_request::Target;
@@ -88,6 +89,11 @@ impl Client {
     /// Stops every server that is not in use; with force also those that are.
     pub fn evict_all(&self) -> EvictCall {
         EvictCall::new(self.clone(), Target::All(true))
+    }
+
+    /// The server of one model, if it has one. Starts nothing, and is no use of the server.
+    pub fn get(&self, model: impl Into<String>) -> GetCall {
+        GetCall::new(self.clone(), model.into())
     }
 
     /// All servers, ordered by model; or their pages, with the pool's totals.

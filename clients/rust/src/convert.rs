@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use prost_types::Timestamp;
 
 use crate::types::{
-    Ensured, Event, EvictedServer, Exit, KeepAlive, LogPart, Model, Page, Pinned, Progress,
+    Ensured, Event, EvictedServer, Exit, Found, KeepAlive, LogPart, Model, Page, Pinned, Progress,
     PromptCache, Reloaded, Secret, Server, Totals,
 };
 use crate::v1;
@@ -41,6 +41,7 @@ impl From<v1::Server> for Server {
             role: message.role.into(),
             endpoint: message.endpoint,
             served_model_name: message.served_model_name,
+            embedding_model_name: message.embedding_model_name,
             pid: message.pid,
             create_time: time(message.create_time),
             start_time: time(message.start_time),
@@ -116,6 +117,12 @@ impl From<v1::Exit> for Exit {
 impl From<v1::EnsureResponse> for Ensured {
     fn from(response: v1::EnsureResponse) -> Self {
         Self { server: keyed(response.server, response.api_key), started: response.started }
+    }
+}
+
+impl From<v1::GetResponse> for Found {
+    fn from(response: v1::GetResponse) -> Self {
+        Self { server: response.server.map(Server::from), answers: response.answers }
     }
 }
 

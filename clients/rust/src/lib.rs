@@ -12,6 +12,7 @@ mod describe;
 mod description;
 mod error;
 mod file;
+mod get;
 mod hold;
 mod logs;
 mod open_enum;
@@ -38,6 +39,7 @@ pub use description::{
     Choice, Decision, Description, EvictionCandidate, Holder, Run, RunOrigin, Setting, WaitingCall,
 };
 pub use error::{Error, Reason, Violation};
+pub use get::GetCall;
 pub use hold::{Hold, Ready, States};
 pub use logs::Logs;
 pub use pages::Pages;
@@ -47,8 +49,8 @@ pub use tls::{CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, SERVER_NAME_VARIABLE};
 pub use token::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
 pub use tonic::Code;
 pub use types::{
-    Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, KeepAlive, LogPart, Model, Page,
-    Pinned, Progress, PromptCache, Reloaded, Secret, Server, ServerRole, ServerState, Totals,
+    Ensured, Event, EvictedServer, Exit, ExitCause, Expectation, Found, KeepAlive, LogPart, Model,
+    Page, Pinned, Progress, PromptCache, Reloaded, Secret, Server, ServerRole, ServerState, Totals,
 };
 pub use watch::Watch;
 

@@ -119,6 +119,9 @@ pub struct Server {
     pub endpoint: String,
     /// The name that an inference request must have as its model; empty unless the server is READY.
     pub served_model_name: String,
+    /// The name that a request to `/v1/embeddings` must have as its model; empty if the server has
+    /// no embedding model, or is not READY.
+    pub embedding_model_name: String,
     /// The process id; 0 while there is no process.
     pub pid: u32,
     /// When this generation was requested.
@@ -209,6 +212,12 @@ pub struct PromptCache {
 }
 
 impl Server {
+    /// Returns the base URL for an `OpenAI` client: the endpoint with `/v1`; empty without one.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        if self.endpoint.is_empty() { String::new() } else { format!("{}/v1", self.endpoint) }
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.state == ServerState::Ready
     }
@@ -247,6 +256,17 @@ pub struct Ensured {
     pub server: Server,
     /// Whether this call started it.
     pub started: bool,
+}
+
+/// The result of a lookup.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Found {
+    /// The server that callers of the model get; `None` if there is none. Without its key.
+    pub server: Option<Server>,
+    /// Whether this very process has answered a check that began after the call. False without
+    /// [`check`](crate::GetCall::check), if it is not READY, or busy beyond its probe timeout.
+    pub answers: bool,
 }
 
 /// A server that was stopped.

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use pool_service_client::{
-    Code, Error, Event, EvictedServer, Exit, ExitCause, Expectation, LogPart, Model, Pinned,
+    Code, Error, Event, EvictedServer, Exit, ExitCause, Expectation, Found, LogPart, Model, Pinned,
     PromptCache, Reason, Reloaded, Server, ServerRole, ServerState, Totals, Violation,
 };
 use serde_json::{Value, json};
@@ -16,7 +16,9 @@ pub(crate) fn server(server: &Server) -> Value {
         "generation": server.generation,
         "role": role(server.role),
         "endpoint": server.endpoint,
+        "base_url": server.base_url(),
         "served_model_name": server.served_model_name,
+        "embedding_model_name": server.embedding_model_name,
         "pid": server.pid,
         "create_time": time(server.create_time),
         "start_time": time(server.start_time),
@@ -60,6 +62,10 @@ pub(crate) fn exit(exit: &Exit) -> Value {
         "last_lines": exit.last_lines,
         "time": time(exit.time),
     })
+}
+
+pub(crate) fn found(found: &Found) -> Value {
+    json!({"server": found.server.as_ref().map(server), "answers": found.answers})
 }
 
 pub(crate) fn evicted(evicted: &EvictedServer) -> Value {

@@ -26,6 +26,14 @@ pub(crate) fn run(session: Arc<Session>, op: Op, answers: Answers) -> Operation 
         match op {
             Op::Ensure(asked) => ensure(&session, asked).await,
             Op::Evict(asked) => evict(&session, asked).await,
+            Op::Get { client, model, check } => {
+                let call = session.client(&client)?.get(model).check(check.unwrap_or(false));
+                Ok(json::found(&call.await?))
+            }
+            Op::Servers { client } => {
+                let servers = session.client(&client)?.list().await?;
+                Ok(json!({"servers": servers.iter().map(json::server).collect::<Vec<_>>()}))
+            }
             Op::List { client, page_size, timeout } => {
                 list(&session, &client, page_size.unwrap_or(0), timeout).await
             }
@@ -64,6 +72,8 @@ fn client_of(op: &Op) -> Option<&Value> {
         Op::Ensure(protocol::Ensure { client, .. })
         | Op::Evict(protocol::Evict { client, .. })
         | Op::Logs(protocol::Logs { client, .. })
+        | Op::Get { client, .. }
+        | Op::Servers { client }
         | Op::List { client, .. }
         | Op::Watch { client, .. }
         | Op::Models { client, .. }

@@ -22,6 +22,8 @@ pub(crate) enum Op {
     Calls { client: Value },
     Ensure(Ensure),
     Evict(Evict),
+    Get { client: Value, model: String, check: Option<bool> },
+    Servers { client: Value },
     List { client: Value, page_size: Option<i32>, timeout: Option<f64> },
     Watch { client: Value, after_revision: Option<u64> },
     Hold(Hold),

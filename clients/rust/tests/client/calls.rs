@@ -361,3 +361,48 @@ async fn an_interceptor_sees_each_attempt() {
     soon(asking).await.expect("no panic").expect("it is ready");
     assert_eq!(*seen.lock().expect("nobody panicked"), ["Ensure", "Ensure"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn get_returns_the_server_and_whether_it_answers() {
+    let (pool, mut service) = connected();
+    for (check, generation) in [(false, None), (true, Some(2))] {
+        let asking = tokio::spawn(pool.get("m").check(check).into_future());
+        let call = service.get().await;
+        assert_eq!(call.request, v1::GetRequest { model: "m".to_owned(), check });
+        let server = generation.map(|generation| server(Wire::Ready, generation));
+        call.answer(v1::GetResponse { server, answers: check });
+        let found = soon(asking).await.expect("no panic").expect("it is looked up");
+        assert_eq!(found.server.map(|server| server.generation), generation);
+        assert_eq!(found.answers, check);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn get_is_retried_within_its_timeout() {
+    let (pool, mut service) = connected();
+    let asking = tokio::spawn(pool.get("m").timeout(seconds(9)).into_future());
+    service.get().await.refuse(recovering());
+    let call = service.get().await;
+    assert!(call.timeout.is_some());
+    call.answer(v1::GetResponse::default());
+    assert_eq!(soon(asking).await.expect("no panic").expect("none").server, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_has_the_url_and_the_names_for_requests() {
+    let (pool, mut service) = connected();
+    for (endpoint, base_url) in [("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1"), ("", "")] {
+        let asking = tokio::spawn(pool.get("m").into_future());
+        let server = v1::Server {
+            endpoint: endpoint.to_owned(),
+            embedding_model_name: "org/embedder".to_owned(),
+            ..Default::default()
+        };
+        let answer = v1::GetResponse { server: Some(server), answers: false };
+        service.get().await.answer(answer);
+        let found = soon(asking).await.expect("no panic").expect("it is looked up");
+        let server = found.server.expect("there is one");
+        assert_eq!(server.base_url(), base_url);
+        assert_eq!(server.embedding_model_name, "org/embedder");
+    }
+}

@@ -135,6 +135,7 @@ macro_rules! service {
 service! {
     once ensure: EnsureRequest => EnsureResponse,
     once evict: EvictRequest => EvictResponse,
+    once get: GetRequest => GetResponse,
     once list: ListRequest => ListResponse,
     once list_models: ListModelsRequest => ListModelsResponse,
     once forget: ForgetRequest => ForgetResponse,
