@@ -18,6 +18,8 @@ use crate::error::Error;
 use crate::get::GetCall;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::status::{error_of, late, no_pool_service};
+use crate::types::Found;
+use crate::v1;
 use crate::v1::evict_request::Target;
 use crate::v1::pool_service_client::PoolServiceClient;
 use crate::watch::Watch;
@@ -165,17 +167,48 @@ impl Client {
     {
         let mut attempts = Attempts::new(self.retry, timeout);
         loop {
-            let remaining = attempts.remaining();
-            let mut request = Request::new(message.clone());
-            if let Some(limit) = remaining {
-                request.set_timeout(limit);
-            }
-            let error = match within(remaining, method(self.stub(), request)).await {
-                Some(Ok(response)) => return Ok(response.into_inner()),
-                Some(Err(status)) => self.error_of(&status, timeout),
-                None => late(timeout),
+            let limit = attempts.remaining();
+            let error = match self.attempt(limit, timeout, message.clone(), &method).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
             tokio::time::sleep(attempts.failed(error)?).await;
+        }
+    }
+
+    /// The server of the model, by one attempt within the limit.
+    pub(crate) async fn look_up(
+        &self,
+        model: &str,
+        check: bool,
+        limit: Duration,
+    ) -> Result<Found, Error> {
+        let request = v1::GetRequest { model: model.to_owned(), check };
+        let method = |mut stub: Stub, request| async move { stub.get(request).await };
+        self.attempt(Some(limit), Some(limit), request, method).await.map(Found::from)
+    }
+
+    /// The answer of one attempt of a unary call.
+    ///
+    /// limit: the time that is left of the call's timeout.
+    async fn attempt<Q, R, F>(
+        &self,
+        limit: Option<Duration>,
+        timeout: Option<Duration>,
+        message: Q,
+        method: impl Fn(Stub, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut request = Request::new(message);
+        if let Some(limit) = limit {
+            request.set_timeout(limit);
+        }
+        match within(limit, method(self.stub(), request)).await {
+            Some(Ok(response)) => Ok(response.into_inner()),
+            Some(Err(status)) => Err(self.error_of(&status, timeout)),
+            None => Err(late(timeout)),
         }
     }
 

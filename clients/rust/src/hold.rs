@@ -14,8 +14,11 @@ use crate::client::{BoxFuture, Client, Stub};
 use crate::error::{Error, Reason};
 use crate::retry::Attempts;
 use crate::stream::{Follower, Opening, Resuming};
-use crate::types::Server;
+use crate::types::{Found, Server};
 use crate::v1;
+
+/// How long a process that the service holds for READY may owe its caller an answer.
+const READY_GRACE: Duration = Duration::from_millis(1500);
 
 /// A model that is kept READY for as long as this exists.
 ///
@@ -25,6 +28,7 @@ use crate::v1;
 #[derive(Debug)]
 #[must_use = "a hold ends when it is dropped"]
 pub struct Hold {
+    client: Client,
     model: String,
     held: watch::Sender<Held>,
     reader: AbortHandle,
@@ -35,9 +39,10 @@ impl Hold {
         let model = asked.model.clone();
         let held = watch::Sender::new(Held::default());
         let attempts = Attempts::new(client.retry, None);
-        let stream = Resuming::new(client, Holding { asked, attempts, alive: None, told_of: None });
+        let stream =
+            Resuming::new(client.clone(), Holding { asked, attempts, alive: None, told_of: None });
         let reader = tokio::spawn(read(stream, held.clone())).abort_handle();
-        Self { model, held, reader }
+        Self { client, model, held, reader }
     }
 
     /// The model that is held.
@@ -70,6 +75,18 @@ impl Hold {
 
     async fn wait_ready(&self, after: Option<&Server>) -> Result<Server, Error> {
         let mut news = self.held.subscribe();
+        // A connection that broke is no death, if the process is still the newest and READY.
+        if let Some(old) = after.filter(|old| news.borrow().same_ready(old).is_some()) {
+            let serves = tokio::select! {
+                biased;
+                () = async { drop(news.wait_for(|held| held.same_ready(old).is_none()).await) } => false,
+                serves = self.still_serves(old) => serves,
+            };
+            let newest = self.held.borrow().same_ready(old).cloned();
+            if let Some(newest) = newest.filter(|_| serves) {
+                return Ok(newest);
+            }
+        }
         match news.wait_for(|held| held.end.is_some() || held.ready(after).is_some()).await {
             Ok(held) => match (&held.end, held.ready(after)) {
                 (None, Some(server)) => Ok(server.clone()),
@@ -78,6 +95,29 @@ impl Hold {
             },
             Err(_) => Err(self.closed()),
         }
+    }
+
+    /// Whether the process of that server serves, as far as the service can tell.
+    ///
+    /// 1. The service says that the process is not READY, or that the model has another or none:
+    ///    no, at once.
+    /// 2. The process has just answered the service: yes, at once.
+    /// 3. The process does not answer, or the service does not: yes, but when the grace is over,
+    ///    so that a caller whose connections keep breaking does not ask in a loop.
+    async fn still_serves(&self, old: &Server) -> bool {
+        let grace = Instant::now() + READY_GRACE;
+        if let Ok(Found { server, answers }) =
+            self.client.look_up(&self.model, true, READY_GRACE).await
+        {
+            if !server.is_some_and(|server| server.is_same_ready(old)) {
+                return false;
+            }
+            if answers {
+                return true;
+            }
+        }
+        tokio::time::sleep_until(grace).await;
+        true
     }
 
     fn closed(&self) -> Error {
@@ -115,8 +155,12 @@ impl<'a> Ready<'a> {
         self
     }
 
-    /// Waits for a process other than that server's. Use it when a connection to the server was
-    /// refused, since the report of its death may still be on its way.
+    /// Waits until that server's process serves again, or else for the next one. Use it when a
+    /// connection to the server broke or was refused.
+    ///
+    /// If the process is still READY, the service asks it once. You get its server again as soon as
+    /// it answers, or after 1.5 seconds if it does not answer but is no worse; if it is gone, you get
+    /// the next.
     pub fn after(mut self, server: &'a Server) -> Self {
         self.after = Some(server);
         self
@@ -222,6 +266,12 @@ impl Held {
             .as_ref()
             .filter(|newest| newest.is_ready())
             .filter(|newest| !after.is_some_and(|old| newest.is_same_process(old)))
+    }
+
+    /// The server if it is READY and its process is that one.
+    fn same_ready(&self, old: &Server) -> Option<&Server> {
+        let same = self.newest.as_ref().filter(|newest| newest.is_same_ready(old));
+        same.filter(|_| self.end.is_none())
     }
 
     fn in_words(&self) -> String {

@@ -222,6 +222,11 @@ impl Server {
         self.state == ServerState::Ready
     }
 
+    /// Whether it is READY, and of the same process as the other one.
+    pub(crate) fn is_same_ready(&self, other: &Self) -> bool {
+        self.is_ready() && self.is_same_process(other)
+    }
+
     /// Whether both are states of one process.
     pub(crate) fn is_same_process(&self, other: &Self) -> bool {
         self.generation == other.generation && self.pid == other.pid

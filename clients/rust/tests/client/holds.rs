@@ -8,9 +8,9 @@ use crate::scripted::{
     Call, Service, connected, connected_by, recovering, refusal, retry_in, server, soon,
 };
 
-type Stream = Call<v1::HoldRequest, v1::HoldResponse>;
+pub(crate) type Stream = Call<v1::HoldRequest, v1::HoldResponse>;
 
-fn tell(stream: &Stream, state: Wire, generation: u64) {
+pub(crate) fn tell(stream: &Stream, state: Wire, generation: u64) {
     stream.answer(v1::HoldResponse {
         server: Some(server(state, generation)),
         api_key: String::new(),
@@ -18,7 +18,7 @@ fn tell(stream: &Stream, state: Wire, generation: u64) {
 }
 
 /// A hold of a server that is READY, and the service's end of its stream.
-async fn ready_hold(pool: &Client, service: &mut Service) -> (Hold, Stream) {
+pub(crate) async fn ready_hold(pool: &Client, service: &mut Service) -> (Hold, Stream) {
     let hold = pool.hold("m").holder("tests").open();
     let stream = service.hold().await;
     assert_eq!((stream.request.model.as_str(), stream.request.holder.as_str()), ("m", "tests"));
@@ -64,18 +64,6 @@ async fn a_stream_that_broke_is_opened_again_as_it_was_asked_for() {
     let second = service.hold().await;
     assert_eq!(second.request, first.request);
     tell(&second, Wire::Ready, 2);
-    assert_eq!(soon(hold.ready().after(&dead)).await.expect("the next").generation, 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn ready_after_a_server_waits_for_another_process() {
-    let (pool, mut service) = connected();
-    let (hold, stream) = ready_hold(&pool, &mut service).await;
-    let dead = soon(hold.ready()).await.expect("it is ready");
-    let late = soon(hold.ready().after(&dead).timeout(Duration::from_secs(1))).await;
-    assert_eq!(late.expect_err("there is none").reason(), Reason::DeadlineExceeded);
-    tell(&stream, Wire::BackingOff, 1);
-    tell(&stream, Wire::Ready, 2);
     assert_eq!(soon(hold.ready().after(&dead)).await.expect("the next").generation, 2);
 }
 

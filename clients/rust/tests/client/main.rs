@@ -8,6 +8,7 @@ mod holds;
 mod keys;
 mod logs;
 mod pulls;
+mod readiness;
 mod scripted;
 mod tokens;
 mod watches;
