@@ -9,70 +9,9 @@ use crate::hold::Hold;
 use crate::logs::Logs;
 use crate::pages::{Pages, Paging};
 use crate::pull::Pull;
-use crate::types::{Ensured, EvictedServer, KeepAlive, Model, Pinned, Reloaded, Server};
+use crate::types::{EvictedServer, KeepAlive, Model, Pinned, Reloaded, Server};
 use crate::v1;
 use crate::v1::tail_logs_request::Begin;
-
-/// A call that starts a model's server if there is none; see [`Client::ensure`].
-#[derive(Clone, Debug)]
-#[must_use = "nothing is asked before it is awaited"]
-pub struct EnsureCall {
-    client: Client,
-    request: v1::EnsureRequest,
-    timeout: Option<Duration>,
-}
-
-impl EnsureCall {
-    pub(crate) fn new(client: Client, model: String) -> Self {
-        let request = v1::EnsureRequest { model, ..Default::default() };
-        Self { client, request, timeout: None }
-    }
-
-    /// The model that the runtime loads, if the service should not choose it.
-    pub fn runtime_model(mut self, runtime_model: impl Into<String>) -> Self {
-        self.request.runtime_model = runtime_model.into();
-        self
-    }
-
-    /// How long the server stays when it is unused; by default unchanged.
-    pub fn keep_alive(mut self, keep_alive: impl Into<KeepAlive>) -> Self {
-        self.request.keep_alive = Some(keep_alive.into().into());
-        self
-    }
-
-    /// Whether missing files may be downloaded, which can take long; by default as configured.
-    pub fn download(mut self, download: bool) -> Self {
-        self.request.download = Some(download);
-        self
-    }
-
-    /// The time limit of the whole call, its retries included.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-}
-
-impl IntoFuture for EnsureCall {
-    type Output = Result<Ensured, Error>;
-    type IntoFuture = BoxFuture<'static, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let answer =
-                self.client.unary(self.timeout, self.request, |mut stub, request| async move {
-                    stub.ensure(request).await
-                });
-            let answer = answer.await?;
-            let flaw = match &answer.server {
-                None => "it names no server",
-                Some(server) if server.endpoint.is_empty() => "its server has no endpoint",
-                Some(_) => return Ok(answer.into()),
-            };
-            Err(self.client.no_pool_service(flaw))
-        })
-    }
-}
 
 /// A call that stops servers and returns when their processes are gone; see [`Client::evict`].
 #[derive(Clone, Debug)]

@@ -10,10 +10,10 @@ use tonic::{Request, Response, Status};
 
 use crate::builder::{ClientBuilder, Interceptor};
 use crate::calls::{
-    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, LogsCall, ModelsCall, PinCall, PullCall,
-    ReloadCall,
+    EvictCall, ForgetCall, HoldCall, ListCall, LogsCall, ModelsCall, PinCall, PullCall, ReloadCall,
 };
 use crate::describe::DescribeCall;
+use crate::ensure::EnsureCall;
 use crate::error::Error;
 use crate::get::GetCall;
 use crate::retry::{Attempts, RetryPolicy};

@@ -10,6 +10,7 @@ mod convert_description;
 mod default_address;
 mod describe;
 mod description;
+mod ensure;
 mod error;
 mod file;
 mod get;
@@ -30,14 +31,14 @@ mod watch;
 pub use address::{ADDRESS_VARIABLE, DEFAULT_ADDRESS};
 pub use builder::ClientBuilder;
 pub use calls::{
-    EnsureCall, EvictCall, ForgetCall, HoldCall, ListCall, LogsCall, ModelsCall, PinCall, PullCall,
-    ReloadCall,
+    EvictCall, ForgetCall, HoldCall, ListCall, LogsCall, ModelsCall, PinCall, PullCall, ReloadCall,
 };
 pub use client::Client;
 pub use describe::DescribeCall;
 pub use description::{
     Choice, Decision, Description, EvictionCandidate, Holder, Run, RunOrigin, Setting, WaitingCall,
 };
+pub use ensure::EnsureCall;
 pub use error::{Error, Reason, Violation};
 pub use get::GetCall;
 pub use hold::{Hold, Ready, States};

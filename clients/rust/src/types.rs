@@ -212,7 +212,7 @@ pub struct PromptCache {
 }
 
 impl Server {
-    /// Returns the base URL for an `OpenAI` client: the endpoint with `/v1`; empty without one.
+    /// Returns the base URL for an OpenAI client: the endpoint with `/v1`; empty without one.
     #[must_use]
     pub fn base_url(&self) -> String {
         if self.endpoint.is_empty() { String::new() } else { format!("{}/v1", self.endpoint) }

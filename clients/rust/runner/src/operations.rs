@@ -24,7 +24,7 @@ pub(crate) fn run(session: Arc<Session>, op: Op, answers: Answers) -> Operation 
     let client = client_of(&op).cloned();
     let future = Box::pin(async move {
         match op {
-            Op::Ensure(asked) => ensure(&session, asked).await,
+            Op::Ensure(asked) => ensure(&session, asked, answers).await,
             Op::Evict(asked) => evict(&session, asked).await,
             Op::Get { client, model, check } => {
                 let call = session.client(&client)?.get(model).check(check.unwrap_or(false));
@@ -86,7 +86,7 @@ fn client_of(op: &Op) -> Option<&Value> {
     }
 }
 
-async fn ensure(session: &Session, asked: protocol::Ensure) -> Outcome {
+async fn ensure(session: &Session, asked: protocol::Ensure, answers: Answers) -> Outcome {
     let mut call = session.client(&asked.client)?.ensure(asked.model);
     if let Some(runtime_model) = asked.runtime_model {
         call = call.runtime_model(runtime_model);
@@ -99,6 +99,11 @@ async fn ensure(session: &Session, asked: protocol::Ensure) -> Outcome {
     }
     if let Some(timeout) = asked.timeout {
         call = call.timeout(seconds(timeout));
+    }
+    if asked.progress {
+        call = call.on_progress(move |server| {
+            answers.event(&json!({"server": json::server(server)}));
+        });
     }
     let ensured = call.await?;
     Ok(json!({"server": json::server(&ensured.server), "started": ensured.started}))

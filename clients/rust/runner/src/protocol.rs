@@ -60,6 +60,8 @@ pub(crate) struct Ensure {
     pub(crate) runtime_model: Option<String>,
     pub(crate) keep_alive: Option<f64>,
     pub(crate) download: Option<bool>,
+    #[serde(default)]
+    pub(crate) progress: bool,
     pub(crate) timeout: Option<f64>,
 }
 

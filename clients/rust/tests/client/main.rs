@@ -7,6 +7,7 @@ mod documents;
 mod holds;
 mod keys;
 mod logs;
+mod progress;
 mod pulls;
 mod readiness;
 mod scripted;
