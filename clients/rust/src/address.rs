@@ -13,24 +13,25 @@ pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
 
 const UNIX: &str = "unix:";
 
-/// The address to use: the given one, else the environment's, else the default one.
-pub(crate) fn target(
+/// The address that is named: the given one, else the environment's; `None` if there is none.
+pub(crate) fn named(
     given: Option<&str>,
     environment: Option<&str>,
     home: Option<&Path>,
-    default: impl FnOnce() -> String,
-) -> Result<String, Error> {
+) -> Result<Option<String>, Error> {
     let said = [given, environment].into_iter().flatten().find(|address| !address.is_empty());
-    let Some(chosen) = said else {
-        return Ok(default());
-    };
-    if chosen.chars().any(char::is_control) {
-        return Err(not_an_address(chosen));
+    said.map(|address| target(address, home)).transpose()
+}
+
+/// The address as it is dialled: `~` is replaced by the home directory.
+pub(crate) fn target(address: &str, home: Option<&Path>) -> Result<String, Error> {
+    if address.chars().any(char::is_control) {
+        return Err(not_an_address(address));
     }
-    match chosen.strip_prefix(UNIX) {
-        Some(rest) => socket_path(chosen, rest.strip_prefix("//").unwrap_or(rest), home),
-        None if is_host_and_port(chosen) => Ok(chosen.to_owned()),
-        None => Err(not_an_address(chosen)),
+    match address.strip_prefix(UNIX) {
+        Some(rest) => socket_path(address, rest.strip_prefix("//").unwrap_or(rest), home),
+        None if is_host_and_port(address) => Ok(address.to_owned()),
+        None => Err(not_an_address(address)),
     }
 }
 
@@ -107,15 +108,18 @@ mod tests {
     use crate::Reason;
 
     fn of(address: &str) -> Result<String, Error> {
-        target(Some(address), Some("elsewhere:1"), Some(Path::new("/home/me")), || unreachable!())
+        target(address, Some(Path::new("/home/me")))
     }
 
     #[test]
-    fn what_is_given_goes_before_the_environment_and_that_before_the_default() {
-        assert_eq!(of("here:1").expect("it is one"), "here:1");
-        let default = || "default:1".to_owned();
-        assert_eq!(target(None, Some("there:1"), None, default).expect("it is one"), "there:1");
-        assert_eq!(target(Some(""), Some(""), None, default).expect("it is one"), "default:1");
+    fn what_is_given_goes_before_the_environment() {
+        for (given, environment, meant) in [
+            (Some("here:1"), Some("there:1"), Some("here:1")),
+            (None, Some("there:1"), Some("there:1")),
+            (Some(""), Some(""), None),
+        ] {
+            assert_eq!(named(given, environment, None).expect("it is one").as_deref(), meant);
+        }
     }
 
     #[test]

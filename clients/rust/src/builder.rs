@@ -1,17 +1,19 @@
 //! The settings of a client, and its connection.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
-use crate::address::{self, ADDRESS_VARIABLE};
+use crate::address::{self, ADDRESS_VARIABLE, DEFAULT_ADDRESS};
 use crate::client::Client;
 use crate::error::Error;
 use crate::retry::RetryPolicy;
+use crate::start::ConnectOrStart;
 use crate::token::{self, Token};
 use crate::v1::pool_service_client::PoolServiceClient;
 use crate::{default_address, tls};
@@ -105,24 +107,36 @@ impl ClientBuilder {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn connect(mut self) -> Result<Client, Error> {
-        let environment = std::env::var_os(ADDRESS_VARIABLE);
-        let home = std::env::home_dir();
-        let target = address::target(
-            self.address.as_deref(),
-            environment.as_ref().map(|said| said.to_string_lossy()).as_deref(),
-            home.as_deref(),
-            || {
-                let variable = |name| std::env::var_os(name);
-                let (runtime, state) = (variable("XDG_RUNTIME_DIR"), variable("XDG_STATE_HOME"));
-                let places = default_address::directories(runtime, state, home.as_deref());
-                default_address::in_directories(&places)
-            },
-        )?;
+    pub fn connect(self) -> Result<Client, Error> {
+        let place = Place::of_process();
+        let target = self.found(&place)?.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+        self.connect_to(target, place.home.as_deref())
+    }
+
+    /// The client, of a service that is started if none is found: see [`Client::connect_or_start`].
+    pub fn connect_or_start(self) -> ConnectOrStart {
+        ConnectOrStart::new(self)
+    }
+
+    /// The address that is named, else that of a default socket on which a program listens.
+    pub(crate) fn found(&self, place: &Place) -> Result<Option<String>, Error> {
+        let environment = place.address.as_ref().map(|address| address.to_string_lossy());
+        let home = place.home.as_deref();
+        let named = address::named(self.address.as_deref(), environment.as_deref(), home)?;
+        let (runtime, state) = (place.runtime.clone(), place.state.clone());
+        let directories = || default_address::directories(runtime, state, home);
+        Ok(named.or_else(|| default_address::in_directories(&directories())))
+    }
+
+    pub(crate) fn connect_to(
+        mut self,
+        target: String,
+        home: Option<&Path>,
+    ) -> Result<Client, Error> {
         let given = std::mem::take(&mut self.token);
-        let token = Token::of(given, token::Given::of_environment(), home.as_deref())?;
+        let token = Token::of(given, token::Given::of_environment(), home)?;
         let given = std::mem::take(&mut self.tls);
-        let tls = tls::config(given, tls::Given::of_environment(), &target, home.as_deref())?;
+        let tls = tls::config(given, tls::Given::of_environment(), &target, home)?;
         let channel = endpoint(&target, tls)?.connect_lazy();
         Ok(self.client(channel, target, token))
     }
@@ -152,6 +166,26 @@ impl fmt::Debug for ClientBuilder {
             .field("address", &self.address)
             .field("retry", &self.retry)
             .finish_non_exhaustive()
+    }
+}
+
+/// What the environment says of where a service is.
+#[derive(Default)]
+pub(crate) struct Place {
+    pub(crate) address: Option<OsString>,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) runtime: Option<OsString>,
+    pub(crate) state: Option<OsString>,
+}
+
+impl Place {
+    pub(crate) fn of_process() -> Self {
+        Self {
+            address: std::env::var_os(ADDRESS_VARIABLE),
+            home: std::env::home_dir(),
+            runtime: std::env::var_os("XDG_RUNTIME_DIR"),
+            state: std::env::var_os("XDG_STATE_HOME"),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::ensure::EnsureCall;
 use crate::error::Error;
 use crate::get::GetCall;
 use crate::retry::{Attempts, RetryPolicy};
+use crate::start::ConnectOrStart;
 use crate::status::{error_of, late, no_pool_service};
 use crate::types::Found;
 use crate::v1;
@@ -61,6 +62,18 @@ impl Client {
     /// Outside a tokio runtime.
     pub fn connect() -> Result<Self, Error> {
         Self::builder().connect()
+    }
+
+    /// A client of the service that [`connect`](Self::connect) would find, or of one that is
+    /// started, so that nobody has to start it first.
+    ///
+    /// 1. If `POOL_SERVICE_ADDRESS` names an address, the service there is somebody's: it is not
+    ///    started.
+    /// 2. If your own service listens, it is that one.
+    /// 3. Else `pool-service start` is run, which starts your own service, exactly once however many
+    ///    callers do so at a time. It goes on after your program has ended.
+    pub fn connect_or_start() -> ConnectOrStart {
+        Self::builder().connect_or_start()
     }
 
     /// A client with your own address, token, retry policy or interceptor.

@@ -1,4 +1,4 @@
-//! The address of a service that nobody named.
+//! The address of a service if none is named.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,24 +8,21 @@ use std::path::{Path, PathBuf};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
 
-use crate::address::DEFAULT_ADDRESS;
-
 const OPEN_TO_OTHERS: u32 = 0o077;
 const STATE_HOME: &str =
     if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/state" };
 
-/// The first default socket on which a program listens, else [`DEFAULT_ADDRESS`].
+/// The first default socket on which a program listens; `None` if there is none.
 ///
 /// A socket counts only in a directory of this user that no other user can enter: a program of
 /// another user could pose as the service.
-pub(crate) fn in_directories(directories: &[PathBuf]) -> String {
+pub(crate) fn in_directories(directories: &[PathBuf]) -> Option<String> {
     directories
         .iter()
         .filter(|directory| is_private(directory))
         .map(|directory| directory.join("socket"))
         .filter(|path| is_listened_on(path))
         .find_map(|path| path.to_str().map(|path| format!("unix:{path}")))
-        .unwrap_or_else(|| DEFAULT_ADDRESS.to_owned())
 }
 
 /// The directories in which a service makes its socket by default.
@@ -83,6 +80,10 @@ mod tests {
         UnixListener::bind(directory.join("socket")).expect("it is free")
     }
 
+    fn found(places: &[PathBuf]) -> String {
+        in_directories(places).unwrap_or_default()
+    }
+
     fn socket_in(directory: &Path) -> String {
         format!("unix:{}/socket", directory.display())
     }
@@ -91,13 +92,13 @@ mod tests {
     fn the_first_socket_on_which_a_program_listens_is_it() {
         let folder = Folder::new();
         let places = places(&folder);
-        assert_eq!(in_directories(&places), DEFAULT_ADDRESS);
+        assert_eq!(in_directories(&places), None);
         let _second = listen_in(&places[1]);
-        assert_eq!(in_directories(&places), socket_in(&places[1]));
+        assert_eq!(found(&places), socket_in(&places[1]));
         let first = listen_in(&places[0]);
-        assert_eq!(in_directories(&places), socket_in(&places[0]));
+        assert_eq!(found(&places), socket_in(&places[0]));
         drop(first);
-        assert_eq!(in_directories(&places), socket_in(&places[1]));
+        assert_eq!(found(&places), socket_in(&places[1]));
     }
 
     #[test]
@@ -107,7 +108,7 @@ mod tests {
         let _first = listen_in(&places[0]);
         for mode in [0o710, 0o701, 0o777] {
             fs::set_permissions(&places[0], fs::Permissions::from_mode(mode)).expect("it is ours");
-            assert_eq!(in_directories(&places), DEFAULT_ADDRESS);
+            assert_eq!(in_directories(&places), None);
         }
     }
 
@@ -118,7 +119,7 @@ mod tests {
         let _first = listen_in(&places[0]);
         // Only root can give a directory away.
         if chown(&places[0], Some(65534), None).is_ok() {
-            assert_eq!(in_directories(&places), DEFAULT_ADDRESS);
+            assert_eq!(in_directories(&places), None);
         }
     }
 
@@ -130,7 +131,7 @@ mod tests {
         let moved = places[0].with_file_name("moved");
         fs::rename(&places[0], &moved).expect("it is there");
         symlink(&moved, &places[0]).expect("the name is free");
-        assert_eq!(in_directories(&places), DEFAULT_ADDRESS);
+        assert_eq!(in_directories(&places), None);
     }
 
     #[test]

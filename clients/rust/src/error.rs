@@ -75,6 +75,8 @@ pub enum Reason {
     Internal,
     /// The service cannot be reached, the connection to it broke, or it dropped the call.
     PoolUnavailable,
+    /// Do what the message says: no pool service is running, and none could be started.
+    ServiceNotStarted,
     /// The caller's time limit is over; the service goes on with what it has begun.
     DeadlineExceeded,
     /// The hold was closed.

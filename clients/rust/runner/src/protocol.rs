@@ -49,6 +49,9 @@ pub(crate) struct Connect {
     pub(crate) cert: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) server_name: Option<String>,
+    pub(crate) start: Option<Vec<String>>,
+    pub(crate) program: Option<String>,
+    pub(crate) start_timeout: Option<f64>,
     pub(crate) attempts: Option<u32>,
     pub(crate) patience: Option<f64>,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pool_service_client::{Client, Hold, RetryPolicy, Server};
+use pool_service_client::{Client, ClientBuilder, Hold, RetryPolicy, Server};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tonic::{GrpcMethod, Request};
@@ -56,6 +56,11 @@ impl Session {
         let Command { id, op } = command;
         let answers = Answers(id.clone());
         match op {
+            Op::Connect(asked) if asked.start.is_some() => {
+                let session = self.clone();
+                let future = async move { session.connect_or_start(answers.0, asked).await };
+                self.spawn(id, None, future);
+            }
             Op::Connect(asked) => answers.end(self.connect(id, asked)),
             Op::Close { client } => answers.end(self.close(&client)),
             Op::Calls { client } => answers.end(self.calls(&client)),
@@ -104,39 +109,28 @@ impl Session {
     }
 
     fn connect(&self, id: Value, asked: protocol::Connect) -> Outcome {
-        let mut retry = RetryPolicy::default();
-        retry.attempts = asked.attempts;
-        retry.patience = asked.patience.map_or(retry.patience, seconds);
-        let calls = Calls::default();
-        let counter = calls.clone();
-        let count = move |request: Request<()>| {
-            if let Some(method) = request.extensions().get::<GrpcMethod<'_>>() {
-                *lock(&counter).entry(method.method().to_owned()).or_default() += 1;
-            }
-            Ok(request)
-        };
-        let mut builder = Client::builder().retry(retry).interceptor(count);
-        if let Some(address) = asked.address {
-            builder = builder.address(address);
-        }
-        if let Some(token) = asked.token {
-            builder = builder.token(token);
-        }
-        if let Some(path) = asked.token_file {
-            builder = builder.token_file(path);
-        }
-        if let Some(path) = asked.ca {
-            builder = builder.ca(path);
-        }
-        if let (Some(cert), Some(key)) = (asked.cert, asked.key) {
-            builder = builder.certificate(cert, key);
-        }
-        if let Some(name) = asked.server_name {
-            builder = builder.server_name(name);
-        }
-        let client = builder.connect()?;
-        lock(&self.connected).insert(id, Connected { client, calls });
+        let (builder, calls) = builder(asked);
+        self.add(id, builder.connect()?, calls);
         Ok(json!({}))
+    }
+
+    async fn connect_or_start(&self, id: Value, mut asked: protocol::Connect) -> Outcome {
+        let (program, timeout) = (asked.program.take(), asked.start_timeout.take());
+        let arguments = asked.start.take().unwrap_or_default();
+        let (builder, calls) = builder(asked);
+        let mut call = builder.connect_or_start().arguments(arguments);
+        if let Some(program) = program {
+            call = call.program(program);
+        }
+        if let Some(timeout) = timeout {
+            call = call.timeout(seconds(timeout));
+        }
+        self.add(id, call.await?, calls);
+        Ok(json!({}))
+    }
+
+    fn add(&self, id: Value, client: Client, calls: Calls) {
+        lock(&self.connected).insert(id, Connected { client, calls });
     }
 
     /// What is under way on the client is given up, and what it holds is released.
@@ -203,6 +197,41 @@ impl Session {
     pub(crate) fn held(&self, hold: &Value) -> Result<Arc<Held>, Failure> {
         lock(&self.holds).get(hold).cloned().ok_or_else(|| unknown("hold", hold))
     }
+}
+
+/// The builder of a client, and the count of the calls that it begins.
+fn builder(asked: protocol::Connect) -> (ClientBuilder, Calls) {
+    let mut retry = RetryPolicy::default();
+    retry.attempts = asked.attempts;
+    retry.patience = asked.patience.map_or(retry.patience, seconds);
+    let calls = Calls::default();
+    let counter = calls.clone();
+    let count = move |request: Request<()>| {
+        if let Some(method) = request.extensions().get::<GrpcMethod<'_>>() {
+            *lock(&counter).entry(method.method().to_owned()).or_default() += 1;
+        }
+        Ok(request)
+    };
+    let mut builder = Client::builder().retry(retry).interceptor(count);
+    if let Some(address) = asked.address {
+        builder = builder.address(address);
+    }
+    if let Some(token) = asked.token {
+        builder = builder.token(token);
+    }
+    if let Some(path) = asked.token_file {
+        builder = builder.token_file(path);
+    }
+    if let Some(path) = asked.ca {
+        builder = builder.ca(path);
+    }
+    if let (Some(cert), Some(key)) = (asked.cert, asked.key) {
+        builder = builder.certificate(cert, key);
+    }
+    if let Some(name) = asked.server_name {
+        builder = builder.server_name(name);
+    }
+    (builder, calls)
 }
 
 fn unknown(what: &str, id: &Value) -> Failure {
