@@ -27,6 +27,7 @@ mod tls;
 mod token;
 mod token_file;
 mod types;
+pub mod vllm_pool;
 mod watch;
 
 pub use address::{ADDRESS_VARIABLE, DEFAULT_ADDRESS};

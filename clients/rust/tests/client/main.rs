@@ -12,4 +12,5 @@ mod pulls;
 mod readiness;
 mod scripted;
 mod tokens;
+mod vllm_pool;
 mod watches;

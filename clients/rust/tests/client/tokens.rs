@@ -8,7 +8,7 @@ use crate::scripted::{Service, connected, ensured, listening, refusal, retry_in,
 const SENT: Option<&str> = Some("Bearer hush");
 
 /// What the future gives, in time that passes.
-async fn real<T>(future: impl IntoFuture<Output = T>) -> T {
+pub(crate) async fn real<T>(future: impl IntoFuture<Output = T>) -> T {
     timeout(Duration::from_secs(60), future).await.expect("it comes")
 }
 
