@@ -29,6 +29,7 @@ interface Command {
   readonly download?: boolean | null;
   readonly holder?: string | null;
   readonly timeout?: number | null;
+  readonly check?: boolean | null;
   readonly force?: boolean | null;
   readonly found?: boolean | null;
   readonly pinned?: boolean | null;
@@ -111,6 +112,13 @@ export class Commands {
       const options = { ...modelOptions(command), ...limits };
       return wire(await this.#pool(command).ensure(command.model, options));
     },
+    get: async ({ command, signal }) => {
+      const options = { check: command.check ?? false, signal };
+      return wire(await this.#pool(command).get(command.model, options));
+    },
+    servers: async ({ command, signal }) => ({
+      servers: wire(await this.#pool(command).list({ signal })),
+    }),
     evict: async (running) => ({ evicted: wire(await this.#evict(running)) }),
     list: (running) => this.#list(running),
     watch: (running) => this.#watch(running),
@@ -135,9 +143,7 @@ export class Commands {
       });
     },
     models: async ({ command, signal }) => ({
-      models: wire(
-        await all(this.#pool(command).models({ found: command.found ?? false, signal })),
-      ),
+      models: wire(await this.#pool(command).models({ found: command.found ?? false, signal })),
     }),
     logs: (running) => this.#logs(running),
     pull: (running) => this.#pull(running),

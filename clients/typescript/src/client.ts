@@ -1,25 +1,38 @@
 /** The client. */
 
-import type { ClientOptions, MethodDefinition } from "@grpc/grpc-js";
+import type { MethodDefinition } from "@grpc/grpc-js";
 import { target } from "./address.js";
 import * as convert from "./convert.js";
-import type { LogRange, ModelOptions } from "./convert.js";
 import { description } from "./convert_description.js";
 import type { Description } from "./description.js";
 import type { PoolError } from "./errors.js";
 import { Following, Holding, Pulling, Reading, type Follower } from "./following.js";
 import { PoolServiceService as methods } from "./generated/pool_service/v1/pool_service.js";
 import { Hold } from "./hold.js";
+import type {
+  CallOptions,
+  ConnectOptions,
+  EnsureOptions,
+  EvictOptions,
+  GetOptions,
+  HoldOptions,
+  LogOptions,
+  ModelsOptions,
+  PageOptions,
+  PullOptions,
+  WatchOptions,
+} from "./options.js";
 import { Paging } from "./paging.js";
 import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type RetryPolicy } from "./retry.js";
 import { follow, PoolStream } from "./stream.js";
-import { encryption, type TlsOptions } from "./tls.js";
-import { authorization, type TokenOptions } from "./token.js";
+import { encryption } from "./tls.js";
+import { authorization } from "./token.js";
 import { Transport } from "./transport.js";
 import type {
   EnsureResult,
   Event,
   EvictedServer,
+  Found,
   LogPart,
   Model,
   Page,
@@ -28,79 +41,6 @@ import type {
   Reloaded,
   Server,
 } from "./types.js";
-
-/** How a client connects and retries. */
-export interface ConnectOptions extends TokenOptions, TlsOptions {
-  /** Differences from the default: 30 s of patience, any number of attempts. */
-  readonly retry?: Partial<RetryPolicy> | undefined;
-  /** Options of the channel of @grpc/grpc-js, such as interceptors, besides the client's own. */
-  readonly channel?: Partial<ClientOptions> | undefined;
-}
-
-/** How long a call may take. */
-export interface CallOptions {
-  /** Milliseconds for the whole call, its retries included; absent: as long as it takes. */
-  readonly timeoutMs?: number | undefined;
-  /** Gives up the call, which ends only the wait. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** How a model is ensured, and how long that may take. */
-export interface EnsureOptions extends ModelOptions, CallOptions {}
-
-/** How servers are evicted, and how long that may take. */
-export interface EvictOptions extends CallOptions {
-  /**
-   * Also evict servers that are held or have requests in flight, which finish within the drain
-   * limit.
-   */
-  readonly force?: boolean | undefined;
-}
-
-/** How a model is held. */
-export interface HoldOptions extends ModelOptions {
-  /** A label of the holder, shown to callers that want to evict it. */
-  readonly holder?: string | undefined;
-  /** Ends the hold; the next call on it rejects with Cancelled. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** How pages are read. The timeout is each page's. */
-export interface PageOptions extends CallOptions {
-  /** Maximum number of servers on a page; with 0 the service chooses. */
-  readonly pageSize?: number | undefined;
-}
-
-/** Which models are returned. The timeout is each page's. */
-export interface ModelsOptions extends CallOptions {
-  /**
-   * Also models that are not listed: models that have a server, whose runtime model is remembered,
-   * or that are in the service's Hugging Face cache.
-   */
-  readonly found?: boolean | undefined;
-}
-
-/** Where a watch begins. */
-export interface WatchOptions {
-  /** Each change after it, instead of the present state and what follows. */
-  readonly afterRevision?: bigint | undefined;
-  /** Ends the watch, with Cancelled. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** What is read of a model's logs. */
-export interface LogOptions extends LogRange {
-  /** Gives it up. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** Options of a download. */
-export interface PullOptions {
-  /** The model that the runtime loads, if the service should not choose it. */
-  readonly runtimeModel?: string | undefined;
-  /** Gives it up; the downloaded parts are kept. */
-  readonly signal?: AbortSignal | undefined;
-}
 
 /**
  * A connection to a pool service.
@@ -190,9 +130,22 @@ export class PoolClient implements AsyncDisposable {
     return this.#evict({ $case: "all", value: true }, options);
   }
 
-  /** All servers, ordered by model. The timeout is each page's. */
-  async *list(options: CallOptions = {}): AsyncGenerator<Server, void, undefined> {
-    for await (const page of this.pages(options)) yield* page.servers;
+  /**
+   * Return the server of the model as it is now, if there is one.
+   *
+   * Starts nothing, and is no use of the server. With `check` the service first asks a READY server
+   * whether it still serves: see `Found.answers`.
+   */
+  async get(model: string, options: GetOptions = {}): Promise<Found> {
+    const request = { model, check: options.check ?? false };
+    return convert.found(await this.#call(methods.get, request, options));
+  }
+
+  /** Return all servers, ordered by model. The timeout is each page's. */
+  async list(options: CallOptions = {}): Promise<Server[]> {
+    const servers: Server[] = [];
+    for await (const page of this.pages(options)) servers.push(...page.servers);
+    return servers;
   }
 
   /** All pages, each with the pool's totals and its revision, at least one. */
@@ -234,18 +187,20 @@ export class PoolClient implements AsyncDisposable {
   }
 
   /**
-   * The models that the service's configuration lists, ordered by model. The timeout is each
-   * page's.
+   * Return the models that the service's configuration lists, ordered by model. The timeout is
+   * each page's.
    */
-  async *models(options: ModelsOptions = {}): AsyncGenerator<Model, void, undefined> {
+  async models(options: ModelsOptions = {}): Promise<Model[]> {
+    const models: Model[] = [];
     const paging = new Paging(this.#transport);
     let token: string;
     do {
       const request = { pageSize: 0, pageToken: paging.token, found: options.found ?? false };
       const response = await this.#call(methods.listModels, request, options);
-      yield* response.models.map(convert.model);
+      models.push(...response.models.map(convert.model));
       token = response.nextPageToken;
     } while (paging.turn(token));
+    return models;
   }
 
   /**

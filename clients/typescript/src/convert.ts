@@ -13,6 +13,7 @@ import {
   type Event,
   type EvictedServer,
   type Exit,
+  type Found,
   type LogPart,
   type Model,
   type Page,
@@ -121,6 +122,10 @@ export function ensureResult(response: pb.EnsureResponse, address: string): Ensu
   return { server: keyed(response.server, response.apiKey), started: response.started };
 }
 
+export function found(response: pb.GetResponse): Found {
+  return { server: response.server && server(response.server), answers: response.answers };
+}
+
 export function evictedServers(response: pb.EvictResponse): readonly EvictedServer[] {
   return response.evicted.map((one) => ({ server: server(one.server), killed: one.killed }));
 }
@@ -220,7 +225,9 @@ function fields(given: pb.Server | undefined): Omit<Server, "apiKey"> {
     generation: Number(message.generation),
     role: nameOf(SERVER_ROLES, message.role),
     endpoint: message.endpoint,
+    baseUrl: message.endpoint === "" ? "" : `${message.endpoint}/v1`,
     servedModelName: message.servedModelName,
+    embeddingModelName: message.embeddingModelName,
     pid: message.pid,
     createTime: date(message.createTime),
     startTime: date(message.startTime),

@@ -4,20 +4,7 @@
  */
 
 export { ADDRESS_VARIABLE } from "./address.js";
-export {
-  PoolClient,
-  Watch,
-  type CallOptions,
-  type ConnectOptions,
-  type EnsureOptions,
-  type EvictOptions,
-  type ModelsOptions,
-  type HoldOptions,
-  type LogOptions,
-  type PageOptions,
-  type PullOptions,
-  type WatchOptions,
-} from "./client.js";
+export { PoolClient, Watch } from "./client.js";
 export type { LogRange, ModelOptions } from "./convert.js";
 export { DEFAULT_ADDRESS } from "./default_address.js";
 export {
@@ -36,6 +23,19 @@ export {
 export * from "./errors.js";
 export type { Process } from "./held.js";
 export { Hold, type ReadyOptions } from "./hold.js";
+export type {
+  CallOptions,
+  ConnectOptions,
+  EnsureOptions,
+  EvictOptions,
+  GetOptions,
+  HoldOptions,
+  LogOptions,
+  ModelsOptions,
+  PageOptions,
+  PullOptions,
+  WatchOptions,
+} from "./options.js";
 export { DEFAULT_RETRY, type RetryPolicy } from "./retry.js";
 export { PoolStream } from "./stream.js";
 export {
@@ -57,6 +57,7 @@ export {
   type Exit,
   type ExitCause,
   type Expectation,
+  type Found,
   type LogPart,
   type Model,
   type ModelMessage,

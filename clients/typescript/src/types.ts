@@ -101,8 +101,15 @@ export interface Server {
   readonly role: ServerRole;
   /** Base URL, such as http://127.0.0.1:49321; empty unless READY. */
   readonly endpoint: string;
+  /** The endpoint with /v1, as clients of OpenAI's API take it; empty without an endpoint. */
+  readonly baseUrl: string;
   /** The name that the model field of an inference request must have; empty unless READY. */
   readonly servedModelName: string;
+  /**
+   * The name that the model field of an embeddings request must have, if the server has a second
+   * model for embeddings; else empty.
+   */
+  readonly embeddingModelName: string;
   /** Its process id; 0 without a process. */
   readonly pid: number;
   /** When this generation was requested. */
@@ -171,6 +178,17 @@ export interface PromptCache {
 export interface EnsureResult {
   readonly server: Server;
   readonly started: boolean;
+}
+
+/** The server of a model, and whether it still serves. */
+export interface Found {
+  /** The server as it is now; undefined if the model has none. */
+  readonly server: Server | undefined;
+  /**
+   * With `check`: this very process has answered that it is healthy, after the call came. False
+   * also if it is busy beyond the service's probe timeout.
+   */
+  readonly answers: boolean;
 }
 
 /** A server that was stopped. */

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import type {
   EnsureRequest,
+  GetRequest,
   ListRequest,
   PinRequest,
 } from "../src/generated/pool_service/v1/pool_service.js";
@@ -15,10 +16,13 @@ import {
   QueueFull,
   Recovering,
 } from "../src/index.js";
-import { broken, ready, Refusal, retryAfter, STAY } from "./scripted.js";
+import { broken, ready, Refusal, retryAfter, STAY, type Script } from "./scripted.js";
 import { countedSignal, failure, withService } from "./support.js";
 
 const ONCE = { retry: { attempts: 1 } };
+/** Whether each call of Get was to check. */
+const checks = (service: Script): boolean[] =>
+  (service.asked.get as GetRequest[]).map((request) => request.check);
 const READY = { server: ready(), started: true };
 
 withService("ensure asks for all that was said", async (pool, service) => {
@@ -144,13 +148,29 @@ withService("evict says which servers, and tells what was killed", async (pool, 
   );
 });
 
+withService("get returns the server, and whether it answers", async (pool, service) => {
+  service.answer("get", broken());
+  service.answer("get", { server: ready(), answers: true });
+  const { server, answers } = await pool.get("m", { check: true });
+  assert.deepEqual([server?.endpoint, answers], ["http://127.0.0.1:49321", true]);
+  assert.deepEqual(checks(service), [true, true]);
+});
+
+withService("get of a model without a server returns none", async (pool, service) => {
+  service.answer("get", { server: undefined, answers: false });
+  assert.deepEqual(await pool.get("m"), { server: undefined, answers: false });
+  assert.deepEqual(checks(service), [false]);
+});
+
 withService("list reads all pages, one after the other", async (pool, service) => {
   const page = { revision: 5n, totals: undefined, notices: ["full disk"] };
   service.answer("list", { ...page, servers: [ready({ model: "a" })], nextPageToken: "t" });
   service.answer("list", { ...page, servers: [ready({ model: "b" })], nextPageToken: "" });
-  const models = [];
-  for await (const server of pool.list()) models.push(server.model);
-  assert.deepEqual(models, ["a", "b"]);
+  const servers = await pool.list();
+  assert.deepEqual(
+    servers.map((server) => server.model),
+    ["a", "b"],
+  );
   const asked = service.asked.list as ListRequest[];
   assert.deepEqual(
     asked.map((request) => request.pageToken),
@@ -177,8 +197,9 @@ withService("models and reload are told as they are", async (pool, service) => {
   const found = { diskBytes: 5n, state: 3, listed: true };
   service.answer("listModels", {
     models: [{ ...model, ...rest, ...found, expectedBytes: 3n }],
-    nextPageToken: "",
+    nextPageToken: "t",
   });
+  service.answer("listModels", { models: [], nextPageToken: "" });
   const changes = {
     replaced: ["a"],
     updated: [],
@@ -187,10 +208,10 @@ withService("models and reload are told as they are", async (pool, service) => {
     problems: ["p"],
   };
   service.answer("reload", changes);
-  for await (const one of pool.models({ found: true })) {
-    assert.deepEqual([one.onDisk, one.expectedBy, one.expectedBytes], [false, "DECLARED", 3]);
-    assert.deepEqual([one.diskBytes, one.state, one.listed], [5, "READY", true]);
-  }
+  const [one, ...others] = await pool.models({ found: true });
+  assert.deepEqual([one?.onDisk, one?.expectedBy, one?.expectedBytes], [false, "DECLARED", 3]);
+  assert.deepEqual([one?.diskBytes, one?.state, one?.listed], [5, "READY", true]);
+  assert.deepEqual([others, service.calls("listModels")], [[], 2]);
   assert.deepEqual(await pool.reload(), changes);
 });
 

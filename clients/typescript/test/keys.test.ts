@@ -32,7 +32,12 @@ withService("a hold gives the key of the server that is ready", async (pool, ser
 
 withService("no other answer has a key", async (pool, service) => {
   service.answer("list", { servers: [ready()], nextPageToken: "", revision: 1n, notices: [] });
-  for await (const server of pool.list()) assert.equal(server.apiKey, "");
+  service.answer("get", { server: ready(), answers: false });
+  const { server } = await pool.get("m");
+  assert.deepEqual(
+    [...(await pool.list()), server].map((one) => one?.apiKey),
+    ["", ""],
+  );
 });
 
 withService("no text shows a key", async (pool, service) => {

@@ -46,6 +46,17 @@ test("what the service did not say is undefined", () => {
   );
 });
 
+test("the base URL is the endpoint's /v1, if there is an endpoint", () => {
+  assert.equal(convert.server(ready()).baseUrl, "http://127.0.0.1:49321/v1");
+  assert.equal(convert.server(ready({ endpoint: "" })).baseUrl, "");
+});
+
+test("the name of the embedding model is as sent", () => {
+  const embeddingModelName = "embeds";
+  assert.equal(convert.server(ready({ embeddingModelName })).embeddingModelName, "embeds");
+  assert.equal(convert.server(ready()).embeddingModelName, "");
+});
+
 test("times are dates to the millisecond", () => {
   const server = convert.server(ready({ readyTime: { seconds: 1_700_000_000n, nanos: 250e6 } }));
   assert.equal(server.readyTime?.getTime(), 1_700_000_000_250);
