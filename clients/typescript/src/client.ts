@@ -2,12 +2,16 @@
 
 import type { MethodDefinition } from "@grpc/grpc-js";
 import { target } from "./address.js";
+import type { Cancellation } from "./cancellation.js";
 import * as convert from "./convert.js";
 import { description } from "./convert_description.js";
 import type { Description } from "./description.js";
 import type { PoolError } from "./errors.js";
 import { Following, Holding, Pulling, Reading, type Follower } from "./following.js";
-import { PoolServiceService as methods } from "./generated/pool_service/v1/pool_service.js";
+import {
+  PoolServiceService as methods,
+  type GetRequest,
+} from "./generated/pool_service/v1/pool_service.js";
 import { Hold } from "./hold.js";
 import type {
   CallOptions,
@@ -24,6 +28,7 @@ import type {
 } from "./options.js";
 import { Paging } from "./paging.js";
 import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type RetryPolicy } from "./retry.js";
+import { READY_GRACE_MS } from "./serving.js";
 import { follow, PoolStream } from "./stream.js";
 import { encryption } from "./tls.js";
 import { authorization } from "./token.js";
@@ -108,7 +113,9 @@ export class PoolClient implements AsyncDisposable {
   hold(model: string, options: HoldOptions = {}): Hold {
     const request = convert.holdRequest(model, options, options.holder);
     const holding = new Holding(request, this.#retry, REAL_CLOCK);
-    return new Hold(this.#stream(methods.hold, holding, options.signal), model);
+    const ask = (operation: Cancellation): Promise<Found> =>
+      this.#lookUp({ model, check: true }, READY_GRACE_MS, operation);
+    return new Hold(this.#stream(methods.hold, holding, options.signal), model, ask);
   }
 
   /**
@@ -263,6 +270,12 @@ export class PoolClient implements AsyncDisposable {
   ): Promise<readonly EvictedServer[]> {
     const request = convert.evictRequest(what, options.force);
     return convert.evictedServers(await this.#call(methods.evict, request, options));
+  }
+
+  /** Get a server by one attempt, within that time. */
+  async #lookUp(request: GetRequest, limitMs: number, operation: Cancellation): Promise<Found> {
+    const limits = { remainingMs: limitMs, timeoutMs: limitMs };
+    return convert.found(await this.#transport.unary(methods.get, request, operation, limits));
   }
 
   #stream<Q, R, V>(

@@ -52,20 +52,15 @@ export class Held {
     return undefined;
   }
 
-  /**
-   * The server if it is READY and its process is not `after`. Throws the error that ended the
-   * hold.
-   */
-  ready(after?: Process): Server | undefined {
+  /** Return the newest state if it is READY. Throws the error that ended the hold. */
+  ready(): Server | undefined {
     if (this.#failure !== undefined) throw this.#failure as Error;
     if (this.#over) {
       throw new Cancelled(`the hold of ${JSON.stringify(this.#model)} was closed`, {
         code: "CANCELLED",
       });
     }
-    const newest = this.#newest;
-    if (newest?.state !== "READY") return undefined;
-    return after === undefined || isAnother(newest, after) ? newest : undefined;
+    return this.#newest?.state === "READY" ? this.#newest : undefined;
   }
 
   /** The error of a caller that gave up its wait. */
@@ -80,8 +75,12 @@ export class Held {
   }
 }
 
-/** A service that lost its records counts from 1 again; then the process id distinguishes them. */
-function isAnother(server: Server, than: Process): boolean {
+/**
+ * Return whether the server is another process than that one.
+ *
+ * A service that lost its records counts from 1 again; then the process id distinguishes them.
+ */
+export function isAnother(server: Server, than: Process): boolean {
   const samePid = than.pid === undefined || than.pid === server.pid;
   return server.generation !== than.generation || !samePid;
 }

@@ -1,15 +1,23 @@
 /** The handle of a model that is kept READY. */
 
 import { Cancellation, startTimer, type Stop } from "./cancellation.js";
-import { Held, type Process } from "./held.js";
+import { Cancelled } from "./errors.js";
+import { Held, isAnother, type Process } from "./held.js";
+import { READY_GRACE_MS, ServingCheck } from "./serving.js";
 import type { PoolStream } from "./stream.js";
-import type { Server } from "./types.js";
+import type { Found, Server } from "./types.js";
+
+/** Asks the service once whether the held model's server still serves. */
+export type AskServing = (operation: Cancellation) => Promise<Found>;
 
 /** Options of `Hold.ready`. */
 export interface ReadyOptions {
   /** Milliseconds to wait at most; absent: as long as it takes. */
   readonly timeoutMs?: number | undefined;
-  /** Wait for a process other than this server's, to which a connection was refused. */
+  /**
+   * The server to which a connection was refused, or broke: wait for another process, or until the
+   * service says that this one still serves.
+   */
   readonly after?: Process | undefined;
   /** Gives up the wait, not the hold. */
   readonly signal?: AbortSignal | undefined;
@@ -29,12 +37,14 @@ export interface ReadyOptions {
 export class Hold implements AsyncIterable<Server>, AsyncDisposable {
   readonly #stream: PoolStream<Server>;
   readonly #held: Held;
+  readonly #ask: AskServing;
   readonly #watchers = new Set<Stop>();
   readonly #reading: Promise<void>;
 
   /** @internal */
-  constructor(stream: PoolStream<Server>, model: string) {
+  constructor(stream: PoolStream<Server>, model: string, ask: AskServing) {
     this.#stream = stream;
+    this.#ask = ask;
     this.#held = new Held(model);
     this.#reading = this.#read();
   }
@@ -43,24 +53,50 @@ export class Hold implements AsyncIterable<Server>, AsyncDisposable {
    * The server, from memory: at once if it is READY, else when it is.
    *
    * The endpoint may have changed, so call this whenever you need it. While the service is
-   * unreachable, you get the last received state. Rejects with DeadlineExceeded if the server is
+   * unreachable, you get the last received state. With `after` the service is asked once whether
+   * that process still serves; if it does, you get it again at once, and if it does not say, after
+   * a second and a half. Rejects with DeadlineExceeded if the server is
    * not READY within `timeoutMs` (the hold goes on), and with the error that ended the hold.
    */
   async ready(options: ReadyOptions = {}): Promise<Server> {
     const { timeoutMs, after, signal } = options;
     const operation = new Cancellation(signal);
-    const stopTimer =
-      timeoutMs === undefined
-        ? undefined
-        : startTimer(timeoutMs, () => {
-            operation.cancel(this.#held.late(timeoutMs));
-          });
+    const timers: Stop[] = [];
+    if (timeoutMs !== undefined) {
+      const giveUp = (): void => {
+        operation.cancel(this.#held.late(timeoutMs));
+      };
+      timers.push(startTimer(timeoutMs, giveUp));
+    }
     try {
-      return await this.#until(() => this.#held.ready(after), operation);
+      return await this.#until(this.#served(after, operation, timers), operation);
     } finally {
-      stopTimer?.();
+      for (const stop of timers) stop();
+      operation.cancel(new Cancelled("the wait is over", { code: "CANCELLED" }));
       operation.release();
     }
+  }
+
+  /** Return what finds the server, once there is one that is not the broken process. */
+  #served(
+    after: Process | undefined,
+    operation: Cancellation,
+    timers: Stop[],
+  ): () => Server | undefined {
+    if (after === undefined) return () => this.#held.ready();
+    const changed = (): void => {
+      this.#changed();
+    };
+    const check = new ServingCheck(() => this.#ask(operation), changed);
+    const endGrace = (): void => {
+      check.endGrace();
+    };
+    timers.push(startTimer(READY_GRACE_MS, endGrace));
+    return () => {
+      const server = this.#held.ready();
+      if (server === undefined) return undefined;
+      return isAnother(server, after) || check.serves(server) ? server : undefined;
+    };
   }
 
   /** Release the model at once, and end all iterations. */

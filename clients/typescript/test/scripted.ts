@@ -60,6 +60,7 @@ export class Script {
   address = "";
   readonly #server = new Server();
   readonly #answers = new Map<Rpc, Step[][]>();
+  readonly #cancelled = new Set<Rpc>();
   readonly #waiting = new Set<() => void>();
 
   /** One answer to one call: a message or a failure; to a call with a stream, several. */
@@ -70,6 +71,11 @@ export class Script {
   /** How often it was called. */
   calls(rpc: Rpc): number {
     return this.asked[rpc]?.length ?? 0;
+  }
+
+  /** Resolves when the caller of a unary call has given it up. */
+  async whenCancelled(rpc: Rpc): Promise<void> {
+    await this.until(() => this.#cancelled.has(rpc));
   }
 
   /** Resolves when this is so, looked at after each call and each end of a stream. */
@@ -100,6 +106,10 @@ export class Script {
   #unary(rpc: Rpc): handleUnaryCall<object, object> {
     return (call, callback) => {
       const [step] = this.#next(rpc, call);
+      call.on("cancelled", () => {
+        this.#cancelled.add(rpc);
+        this.#looked();
+      });
       if (step instanceof Refusal) callback(step);
       else if (typeof step === "object") callback(null, step);
       this.#looked();
