@@ -1,7 +1,7 @@
 /** The commands of the runner's protocol, each on top of the client. */
 
 import { InterceptingCall, type Interceptor } from "@grpc/grpc-js";
-import { PoolClient, type EvictedServer, type Hold } from "pool-service-client";
+import { PoolClient, type EvictedServer, type Hold, type Server } from "pool-service-client";
 import { infer } from "./infer.js";
 import { wire, wireError, wireEvent } from "./wire.js";
 
@@ -30,6 +30,7 @@ interface Command {
   readonly holder?: string | null;
   readonly timeout?: number | null;
   readonly check?: boolean | null;
+  readonly progress?: boolean | null;
   readonly force?: boolean | null;
   readonly found?: boolean | null;
   readonly pinned?: boolean | null;
@@ -107,9 +108,13 @@ export class Commands {
       return {};
     },
     calls: ({ command }) => this.#connection(command).calls,
-    ensure: async ({ command, signal }) => {
+    ensure: async ({ command, signal, event }) => {
+      const report = (server: Server): void => {
+        event({ server: wire(server) });
+      };
+      const onProgress = command.progress ? report : undefined;
       const limits = { timeoutMs: milliseconds(command.timeout), signal };
-      const options = { ...modelOptions(command), ...limits };
+      const options = { ...modelOptions(command), ...limits, onProgress };
       return wire(await this.#pool(command).ensure(command.model, options));
     },
     get: async ({ command, signal }) => {

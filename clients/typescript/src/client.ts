@@ -27,6 +27,7 @@ import type {
   WatchOptions,
 } from "./options.js";
 import { Paging } from "./paging.js";
+import { PROGRESS_TIMEOUT_MS, withProgress } from "./progress.js";
 import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type RetryPolicy } from "./retry.js";
 import { READY_GRACE_MS } from "./serving.js";
 import { follow, PoolStream } from "./stream.js";
@@ -97,11 +98,17 @@ export class PoolClient implements AsyncDisposable {
   /**
    * Wait until the model's server is READY; start it if there is none.
    *
-   * Giving up does not stop the start.
+   * Giving up does not stop the start. `onProgress` is called with the server meanwhile.
    */
   async ensure(model: string, options: EnsureOptions = {}): Promise<EnsureResult> {
     const request = convert.ensureRequest(model, options);
-    const response = await this.#call(methods.ensure, request, options);
+    const response = await this.#operate(options.signal, (operation) => {
+      const answer = this.#retried(methods.ensure, request, options.timeoutMs, operation);
+      if (options.onProgress === undefined) return answer;
+      const lookUp = async (): Promise<Server | undefined> =>
+        (await this.#lookUp({ model, check: false }, PROGRESS_TIMEOUT_MS, operation)).server;
+      return withProgress(answer, lookUp, options.onProgress, operation);
+    });
     return convert.ensureResult(response, this.#transport.address);
   }
 
@@ -293,19 +300,37 @@ export class PoolClient implements AsyncDisposable {
     request: Q,
     { timeoutMs, signal }: CallOptions,
   ): Promise<R> {
-    const attempts = new Attempts(this.#retry, REAL_CLOCK, timeoutMs);
+    return this.#operate(signal, (operation) =>
+      this.#retried(method, request, timeoutMs, operation),
+    );
+  }
+
+  async #operate<T>(
+    signal: AbortSignal | undefined,
+    body: (operation: Cancellation) => Promise<T>,
+  ): Promise<T> {
     const operation = this.#transport.begin(signal);
     try {
-      for (;;) {
-        try {
-          const limits = { remainingMs: attempts.remainingMs(), timeoutMs };
-          return await this.#transport.unary(method, request, operation, limits);
-        } catch (error) {
-          await operation.sleep(attempts.failed(error as PoolError));
-        }
-      }
+      return await body(operation);
     } finally {
       operation.release();
+    }
+  }
+
+  async #retried<Q, R>(
+    method: MethodDefinition<Q, R>,
+    request: Q,
+    timeoutMs: number | undefined,
+    operation: Cancellation,
+  ): Promise<R> {
+    const attempts = new Attempts(this.#retry, REAL_CLOCK, timeoutMs);
+    for (;;) {
+      try {
+        const limits = { remainingMs: attempts.remainingMs(), timeoutMs };
+        return await this.#transport.unary(method, request, operation, limits);
+      } catch (error) {
+        await operation.sleep(attempts.failed(error as PoolError));
+      }
     }
   }
 }

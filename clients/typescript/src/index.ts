@@ -36,6 +36,7 @@ export type {
   PullOptions,
   WatchOptions,
 } from "./options.js";
+export type { OnProgress } from "./progress.js";
 export { DEFAULT_RETRY, type RetryPolicy } from "./retry.js";
 export { PoolStream } from "./stream.js";
 export {

@@ -2,6 +2,7 @@
 
 import type { ClientOptions } from "@grpc/grpc-js";
 import type { LogRange, ModelOptions } from "./convert.js";
+import type { OnProgress } from "./progress.js";
 import type { RetryPolicy } from "./retry.js";
 import type { TlsOptions } from "./tls.js";
 import type { TokenOptions } from "./token.js";
@@ -29,7 +30,13 @@ export interface GetOptions extends CallOptions {
 }
 
 /** How a model is ensured, and how long that may take. */
-export interface EnsureOptions extends ModelOptions, CallOptions {}
+export interface EnsureOptions extends ModelOptions, CallOptions {
+  /**
+   * Receives the server whenever it has changed while the call waits, until it is READY; looked up
+   * every half second. What it throws ends the call.
+   */
+  readonly onProgress?: OnProgress | undefined;
+}
 
 /** How servers are evicted, and how long that may take. */
 export interface EvictOptions extends CallOptions {

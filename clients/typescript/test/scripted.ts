@@ -7,6 +7,7 @@ import {
   status,
   type handleServerStreamingCall,
   type handleUnaryCall,
+  type sendUnaryData,
   type ServerWritableStream,
   type UntypedHandleCall,
 } from "@grpc/grpc-js";
@@ -105,13 +106,12 @@ export class Script {
 
   #unary(rpc: Rpc): handleUnaryCall<object, object> {
     return (call, callback) => {
-      const [step] = this.#next(rpc, call);
+      const steps = this.#next(rpc, call);
       call.on("cancelled", () => {
         this.#cancelled.add(rpc);
         this.#looked();
       });
-      if (step instanceof Refusal) callback(step);
-      else if (typeof step === "object") callback(null, step);
+      void answer(callback, steps);
       this.#looked();
     };
   }
@@ -138,6 +138,14 @@ export class Script {
   #looked(): void {
     for (const wake of this.#waiting) wake();
     this.#waiting.clear();
+  }
+}
+
+async function answer(callback: sendUnaryData<object>, steps: Step[]): Promise<void> {
+  for (const step of steps) {
+    if (step instanceof Gate) await step.opened;
+    else if (step instanceof Refusal) callback(step);
+    else if (step !== STAY) callback(null, step);
   }
 }
 
