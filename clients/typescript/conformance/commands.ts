@@ -13,6 +13,9 @@ interface Command {
   readonly hold: string;
   readonly target: string;
   readonly address?: string;
+  readonly start?: readonly string[] | null;
+  readonly program?: string | null;
+  readonly start_timeout?: number | null;
   readonly token?: string;
   readonly token_file?: string;
   readonly ca?: string;
@@ -166,7 +169,7 @@ export class Commands {
     },
   };
 
-  #connect(command: Command): unknown {
+  async #connect(command: Command): Promise<unknown> {
     const { id, address, token, token_file: tokenFile, attempts, patience } = command;
     const { ca, cert, key, server_name: serverName } = command;
     const calls: Record<string, number> = {};
@@ -176,7 +179,16 @@ export class Commands {
     };
     const channel = { interceptors: [counting(calls)] };
     const tls = { ca, cert, key, serverName };
-    const pool = PoolClient.connect(address, { token, tokenFile, ...tls, retry, channel });
+    const options = { token, tokenFile, ...tls, retry, channel };
+    const pool =
+      command.start == null
+        ? PoolClient.connect(address, options)
+        : await PoolClient.connectOrStart({
+            ...options,
+            program: command.program ?? undefined,
+            arguments: command.start,
+            startTimeoutMs: milliseconds(command.start_timeout),
+          });
     this.#connections.set(id, { pool, calls });
     return {};
   }

@@ -5,6 +5,7 @@ import { target } from "./address.js";
 import type { Cancellation } from "./cancellation.js";
 import * as convert from "./convert.js";
 import { description } from "./convert_description.js";
+import { ownSocket } from "./default_address.js";
 import type { Description } from "./description.js";
 import type { PoolError } from "./errors.js";
 import { Following, Holding, Pulling, Reading, type Follower } from "./following.js";
@@ -16,6 +17,7 @@ import { Hold } from "./hold.js";
 import type {
   CallOptions,
   ConnectOptions,
+  ConnectOrStartOptions,
   EnsureOptions,
   EvictOptions,
   GetOptions,
@@ -30,6 +32,7 @@ import { Paging } from "./paging.js";
 import { PROGRESS_TIMEOUT_MS, withProgress } from "./progress.js";
 import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type RetryPolicy } from "./retry.js";
 import { READY_GRACE_MS } from "./serving.js";
+import { startService } from "./start.js";
 import { follow, PoolStream } from "./stream.js";
 import { encryption } from "./tls.js";
 import { authorization } from "./token.js";
@@ -82,6 +85,19 @@ export class PoolClient implements AsyncDisposable {
     const shown = authorization(options);
     const transport = new Transport(where, shown, encrypted, options.channel ?? {});
     return new PoolClient(transport, { ...DEFAULT_RETRY, ...options.retry });
+  }
+
+  /**
+   * A client of the service of this machine, which is started if none runs.
+   *
+   * If POOL_SERVICE_ADDRESS names a service, or your own service listens on its socket, this is
+   * `connect`. Else `pool-service start` is run, which starts one that outlives your program, and
+   * finds it if another does the same at this moment. Rejects with ServiceNotStarted if it fails,
+   * and with TypeError as `connect` throws it.
+   */
+  static async connectOrStart(options: ConnectOrStartOptions = {}): Promise<PoolClient> {
+    const known = target(undefined) ?? (await ownSocket());
+    return PoolClient.connect(known ?? (await startService(options)), options);
   }
 
   /** Close the channel; open calls end with Cancelled, and holds are released. */

@@ -12,18 +12,25 @@ const OPEN_TO_OTHERS = 0o077;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+/** Return the address of `ownSocket`, else DEFAULT_ADDRESS. */
+export async function defaultAddress(environment: Environment = process.env): Promise<string> {
+  return (await ownSocket(environment)) ?? DEFAULT_ADDRESS;
+}
+
 /**
- * The first default socket on which a program listens, else DEFAULT_ADDRESS.
+ * Return the address of the first default socket on which a program listens, if there is one.
  *
  * A socket counts only in a directory of this user that no other user can enter: a program of
  * another user could pose as the service.
  */
-export async function defaultAddress(environment: Environment = process.env): Promise<string> {
+export async function ownSocket(
+  environment: Environment = process.env,
+): Promise<string | undefined> {
   for (const directory of directories(environment)) {
     const path = join(directory, "socket");
     if (isPrivate(directory) && (await isListenedOn(path))) return `unix:${path}`;
   }
-  return DEFAULT_ADDRESS;
+  return undefined;
 }
 
 /** The directories in which a service makes its socket by default. */

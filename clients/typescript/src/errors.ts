@@ -163,3 +163,6 @@ export class DeadlineExceeded extends PoolError {}
 
 /** The call was given up: by its signal, whose reason is its `cause`, or by closing its client. */
 export class Cancelled extends PoolError {}
+
+/** The service could not be started: its message says why, and what to do. It is not retried. */
+export class ServiceNotStarted extends PoolError {}

@@ -26,6 +26,7 @@ export { Hold, type ReadyOptions } from "./hold.js";
 export type {
   CallOptions,
   ConnectOptions,
+  ConnectOrStartOptions,
   EnsureOptions,
   EvictOptions,
   GetOptions,
@@ -38,6 +39,7 @@ export type {
 } from "./options.js";
 export type { OnProgress } from "./progress.js";
 export { DEFAULT_RETRY, type RetryPolicy } from "./retry.js";
+export { PROGRAM_VARIABLE, type StartOptions } from "./start.js";
 export { PoolStream } from "./stream.js";
 export {
   CA_VARIABLE,

@@ -4,6 +4,7 @@ import type { ClientOptions } from "@grpc/grpc-js";
 import type { LogRange, ModelOptions } from "./convert.js";
 import type { OnProgress } from "./progress.js";
 import type { RetryPolicy } from "./retry.js";
+import type { StartOptions } from "./start.js";
 import type { TlsOptions } from "./tls.js";
 import type { TokenOptions } from "./token.js";
 
@@ -14,6 +15,9 @@ export interface ConnectOptions extends TokenOptions, TlsOptions {
   /** Options of the channel of @grpc/grpc-js, such as interceptors, besides the client's own. */
   readonly channel?: Partial<ClientOptions> | undefined;
 }
+
+/** How a service is started if none runs, and how the client connects to it. */
+export interface ConnectOrStartOptions extends StartOptions, ConnectOptions {}
 
 /** How long a call may take. */
 export interface CallOptions {
