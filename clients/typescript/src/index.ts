@@ -23,6 +23,7 @@ export {
 export * from "./errors.js";
 export type { Process } from "./held.js";
 export { Hold, type ReadyOptions } from "./hold.js";
+export { openAIOptions, type OpenAIOptions } from "./openai.js";
 export type {
   CallOptions,
   ConnectOptions,
