@@ -1,7 +1,7 @@
 /** Holds a model and streams one chat completion from its endpoint: chat MODEL PROMPT. */
 
 import OpenAI from "openai";
-import { PoolClient } from "pool-service-client";
+import { openAIOptions, PoolClient } from "pool-service-client";
 
 const [model, prompt] = process.argv.slice(2);
 if (model === undefined || prompt === undefined) {
@@ -10,12 +10,10 @@ if (model === undefined || prompt === undefined) {
 }
 await using pool = PoolClient.connect();
 await using hold = pool.hold(model, { holder: "chat example" });
-const server = await hold.ready();
-// A server may ask for no key, but the package wants one.
-const apiKey = server.apiKey || "none";
-const openai = new OpenAI({ baseURL: `${server.endpoint}/v1`, apiKey });
+const { servedModelName } = await hold.ready();
+const openai = new OpenAI(openAIOptions(hold));
 const answer = await openai.chat.completions.create({
-  model: server.servedModelName,
+  model: servedModelName,
   messages: [{ role: "user", content: prompt }],
   stream: true,
 });

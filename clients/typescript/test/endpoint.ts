@@ -96,6 +96,21 @@ export function words(...text: string[]): string {
   return `HTTP/1.1 200 OK\r\n${type}\r\n\r\n${parts.join("")}`;
 }
 
+/** A whole streamed completion of these words. */
+export function completion(...text: string[]): Answer {
+  const finish = event({ choices: [{ delta: {}, finish_reason: "stop" }] });
+  const done = "data: [DONE]\n\n";
+  const end = `${done.length.toString(16)}\r\n${done}\r\n0\r\n\r\n`;
+  return (socket) => socket.write(`${words(...text)}${finish}${end}`);
+}
+
+/** A streamed completion that is cut behind these words. */
+export function cut(...text: string[]): Answer {
+  return (socket) => {
+    socket.write(words(...text), () => socket.destroy());
+  };
+}
+
 function event(value: unknown): string {
   const data = `data: ${JSON.stringify(value)}\n\n`;
   return `${data.length.toString(16)}\r\n${data}\r\n`;

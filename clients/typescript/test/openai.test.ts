@@ -5,7 +5,7 @@ import { type TestContext } from "node:test";
 import { status } from "@grpc/grpc-js";
 import OpenAI, { APIConnectionError } from "openai";
 import { Evicted, openAIOptions, type Hold, type PoolClient } from "../src/index.js";
-import { Endpoint, json, reset, words, type Answer } from "./endpoint.js";
+import { cut, Endpoint, json, reset, words, type Answer } from "./endpoint.js";
 import { Gate, held, ready, Refusal, STAY, type Script, type Step } from "./scripted.js";
 import { failure, withService } from "./support.js";
 
@@ -113,10 +113,7 @@ withService("nor by a connection that had served before", async (pool, service, 
 });
 
 withService("a stream that is cut is a TypeError", async (pool, service, context) => {
-  const cut: Answer = (socket) => {
-    socket.write(words("one", "two"), () => socket.destroy());
-  };
-  const { hold, endpoint } = await heldAt({ pool, service, context }, cut);
+  const { hold, endpoint } = await heldAt({ pool, service, context }, cut("one", "two"));
   const answer = await openaiOf(hold).chat.completions.create({ ...QUESTION, stream: true });
   const told: unknown[] = [];
   const reading = (async () => {
