@@ -79,7 +79,7 @@ STAND_ALONE = """
     trust-remote-code offline"""
 
 
-NEEDS_KEY = ("/v1/models", "/v1/chat/completions", "/v1/responses")
+NEEDS_KEY = ("/v1/models", "/v1/chat/completions", "/v1/responses", "/v1/embeddings")
 
 
 def say(text: str) -> None:
@@ -131,6 +131,7 @@ class Server:
         self.metrics = options.enable_metrics
         self.posts: dict[str, list[int]] = {}
         self.engine = threading.Lock()
+        self.embedding_model = options.embedding_model
         self.key = options.api_key or os.environ.get("FAKE_API_KEY")
         if "FAKE_API_KEY_FILE" in os.environ:
             with open(os.environ["FAKE_API_KEY_FILE"]) as file:  # noqa: PTH123  # as above
@@ -364,6 +365,8 @@ class Server:
             send(connection, 200, self.metrics_text().encode(), "text/plain; version=0.0.4")
         elif path in ("/v1/chat/completions", "/v1/responses") and method == "POST":
             self.post(connection, path, body)
+        elif path == "/v1/embeddings" and method == "POST":
+            self.embed(connection, body)
         else:
             send_json(connection, 404, {"detail": "Not Found"})
 
@@ -427,6 +430,17 @@ class Server:
         lines += [f'{name}_in_flight{{method="GET",path="/health"}} 1.0']
         lines += [f'{name}_in_flight{{{labels}"{path}"}} {now}.0' for path, (now, _) in series]
         return "\n".join(lines) + "\n"
+
+    def embed(self, connection: socket.socket, body: bytes) -> None:
+        """Answer for the embedding model by its exact name, as the real one does."""
+        asked = json.loads(body)["model"]
+        if not self.embedding_model or asked != self.embedding_model:
+            send_json(connection, 400, {"detail": f"Embedding model '{asked}' is not available."})
+            return
+        data = [{"object": "embedding", "index": 0, "embedding": [0.0, 1.0]}]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        answer = {"object": "list", "data": data, "model": asked, "usage": usage}
+        send_json(connection, 200, answer)
 
     def post(self, connection: socket.socket, path: str, body: bytes) -> None:
         """As the real one does: all are counted by the metrics, a chat by /health as well."""

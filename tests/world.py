@@ -337,6 +337,7 @@ class World:
             port=None,
             health_path="/health",
             served_model_name=f"served/{model}",
+            embedding_model_name=f"embeds/{model}",
             nonce=f"{model}-{generation}",
             drains=script.drains,
             api_key=key_of(model, generation),

@@ -27,13 +27,16 @@ from pool_service.gateway.shared_hold import SharedHold
 from pool_service.gateway.turns import Key, Turns
 from pool_service_client import PoolError, Server
 
+EMBEDDINGS = "/v1/embeddings"
+"""The path whose requests are for the embedding model of a server that has one."""
+
 PATHS = (
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/responses",
     "/v1/messages",
     "/v1/messages/count_tokens",
-    "/v1/embeddings",
+    EMBEDDINGS,
     "/v1/rerank",
     "/v1/audio/transcriptions",
     "/v1/audio/speech",
@@ -241,7 +244,7 @@ class Inference:
             work.request.method,
             f"{server.endpoint}{work.request.rel_url.raw_path_qs}",
             headers,
-            work.wanted.with_model(server.served_model_name),
+            work.wanted.with_model(_name_for(work.request, server)),
         )
 
     def _may_go_there(self, work: _Work, server: Server) -> bool:
@@ -251,11 +254,18 @@ class Inference:
             and self._settings.tls is None
             and not work.response.has_begun
             and not server.api_key
-            and work.wanted.model == server.served_model_name
+            and work.wanted.model == _name_for(work.request, server)
             and is_direct(work.request)
             # A server answers no page of another origin.
             and hdrs.ORIGIN not in work.request.headers
         )
+
+
+def _name_for(request: web.Request, server: Server) -> str:
+    """Return the name by which a server knows the model that a request is for."""
+    if request.path == EMBEDDINGS and server.embedding_model_name:
+        return server.embedding_model_name
+    return server.served_model_name
 
 
 def _redirect(work: _Work, server: Server) -> web.Response:

@@ -130,6 +130,7 @@ class Wire:
         if ready and server.plan is not None:
             message.endpoint = server.endpoint
             message.served_model_name = server.plan.served_model_name
+            message.embedding_model_name = server.plan.embedding_model_name
         if server.last_exit is not None:
             message.last_exit.CopyFrom(self.exit(server.last_exit))
         return message

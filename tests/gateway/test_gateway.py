@@ -82,6 +82,30 @@ def test_a_request_starts_its_model_and_an_alias_means_the_same(begin: Begin) ->
     assert states(setting) == {"org/chat": ServerState.READY}
 
 
+def test_a_request_for_embeddings_goes_to_the_embedding_model_of_the_model(
+    begin: Begin, tmp_path: Path
+) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "config.json").write_text("{}")
+    setting = begin(f"""{MODELS}
+[models."org/embeds"]
+arguments = ["--embedding-model", {str(second)!r}]
+""")
+    with sdk(setting) as client:
+        answer = client.embeddings.create(
+            model="org/embeds", input="hello", encoding_format="float"
+        )
+        assert answer.data[0].embedding == [0.0, 1.0]
+        assert answer.model == str(second)
+        with pytest.raises(openai.BadRequestError):
+            client.embeddings.create(model="org/chat", input="hello")
+    assert asks(setting, "org/embeds"), "chats go to the model itself"
+    found = setting.pool.get("org/embeds").server
+    assert found is not None
+    assert found.embedding_model_name == str(second)
+
+
 def test_lists_have_all_models_and_start_none(begin: Begin) -> None:
     setting = begin()
     with sdk(setting) as client:

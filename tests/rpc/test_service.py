@@ -33,6 +33,7 @@ async def test_ensure_returns_everything_about_the_server() -> None:
         assert server.state == pb.SERVER_STATE_READY
         assert server.endpoint == f"http://127.0.0.1:{server.pid}"
         assert server.served_model_name == "served/vllm-mlx/qwen"
+        assert server.embedding_model_name == "embeds/vllm-mlx/qwen"
         assert (server.runtime_model, server.generation) == ("org/qwen", 1)
         assert server.log_path == "/logs/vllm-mlx/qwen/1"
         times = [server.create_time, server.start_time, server.ready_time, server.last_use_time]
