@@ -1,0 +1,41 @@
+"""The README of the Python client, done word by word in a directory outside of the repository."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from pool_service_client import PoolClient
+from tests.install.conftest import ROOT, Home
+from tests.service.conftest import FAKE_RUNTIME
+from tools.demo.service import running
+
+pytestmark = pytest.mark.installs
+
+README = ROOT / "clients/python/README.md"
+
+
+def block(kind: str) -> str:
+    """Return the README's first block of one kind."""
+    (first, *_) = re.findall(rf"(?ms)^```{kind}\n(.*?)^```$", README.read_text())
+    return first
+
+
+def test_its_first_program_runs_where_nothing_was_installed(home: Home, tmp_path: Path) -> None:
+    (home.path / "pool-service").symlink_to(ROOT)
+    (home.path / "endpoint.py").write_text(block("python"))
+    config = tmp_path / "pool.toml"
+    config.write_text(FAKE_RUNTIME)
+    # As `python3`, whichever runs the tests.
+    (home.path / "python3").symlink_to(sys._base_executable)  # type: ignore[attr-defined]
+    script = f"cd {home.path}; PATH=$PWD:$PATH\n{block('sh')}"
+    home.run("sh", "-ec", script)
+    with running(tmp_path / "state", arguments=["--config", str(config)]) as service:
+        home.environment["POOL_SERVICE_ADDRESS"] = service.address
+        printed = home.run(home.path / ".venv/bin/python", home.path / "endpoint.py", "fake/m")
+        with PoolClient.connect(service.address) as pool:
+            (server,) = pool.list()
+    assert printed == f"{server.endpoint} {server.served_model_name}\n"
+    code = "import openai, pool_service_client.openai_client"
+    home.run(home.path / ".venv/bin/python", "-c", code)
