@@ -18,8 +18,8 @@ README = ROOT / "clients/python/README.md"
 
 def block(kind: str) -> str:
     """Return the README's first block of one kind."""
-    (first, *_) = re.findall(rf"(?ms)^```{kind}\n(.*?)^```$", README.read_text())
-    return first
+    found: list[str] = re.findall(rf"(?ms)^```{kind}\n(.*?)^```$", README.read_text())
+    return found[0]
 
 
 def test_its_first_program_runs_where_nothing_was_installed(home: Home, tmp_path: Path) -> None:
