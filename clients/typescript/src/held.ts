@@ -64,11 +64,13 @@ export class Held {
   }
 
   /** The error of a caller that gave up its wait. */
-  late(timeoutMs: number): DeadlineExceeded {
+  late(timeoutMs: number, after?: Process): DeadlineExceeded {
+    const wanted =
+      after === undefined ? "READY" : `READY after generation ${String(after.generation)}`;
     const state = this.#newest === undefined ? "not known" : String(this.#newest.state);
     const detail = this.#newest?.detail ? ` (${this.#newest.detail})` : "";
     return new DeadlineExceeded(
-      `${JSON.stringify(this.#model)} was not READY within ${String(timeoutMs)} ms: ` +
+      `${JSON.stringify(this.#model)} was not ${wanted} within ${String(timeoutMs)} ms: ` +
         `it is ${state}${detail}; the hold goes on`,
       { code: "DEADLINE_EXCEEDED" },
     );

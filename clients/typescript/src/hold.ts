@@ -64,7 +64,7 @@ export class Hold implements AsyncIterable<Server>, AsyncDisposable {
     const timers: Stop[] = [];
     if (timeoutMs !== undefined) {
       const giveUp = (): void => {
-        operation.cancel(this.#held.late(timeoutMs));
+        operation.cancel(this.#held.late(timeoutMs, after));
       };
       timers.push(startTimer(timeoutMs, giveUp));
     }

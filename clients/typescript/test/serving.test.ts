@@ -113,6 +113,13 @@ withService("another process costs no call", async (pool, service) => {
   assert.equal(service.calls("get"), 0);
 });
 
+withService("a wait that is too short says for what it waited", async (pool, service) => {
+  service.answer("hold", held(), STAY);
+  await using hold = pool.hold("m");
+  const error = await failure(hold.ready({ after: await hold.ready(), timeoutMs: 5 }));
+  assert.match(error.message, /"m" was not READY after generation 1 within 5 ms: it is READY; the/);
+});
+
 withService("the end of the wait ends the call of Get", async (pool, service) => {
   const gate = new Gate();
   service.answer("hold", held(), gate, MOVED, STAY);
