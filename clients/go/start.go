@@ -95,7 +95,7 @@ func (s *startSettings) start(ctx context.Context) (address, error) {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
 		return address{}, notFound(program)
 	default:
-		return address{}, notStarted("cannot start a pool service: %s failed (%v). Mend what it says, "+
+		return address{}, notStarted("cannot start a pool service: %s failed (%v). Mend the cause, "+
 			"or name a service that runs in %s%s", shown, err, AddressVariable, said.lines())
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -34,6 +35,12 @@ func playProgram(arguments []string) int {
 		case "hang": // until the test leaves, which it does only when the test fails
 			if connection, err := net.Dial("unix", value); err == nil {
 				_, _ = io.Copy(io.Discard, connection)
+			}
+		case "leave": // a process that goes on, and has the same output
+			left := exec.Command(os.Args[0], "start", "hang="+value)
+			left.Stdout, left.Stderr = os.Stdout, os.Stderr
+			if left.Start() != nil {
+				return 1
 			}
 		case "exit":
 			code, _ := strconv.Atoi(value)
@@ -151,6 +158,31 @@ func TestAProgramThatIsMissingIsToldWithWhatToDo(t *testing.T) {
 	}
 	_, err = ConnectOrStart(t.Context(), WithProgram("/nowhere/program"))
 	expectNotStarted(t, err, "/nowhere/program was not found: ", ProgramVariable)
+}
+
+func TestAProgramHasEndedThoughTheServiceThatItLeavesHasItsOutput(t *testing.T) {
+	atHome(t)
+	socket := socketIn(t, "s")
+	listener := listenAt(t, "unix", socket)
+	defer listener.Close()
+	expectConnected(t, "127.0.0.1:7", WithArguments("leave="+socket, "print=127.0.0.1:7"))
+	left, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = left.Close() // with which it ends
+}
+
+func TestOnlyTheLastOfWhatAProgramWritesIsKept(t *testing.T) {
+	var said lastWords
+	for range 3 {
+		if count, err := said.Write(make([]byte, mostWords)); count != mostWords || err != nil {
+			t.Error(count, err)
+		}
+	}
+	if _, _ = said.Write([]byte("the end")); len(said) != mostWords || !strings.HasSuffix(string(said), "the end") {
+		t.Error(len(said))
+	}
 }
 
 func TestTheProgramReadsNothing(t *testing.T) {
