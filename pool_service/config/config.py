@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 from pydantic import Field, PrivateAttr
 
-from pool_service.adapters.runtime.runtime_options import RuntimeOptions
+from pool_service.adapters.runtime.runtime_options import RuntimeOptions, whole_command
 from pool_service.config.auth_section import AuthSection
 from pool_service.config.client_section import ClientSection
 from pool_service.config.config_hash import config_hash_of
@@ -132,7 +132,7 @@ class Config(Section):
                 for path in (model.runtime_model or name for name, model in self.models.items())
                 if path.startswith(os.sep)
             ),
-            **dict(section),
+            **{**dict(section), "command": whole_command(section.command)},
         )
 
 

@@ -76,18 +76,18 @@ def _http_problems(config: Config) -> Problems:
 
 def _runtime_problems(section: RuntimeSection, options: RuntimeOptions) -> Problems:
     kind = options.effective_kind
-    yield from _command_problems(section, kind)
+    yield from _command_problems(options.command, kind)
     yield from _probe_problems(section, kind)
     yield from _key_problems(options, ("command", section.command), section.environment)
 
 
-def _command_problems(section: RuntimeSection, kind: Kind) -> Problems:
+def _command_problems(command: Sequence[str], kind: Kind) -> Problems:
     """Yield what the command lacks for a runtime of this kind."""
     if kind != "vllm-mlx":
         return
-    if not any("{runtime_model}" in part for part in section.command):
+    if not any("{runtime_model}" in part for part in command):
         yield "command", 'must tell vllm-mlx what to load: add "{runtime_model}" behind "serve"'
-    if option_value(section.command, "--port") not in {"{port}", vllm_mlx.ANY_PORT}:
+    if option_value(command, "--port") not in {"{port}", vllm_mlx.ANY_PORT}:
         yield "command", 'must tell vllm-mlx its port: add "--port", "{port}"'
 
 

@@ -293,6 +293,15 @@ def test_such_keys_are_part_of_a_config_hash_if_they_are_set(read: Read) -> None
     assert len(hashes) == 1 + len(more)
 
 
+@pytest.mark.parametrize("program", ["vllm-mlx", "/opt/bin/vllm-mlx"])
+def test_of_vllm_mlx_the_name_alone_is_enough(read: Read, program: str) -> None:
+    whole = f'["{program}", "serve", "{{runtime_model}}", "--port", "{{port}}"]'
+    by_name, written = (
+        read(f"[runtime]\ncommand = {command}") for command in (f'["{program}"]', whole)
+    )
+    assert by_name.runtime_options == written.runtime_options
+
+
 def test_a_key_that_says_what_is_known_anyway_changes_no_config_hash(read: Read) -> None:
     """Servers that run keep their hashes when a later version knows their program."""
     command = '[runtime]\ncommand = ["llama-server"]\n'

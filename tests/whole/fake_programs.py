@@ -144,12 +144,33 @@ class Handler(BaseHTTPRequestHandler):
 class LlamaServer(Handler):
     LOADS_FIRST = False
     KEY_VARIABLE = "LLAMA_API_KEY"
-    METRICS: ClassVar = (
-        ("counter", "prompt_tokens_total", "Number of prompt tokens processed, excluding cached"),
-        ("counter", "tokens_predicted_total", "Number of generation tokens processed"),
-        ("gauge", "requests_processing", "Number of requests processing"),
-        ("gauge", "requests_deferred", "Number of requests deferred"),
-    )
+    COUNTERS: ClassVar = {
+        "prompt_tokens_total": "Number of prompt tokens processed, excluding cached tokens",
+        "prompt_tokens_cached_total": "Number of prompt tokens reused from the cache",
+        "prompt_seconds_total": "Total time spent processing prompts",
+        "tokens_predicted_total": "Number of generation tokens processed",
+        "tokens_predicted_seconds_total": "Total time spent generating tokens",
+        "n_decode_total": (
+            "Total number of llama_decode() calls, excluding speculative decoding and multimodal "
+            "decoding"
+        ),
+        "n_tokens_max": "Largest observed sequence length (prompt + generation)",
+        "spec_decode_num_draft_tokens_total": "Speculative: Total draft tokens generated",
+        "spec_decode_num_accepted_tokens_total": (
+            "Speculative: Total draft tokens accepted by the target model"
+        ),
+        "spec_decode_num_drafts_total": (
+            "Speculative: Total speculative decoding verification steps"
+        ),
+    }
+    GAUGES: ClassVar = {
+        "prompt_tokens_seconds": "Average prompt throughput in tokens/s",
+        "predicted_tokens_seconds": "Average generation throughput in tokens/s",
+        "requests_processing": "Number of requests processing",
+        "requests_deferred": "Number of requests deferred",
+        "n_busy_slots_per_decode": "Average number of busy slots per llama_decode() call",
+    }
+    SLOTS: ClassVar = 4
 
     @staticmethod
     def parser() -> argparse.ArgumentParser:
@@ -160,13 +181,13 @@ class LlamaServer(Handler):
         return parser
 
     def error(self, code: int, kind: str, message: str) -> tuple[int, str, str]:
-        content = {"error": {"code": code, "message": message, "type": kind}}
+        content = {"error": {"message": message, "type": kind, "code": code}}
         return code, JSON, json.dumps(content, separators=(",", ":"))
 
     def refused(self) -> tuple[int, str, str] | None:
         if not self.state.loaded.is_set():
             return self.error(503, "unavailable_error", "Loading model")
-        public = self.path in {"/health", "/v1/health", "/models", "/v1/models", "/"}
+        public = self.path in {"/health", "/v1/health"}
         if self.state.key and not public and self.bearer != self.state.key:
             return self.error(401, "authentication_error", "Invalid API Key")
         return None
@@ -177,16 +198,31 @@ class LlamaServer(Handler):
         if self.path != "/metrics":
             return self.error(404, "not_found_error", "File Not Found")
         if not self.state.told.metrics:
-            why = "This server does not support metrics endpoint. Start it with `--metrics`"
-            return self.error(501, "not_supported_error", why)
-        values = (self.state.tokens, self.state.tokens, min(self.state.running, 4))
-        numbers = (*values, max(self.state.running - 4, 0))
-        lines = (
+            # Errors of a path have their members by name.
+            return (
+                501,
+                JSON,
+                (
+                    '{"error":{"code":501,"message":"This server does not support metrics '
+                    'endpoint. Start it with `--metrics`","type":"not_supported_error"}}'
+                ),
+            )
+        return 200, "text/plain; version=0.0.4", self.metrics()
+
+    def metrics(self) -> str:
+        running, tokens = self.state.running, self.state.tokens
+        known = {
+            "prompt_tokens_total": tokens,
+            "tokens_predicted_total": tokens,
+            "requests_processing": min(running, self.SLOTS),
+            "requests_deferred": max(running - self.SLOTS, 0),
+        }
+        return "".join(
             f"# HELP llamacpp:{name} {about}\n# TYPE llamacpp:{name} {kind}\n"
-            f"llamacpp:{name} {number}\n"
-            for (kind, name, about), number in zip(self.METRICS, numbers, strict=True)
+            f"llamacpp:{name} {known.get(name, 0)}\n"
+            for kind, metrics in (("counter", self.COUNTERS), ("gauge", self.GAUGES))
+            for name, about in metrics.items()
         )
-        return 200, TEXT, "".join(lines)
 
 
 class Vllm(Handler):

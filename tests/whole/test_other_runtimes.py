@@ -8,12 +8,15 @@ this machine, are fakes that answer like them.
 import http.client
 import json
 import os
+import re
 import signal
+import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,7 +31,7 @@ from pool_service_client import (
     ServerRemoved,
     ServerState,
 )
-from tests.whole.fake_programs import write_program
+from tests.whole.fake_programs import JSON, write_program
 from tests.whole.runs import headers
 from tests.whole.tiny_gguf import write_tiny_gguf
 from tools.demo.service import running
@@ -39,6 +42,7 @@ BIN: Final = Path(sys.executable).parent
 KEEP_ALIVE_S: Final = 1
 LIMIT_S: Final = 120
 FOREVER: Final = 100_000
+LOADING: Final = '{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
 
 
 @dataclass(frozen=True)
@@ -281,3 +285,49 @@ def test_a_server_with_a_key_refuses_who_has_none(
         with closing(ask.connect()) as connection:
             connection.request("POST", "/v1/chat/completions", "{}")
             assert connection.getresponse().status == 401
+
+
+def answer_of(port: int, path: str, key: str) -> tuple[int, str | None, str]:
+    """Return status, type and content of an answer, without the numbers of metrics."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)) as connection:
+        sent = {"Authorization": f"Bearer {key}"} if key else {}
+        connection.request("GET", path, headers=sent)
+        answer = connection.getresponse()
+        content = re.sub(r"(?m)^(\S+) [\d.e+-]+$", r"\1", answer.read().decode())
+        return answer.status, answer.getheader("Content-Type"), content
+
+
+@contextmanager
+def llama_server(program: str, model: Path, *more: str) -> Iterator[int]:
+    """Start a llama-server with a key; yield its port as soon as it has its model."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [program, "-m", str(model), "--host", "127.0.0.1", "--port", str(port), *more]
+    with subprocess.Popen(
+        command, env={**os.environ, "LLAMA_API_KEY": "key"}, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            while True:
+                assert process.poll() is None
+                with suppress(OSError):
+                    status, kind, content = answer_of(port, "/health", "")
+                    if status == 200:
+                        break
+                    assert (kind, content) == (JSON, LOADING)
+            yield port
+        finally:
+            process.kill()
+
+
+def test_the_fake_llama_server_answers_like_the_real_one(directory: Path, tmp_path: Path) -> None:
+    real = KINDS["llama-server"].program
+    if not real:
+        pytest.skip("POOL_TESTS_LLAMA_SERVER names no program")
+    fake, model = str(write_program(tmp_path, "llama-server")), directory / "tiny.gguf"
+    asked = [(path, key) for path in ("/health", "/metrics", "/none") for key in ("", "key")]
+    for more in ((), ("--metrics",)):
+        answers = []
+        for program in (real, fake):
+            with llama_server(program, model, *more) as port:
+                answers.append([answer_of(port, path, key) for path, key in asked])
+        assert answers[0] == answers[1]

@@ -17,6 +17,15 @@ DEFAULT_HEALTH_PATH = "/health"
 DEFAULT_COMMAND = (vllm_mlx.PROGRAM, "serve", "{runtime_model}", "--port", "{port}")
 
 
+def whole_command(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command; of vllm-mlx the name alone is enough, and stands for that of the default.
+
+    The commands of other known programs are completed for each server, by its model.
+    """
+    is_name = len(command) == 1 and kind_of(command) == "vllm-mlx"
+    return (*command, *DEFAULT_COMMAND[1:]) if is_name else command
+
+
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
     """The configuration of one runtime.
