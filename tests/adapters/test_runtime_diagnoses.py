@@ -81,6 +81,33 @@ def test_the_message_says_what_why_and_by_which_line() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("frame", "option"),
+    [
+        ('  File "/x/vllm_mlx/embedding.py", line 91, in load', "--embedding-model"),
+        ('  File "/x/vllm_mlx/rerank.py", line 178, in load', "--rerank-model"),
+        ('  File "/x/vllm_mlx/mcp/config.py", line 68, in load_mcp_config', "--mcp-config"),
+        ('  File "/x/vllm_mlx/server.py", line 7801, in init_mcp', "--mcp-config"),
+    ],
+)
+def test_what_an_option_names_is_no_fault_of_the_model(frame: str, option: str) -> None:
+    lines = (frame, "    load()", "ValueError: Model type foo not supported.", FAILED)
+    found, message = vllm_mlx.diagnose(3, None, lines)
+    assert found is UNUSABLE
+    assert message == (
+        f"vllm-mlx cannot run: what {option} names cannot be loaded: architecture 'foo' is not "
+        "supported (ValueError: Model type foo not supported.)."
+    )
+
+
+def test_a_fault_of_the_port_is_none_of_what_an_option_names() -> None:
+    lines = (
+        '  File "/x/vllm_mlx/mcp/client.py", line 1, in x',
+        "[Errno 98] address already in use",
+    )
+    assert vllm_mlx.diagnose(1, None, lines)[0] is Diagnosis.PORT_TAKEN
+
+
 def test_an_abort_for_a_missing_tokenizer_is_the_models_fault() -> None:
     lines = ("ValueError: Couldn't instantiate the backend tokenizer from one of:",)
     assert vllm_mlx.diagnose(None, 6, lines)[0] is REJECTED

@@ -179,9 +179,12 @@ async def test_an_option_that_it_does_not_know_is_the_commands_fault(
 @pytest.mark.parametrize(
     ("arguments", "blamed"),
     [
-        (("--mcp-config", "/nonexistent.json"), "--mcp-config /nonexistent.json"),
+        (("--mcp-config", "/nonexistent.json"), "--mcp-config"),
+        (("--mcp-config", __file__), "--mcp-config"),
+        # Its own frame is not among the last lines.
         (("--rerank-model", "/nonexistent/dir"), "--rerank-model /nonexistent/dir"),
-        (("--embedding-model", "/nonexistent/dir"), "--embedding-model /nonexistent/dir"),
+        (("--embedding-model", "/nonexistent/dir"), "--embedding-model"),
+        (("--embedding-model", "LLAMA"), "--embedding-model"),
         (("--enable-auto-tool-choice",), "--enable-auto-tool-choice"),
         (("--reasoning-parser", "nope"), "--reasoning-parser"),
         (("--mllm-draft-model", "/models/d", "--mllm-draft-kind", "mtp"), "--mllm-draft-model"),
@@ -190,6 +193,8 @@ async def test_an_option_that_it_does_not_know_is_the_commands_fault(
 async def test_an_argument_that_it_refuses_is_known_in_its_words(
     runs: Runs, llama: Path, arguments: tuple[str, ...], blamed: str
 ) -> None:
+    # No model for embeddings.
+    arguments = tuple(str(llama) if part == "LLAMA" else part for part in arguments)
     report = await runs.failure(str(llama), *arguments)
     assert report.diagnosis in (REJECTED, Diagnosis.RUNTIME_UNUSABLE), report
     settings = Settings(str(llama), arguments=arguments)

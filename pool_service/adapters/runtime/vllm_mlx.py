@@ -8,7 +8,7 @@ import json
 import re
 import signal as signals
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pool_service.adapters.children import kept_prompts, server_key
 from pool_service.adapters.runtime.descriptions.vllm_mlx_counts import counts_of
@@ -72,8 +72,9 @@ NOT_WITH_ADDED_BATCHING = frozenset(
 EMBEDDING_MODEL = "--embedding-model"
 """The option that names a model for embeddings. Requests for them must name it by the same text,
 whatever the served name is; any other name gets 400."""
+RERANK_MODEL = "--rerank-model"
 MODEL_OPTIONS = (
-    *(EMBEDDING_MODEL, "--rerank-model", "--specprefill-draft-model", "--mllm-draft-model"),
+    *(EMBEDDING_MODEL, RERANK_MODEL, "--specprefill-draft-model", "--mllm-draft-model"),
 )
 """Options that each name a further model to load."""
 TOOLS = "--mcp-config"
@@ -264,6 +265,12 @@ _SUBJECTS = {
     Diagnosis.CRASHED: "vllm-mlx died",
     Diagnosis.OUT_OF_MEMORY: "vllm-mlx died",
 }
+_FRAMES = {
+    EMBEDDING_MODEL: re.compile(r"vllm_mlx/embedding\.py"),
+    RERANK_MODEL: re.compile(r"vllm_mlx/rerank\w*\.py"),
+    TOOLS: re.compile(r"vllm_mlx/mcp/|, in init_mcp$"),
+}
+"""The frames of a traceback in which what an option names is loaded, and not the model."""
 _EXCEPTION = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt)|Error|vllm-mlx.*: error): \S")
 # Lines after this one are about requests, and do not explain a failed load.
 _LISTENING = "Uvicorn running on"
@@ -299,8 +306,30 @@ def _match(last_lines: Sequence[str]) -> tuple[Diagnosis, str] | None:
         for line in telling:
             match = re.search(rule.pattern, line, re.IGNORECASE)
             if match:
-                return rule.diagnosis, _sentence(rule, match, last_lines)
+                return _explained(rule, match, last_lines)
     return None
+
+
+def _explained(
+    rule: _Rule, match: re.Match[str], last_lines: Sequence[str]
+) -> tuple[Diagnosis, str]:
+    """Return the diagnosis and its words; what an option names is no fault of the model."""
+    option = _option_at_fault(last_lines)
+    if rule.diagnosis is not Diagnosis.MODEL_REJECTED or not option:
+        return rule.diagnosis, _sentence(rule, match, last_lines)
+    of_option = replace(
+        rule,
+        diagnosis=Diagnosis.RUNTIME_UNUSABLE,
+        words=f"what {option} names cannot be loaded: {rule.words}",
+    )
+    return of_option.diagnosis, _sentence(of_option, match, last_lines)
+
+
+def _option_at_fault(last_lines: Sequence[str]) -> str:
+    """Return the option whose file or model was being loaded; empty if it was the model itself."""
+    frames = [line.rstrip() for line in last_lines if line.startswith("  File ")]
+    found = (name for name, frame in _FRAMES.items() if any(map(frame.search, frames)))
+    return next(found, "")
 
 
 def _sentence(rule: _Rule, match: re.Match[str], last_lines: Sequence[str]) -> str:
