@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::OnceCell;
+use tokio::sync::RwLock;
 
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::start::ConnectOrStart;
 use crate::types::{KeepAlive, Server, ServerState};
 
@@ -27,7 +27,7 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct VllmServerPool {
     idle_ttl: Duration,
     service: ConnectOrStart,
-    client: OnceCell<Client>,
+    client: RwLock<Option<Client>>,
     /// The models that were asked for here, and whose servers are not known to be gone.
     models: Mutex<BTreeSet<String>>,
 }
@@ -37,7 +37,7 @@ impl VllmServerPool {
     #[must_use]
     pub fn new(idle_ttl: Duration) -> Self {
         let service = Client::connect_or_start();
-        Self { idle_ttl, service, client: OnceCell::new(), models: Mutex::default() }
+        Self { idle_ttl, service, client: RwLock::default(), models: Mutex::default() }
     }
 
     /// The same pool, whose service is found or started in this way.
@@ -47,7 +47,8 @@ impl VllmServerPool {
     }
 
     /// Waits until the model's server is READY, and returns its endpoint. Starts it if there is none,
-    /// or if its process died. An empty `runtime_model` lets the service choose.
+    /// or if its process died. An empty `runtime_model` lets the service choose. If the service has
+    /// gone and does not come back, another one is started.
     ///
     /// # Errors
     /// What failed, in words, with the last lines that the server wrote.
@@ -99,8 +100,37 @@ impl VllmServerPool {
     }
 
     async fn ready(&self, model_id: &str, runtime_model: &str) -> Result<Server, Error> {
-        let connecting = || self.service.clone().into_future();
-        let client = self.client.get_or_try_init(connecting).await?;
+        let client = self.connected().await?;
+        match self.ready_at(&client, model_id, runtime_model).await {
+            Err(error) if error.reason() == Reason::PoolUnavailable => {
+                *self.client.write().await = None;
+                let client = self.connected().await?;
+                self.ready_at(&client, model_id, runtime_model).await
+            }
+            told => told,
+        }
+    }
+
+    /// The client of the service, which is found or started if there is none yet.
+    async fn connected(&self) -> Result<Client, Error> {
+        if let Some(client) = &*self.client.read().await {
+            return Ok(client.clone());
+        }
+        let mut present = self.client.write().await;
+        if let Some(client) = &*present {
+            return Ok(client.clone());
+        }
+        let client = self.service.clone().await?;
+        *present = Some(client.clone());
+        Ok(client)
+    }
+
+    async fn ready_at(
+        &self,
+        client: &Client,
+        model_id: &str,
+        runtime_model: &str,
+    ) -> Result<Server, Error> {
         let keep_alive = if self.idle_ttl > LONGEST_KEEP_ALIVE {
             KeepAlive::Forever
         } else {
@@ -111,8 +141,8 @@ impl VllmServerPool {
     }
 
     /// The servers of the service, unless nothing was asked for here, or it cannot be reached.
-    async fn listed(&self) -> Option<(&Client, Vec<Server>)> {
-        let client = self.client.get().filter(|_| !self.models().is_empty())?;
+    async fn listed(&self) -> Option<(Client, Vec<Server>)> {
+        let client = self.client.read().await.clone().filter(|_| !self.models().is_empty())?;
         let servers = client.list().timeout(LIST_TIMEOUT).await.ok()?;
         Some((client, servers))
     }

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use pool_service_client::v1::ServerState as Wire;
 use pool_service_client::vllm_pool::VllmServerPool;
-use pool_service_client::{Client, v1};
+use pool_service_client::{Client, RetryPolicy, v1};
 use tokio::task::JoinHandle;
-use tonic::Code;
+use tonic::{Code, Status};
 use tonic_types::pb;
 
 use crate::scripted::{Service, detail, ensured, listening, refusal, server};
@@ -93,6 +93,20 @@ async fn a_start_that_fails_says_why_with_the_last_lines() {
     real(engine.service.ensure()).await.refuse(refused);
     let expected = Err("refused as MODEL_REJECTED\nno room".to_owned());
     assert_eq!(real(asking).await.expect("no panic"), expected);
+}
+
+#[tokio::test]
+async fn a_service_that_has_gone_is_found_or_started_anew_and_asked_again() {
+    let (address, mut service) = listening().await;
+    let connecting = Client::builder()
+        .address(address)
+        .retry(RetryPolicy::default().attempts(1))
+        .connect_or_start();
+    let pool = VllmServerPool::new(MINUTE).with_service(connecting);
+    let asking = tokio::spawn(async move { pool.ensure("m", "").await });
+    real(service.ensure()).await.refuse(Status::unavailable("it is gone"));
+    real(service.ensure()).await.answer(ensured(1, ""));
+    assert_eq!(real(asking).await.expect("no panic"), Ok("http://127.0.0.1:4001".to_owned()));
 }
 
 #[tokio::test]
