@@ -70,8 +70,8 @@ class Kind:
 
 
 KINDS: Final = {
-    "mlx_lm.server": Kind(("mlx_lm.server",), tokens=1200),
-    "mlx_vlm.server": Kind(("mlx_vlm.server",), tokens=800, counts=True),
+    "mlx_lm.server": Kind(("mlx_lm.server",), tokens=2000),
+    "mlx_vlm.server": Kind(("mlx_vlm.server",), tokens=1200, counts=True),
     "llama-server": Kind(
         ("llama-server",), "tiny.gguf", counts=True, asks_key=True, real="POOL_TESTS_LLAMA_SERVER"
     ),
