@@ -18,8 +18,8 @@ const (
 
 	defaultProgram = "pool-service"
 	// startLimit is how long the start of a service may take, if the caller's context has no
-	// deadline.
-	startLimit = 30 * time.Second
+	// deadline. It is longer than the program's own limit (30 s), whose message says more.
+	startLimit = 35 * time.Second
 	// pipeGrace is how long the output of the program is read after its end, in case another process
 	// has it open.
 	pipeGrace = time.Second
@@ -36,7 +36,7 @@ const (
 //  3. Else it runs "pool-service start", which starts a service that goes on when your program ends,
 //     and connects to it. If several programs do so at the same moment, they get the same service.
 //
-// The program has until the deadline of ctx, or 30 s without one. If it fails, the error is
+// The program has until the deadline of ctx, or 35 s without one. If it fails, the error is
 // ErrServiceNotStarted. Otherwise ConnectOrStart fails like Connect.
 func ConnectOrStart(ctx context.Context, options ...ConnectOrStartOption) (*Client, error) {
 	var settings startSettings

@@ -28,11 +28,11 @@ from pool_service.cli.exit_codes import ExitCode, Failure
 from pool_service.gateway_process import own_address
 from pool_service_client.connect import open_channel
 
-TURN = "start.lock"
-"""The file in the state directory that a starter locks."""
+START_LOCK = "start.lock"
+"""The file in the state directory that a program locks while it starts the service."""
 
 LOG = "service.log"
-"""The file there that has what a service in the background logs."""
+"""The log file of a service in the background, in the state directory."""
 
 LONGEST_LOG_BYTES = 8 * 1024 * 1024
 """A longer log becomes OLD_LOG before another service is started."""
@@ -40,13 +40,13 @@ LONGEST_LOG_BYTES = 8 * 1024 * 1024
 OLD_LOG = "service.log.1"
 
 PAUSE_S = 0.05
-"""Between two looks."""
+"""Seconds between two checks."""
 
 ANSWER_TIMEOUT_S = 2.0
 """How long a service may take to say whether it serves."""
 
 LAST_LINES = 10
-"""The lines of the log that a failure shows."""
+"""The most lines of the log that a failure shows."""
 
 LAST_LINES_BYTES = 16 * 1024
 
@@ -67,15 +67,15 @@ class BackgroundService:
         self._deadline = math.inf if timeout is None else time.monotonic() + timeout
 
     def start(self, arguments: Sequence[str]) -> str:
-        """Return the address of the service that runs, or of one that is started now.
+        """Return the address of the service that runs, or start one; return once it serves.
 
-        It serves then. arguments: of `pool-service serve`, for one that is started.
+        arguments: the options of `pool-service serve`, used only for a new service.
         Raises Failure.
         """
         try:
             make_directory(self._state_dir)
-            with self._turn():
-                return self._running() or self._started(arguments)
+            with self._start_lock():
+                return self._await_running() or self._start_new(arguments)
         except (StateDirError, OSError) as error:
             raise self._not_started(_text(error)) from error
 
@@ -105,7 +105,7 @@ class BackgroundService:
 
     # --- a service that runs ----------------------------------------------------------
 
-    def _running(self) -> str | None:
+    def _await_running(self) -> str | None:
         """Wait until the service that holds the state directory serves; return its address.
 
         None if none holds it. A guard that stops the servers of a dead service is none: the next
@@ -138,8 +138,8 @@ class BackgroundService:
 
     # --- a new one --------------------------------------------------------------------
 
-    def _started(self, arguments: Sequence[str]) -> str:
-        """Start a service of a session of its own; return its address once it serves."""
+    def _start_new(self, arguments: Sequence[str]) -> str:
+        """Start a service in a session of its own, and return its address once it serves."""
         log = self._open_log()
         with os.fdopen(log, "r+b") as written:
             begin = written.seek(0, os.SEEK_END)
@@ -152,17 +152,17 @@ class BackgroundService:
             )
             assert process.stdout is not None
             with process.stdout as announcements:
-                announced = self._announced(process, announcements.fileno())
+                announced = self._await_announcement(process, announcements.fileno())
             if announced:
                 note = read_note(self._state_dir)
                 return (own_address(note.addresses) if note else None) or announced
             # It lost a race against a service that was started in another way.
-            if process.wait() and (address := self._running()):
+            if process.wait() and (address := self._await_running()):
                 return address
             written.seek(begin)
             raise self._not_started(f"exit code {process.returncode}", _last_lines(written.read()))
 
-    def _announced(self, process: "subprocess.Popen[bytes]", stdout: int) -> str:
+    def _await_announcement(self, process: "subprocess.Popen[bytes]", stdout: int) -> str:
         """Return the first address that a service prints; "" if it ends before."""
         printed = b""
         while b"\n" not in printed:
@@ -197,9 +197,9 @@ class BackgroundService:
         return Failure(f"the service was not started: {told}", ExitCode.FAILURE, more)
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _start_lock(self) -> Iterator[None]:
         """Wait until no other program starts the service; keep others waiting within the block."""
-        lock = open_own(self._state_dir / TURN, os.O_RDWR | os.O_CREAT)
+        lock = open_own(self._state_dir / START_LOCK, os.O_RDWR | os.O_CREAT)
         try:
             while not _try_lock(lock):
                 self._pause(

@@ -158,7 +158,7 @@ def _message(error: "PoolError") -> str:
     elif isinstance(error, PoolUnavailable) and "its certificate is not accepted" in str(error):
         todo = "; name the authority that has issued it with --ca, and a name that it has"
     elif isinstance(error, PoolUnavailable) and str(error).startswith("cannot reach"):
-        todo = "; start it with 'pool-service serve', or name another one with --address"
+        todo = "; start it with 'pool-service start', or name another one with --address"
     return f"{error}{todo}{request}{before}"
 
 

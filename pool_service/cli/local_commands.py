@@ -40,9 +40,10 @@ def show(name: str, config_file: Path | None, *, as_json: bool) -> None:
     runtimes = _config(config_file).all_runtime_options
     options = runtimes.get("" if name == DEFAULT_RUNTIME else name)
     if options is None:
-        known = ", ".join(sorted(one for one in runtimes if one)) or "no runtime"
+        known = ", ".join(sorted(one for one in runtimes if one)) or "none"
         raise Failure(
-            f"there is no section [runtimes.{safe(name)}]; the configuration names {known}",
+            f"there is no section [runtimes.{safe(name)}]; the configuration has {known}. Without "
+            "NAME, `runtime show` shows [runtime]",
             ExitCode.USAGE,
         )
     description = asyncio.run(CommandRuntime(options).describe())
@@ -58,7 +59,10 @@ def _lines(description: RuntimeDescription) -> Iterator[tuple[str, str]]:
     yield "path", description.path
     yield "found", description.found
     yield "kind", description.kind
-    yield "known as", description.known_as or "not known; only what the configuration says holds"
+    yield (
+        "known as",
+        description.known_as or "nothing; only the configuration describes this program",
+    )
     yield "version", description.version or "not known"
     yield "interpreter", description.interpreter or "not known"
     if description.packages:

@@ -148,8 +148,11 @@ def stop(
 
     _refuse_model(ctx, "evict")
     _, settings = _loaded(config_file, options)
-    pid = BackgroundService(settings.service.state_dir, timeout).stop()
-    click.echo("no service runs" if pid is None else f"stopped the service (pid {pid})")
+    state_dir = settings.service.state_dir
+    pid = BackgroundService(state_dir, timeout).stop()
+    click.echo(
+        f"no service uses {state_dir}" if pid is None else f"stopped the service (pid {pid})"
+    )
 
 
 def _refuse_model(ctx: click.Context, command: str) -> None:

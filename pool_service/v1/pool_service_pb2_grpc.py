@@ -175,11 +175,13 @@ class PoolServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """Get returns the server of one model, the one that callers get, or none.
+        """Get returns the server of a model whose endpoint callers get now; none if the model
+        has no server.
 
-        With check, a READY server is asked first whether it still serves: a caller whose
-        connection broke learns at once whether the process died. What a check finds changes
-        nothing by itself. Get starts nothing, and does not count as a use of a server.
+        With check, a READY server is asked first whether it still serves, so that a caller
+        whose connection broke learns within the probe timeout whether the process lives. What
+        a check finds changes nothing by itself. Get starts nothing, and does not count as a
+        use of a server.
 
         Reasons: INVALID_MODEL (INVALID_ARGUMENT).
         """

@@ -56,9 +56,9 @@ def test_of_a_vllm_mlx_that_counts_all_every_promise_is_kept(tmp_path: Path) -> 
     assert found.flaws == ()
     assert promises(options) == {
         "ready": "once /health answers healthy",
-        "in flight": "work is not ended: it is seen by the program's count of requests",
+        "in flight": "seen by the program's own count of requests",
         "last use": EVERY_USE,
-        "at a stop": "the program finishes its requests after SIGTERM",
+        "stop": "the program finishes its requests after SIGTERM",
         "keys": "each server has a key of its own, without which it answers 401",
     }
 
@@ -74,7 +74,7 @@ def test_what_an_earlier_vllm_mlx_does_not_count_is_told(
     tmp_path: Path, more: tuple[str, ...], missing: str
 ) -> None:
     in_flight = promises(vllm_mlx(tmp_path, "0.5.0", *more))["in flight"]
-    assert f"since the count leaves out {missing}; a client that keeps" in in_flight
+    assert f"since the count leaves out {missing}: a server that has" in in_flight
 
 
 def test_an_mlx_lm_that_is_too_old_is_told_wherever_one_looks(tmp_path: Path) -> None:
@@ -98,10 +98,11 @@ def test_of_a_known_program_its_description_is_told(tmp_path: Path) -> None:
     assert str(found) == f"llama-server, configured: {options.command[0]}"
     kept = promises(options)
     assert (
-        "by connections, since the count leaves out requests that it prepares" in kept["in flight"]
+        "by open connections, since the count leaves out requests that it prepares"
+        in kept["in flight"]
     )
     assert kept["last use"] == EVERY_USE
-    assert kept["at a stop"].startswith("the program gets SIGTERM when no request is in flight")
+    assert kept["stop"].startswith("the program gets SIGTERM when no request is in flight")
     assert kept["keys"].startswith("each server has a key")
     assert promises(replace(options, server_keys=False))["keys"].startswith("none")
     lazy = promises(other(tmp_path, "mlx_lm.server"))
@@ -114,13 +115,13 @@ def test_of_another_program_is_told_what_the_configuration_says(tmp_path: Path) 
     kept = promises(own)
     assert kept["ready"] == "once /up answers healthy"
     assert kept["in flight"].endswith(
-        "by connections; a client that keeps one open keeps the server"
+        "by open connections: a server that has one is stopped for nobody"
     )
     assert kept["last use"].endswith("between two checks is not seen")
     counted = replace(own, busy_path="/b", busy_values=("n",), use_values=("u",), drains=True)
     kept = promises(counted)
-    assert kept["in flight"].endswith("by the program's count of requests")
-    assert (kept["last use"], kept["at a stop"][:20]) == (EVERY_USE, "the program finishes")
+    assert kept["in flight"].endswith("by the program's own count of requests")
+    assert (kept["last use"], kept["stop"][:20]) == (EVERY_USE, "the program finishes")
 
 
 def test_what_an_option_costs_is_told_with_the_key_that_has_it(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_a_runtime_is_shown_by_its_name_with_its_promises(run: Run, config: str)
     assert shown.exit_code == 0
     lines = dict(line.split(": ", 1) for line in shown.stdout.splitlines())
     assert lines["known as"].strip() == "llama-server"
-    assert lines["in flight"].strip().startswith("work is not ended: it is seen by")
+    assert lines["in flight"].strip().startswith("seen by the program's own count")
     as_json = json.loads(run("runtime", "show", "llama", "--config", config, "--json").stdout)
     assert as_json["known_as"] == "llama-server"
     by_subject = {one["subject"]: one["how"] for one in as_json["promises"]}
@@ -35,4 +35,6 @@ def test_a_runtime_that_is_not_configured_is_refused_with_those_that_are(
 ) -> None:
     shown = run("runtime", "show", "lama", "--config", config)
     assert (shown.exit_code, shown.stdout) == (2, "")
-    assert "there is no section [runtimes.lama]; the configuration names llama" in shown.stderr
+    assert (
+        "there is no section [runtimes.lama]; the configuration has llama. Without" in shown.stderr
+    )

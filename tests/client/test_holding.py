@@ -223,5 +223,8 @@ def test_a_caller_that_gives_up_its_wait_gets_the_present_state() -> None:
     assert isinstance(late, DeadlineExceeded)
     assert str(late) == "'m' was not READY within 0.5 s: it is STARTING (loads); the hold goes on"
     hold.update(READY)
-    same = "'m' was not READY after generation 1 within 0.5 s: it is READY; the hold goes on"
+    same = (
+        "no other server of 'm' than generation 1 was READY within 0.5 s, and that one has not "
+        "answered; the hold goes on"
+    )
     assert str(hold.late(0.5, after=READY)) == same

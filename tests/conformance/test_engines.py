@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,18 +29,22 @@ from tests.conformance.worlds import RUNTIME
 from tools.demo.service import RunningService, running
 
 HARM_S = float(os.environ.get("ENGINES_S", "45"))
-"""For how long harm is done; five minutes are `ENGINES_S=300`."""
+"""Seconds of harm; the variable ENGINES_S sets another time."""
 
 LIMIT_S = 120.0
 """For one answer: a server and the service may be started anew meanwhile."""
 
 TOKENS = 20
 ANSWER = "".join(f"t{number} " for number in range(TOKENS)).strip()
-TRUCE_S = 2.0
+MAX_PAUSE_S = 2.0
 """The longest time between two harms."""
 
-AWAY_S = 3.0
-"""The longest time for which the service is away."""
+MAX_DOWNTIME_S = 3.0
+"""The longest time for which nobody starts the service again."""
+
+STREAM_REST_S = 12.0
+"""The least time between two harms to the stream of a hold. A stream that lived for ten seconds is
+opened again at once: of one that breaks sooner, the clients think that the service ends it."""
 
 CONFIG = f"""{RUNTIME}
 [service]
@@ -102,14 +107,28 @@ class Proxy:
             sink.shutdown(socket.SHUT_WR)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an engine said of one answer; when it was asked for, and when the engine said it."""
+
+    line: str
+    asked_at: float
+    told_at: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was done, with all of its text."""
+        return self.line == f"done {ANSWER}"
+
+
 @dataclass(slots=True)
 class Engine:
-    """An engine at work. said: a line for each answer, with the times of its question and end."""
+    """An engine at work."""
 
     language: Language
     model: str
     process: "subprocess.Popen[str]"
-    said: list[tuple[str, float, float]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     _lines: "queue.Queue[str]" = field(init=False, default_factory=queue.Queue)
 
     _reader: threading.Thread = field(init=False)
@@ -131,12 +150,12 @@ class Engine:
     def ask(self) -> None:
         """Ask one question, and note what became of it."""
         assert self.process.stdin is not None
-        asked = time.monotonic()
+        asked_at = time.monotonic()
         self.process.stdin.write("How are you?\n")
         self.process.stdin.flush()
         line = self._lines.get(timeout=LIMIT_S)
         assert line, f"the engine in {self.language.title} has ended: {self.process.poll()}"
-        self.said.append((line, asked, time.monotonic()))
+        self.answers.append(Answer(line, asked_at, time.monotonic()))
 
     def end(self) -> int:
         assert self.process.stdin is not None
@@ -144,11 +163,25 @@ class Engine:
         return self.process.wait(LIMIT_S)
 
 
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """Harm to the server of a model, or to a connection to it, and when it was done."""
+
+    model: str
+    began_at: float
+    ended_at: float
+
+    def is_within(self, answer: "Answer") -> bool:
+        """Return whether the harm was done while an answer was waited for."""
+        return self.began_at <= answer.told_at and answer.asked_at <= self.ended_at
+
+
 @dataclass(slots=True)
-class Place:
+class HarmedService:
     """A service that is started again whenever it is killed, and the harm that is done to it.
 
-    harms: what was done to the server of a model, or to a connection to it, and when.
+    harms: what was done to the server of a model, or to a connection to it.
+    harm_counts: how often each kind of harm was done.
     """
 
     directory: Path
@@ -156,28 +189,42 @@ class Place:
     stack: ExitStack
     proxy: Proxy
     models: list[str]
-    harms: list[tuple[str, float]] = field(default_factory=list)
-    done: dict[str, int] = field(default_factory=dict)
+    harms: list[Harm] = field(default_factory=list)
+    harm_counts: dict[str, int] = field(default_factory=dict)
+    _stream_harmed_at: float = field(init=False, default=0.0)
 
-    def harm(self, chance: random.Random) -> None:
+    def do_random_harm(self, chance: random.Random) -> None:
         """Do one harm at random."""
-        model = chance.choice(self.models)
-        kind = chance.choice(["server", "service", "call", "connection"])
-        self.done[kind] = self.done.get(kind, 0) + 1
+        kinds = ["server", "connection"]
+        if time.monotonic() - self._stream_harmed_at > STREAM_REST_S:
+            kinds += ["service", "call"]
+        kind, model = chance.choice(kinds), chance.choice(self.models)
+        self.harm_counts[kind] = self.harm_counts.get(kind, 0) + 1
         if kind == "service":
-            self.service.process.kill()
-            self.service.process.wait()
-            time.sleep(chance.uniform(0, AWAY_S))
-            self.service = start(self.directory, self.stack, self.service.address)
+            self._kill_service(chance.uniform(0, MAX_DOWNTIME_S))
         elif kind == "call":
             self.proxy.cut()
         else:
-            self.harms.append((model, time.monotonic()))
+            began_at = time.monotonic()
             self._harm_server(model, kind)
+            self.harms.append(Harm(model, began_at, time.monotonic()))
+        if kind in {"service", "call"}:
+            self._stream_harmed_at = time.monotonic()
+
+    def _kill_service(self, downtime_s: float) -> None:
+        self.service.process.kill()
+        self.service.process.wait()
+        time.sleep(downtime_s)
+        self.service = start(self.directory, self.stack, self.service.address)
 
     def _harm_server(self, model: str, kind: str) -> None:
+        """Kill the server, or cut its connections; return when that is done."""
         if kind == "connection":
-            cut_file(self.directory, model).touch()
+            file = cut_file(self.directory, model)
+            file.touch()
+            until = time.monotonic() + LIMIT_S
+            while file.exists() and time.monotonic() < until:
+                time.sleep(0.002)
             return
         with suppress(PoolError), PoolClient.connect(self.service.address) as pool:
             server = pool.get(model, timeout=10.0).server
@@ -198,7 +245,7 @@ def start(directory: Path, stack: ExitStack, address: str = "127.0.0.1:0") -> Ru
 
 
 @contextmanager
-def place(directory: Path, models: list[str]) -> Iterator[Place]:
+def harmed_service(directory: Path, models: list[str]) -> Iterator[HarmedService]:
     named = "".join(
         f'[models."{one}"]\nruntime_model = "x?tokens={TOKENS}&delay=0.02'
         f'&cuts_when={cut_file(directory, one)}"\n'
@@ -209,7 +256,7 @@ def place(directory: Path, models: list[str]) -> Iterator[Place]:
         service = start(directory, stack)
         proxy = Proxy(int(service.address.rpartition(":")[2]))
         stack.callback(proxy.close)
-        yield Place(directory, service, stack, proxy, models)
+        yield HarmedService(directory, service, stack, proxy, models)
 
 
 def languages(theatre: Theatre) -> list[Language]:
@@ -225,45 +272,50 @@ def languages(theatre: Theatre) -> list[Language]:
     return [one for one in found if one.key != "asyncio"]
 
 
+def ask_until(ended: threading.Event, engine: Engine) -> None:
+    """Ask one question after the other."""
+    while not ended.is_set():
+        engine.ask()
+
+
 @pytest.mark.long
 def test_engines_lose_only_answers_in_flight_on_what_was_killed(
     theatre: Theatre, tmp_path: Path
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}", file=sys.stderr)
-    chance = random.Random(seed)
+    chance, ended = random.Random(seed), threading.Event()
     chosen = languages(theatre)
-    with place(tmp_path, [one.key for one in chosen]) as where, ExitStack() as stack:
-        engines = [stack.enter_context(engine(one, where, tmp_path)) for one in chosen]
-        ended = threading.Event()
-        asking = [
-            threading.Thread(target=ask_on, args=(one, ended), daemon=True) for one in engines
-        ]
+    with (
+        harmed_service(tmp_path, [one.key for one in chosen]) as service,
+        ExitStack() as stack,
+        ThreadPoolExecutor(len(chosen)) as askers,
+    ):
+        stack.callback(ended.set)
+        engines = [stack.enter_context(engine(one, service, tmp_path)) for one in chosen]
         for one in engines:
             one.ask()
-        for thread in asking:
-            thread.start()
+        asking = [askers.submit(ask_until, ended, one) for one in engines]
         until = time.monotonic() + HARM_S
-        while time.monotonic() < until:
-            time.sleep(chance.uniform(0, TRUCE_S))
-            where.harm(chance)
+        while time.monotonic() < until and not any(future.done() for future in asking):
+            time.sleep(chance.uniform(0, MAX_PAUSE_S))
+            service.do_random_harm(chance)
         ended.set()
-        for thread, one in zip(asking, engines, strict=True):
-            thread.join(2 * LIMIT_S)
-            assert not thread.is_alive(), f"{one.language.title} still waits for its answer"
+        for future in asking:
+            future.result(2 * LIMIT_S)
+        print(summary_of(engines, service), file=sys.stderr)
         for one in engines:
             one.ask()
-            check(one, where)
+            check(one, service)
             assert one.end() == 0
-    print(report(engines, where), file=sys.stderr)
 
 
 @contextmanager
-def engine(language: Language, where: Place, directory: Path) -> Iterator[Engine]:
+def engine(language: Language, service: HarmedService, directory: Path) -> Iterator[Engine]:
     with (directory / f"{language.key}.stderr").open("w") as errors:
         process = subprocess.Popen(
             [*language.command(language.engine), language.key],
-            env={**os.environ, ADDRESS_VARIABLE: where.proxy.address},
+            env={**os.environ, ADDRESS_VARIABLE: service.proxy.address},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -279,28 +331,24 @@ def engine(language: Language, where: Place, directory: Path) -> Iterator[Engine
             running_one.close()
 
 
-def ask_on(engine: Engine, ended: threading.Event) -> None:
-    while not ended.is_set():
-        engine.ask()
-
-
-def check(engine: Engine, where: Place) -> None:
+def check(engine: Engine, service: HarmedService) -> None:
     """Check that each answer is whole, or was lost with what was killed meanwhile."""
-    done = [line for line, _, _ in engine.said if line == f"done {ANSWER}"]
-    assert len(done) > 2, engine.said
-    assert engine.said[-1][0] == f"done {ANSWER}", "in peace nothing is lost"
-    for line, asked, told in engine.said:
-        if line == f"done {ANSWER}":
+    assert sum(answer.is_whole for answer in engine.answers) > 2, engine.answers
+    assert engine.answers[-1].is_whole, "in peace nothing is lost"
+    for answer in engine.answers:
+        if answer.is_whole:
             continue
-        assert line.startswith("lost"), line
-        own = [at for model, at in where.harms if model == engine.model and asked <= at <= told]
-        assert own, f"{engine.language.title}: {line!r}, and nothing of it was killed meanwhile"
+        assert answer.line.startswith("lost"), answer
+        own = (harm for harm in service.harms if harm.model == engine.model)
+        assert any(harm.is_within(answer) for harm in own), (
+            f"{engine.language.title}: {answer}, and nothing of it was killed meanwhile"
+        )
 
 
-def report(engines: list[Engine], where: Place) -> str:
-    """Return the numbers of answers and harms, for people."""
-    lines = [f"harms: {where.done}"]
+def summary_of(engines: list[Engine], service: HarmedService) -> str:
+    """Return a summary for the test's output."""
+    lines = [f"harms: {service.harm_counts}"]
     for one in engines:
-        lost = sum(line.startswith("lost") for line, _, _ in one.said)
-        lines.append(f"{one.language.title}: {len(one.said) - lost} done, {lost} lost")
+        lost = sum(not answer.is_whole for answer in one.answers)
+        lines.append(f"{one.language.title}: {len(one.answers) - lost} done, {lost} lost")
     return "\n".join(lines)

@@ -120,11 +120,13 @@ type PoolServiceClient interface {
 	//
 	// Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
-	// Get returns the server of one model, the one that callers get, or none.
+	// Get returns the server of a model whose endpoint callers get now; none if the model
+	// has no server.
 	//
-	// With check, a READY server is asked first whether it still serves: a caller whose
-	// connection broke learns at once whether the process died. What a check finds changes
-	// nothing by itself. Get starts nothing, and does not count as a use of a server.
+	// With check, a READY server is asked first whether it still serves, so that a caller
+	// whose connection broke learns within the probe timeout whether the process lives. What
+	// a check finds changes nothing by itself. Get starts nothing, and does not count as a
+	// use of a server.
 	//
 	// Reasons: INVALID_MODEL (INVALID_ARGUMENT).
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
@@ -497,11 +499,13 @@ type PoolServiceServer interface {
 	//
 	// Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
 	List(context.Context, *ListRequest) (*ListResponse, error)
-	// Get returns the server of one model, the one that callers get, or none.
+	// Get returns the server of a model whose endpoint callers get now; none if the model
+	// has no server.
 	//
-	// With check, a READY server is asked first whether it still serves: a caller whose
-	// connection broke learns at once whether the process died. What a check finds changes
-	// nothing by itself. Get starts nothing, and does not count as a use of a server.
+	// With check, a READY server is asked first whether it still serves, so that a caller
+	// whose connection broke learns within the probe timeout whether the process lives. What
+	// a check finds changes nothing by itself. Get starts nothing, and does not count as a
+	// use of a server.
 	//
 	// Reasons: INVALID_MODEL (INVALID_ARGUMENT).
 	Get(context.Context, *GetRequest) (*GetResponse, error)

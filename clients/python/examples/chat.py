@@ -23,9 +23,11 @@ def ask(model: str, prompt: str) -> None:
             messages=[{"role": "user", "content": prompt}],
             stream=True,
         )
+        reason = None
         for chunk in answer:
             print(chunk.choices[0].delta.content or "", end="", flush=True)
-        print()
+            reason = chunk.choices[0].finish_reason or reason
+        print("" if reason else " … the answer broke off")
 
 
 if __name__ == "__main__":

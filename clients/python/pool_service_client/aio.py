@@ -145,7 +145,7 @@ class AsyncPoolClient:
         request: pb.EnsureRequest,
         timeout: float | None,  # noqa: ASYNC109 - sent to the service
     ) -> pb.EnsureResponse:
-        """Make one attempt of a call, and look at the server meanwhile."""
+        """Make one attempt of Ensure, and report the server's progress meanwhile."""
         call = asyncio.ensure_future(self._stub.Ensure(request, timeout=timeout))
         try:
             while not (await asyncio.wait((call,), timeout=INTERVAL_S))[0]:

@@ -167,11 +167,14 @@ class Held:
     def late(self, timeout: float | None, after: Server | None = None) -> DeadlineExceeded:
         """Return the error of a `ready` whose timeout is over."""
         newest = self._newest
-        wanted = "READY" if after is None else f"READY after generation {after.generation}"
-        state = "not known" if newest is None else newest.state.name
-        detail = f" ({newest.detail})" if newest is not None and newest.detail else ""
-        return DeadlineExceeded(
-            f"{self.model!r} was not {wanted} within {timeout:g} s: it is {state}{detail}; "
-            "the hold goes on",
-            code=StatusCode.DEADLINE_EXCEEDED,
-        )
+        limit = f"within {timeout:g} s"
+        if after is not None and newest is not None and Suspicion(after).is_of(newest):
+            told = (
+                f"no other server of {self.model!r} than generation {after.generation} was READY "
+                f"{limit}, and that one has not answered"
+            )
+        else:
+            state = "not known" if newest is None else newest.state.name
+            detail = f" ({newest.detail})" if newest is not None and newest.detail else ""
+            told = f"{self.model!r} was not READY {limit}: it is {state}{detail}"
+        return DeadlineExceeded(f"{told}; the hold goes on", code=StatusCode.DEADLINE_EXCEEDED)

@@ -1,4 +1,4 @@
-"""Progress of an `ensure` that waits: looks at the server, which are no use of it."""
+"""Reports the progress of a waiting `ensure` by calls of Get, which do not count as a use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from pool_service_client.types import Server, ServerState
 from pool_service_client.v1 import pool_service_pb2 as pb
 
 INTERVAL_S: Final = 0.5
-"""The time between two looks, and the longest time for one."""
+"""The time between two calls of Get, and the longest time for one."""
 
 OnProgress = Callable[[Server], None]
 """Receives the state of a server that is not READY yet, whenever that has changed."""
@@ -25,11 +25,11 @@ class StartProgress:
 
     @property
     def request(self) -> pb.GetRequest:
-        """The request of a look."""
+        """The request of Get."""
         return pb.GetRequest(model=self.model)
 
     def tell(self, response: pb.GetResponse) -> None:
-        """Tell the caller what a look has found, unless it was told before."""
+        """Tell the caller of the state that Get has returned, unless it was told before."""
         server = convert.found(response).server
         if server is None or server.state is ServerState.READY or server.message == self._last:
             return

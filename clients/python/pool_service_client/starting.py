@@ -21,7 +21,11 @@ from pool_service_client.errors import ServiceNotStarted
 PROGRAM_VARIABLE: Final = "POOL_SERVICE_PROGRAM"
 PROGRAM: Final = "pool-service"
 
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 35.0
+"""Longer than the program's own limit (30 s), whose message says more."""
+
+_COMPLAINTS: Final = (f"{PROGRAM}: ", "Error: ")
+"""The beginnings of lines in which the program says why it failed."""
 
 LAST_LINES: Final = 10
 """The lines of the program's output that an error has."""
@@ -58,7 +62,7 @@ class Starter:
         """
         if self._environ.get(ADDRESS_VARIABLE):
             return None
-        return own_socket(self._environ) or self._started()
+        return own_socket(self._environ) or self._run_program()
 
     def give_up(self) -> None:
         """End the program that `address` waits for, from another thread."""
@@ -66,7 +70,7 @@ class Starter:
         if self._process is not None:
             self._process.kill()
 
-    def _started(self) -> str:
+    def _run_program(self) -> str:
         program = self._found_program()
         try:
             # Inheritable descriptors are left open, so that Python uses posix_spawn where it can:
@@ -85,23 +89,26 @@ class Starter:
         with process:
             if self._is_given_up:
                 process.kill()
-            return self._printed(program, process)
+            return self._await_address(program, process)
 
-    def _printed(self, program: str, process: "subprocess.Popen[str]") -> str:
+    def _await_address(self, program: str, process: "subprocess.Popen[str]") -> str:
         """Return the address that the program prints."""
         try:
             printed, said = process.communicate(timeout=self._timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             _refuse(
-                f"'{program} start' did not end within {self._timeout:g} s. A start that it has "
-                "begun goes on: try again, or allow more time (start_timeout)"
+                f"'{program} start' did not end within {self._timeout:g} s. If it has started the "
+                "service, that goes on: try again, or allow more time (start_timeout)"
             )
-        lines = said.splitlines()[-LAST_LINES:]
+        lines = [line.rstrip() for line in said.splitlines() if line.strip()]
         address = printed.strip()
         if process.returncode or not address:
-            why = lines[0].removeprefix(f"{PROGRAM}: ") if lines else "it said nothing"
-            _refuse(f"'{program} start' failed (exit code {process.returncode}): {why}", lines)
+            why = _cause_in(lines)
+            _refuse(
+                f"'{program} start' failed (exit code {process.returncode}): {why}",
+                lines[-LAST_LINES:],
+            )
         return address
 
     def _found_program(self) -> str:
@@ -113,8 +120,18 @@ class Starter:
             return str(beside)
         found = shutil.which(PROGRAM, path=self._environ.get("PATH"))
         return found or _refuse(
-            f"{PROGRAM} was not found on PATH. Install it, or name it in {PROGRAM_VARIABLE}"
+            f"{PROGRAM} was not found on PATH. Install it ('uv tool install .' in a clone of the "
+            f"service), or name the program in {PROGRAM_VARIABLE}"
         )
+
+
+def _cause_in(lines: Sequence[str]) -> str:
+    """Return the line of a program's output that says why it failed."""
+    told = (line for line in lines if line.startswith(_COMPLAINTS))
+    cause = next(told, lines[-1] if lines else "it said nothing")
+    for beginning in _COMPLAINTS:
+        cause = cause.removeprefix(beginning)
+    return cause.strip().rstrip(".")
 
 
 def _refuse(why: str, last_lines: Sequence[str] = ()) -> NoReturn:

@@ -1,7 +1,7 @@
-"""The question whether a server still serves to which a caller has lost a connection.
+"""Decides whether a caller that lost a connection to a server gets the same server again.
 
-A connection that broke is no death: the server may have closed it, as idle ones are, or something
-between may have. Without I/O, for both clients.
+A connection that broke is no death: the server may have closed it because it was idle, or something
+in between may have broken it. Without I/O, for both clients.
 """
 
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from typing import Final
 from pool_service_client.types import Found, Server, ServerState
 
 GRACE_S: Final = 1.5
-"""How long a server may be taken for dead before its caller gets it again. The service learns of
-the end of a process in milliseconds, and of a lost listener in a second."""
+"""How long `ready(after=…)` waits for news of a server's death before it returns that server again.
+The service learns of the end of a process in milliseconds, and of a lost listener in a second."""
 
 
 @dataclass(slots=True)

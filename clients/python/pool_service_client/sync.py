@@ -195,7 +195,7 @@ class PoolClient:
     def _ensure_with_progress(
         self, progress: StartProgress, request: pb.EnsureRequest, timeout: float | None
     ) -> pb.EnsureResponse:
-        """Make one attempt of a call, and look at the server meanwhile."""
+        """Make one attempt of Ensure, and report the server's progress meanwhile."""
         call = self._stub.Ensure.future(request, timeout=timeout)
         try:
             while True:
@@ -271,7 +271,7 @@ class PoolClient:
         return tuple(one for page in self.pages(timeout=timeout) for one in page.servers)
 
     def get(self, model: str, *, check: bool = False, timeout: float | None = None) -> Found:
-        """Return the model's server as it is now, if it has one; a look, which is no use of it.
+        """Return the model's present server, if it has one. The call does not count as a use.
 
         Args:
             model: the model's name, or an alias.

@@ -20,7 +20,8 @@ use crate::error::{Error, Reason};
 pub const PROGRAM_VARIABLE: &str = "POOL_SERVICE_PROGRAM";
 
 const PROGRAM: &str = "pool-service";
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer than the program's own limit (30 s), whose message says more.
+const TIMEOUT: Duration = Duration::from_secs(35);
 /// How long a program that was killed may take to be gone, with what it wrote last.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many of the last lines of a failed program its error shows.
@@ -53,7 +54,7 @@ impl ConnectOrStart {
         self
     }
 
-    /// How long the start of a service may take, 30 seconds by default. Then the program is killed.
+    /// How long the start of a service may take, 35 seconds by default. Then the program is killed.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -330,7 +331,7 @@ mod tests {
         let script =
             format!("echo loading >&2; exec 3>{}; echo >&3; exec sleep 600", path.display());
         let (message, pipe) = tokio::join!(failed(starting(&script)), line_of(path));
-        let expected = "it did not end within 30s, and was killed; \
+        let expected = "it did not end within 35s, and was killed; \
                         correct what it says, or start one yourself:\n  loading";
         assert!(message.ends_with(expected), "{message}");
         ended(pipe).await;

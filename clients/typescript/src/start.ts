@@ -10,7 +10,8 @@ import { ServiceNotStarted, type PoolErrorDetails } from "./errors.js";
 export const PROGRAM_VARIABLE = "POOL_SERVICE_PROGRAM";
 
 const DEFAULT_PROGRAM = "pool-service";
-const DEFAULT_TIMEOUT_MS = 30_000;
+/** Longer than the program's own limit (30 s), whose message says more. */
+const DEFAULT_TIMEOUT_MS = 35_000;
 /** How long after the end of the program its output may take: another process may hold it open. */
 const OUTPUT_TIMEOUT_MS = 500;
 const MOST_KEPT_CHARACTERS = 16_384;
@@ -23,7 +24,7 @@ export interface StartOptions {
   readonly program?: string | undefined;
   /** What follows `start` on its command line. */
   readonly arguments?: readonly string[] | undefined;
-  /** Milliseconds that it may take; 30 s by default. */
+  /** Milliseconds that it may take; 35 s by default. */
   readonly startTimeoutMs?: number | undefined;
 }
 

@@ -63,11 +63,16 @@ def describe(program: Program, options: RuntimeOptions, versions: Versions) -> R
         kind=options.effective_kind,
         version=versions.own,
         interpreter=interpreter_of(program.path) if itself else None,
-        known_as=described.name if described else vllm_mlx.PROGRAM if itself else None,
+        known_as=described.name if described else _own_name(options),
         packages=tuple(f"{name} {version}" for name, version in names if version),
         promises=tuple(promises_of(_behaviour(program, options, versions.own))),
         flaws=(*package_flaws(versions), *costs),
     )
+
+
+def _own_name(options: RuntimeOptions) -> str | None:
+    """Return the name of vllm-mlx for it and for what is treated as it; None for others."""
+    return vllm_mlx.PROGRAM if options.effective_kind == "vllm-mlx" else None
 
 
 def package_flaws(versions: Versions) -> Iterator[str]:
@@ -89,7 +94,7 @@ def use_costs(
     """Yield keys of a model whose values make vllm-mlx leave requests out of its counts.
 
     Each is "command" (of the runtime), "arguments" or "trust_remote_code", with what it costs.
-    Nothing is lost since the metrics of a version count every request.
+    Yields nothing for a version whose metrics count every request.
     """
     if options.effective_kind != "vllm-mlx":
         return

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pool_service.adapters.state_dir.holder import LOCK, NO_LOCK, read_note
+from pool_service.adapters.state_dir.holder import LOCK, NO_LOCK_ERRNOS, read_note
 from pool_service.adapters.system.os_errors import explain
 from pool_service.adapters.system.own_files import (
     SET_ASIDE,
@@ -262,7 +262,7 @@ def _unusable_error(path: Path, error: OSError) -> StateDirUnwritable:
 
 def _no_locks_error(path: Path, error: OSError) -> StateDirError:
     """Return the error for a state directory of which neither lock can be taken."""
-    if error.errno not in NO_LOCK:
+    if error.errno not in NO_LOCK_ERRNOS:
         return _unusable_error(path, error)
     return StateDirError(
         f"the file system of the state directory {path} has no locks ({error.strerror}); "

@@ -14,7 +14,9 @@ from pool_service.core.types import Identity
 LOCK = "lock"
 """The file in a state directory that its holder locks, and that has its note."""
 
-NO_LOCK = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
+NO_LOCK_ERRNOS = frozenset(
+    {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+)
 """Errors of file systems that cannot lock a directory, or a file opened for reading."""
 
 # The largest note that is read; a holder's note is far smaller.
@@ -34,9 +36,9 @@ class Note(NamedTuple):
 
 
 def read_note(path: Path) -> Note | None:
-    """Return the note of a state directory's holder, or of an earlier one; None if there is none.
+    """Return the newest note in a state directory: of its holder, or of an earlier one.
 
-    A note that cannot be read or parsed is none.
+    None if there is none that can be read.
     """
     with contextlib.suppress(
         OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError
@@ -65,13 +67,15 @@ def is_held(path: Path) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
+    # The shared lock may keep out a service that takes the directory in this very moment; it tries
+    # again for SETTLE_S (takeover.py).
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError as error:
-        if error.errno not in NO_LOCK:
+        if error.errno not in NO_LOCK_ERRNOS:
             raise
     finally:
         os.close(descriptor)

@@ -11,7 +11,7 @@ import (
 )
 
 func endpointOf(ctx context.Context, model string) (string, error) {
-	pool, err := poolservice.Connect("") // POOL_SERVICE_ADDRESS, else your own service
+	pool, err := poolservice.ConnectOrStart(ctx) // POOL_SERVICE_ADDRESS, else your own service
 	if err != nil {
 		return "", err
 	}

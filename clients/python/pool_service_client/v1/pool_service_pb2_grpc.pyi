@@ -116,11 +116,13 @@ class PoolServiceStub:
     Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
     """
     Get: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.GetRequest, _pool_service_pb2.GetResponse]
-    """Get returns the server of one model, the one that callers get, or none.
+    """Get returns the server of a model whose endpoint callers get now; none if the model
+    has no server.
 
-    With check, a READY server is asked first whether it still serves: a caller whose
-    connection broke learns at once whether the process died. What a check finds changes
-    nothing by itself. Get starts nothing, and does not count as a use of a server.
+    With check, a READY server is asked first whether it still serves, so that a caller
+    whose connection broke learns within the probe timeout whether the process lives. What
+    a check finds changes nothing by itself. Get starts nothing, and does not count as a
+    use of a server.
 
     Reasons: INVALID_MODEL (INVALID_ARGUMENT).
     """
@@ -330,11 +332,13 @@ class PoolServiceAsyncStub(PoolServiceStub):
     Reasons: INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN (INVALID_ARGUMENT).
     """
     Get: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.GetRequest, _pool_service_pb2.GetResponse]  # type: ignore[assignment]
-    """Get returns the server of one model, the one that callers get, or none.
+    """Get returns the server of a model whose endpoint callers get now; none if the model
+    has no server.
 
-    With check, a READY server is asked first whether it still serves: a caller whose
-    connection broke learns at once whether the process died. What a check finds changes
-    nothing by itself. Get starts nothing, and does not count as a use of a server.
+    With check, a READY server is asked first whether it still serves, so that a caller
+    whose connection broke learns within the probe timeout whether the process lives. What
+    a check finds changes nothing by itself. Get starts nothing, and does not count as a
+    use of a server.
 
     Reasons: INVALID_MODEL (INVALID_ARGUMENT).
     """
@@ -565,11 +569,13 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pool_service_pb2.GetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pool_service_pb2.GetResponse, _abc.Awaitable[_pool_service_pb2.GetResponse]]:
-        """Get returns the server of one model, the one that callers get, or none.
+        """Get returns the server of a model whose endpoint callers get now; none if the model
+        has no server.
 
-        With check, a READY server is asked first whether it still serves: a caller whose
-        connection broke learns at once whether the process died. What a check finds changes
-        nothing by itself. Get starts nothing, and does not count as a use of a server.
+        With check, a READY server is asked first whether it still serves, so that a caller
+        whose connection broke learns within the probe timeout whether the process lives. What
+        a check finds changes nothing by itself. Get starts nothing, and does not count as a
+        use of a server.
 
         Reasons: INVALID_MODEL (INVALID_ARGUMENT).
         """

@@ -175,7 +175,7 @@ WHISPER_SERVER: Final = ProgramDescription(
         Option(("--port",), PORT),
     ),
     refused={"--port": _OWN_PORT, "--host": _OWN_HOST},
-    source="examples/server of whisper.cpp; not run",
+    source="examples/server/server.cpp of whisper.cpp; not run",
 )
 
 TEXT_EMBEDDINGS: Final = ProgramDescription(

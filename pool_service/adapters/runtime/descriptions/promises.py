@@ -41,7 +41,7 @@ def promises_of(behaviour: Behaviour) -> Iterator[Promise]:
     yield Promise("ready", _ready(behaviour))
     yield Promise("in flight", _in_flight(behaviour))
     yield Promise("last use", _last_use(behaviour.use))
-    yield Promise("at a stop", _at_a_stop(drains=behaviour.drains))
+    yield Promise("stop", _at_a_stop(drains=behaviour.drains))
     yield Promise("keys", _keys(has_keys=behaviour.has_keys))
 
 
@@ -53,15 +53,15 @@ def _ready(behaviour: Behaviour) -> str:
 
 
 def _in_flight(behaviour: Behaviour) -> str:
-    kept = "work is not ended: it is seen by"
     if not behaviour.use.gauges:
-        return f"{kept} connections; a client that keeps one open keeps the server"
+        return "seen by open connections: a server that has one is stopped for nobody"
+    counted = "seen by the program's own count of requests"
     if behaviour.use.counts_all:
-        return f"{kept} the program's count of requests"
+        return counted
     leaves_out = behaviour.missing or "requests that it prepares"
     return (
-        f"{kept} the program's count of requests, and by connections, since the count leaves out "
-        f"{leaves_out}; a client that keeps a connection open keeps the server"
+        f"{counted}, and by open connections, since the count leaves out {leaves_out}: a server "
+        "that has a connection is stopped for nobody"
     )
 
 

@@ -6392,11 +6392,13 @@ export const PoolServiceService = {
     responseDeserialize: (value: Buffer): ListResponse => ListResponse.decode(value),
   },
   /**
-   * Get returns the server of one model, the one that callers get, or none.
+   * Get returns the server of a model whose endpoint callers get now; none if the model
+   * has no server.
    *
-   * With check, a READY server is asked first whether it still serves: a caller whose
-   * connection broke learns at once whether the process died. What a check finds changes
-   * nothing by itself. Get starts nothing, and does not count as a use of a server.
+   * With check, a READY server is asked first whether it still serves, so that a caller
+   * whose connection broke learns within the probe timeout whether the process lives. What
+   * a check finds changes nothing by itself. Get starts nothing, and does not count as a
+   * use of a server.
    *
    * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
    */
@@ -6696,11 +6698,13 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
    */
   list: handleUnaryCall<ListRequest, ListResponse>;
   /**
-   * Get returns the server of one model, the one that callers get, or none.
+   * Get returns the server of a model whose endpoint callers get now; none if the model
+   * has no server.
    *
-   * With check, a READY server is asked first whether it still serves: a caller whose
-   * connection broke learns at once whether the process died. What a check finds changes
-   * nothing by itself. Get starts nothing, and does not count as a use of a server.
+   * With check, a READY server is asked first whether it still serves, so that a caller
+   * whose connection broke learns within the probe timeout whether the process lives. What
+   * a check finds changes nothing by itself. Get starts nothing, and does not count as a
+   * use of a server.
    *
    * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
    */
@@ -6959,11 +6963,13 @@ export interface PoolServiceClient extends Client {
     callback: (error: ServiceError | null, response: ListResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Get returns the server of one model, the one that callers get, or none.
+   * Get returns the server of a model whose endpoint callers get now; none if the model
+   * has no server.
    *
-   * With check, a READY server is asked first whether it still serves: a caller whose
-   * connection broke learns at once whether the process died. What a check finds changes
-   * nothing by itself. Get starts nothing, and does not count as a use of a server.
+   * With check, a READY server is asked first whether it still serves, so that a caller
+   * whose connection broke learns within the probe timeout whether the process lives. What
+   * a check finds changes nothing by itself. Get starts nothing, and does not count as a
+   * use of a server.
    *
    * Reasons: INVALID_MODEL (INVALID_ARGUMENT).
    */
