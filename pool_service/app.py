@@ -209,6 +209,7 @@ async def _serve(
         # Last: the replaced service serves again unless this one has noted that it serves.
         state.release_claim()
         await _until_shutdown(parts.shutdown, parts.reloader, _gateway(config, bound, ending))
+        state.announce(bound, is_ending=True)
         await server.set_not_serving()
         await _end(pool, parts.shutdown, keeper)
         await parts.standbys.close()

@@ -6,12 +6,12 @@ does: so no port stays taken, and none of it is left when the service is killed.
 
 import asyncio
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import structlog
 
+from pool_service.adapters.system.own_program import own_program
 from pool_service.address import Address
 from pool_service.logging_setup import LogFormat
 
@@ -93,7 +93,7 @@ class GatewayProcess:
     async def _started(self, address: str) -> asyncio.subprocess.Process:
         """Start a gateway. Raises OSError."""
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pool_service.cli", "gateway", "--address", address),
+            *own_program("pool_service.cli", "gateway", "--address", address),
             *("--log-format", self._log_format, "--until-stdin-ends"),
             env=os.environ | self._variables,
             stdin=asyncio.subprocess.PIPE,

@@ -10,10 +10,9 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pool_service.adapters.state_dir.directory_lock import StateDirError, make_directory
-from pool_service.adapters.state_dir.holder import holding_process, is_held, read_note
+from pool_service.adapters.state_dir.holder import Note, holding_process, is_held, read_note
 from pool_service.adapters.system.os_errors import reason
 from pool_service.adapters.system.own_files import open_own
+from pool_service.adapters.system.own_program import own_program
+from pool_service.address import AddressError
 from pool_service.cli.exit_codes import ExitCode, Failure
 from pool_service.gateway_process import own_address
 from pool_service_client.connect import open_channel
@@ -74,36 +75,92 @@ class BackgroundService:
         """
         try:
             make_directory(self._state_dir)
-            with self._start_lock():
-                return self._await_running() or self._start_new(arguments)
+            # Before the lock, which a program that was stopped may hold.
+            address = self._serving()
+            if address is None:
+                with self._start_lock() as found:
+                    address = found or self._await_running() or self._start_new(arguments)
         except (StateDirError, OSError) as error:
             raise self._not_started(_text(error)) from error
+        return address
 
-    def stop(self) -> int | None:
+    def stop(self, *, now: bool = False) -> int | None:
         """End the service as SIGTERM does; return its pid once it has ended, None if none runs.
 
+        A service that ends already is only waited for. now: it stops its servers at once.
         Raises Failure.
         """
-        note = read_note(self._state_dir)
-        process = holding_process(self._state_dir, note.pid) if note else None
-        if note is None or note.doing or process is None:
-            return None
         try:
-            os.kill(process.pid, signal.SIGTERM)
-        except ProcessLookupError:
-            return None
+            note = read_note(self._state_dir) if is_held(self._state_dir) else None
+            process = holding_process(self._state_dir, note.pid) if note else None
+            if note is None or note.doing or process is None:
+                self._check_nobody(note)
+                return None
+            self._end(process.pid, now=now)
         except OSError as error:
-            why = f"its process (pid {process.pid}) is another user's: {reason(error)}"
-            raise Failure(f"the service was not stopped: {why}", ExitCode.REFUSED) from error
+            raise Failure(
+                f"the service was not stopped: {reason(error)}", ExitCode.REFUSED
+            ) from error
         while holding_process(self._state_dir, process.pid) == process:
             self._pause(
-                f"the service (pid {process.pid}) has not ended{self._limit}, as "
-                "requests in flight on its servers may finish first. Wait for it, or run "
-                "'pool-service stop' again: a second signal stops the servers at once"
+                f"the service (pid {process.pid}) has not ended{self._limit}, as requests in "
+                "flight on its servers may finish first. Wait for it, or run 'pool-service stop "
+                "--now'"
             )
         return process.pid
 
+    def _end(self, pid: int, *, now: bool) -> None:
+        """Send a service SIGTERM, unless it ends already; a second one if it is to end now."""
+        while not self._is_ending():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            if not now:
+                return
+            self._pause(f"the service (pid {pid}) has not begun to end{self._limit}")
+        if now:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    def _is_ending(self) -> bool:
+        note = read_note(self._state_dir)
+        return note is None or note.is_ending or not is_held(self._state_dir)
+
+    def _check_nobody(self, note: Note | None) -> None:
+        """Raise Failure if a service runs whose process cannot be seen."""
+        if is_held(self._state_dir) and not (note and note.doing):
+            raise Failure(
+                f"the service was not stopped: {self._state_dir} is in use, but this process "
+                "cannot see by which one. Stop it as the user who started it, or end its process",
+                ExitCode.REFUSED,
+            )
+
     # --- a service that runs ----------------------------------------------------------
+
+    def _serving(self) -> str | None:
+        """Return the address of the service that holds the state directory, if it serves now.
+
+        Raises Failure if it serves, but at no address for this user.
+        """
+        note = read_note(self._state_dir) if is_held(self._state_dir) else None
+        if note is None or note.doing or note.is_ending or not note.addresses:
+            return None
+        address = self._address_in(note)
+        return address if _serves(address, self._deadline) else None
+
+    def _address_in(self, note: Note) -> str:
+        """Return the address for this user among those of a service. Raises Failure."""
+        try:
+            address = own_address(note.addresses)
+        except AddressError:
+            address = None
+        if address is None:
+            raise Failure(
+                f"a service runs (pid {note.pid}), but only at addresses for other machines: "
+                f"{', '.join(note.addresses)}. Name the one to use, and what it asks for, in "
+                "POOL_SERVICE_ADDRESS",
+                ExitCode.FAILURE,
+            )
+        return address
 
     def _await_running(self) -> str | None:
         """Wait until the service that holds the state directory serves; return its address.
@@ -112,20 +169,11 @@ class BackgroundService:
         service takes over from it.
         """
         while is_held(self._state_dir):
+            if address := self._serving():
+                return address
             note = read_note(self._state_dir)
             if note is not None and note.doing:
                 return None
-            if note is not None and note.addresses:
-                address = own_address(note.addresses)
-                if address is None:
-                    raise Failure(
-                        f"a service runs (pid {note.pid}), but only at addresses for other "
-                        f"machines: {', '.join(note.addresses)}. Name the one to use, and what it "
-                        "asks for, in POOL_SERVICE_ADDRESS",
-                        ExitCode.FAILURE,
-                    )
-                if _serves(address):
-                    return address
             self._pause(self._not_serving("" if note is None else f" (pid {note.pid})"))
         return None
 
@@ -144,18 +192,19 @@ class BackgroundService:
         with os.fdopen(log, "r+b") as written:
             begin = written.seek(0, os.SEEK_END)
             process = subprocess.Popen(  # noqa: S603 - this program itself
-                [sys.executable, "-m", "pool_service.cli", "serve", *arguments],
+                own_program("pool_service.cli", "serve", *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
+                umask=0o077,
             )
             assert process.stdout is not None
             with process.stdout as announcements:
                 announced = self._await_announcement(process, announcements.fileno())
             if announced:
                 note = read_note(self._state_dir)
-                return (own_address(note.addresses) if note else None) or announced
+                return self._address_in(note) if note else announced
             # It lost a race against a service that was started in another way.
             if process.wait() and (address := self._await_running()):
                 return address
@@ -197,16 +246,20 @@ class BackgroundService:
         return Failure(f"the service was not started: {told}", ExitCode.FAILURE, more)
 
     @contextmanager
-    def _start_lock(self) -> Iterator[None]:
-        """Wait until no other program starts the service; keep others waiting within the block."""
+    def _start_lock(self) -> Iterator[str | None]:
+        """Wait until no other program starts the service; keep others waiting within the block.
+
+        Yields the address of a service that serves meanwhile, and then without the lock.
+        """
         lock = open_own(self._state_dir / START_LOCK, os.O_RDWR | os.O_CREAT)
         try:
-            while not _try_lock(lock):
+            address = None
+            while not _try_lock(lock) and (address := self._serving()) is None:
                 self._pause(
                     f"the service was not started{self._limit}: another program is starting it. "
                     "Try again"
                 )
-            yield
+            yield address
         finally:
             os.close(lock)
 
@@ -225,12 +278,13 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _serves(address: str) -> bool:
-    """Return whether a service says that it serves."""
+def _serves(address: str, deadline: float) -> bool:
+    """Return whether a service says that it serves. deadline: by the monotonic clock."""
+    limit_s = max(min(ANSWER_TIMEOUT_S, deadline - time.monotonic()), PAUSE_S)
     with open_channel(grpc, address, None) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            told = health.Check(health_pb2.HealthCheckRequest(), timeout=ANSWER_TIMEOUT_S)
+            told = health.Check(health_pb2.HealthCheckRequest(), timeout=limit_s)
         except grpc.RpcError:
             return False
     return bool(told.status == health_pb2.HealthCheckResponse.SERVING)

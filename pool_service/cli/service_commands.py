@@ -135,21 +135,29 @@ def start(
     metavar="DURATION",
     help="Stop waiting after this time.",
 )
+@click.option("--now", is_flag=True, help="Stop the servers at once: requests in flight are lost.")
 @click.pass_context
 def stop(
-    ctx: click.Context, /, config_file: Path | None, timeout: float | None, **options: object
+    ctx: click.Context,
+    /,
+    config_file: Path | None,
+    timeout: float | None,
+    *,
+    now: bool,
+    **options: object,
 ) -> None:
     """Stop the service, and return when it has ended.
 
-    Its servers finish their requests first; with keep_servers they go on. It is no error if no
-    service runs. A service that the system keeps running (systemd, launchd) is stopped there.
+    Its servers finish their requests first, for at most drain_timeout; with keep_servers they go
+    on. It is no error if no service runs. A service that the system keeps running (systemd,
+    launchd) is stopped there.
     """
     from pool_service.cli.background import BackgroundService
 
     _refuse_model(ctx, "evict")
     _, settings = _loaded(config_file, options)
     state_dir = settings.service.state_dir
-    pid = BackgroundService(state_dir, timeout).stop()
+    pid = BackgroundService(state_dir, timeout).stop(now=now)
     click.echo(
         f"no service uses {state_dir}" if pid is None else f"stopped the service (pid {pid})"
     )

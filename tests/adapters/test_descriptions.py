@@ -118,6 +118,27 @@ def test_another_program_is_not_taken_for_a_known_one(command: list[str]) -> Non
             "m",
         ),
         (
+            ["vllm", "serve", "--served-model-name", "{runtime_model}"],
+            (
+                "vllm serve /models/a.gguf --served-model-name /models/a.gguf --host 127.0.0.1 "
+                "--port PORT"
+            ),
+            "/models/a.gguf",
+        ),
+        (
+            ["vllm", "serve", "--enforce-eager", "{runtime_model}"],
+            (
+                "vllm serve --enforce-eager /models/a.gguf --host 127.0.0.1 --port PORT "
+                "--served-model-name m"
+            ),
+            "m",
+        ),
+        (
+            ["mlx_lm.server", "--", "more"],
+            "mlx_lm.server --model /models/a.gguf --host 127.0.0.1 --port PORT -- more",
+            "/models/a.gguf",
+        ),
+        (
             ["whisper-server"],
             "whisper-server -m /models/a.gguf --host 127.0.0.1 --port PORT",
             "/models/a.gguf",
@@ -257,6 +278,18 @@ async def test_a_known_program_has_the_key_that_it_was_given_or_none(
     plan = await plan_of(replace(own, environment=variables, server_keys=keys))
     assert plan.api_key == ""
     assert dict(plan.environment).get("LLAMA_API_KEY") == dict(variables).get("LLAMA_API_KEY")
+
+
+async def test_a_placeholder_in_another_value_is_not_the_option_itself(tmp_path: Path) -> None:
+    plan = await plan_of(options(tmp_path, "llama-server", "--log-file", "/logs/{port}"))
+    assert plan.argv[plan.argv.index("--port") + 1] == str(plan.port)
+
+
+def test_an_option_is_refused_however_it_is_spelled() -> None:
+    description = description_of(["vllm", "serve"])
+    assert description is not None
+    (told,) = description.refusals(["--api_key=secret"])
+    assert told.startswith("--api_key cannot be set there")
 
 
 async def test_options_of_the_pool_are_refused_among_a_models_arguments(tmp_path: Path) -> None:

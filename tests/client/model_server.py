@@ -1,6 +1,7 @@
 """Servers of models that misbehave on demand, for what clients do when connections break."""
 
 import json
+import queue
 import socket
 import struct
 import threading
@@ -24,7 +25,8 @@ class Server(ThreadingHTTPServer):
     """A model server.
 
     behaviour: "answers", or what it does to a request: "resets" its connection, "cuts" it in the
-    middle of the answer, "redirects". asked: the headers of its requests.
+    middle of the answer, "redirects", or "stalls" before its answer until it `goes_on`. asked: the
+    headers of its requests. arrived: gets a token for each of them.
     """
 
     daemon_threads = True
@@ -34,6 +36,8 @@ class Server(ThreadingHTTPServer):
         self.server_bind()
         self.behaviour = behaviour
         self.asked: list[dict[str, str]] = []
+        self.arrived: queue.Queue[None] = queue.Queue()
+        self.goes_on = threading.Event()
 
     @property
     def endpoint(self) -> str:
@@ -73,6 +77,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.asked.append({**self.headers, "path": self.path})
         self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.arrived.put(None)
+        if self.server.behaviour == "stalls":
+            self.server.goes_on.wait()
         if self.server.behaviour == "resets":
             self._reset()
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import grpc.aio
 import pytest
 from grpc import StatusCode
 
@@ -18,6 +19,13 @@ INTERVAL_S = 0.01
 def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (progress_module, sync, aio):
         monkeypatch.setattr(module, "INTERVAL_S", INTERVAL_S)
+
+
+class RpcFailure(grpc.aio.AioRpcError):
+    """A failure of another call, which the callback has made."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "another call has failed")
 
 
 def seen(**fields: object) -> pb.GetResponse:
@@ -92,15 +100,18 @@ async def test_an_ensure_of_a_ready_model_looks_at_nothing(
     assert "Get" not in service.asked
 
 
-async def test_an_error_of_the_callback_ends_the_call(client: Client, service: Script) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, RpcFailure])
+async def test_an_error_of_the_callback_ends_the_call(
+    client: Client, service: Script, error: type[Exception]
+) -> None:
     waiting = Stay()
     service.answer("Ensure", waiting)
     service.answer("Get", seen(progress=0.1))
 
     def fail(_: Server) -> None:
-        raise ZeroDivisionError
+        raise error
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(error):
         await client.call("ensure", "m", on_progress=fail)
     assert await asyncio.to_thread(waiting.left.wait, 60.0)
 

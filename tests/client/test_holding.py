@@ -162,8 +162,17 @@ def test_ready_after_a_server_is_another_process() -> None:
         (Found(None, answers=False), False, False),
         (Found(STARTING, answers=False), False, False),
         (Found(convert.server(ready(generation=2)), answers=True), False, False),
+        (Found(convert.server(ready("other", generation=2)), answers=True), False, True),
     ],
-    ids=["says nothing", "answers", "is slow", "is gone", "is not ready", "is another one"],
+    ids=[
+        "says nothing",
+        "answers",
+        "is slow",
+        "is gone",
+        "is not ready",
+        "is another one",
+        "is of another model, which the hold's name means by now",
+    ],
 )
 def test_a_suspect_that_lives_is_handed_out_again(
     found: Found | None, in_grace: bool, after_grace: bool
@@ -188,6 +197,13 @@ def test_the_service_is_asked_once_and_only_about_a_server_that_is_ready() -> No
     assert not hold.wants_check(suspicion)
     hold.update(READY)
     assert hold.wants_check(suspicion)
+    assert not hold.wants_check(suspicion)
+
+
+def test_a_hold_that_is_over_asks_nothing() -> None:
+    hold, suspicion = Held("m"), Suspicion(READY)
+    hold.update(READY)
+    hold.end()
     assert not hold.wants_check(suspicion)
 
 

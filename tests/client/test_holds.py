@@ -14,6 +14,7 @@ from pool_service_client import (
     DeadlineExceeded,
     Evicted,
     PoolClient,
+    PoolError,
     PoolUnavailable,
     RetryPolicy,
     ServerState,
@@ -119,6 +120,29 @@ async def test_a_server_that_answers_is_handed_out_again_without_waiting_for_the
         again = await hold.ready(after=server)
         assert (again, again.api_key) == (server, "k"), "with its key, which Get does not tell"
     assert service.asked["Get"] == [pb.GetRequest(model="m", check=True)]
+
+
+async def test_the_service_is_asked_by_the_models_own_name(
+    client: Client, service: Script, grace: Callable[[float], None]
+) -> None:
+    grace(LONG_S)
+    service.answer("Hold", held(), Stay())
+    service.answer("Get", pb.GetResponse(server=ready(), answers=True))
+    async with client.hold("alias") as hold:
+        await hold.ready(after=await hold.ready())
+    assert service.asked["Get"] == [pb.GetRequest(model="m", check=True)]
+
+
+async def test_ready_after_a_server_tells_that_the_client_was_closed(
+    client: Client, service: Script
+) -> None:
+    service.answer("Hold", held(), Stay())
+    service.answer("Get", pb.GetResponse())
+    async with client.hold("m") as hold:
+        server = await hold.ready()
+        await client.close()
+        with pytest.raises(PoolError):
+            await hold.ready(timeout=LONG_S, after=server)
 
 
 @pytest.mark.parametrize(

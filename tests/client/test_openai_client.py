@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import openai
@@ -101,6 +102,31 @@ async def test_a_server_that_lives_and_refuses_for_a_moment_is_tried_again(
     await asyncio.to_thread(asked.end, None)
     with late.serving():
         assert await asking == "t"
+
+
+def test_a_request_beside_another_one_asks_the_service_nothing(
+    service: Script, server: Server
+) -> None:
+    with Server("stalls").serving() as busy:
+        service.answer("Hold", state(busy.endpoint), Stay())
+        with (
+            PoolClient.connect(service.address) as pool,
+            pool.hold("m") as hold,
+            hold.openai(timeout=TIMEOUT_S) as ai,
+            ThreadPoolExecutor(2) as askers,
+        ):
+            asking = [askers.submit(stream, ai) for _ in range(2)]
+            for _ in asking:
+                busy.arrived.get(timeout=TIMEOUT_S)
+            busy.goes_on.set()
+            assert [one.result(TIMEOUT_S) for one in asking] == ["t", "t"]
+    assert "Get" not in service.asked
+
+
+def stream(ai: openai.OpenAI) -> str:
+    """Return the whole text of one answer."""
+    answer = ai.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+    return "".join(one.choices[0].delta.content or "" for one in answer)
 
 
 async def test_a_request_that_may_have_arrived_is_not_sent_again_by_the_transport(

@@ -2,18 +2,22 @@
 
 import asyncio
 import os
-import socket
 import stat
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from pool_service_client import AsyncPoolClient, PoolClient, ServiceNotStarted, starting
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Script
 
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 LIMIT_S = 60.0
 INTERPRETER = sys.executable
 
@@ -64,7 +68,7 @@ async def test_the_program_is_run_and_the_address_that_it_prints_is_used(
         f"print('said on the way', file=sys.stderr)\nprint({service.address!r})",
     )
     assert await addressed(kind, program=named, arguments=("--config", "f")) == service.address
-    assert noted.read_text() == "(['start', '--config', 'f'], '')"
+    assert noted.read_text() == "(['start', '--timeout', '30s', '--config', 'f'], '')"
 
 
 @pytest.mark.parametrize("place", ["variable", "PATH"])
@@ -79,18 +83,27 @@ async def test_the_program_is_found(
     assert await addressed(kind) == service.address
 
 
-def test_a_service_that_listens_is_used_and_nothing_is_run(
-    away: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("serves", [True, False], ids=["serves", "ends"])
+def test_a_service_that_listens_is_used_only_if_it_serves(
+    away: Path, monkeypatch: pytest.MonkeyPatch, serves: bool
 ) -> None:
     directory = away / "home/pool-service/run"
     directory.mkdir(parents=True)
     directory.chmod(stat.S_IRWXU)
-    with socket.socket(socket.AF_UNIX) as listener:
-        monkeypatch.chdir(directory)  # its path can be too long for a socket
-        listener.bind("socket")
-        listener.listen()
-        starter = starting.Starter(None, (), LIMIT_S)
-        assert starter.address() == f"unix:{directory}/socket"
+    monkeypatch.chdir(directory)  # its path can be too long for a socket
+    program(away, "print('127.0.0.1:1')")
+    health = HealthServicer()
+    status = health_pb2.HealthCheckResponse.SERVING if serves else NOT_SERVING
+    health.set("", status)
+    server = grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    server.add_insecure_port("unix:socket")
+    server.start()
+    try:
+        found = starting.Starter(None, (), LIMIT_S).address()
+    finally:
+        server.stop(None).wait()
+    assert found == (f"unix:{directory}/socket" if serves else "127.0.0.1:1")
 
 
 async def test_a_named_service_is_meant_and_not_started(
@@ -116,10 +129,13 @@ async def test_a_program_that_fails_is_quoted(kind: str, away: Path) -> None:
     assert caught.value.last_lines == ("pool-service: the port is taken", "more")
 
 
-async def test_a_program_that_takes_too_long_is_ended(kind: str, away: Path) -> None:
+async def test_a_program_that_takes_too_long_is_ended(
+    kind: str, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "END_TIMEOUT_S", 0.9)
     program(away, f"open({str(away / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(3600)")
-    with pytest.raises(ServiceNotStarted, match=r"did not end within 1 s.*start_timeout"):
-        await addressed(kind, start_timeout=1.0)
+    with pytest.raises(ServiceNotStarted, match=r"did not end within 0.1 s.*start_timeout"):
+        await addressed(kind, start_timeout=0.1)
     assert not (away / "pid").exists() or not _is_alive(int((away / "pid").read_text()))
 
 

@@ -1,5 +1,6 @@
 """The service in the background: `pool-service start` and `stop`, as programs call them."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from pool_service.adapters.state_dir.directory_lock import StateDir
 from pool_service.adapters.state_dir.holder import LOCK, is_held, read_note
 from pool_service_client import PoolClient
+from tests.faults.lives import Stream
 from tests.service.conftest import FAKE_RUNTIME
 from tools.demo.service import command
 
@@ -20,8 +22,11 @@ SLOW = """
 [models.slow]
 runtime_model = "fake/slow?ignore=term"
 drain_timeout = "1s"
+[models.paced]
+runtime_model = "fake/paced?delay=0.05"
+drain_timeout = "1h"
 """
-"""A model whose server does not end at once."""
+"""A model whose server does not end at once, and one whose answers take their time."""
 
 LIMIT_S = 120.0
 ENDED_S = 60.0
@@ -195,3 +200,60 @@ def test_a_state_directory_of_others_is_refused(here: Here) -> None:
 @pytest.mark.parametrize(("word", "meant"), [("start", "ensure"), ("stop", "evict")])
 def test_a_model_is_told_its_own_command(word: str, meant: str) -> None:
     assert f"pool-service {meant} qwen" in run(word, "qwen", code=2).stderr
+
+
+# --- what a breaker tried ------------------------------------------------------------------
+
+
+def test_a_service_is_found_by_a_link_to_its_directory(here: Here) -> None:
+    here.state.mkdir(mode=0o700)
+    link = here.state.with_name("link")
+    link.symlink_to(here.state)
+    begun = ("start", "--state-dir", str(link), "--listen", "127.0.0.1:0")
+    assert run(*begun).stdout == run(*begun).stdout == here.start().stdout
+
+
+def test_a_service_that_serves_is_found_whoever_holds_the_lock_of_starters(here: Here) -> None:
+    address = here.start().stdout
+    with (here.state / "start.lock").open() as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        assert here.start().stdout == address
+
+
+def test_nothing_is_imported_from_the_directory_of_the_caller(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("click", "queue", "grpc", "types"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    with PoolClient.connect(here.start().stdout.strip()) as pool:
+        assert pool.list() == ()
+
+
+def test_a_service_whose_process_cannot_be_seen_is_not_said_to_be_none(here: Here) -> None:
+    here.start()
+    note = (here.state / LOCK).read_bytes()
+    (here.state / LOCK).write_bytes(b"")
+    told = run("stop", "--state-dir", str(here.state), code=5)
+    assert "is in use, but this process cannot see by which one" in told.stderr
+    (here.state / LOCK).write_bytes(note)
+
+
+def test_two_who_stop_it_at_once_cut_no_request(here: Here) -> None:
+    with PoolClient.connect(here.start().stdout.strip()) as pool:
+        server = pool.ensure("paced", timeout=LIMIT_S).server
+    pid, stream = here.pid, Stream(server, 60)
+    with ThreadPoolExecutor(2) as two:
+        stops = [two.submit(here.stop) for _ in range(2)]
+        assert stream.is_complete()
+        told = {one.result(LIMIT_S) for one in stops}
+    assert told <= {f"stopped the service (pid {pid})\n", f"no service uses {here.state}\n"}
+
+
+def test_a_service_that_is_to_stop_now_does_not_wait_for_requests(here: Here) -> None:
+    with PoolClient.connect(here.start().stdout.strip()) as pool:
+        server = pool.ensure("paced", timeout=LIMIT_S).server
+    pid, stream = here.pid, Stream(server, 1_000_000)
+    stopped = run("stop", "--now", "--state-dir", str(here.state)).stdout
+    assert stopped == f"stopped the service (pid {pid})\n"
+    stream.close()

@@ -103,8 +103,16 @@ def read_logs(pool: Pool) -> None:
         assert list(pool.stub.TailLogs(pb.TailLogsRequest(model=name)))
 
 
+def get_servers(pool: Pool) -> None:
+    for name in NAMES:
+        for check in (False, True):
+            found = pool.stub.Get(pb.GetRequest(model=name, check=check))
+            assert found.answers == (check and name != "absent")
+
+
 LOOKS: dict[str, Callable[[Pool], None]] = {
     "List": list_servers,
+    "Get": get_servers,
     "ListModels": list_models,
     "Describe": describe,
     "Watch": watch,

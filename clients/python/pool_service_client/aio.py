@@ -20,7 +20,12 @@ from pool_service_client.description import Description
 from pool_service_client.following import Following, Reading
 from pool_service_client.holding import Holding, Pulling
 from pool_service_client.paging import Paging
-from pool_service_client.progress import INTERVAL_S, OnProgress, StartProgress
+from pool_service_client.progress import (
+    INTERVAL_S,
+    OnProgress,
+    StartProgress,
+    callback_errors,
+)
 from pool_service_client.retry import Attempts, RetryPolicy
 from pool_service_client.starting import START_TIMEOUT_S, Starter
 from pool_service_client.status import Peer, error_of
@@ -137,7 +142,9 @@ class AsyncPoolClient:
         method: Callable[..., Awaitable[pb.EnsureResponse]] = self._stub.Ensure
         if on_progress is not None:
             method = partial(self._ensure_with_progress, StartProgress(model, on_progress))
-        return convert.ensure_result(await self._call(method, request, timeout), self._peer)
+        with callback_errors():
+            response = await self._call(method, request, timeout)
+        return convert.ensure_result(response, self._peer)
 
     async def _ensure_with_progress(
         self,
@@ -149,13 +156,17 @@ class AsyncPoolClient:
         call = asyncio.ensure_future(self._stub.Ensure(request, timeout=timeout))
         try:
             while not (await asyncio.wait((call,), timeout=INTERVAL_S))[0]:
-                with suppress(grpc.aio.AioRpcError):
-                    found = await self._stub.Get(progress.request, timeout=INTERVAL_S)
-                    if not call.done():
-                        progress.tell(found)
+                found = await self._looked_up(progress.request)
+                if found is not None and not call.done():
+                    progress.tell(found)
             return await call
         finally:
             call.cancel()
+
+    async def _looked_up(self, request: pb.GetRequest) -> pb.GetResponse | None:
+        with suppress(grpc.aio.AioRpcError):
+            return await self._stub.Get(request, timeout=INTERVAL_S)
+        return None
 
     def hold(
         self,
@@ -171,7 +182,7 @@ class AsyncPoolClient:
             model, runtime_model, keep_alive, download=download, holder=holder
         )
         holding = Holding(request, self._retry)
-        check = partial(self._stub.Get, pb.GetRequest(model=model, check=True), timeout=GRACE_S)
+        check = partial(self._stub.Get, timeout=GRACE_S)
         return AsyncHold(AsyncStream(self._stub.Hold, holding, self._peer), model, check)
 
     async def evict(

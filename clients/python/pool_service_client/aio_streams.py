@@ -126,9 +126,9 @@ class AsyncHold(AsyncIterator[Server]):
         self,
         stream: AsyncStream[pb.HoldRequest, pb.HoldResponse, Server],
         model: str,
-        check: Callable[[], Awaitable[pb.GetResponse]],
+        check: Callable[[pb.GetRequest], Awaitable[pb.GetResponse]],
     ) -> None:
-        """Use AsyncPoolClient.hold instead. check: asks the service whether the server answers."""
+        """Use AsyncPoolClient.hold instead. check: asks the service about a server."""
         self._stream = stream
         self._check = check
         self._held = Held(model)
@@ -172,7 +172,7 @@ class AsyncHold(AsyncIterator[Server]):
     async def _take_answer(self, suspicion: Suspicion) -> None:
         """Take the answer to a check; a check that failed says nothing."""
         with suppress(grpc.aio.AioRpcError):
-            found = convert.found(await self._check())
+            found = convert.found(await self._check(suspicion.request))
             self._update(lambda: suspicion.told(found))
 
     def openai(self, **options: Any) -> "AsyncOpenAI":  # noqa: ANN401 - OpenAI's own

@@ -159,7 +159,12 @@ class Held:
         A caller that gets True asks.
         """
         newest = self._newest
-        if suspicion.has_asked or newest is None or newest.state is not ServerState.READY:
+        if (
+            self._over
+            or suspicion.has_asked
+            or newest is None
+            or newest.state is not ServerState.READY
+        ):
             return False
         suspicion.has_asked = suspicion.is_of(newest)
         return suspicion.has_asked

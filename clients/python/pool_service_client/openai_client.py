@@ -14,6 +14,7 @@ import httpx2
 import openai
 
 from pool_service_client.errors import DeadlineExceeded
+from pool_service_client.suspicion import Suspicion
 from pool_service_client.types import Server
 
 if TYPE_CHECKING:
@@ -67,13 +68,15 @@ class _Transport(httpx2.BaseTransport):
             with tries.within_timeout():
                 server = self._hold.ready(tries.left_s(), after=tries.suspect)
             time.sleep(tries.pause_s(server))
-            self._suspect = server
             try:
                 response = self._transport.handle_request(_aimed(request, server))
             except httpx2.ConnectError as error:
                 tries.refused(server, error)
+            except httpx2.TransportError:
+                self._suspect = server
+                raise
             else:
-                self._suspect = None
+                self._suspect = _unless_same(self._suspect, server)
                 return response
 
     def close(self) -> None:
@@ -96,13 +99,15 @@ class _AsyncTransport(httpx2.AsyncBaseTransport):
             with tries.within_timeout():
                 server = await self._hold.ready(tries.left_s(), after=tries.suspect)
             await asyncio.sleep(tries.pause_s(server))
-            self._suspect = server
             try:
                 response = await self._transport.handle_async_request(_aimed(request, server))
             except httpx2.ConnectError as error:
                 tries.refused(server, error)
+            except httpx2.TransportError:
+                self._suspect = server
+                raise
             else:
-                self._suspect = None
+                self._suspect = _unless_same(self._suspect, server)
                 return response
 
     async def aclose(self) -> None:
@@ -135,8 +140,7 @@ class _Tries:
 
     def pause_s(self, server: Server) -> float:
         """Return how long to wait before a try: a little if the server is the suspect again."""
-        suspect = self.suspect
-        is_same = suspect is not None and server.generation == suspect.generation
+        is_same = self.suspect is not None and Suspicion(self.suspect).is_of(server)
         return _PAUSE_S if is_same else 0.0
 
     def refused(self, server: Server, error: httpx2.ConnectError) -> None:
@@ -152,6 +156,11 @@ class _Tries:
             yield
         except DeadlineExceeded as error:
             raise httpx2.ConnectTimeout(str(error), request=self.request) from error
+
+
+def _unless_same(suspect: Server | None, server: Server) -> Server | None:
+    """Return the suspect, unless it is this very process, which has just answered."""
+    return None if suspect is not None and Suspicion(suspect).is_of(server) else suspect
 
 
 def _aimed(request: httpx2.Request, server: Server) -> httpx2.Request:

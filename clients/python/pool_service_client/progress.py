@@ -1,6 +1,7 @@
 """Reports the progress of a waiting `ensure` by calls of Get, which do not count as a use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,4 +35,24 @@ class StartProgress:
         if server is None or server.state is ServerState.READY or server.message == self._last:
             return
         self._last = server.message
-        self.on_progress(server)
+        try:
+            self.on_progress(server)
+        except Exception as error:
+            raise _CallbackFailed(error) from error
+
+
+class _CallbackFailed(Exception):
+    """An error of the callback, which is not to be taken for a failure of the call itself."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(error)
+
+
+@contextmanager
+def callback_errors() -> Iterator[None]:
+    """Raise errors of the callback within the block as the callback has raised them."""
+    try:
+        yield
+    except _CallbackFailed as failed:
+        raise failed.error from failed.error.__cause__

@@ -12,17 +12,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
+import grpc
 from grpc import StatusCode
 
-from pool_service_client.connect import ADDRESS_VARIABLE
+from pool_service_client.connect import ADDRESS_VARIABLE, open_channel
 from pool_service_client.default_address import own_socket
 from pool_service_client.errors import ServiceNotStarted
 
 PROGRAM_VARIABLE: Final = "POOL_SERVICE_PROGRAM"
 PROGRAM: Final = "pool-service"
 
-START_TIMEOUT_S: Final = 35.0
-"""Longer than the program's own limit (30 s), whose message says more."""
+START_TIMEOUT_S: Final = 30.0
+
+END_TIMEOUT_S: Final = 5.0
+"""How much longer the program may take than the limit that it was told, to say why it failed."""
+
+ANSWER_TIMEOUT_S: Final = 2.0
+"""How long a service that listens may take to say that it serves."""
+
+_HEALTH: Final = "/grpc.health.v1.Health/Check"
+_SERVING: Final = b"\x08\x01"
+"""The answer of a service that serves: field 1, which is `status`, is 1, SERVING."""
 
 _COMPLAINTS: Final = (f"{PROGRAM}: ", "Error: ")
 """The beginnings of lines in which the program says why it failed."""
@@ -62,7 +72,9 @@ class Starter:
         """
         if self._environ.get(ADDRESS_VARIABLE):
             return None
-        return own_socket(self._environ) or self._run_program()
+        found = own_socket(self._environ)
+        # One that ends still listens, and one that starts does already.
+        return found if found is not None and _serves(found) else self._run_program()
 
     def give_up(self) -> None:
         """End the program that `address` waits for, from another thread."""
@@ -76,7 +88,7 @@ class Starter:
             # Inheritable descriptors are left open, so that Python uses posix_spawn where it can:
             # a fork would run gRPC's handlers, which are not safe in a program with calls.
             process = self._process = subprocess.Popen(  # noqa: S603 - what the caller names
-                [program, "start", *self._arguments],
+                [program, "start", "--timeout", f"{self._timeout:g}s", *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -94,7 +106,7 @@ class Starter:
     def _await_address(self, program: str, process: "subprocess.Popen[str]") -> str:
         """Return the address that the program prints."""
         try:
-            printed, said = process.communicate(timeout=self._timeout)
+            printed, said = process.communicate(timeout=self._timeout + END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             _refuse(
@@ -123,6 +135,16 @@ class Starter:
             f"{PROGRAM} was not found on PATH. Install it ('uv tool install .' in a clone of the "
             f"service), or name the program in {PROGRAM_VARIABLE}"
         )
+
+
+def _serves(address: str) -> bool:
+    """Return whether the service at an address says that it serves."""
+    with open_channel(grpc, address, None) as channel:
+        check = channel.unary_unary(_HEALTH)
+        try:
+            return bool(check(b"", timeout=ANSWER_TIMEOUT_S) == _SERVING)
+        except grpc.RpcError:
+            return False
 
 
 def _cause_in(lines: Sequence[str]) -> str:

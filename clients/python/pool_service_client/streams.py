@@ -171,9 +171,9 @@ class Hold(Closeable, Iterator[Server]):
         self,
         stream: Stream[pb.HoldRequest, pb.HoldResponse, Server],
         model: str,
-        check: Callable[[], "grpc.Future[pb.GetResponse]"],
+        check: Callable[[pb.GetRequest], "grpc.Future[pb.GetResponse]"],
     ) -> None:
-        """Use PoolClient.hold instead. check: asks the service whether the server answers."""
+        """Use PoolClient.hold instead. check: asks the service about a server."""
         self._stream = stream
         self._check = check
         self._held = Held(model)
@@ -215,8 +215,10 @@ class Hold(Closeable, Iterator[Server]):
 
         def usable() -> Server | None:
             if self._held.wants_check(suspicion):
-                checks.append(self._check())
-                checks[0].add_done_callback(partial(self._take_answer, suspicion))
+                # ValueError: the client was closed just now, which ends the hold, too.
+                with suppress(ValueError):
+                    checks.append(self._check(suspicion.request))
+                    checks[0].add_done_callback(partial(self._take_answer, suspicion))
             return self._held.ready(suspicion)
 
         try:

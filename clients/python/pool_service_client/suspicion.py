@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pool_service_client.types import Found, Server, ServerState
+from pool_service_client.v1 import pool_service_pb2 as pb
 
 GRACE_S: Final = 1.5
 """How long `ready(after=…)` waits for news of a server's death before it returns that server again.
@@ -27,13 +28,23 @@ class Suspicion:
     _is_gone: bool = field(init=False, default=False)
     _grace_is_over: bool = field(init=False, default=False)
 
+    @property
+    def request(self) -> pb.GetRequest:
+        """The request of the check, by the model's own name, whatever the caller calls it."""
+        return pb.GetRequest(model=self.after.model, check=True)
+
     def is_of(self, server: Server) -> bool:
         """Return whether a state is of this very process."""
         return (server.generation, server.pid) == (self.after.generation, self.after.pid)
 
     def told(self, found: Found) -> None:
-        """Take the service's answer to a check."""
+        """Take the service's answer to a check.
+
+        An answer about another model says nothing: the hold's name for it may mean that by now.
+        """
         server = found.server
+        if server is not None and server.model != self.after.model:
+            return
         is_same = server is not None and self.is_of(server)
         if is_same and server is not None and server.state is ServerState.READY:
             self._lives = found.answers

@@ -18,7 +18,12 @@ from pool_service_client.description import Description
 from pool_service_client.following import Following, Reading
 from pool_service_client.holding import Holding, Pulling
 from pool_service_client.paging import Paging
-from pool_service_client.progress import INTERVAL_S, OnProgress, StartProgress
+from pool_service_client.progress import (
+    INTERVAL_S,
+    OnProgress,
+    StartProgress,
+    callback_errors,
+)
 from pool_service_client.retry import Attempts, RetryPolicy
 from pool_service_client.starting import START_TIMEOUT_S, Starter
 from pool_service_client.status import Peer
@@ -190,7 +195,9 @@ class PoolClient:
         method: Callable[..., pb.EnsureResponse] = self._stub.Ensure
         if on_progress is not None:
             method = partial(self._ensure_with_progress, StartProgress(model, on_progress))
-        return convert.ensure_result(self._call(method, request, timeout), self._peer)
+        with callback_errors():
+            response = self._call(method, request, timeout)
+        return convert.ensure_result(response, self._peer)
 
     def _ensure_with_progress(
         self, progress: StartProgress, request: pb.EnsureRequest, timeout: float | None
@@ -202,12 +209,16 @@ class PoolClient:
                 try:
                     return call.result(INTERVAL_S)
                 except grpc.FutureTimeoutError:
-                    with suppress(grpc.RpcError):
-                        found = self._stub.Get(progress.request, timeout=INTERVAL_S)
-                        if not call.done():
-                            progress.tell(found)
+                    found = self._looked_up(progress.request)
+                    if found is not None and not call.done():
+                        progress.tell(found)
         finally:
             call.cancel()
+
+    def _looked_up(self, request: pb.GetRequest) -> pb.GetResponse | None:
+        with suppress(grpc.RpcError):
+            return self._stub.Get(request, timeout=INTERVAL_S)
+        return None
 
     def hold(
         self,
@@ -233,9 +244,7 @@ class PoolClient:
             model, runtime_model, keep_alive, download=download, holder=holder
         )
         holding = Holding(request, self._retry)
-        check = partial(
-            self._stub.Get.future, pb.GetRequest(model=model, check=True), timeout=GRACE_S
-        )
+        check = partial(self._stub.Get.future, timeout=GRACE_S)
         return Hold(Stream(self._stub.Hold, holding, self._peer), model, check)
 
     def evict(

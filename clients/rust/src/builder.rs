@@ -109,23 +109,21 @@ impl ClientBuilder {
     /// Outside a tokio runtime.
     pub fn connect(self) -> Result<Client, Error> {
         let place = Place::of_process();
-        let target = self.found(&place)?.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+        let found = self.named(&place)?.or_else(|| place.own_socket());
+        let target = found.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
         self.connect_to(target, place.home.as_deref())
     }
 
-    /// The client, of a service that is started if none is found: see [`Client::connect_or_start`].
+    /// The client, of a service that is started if none serves: see [`Client::connect_or_start`].
     pub fn connect_or_start(self) -> ConnectOrStart {
         ConnectOrStart::new(self)
     }
 
-    /// The address that is named, else that of a default socket on which a program listens.
-    pub(crate) fn found(&self, place: &Place) -> Result<Option<String>, Error> {
+    /// The address that is given, else that of the environment; `None` if there is none.
+    pub(crate) fn named(&self, place: &Place) -> Result<Option<String>, Error> {
         let environment = place.address.as_ref().map(|address| address.to_string_lossy());
         let home = place.home.as_deref();
-        let named = address::named(self.address.as_deref(), environment.as_deref(), home)?;
-        let (runtime, state) = (place.runtime.clone(), place.state.clone());
-        let directories = || default_address::directories(runtime, state, home);
-        Ok(named.or_else(|| default_address::in_directories(&directories())))
+        address::named(self.address.as_deref(), environment.as_deref(), home)
     }
 
     pub(crate) fn connect_to(
@@ -187,11 +185,18 @@ impl Place {
             state: std::env::var_os("XDG_STATE_HOME"),
         }
     }
+
+    /// The address of a default socket on which a program listens; `None` if there is none.
+    pub(crate) fn own_socket(&self) -> Option<String> {
+        let (runtime, state) = (self.runtime.clone(), self.state.clone());
+        let directories = default_address::directories(runtime, state, self.home.as_deref());
+        default_address::in_directories(&directories)
+    }
 }
 
 /// A tonic channel dials again with the next call, so the delay between attempts is the only delay
 /// until a restarted service is found.
-fn endpoint(target: &str, tls: Option<ClientTlsConfig>) -> Result<Endpoint, Error> {
+pub(crate) fn endpoint(target: &str, tls: Option<ClientTlsConfig>) -> Result<Endpoint, Error> {
     let endpoint = Endpoint::from_shared(address::uri(target, tls.is_some()))
         .and_then(|endpoint| endpoint.user_agent(USER_AGENT))
         .map_err(|_| address::not_an_address(target))?;

@@ -69,9 +69,10 @@ impl Client {
     ///
     /// 1. If `POOL_SERVICE_ADDRESS` names an address, the service there is somebody's: it is not
     ///    started.
-    /// 2. If your own service listens, it is that one.
-    /// 3. Else `pool-service start` is run, which starts your own service, exactly once however many
-    ///    callers do so at a time. It goes on after your program has ended.
+    /// 2. If your own service says within 2 seconds that it serves, it is that one.
+    /// 3. Else `pool-service start` is run, which waits for the end of a service that is ending, and
+    ///    starts your own service, exactly once however many callers do so at a time. It goes on
+    ///    after your program has ended.
     pub fn connect_or_start() -> ConnectOrStart {
         Self::builder().connect_or_start()
     }

@@ -76,7 +76,8 @@ impl Hold {
     async fn wait_ready(&self, after: Option<&Server>) -> Result<Server, Error> {
         let mut news = self.held.subscribe();
         // A connection that broke is no death, if the process is still the newest and READY.
-        if let Some(old) = after.filter(|old| news.borrow().same_ready(old).is_some()) {
+        let suspect = after.and_then(|old| news.borrow().same_ready(old).cloned());
+        if let Some(old) = &suspect {
             let serves = tokio::select! {
                 biased;
                 () = async { drop(news.wait_for(|held| held.same_ready(old).is_none()).await) } => false,
@@ -99,22 +100,27 @@ impl Hold {
 
     /// Whether the process of that server serves, as far as the service can tell.
     ///
+    /// It is asked by the model's own name: an alias that is held may mean another model by now.
+    ///
     /// 1. The service says that the process is not READY, or that the model has another or none:
     ///    no, at once.
     /// 2. The process has just answered the service: yes, at once.
-    /// 3. The process does not answer, or the service does not: yes, but when the grace is over,
-    ///    so that a caller whose connections keep breaking does not ask in a loop.
+    /// 3. The process does not answer, or the service does not, or tells of another model: yes, but
+    ///    when the grace is over, so that a caller whose connections keep breaking does not ask in a
+    ///    loop.
     async fn still_serves(&self, old: &Server) -> bool {
         let grace = Instant::now() + READY_GRACE;
-        if let Ok(Found { server, answers }) =
-            self.client.look_up(&self.model, true, READY_GRACE).await
-        {
-            if !server.is_some_and(|server| server.is_same_ready(old)) {
-                return false;
+        match self.client.look_up(&old.model, true, READY_GRACE).await {
+            Ok(Found { server: None, .. }) => return false,
+            Ok(Found { server: Some(server), answers }) if server.model == old.model => {
+                if !server.is_same_ready(old) {
+                    return false;
+                }
+                if answers {
+                    return true;
+                }
             }
-            if answers {
-                return true;
-            }
+            _ => {}
         }
         tokio::time::sleep_until(grace).await;
         true

@@ -14,6 +14,7 @@ mod ensure;
 mod error;
 mod file;
 mod get;
+mod health;
 mod hold;
 mod logs;
 mod open_enum;

@@ -1,4 +1,4 @@
-//! Starts a service if there is none.
+//! Starts a service if none serves.
 
 use std::ffi::{OsStr, OsString};
 use std::future::IntoFuture;
@@ -12,22 +12,24 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use crate::address;
-use crate::builder::{ClientBuilder, Place};
+use crate::builder::{ClientBuilder, Place, endpoint};
 use crate::client::{BoxFuture, Client};
 use crate::error::{Error, Reason};
+use crate::health;
 
 /// The environment variable with the program that starts a service.
 pub const PROGRAM_VARIABLE: &str = "POOL_SERVICE_PROGRAM";
 
 const PROGRAM: &str = "pool-service";
-/// Longer than the program's own limit (30 s), whose message says more.
-const TIMEOUT: Duration = Duration::from_secs(35);
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How much longer than its limit the program may take: its own message says more.
+const KILL_DELAY: Duration = Duration::from_secs(5);
 /// How long a program that was killed may take to be gone, with what it wrote last.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many of the last lines of a failed program its error shows.
 const SHOWN_LINES: usize = 10;
 
-/// A client whose service is started if there is none; see [`Client::connect_or_start`].
+/// A client whose service is started if none serves; see [`Client::connect_or_start`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is started before it is awaited"]
 pub struct ConnectOrStart {
@@ -48,13 +50,15 @@ impl ConnectOrStart {
         self
     }
 
-    /// Arguments for `pool-service start`, such as `["--config", "pool.toml"]`.
+    /// Arguments for `pool-service start`, such as `["--config", "pool.toml"]`. They follow
+    /// `--timeout`, which the client gives, so that yours counts.
     pub fn arguments<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
         self
     }
 
-    /// How long the start of a service may take, 35 seconds by default. Then the program is killed.
+    /// How long the start of a service may take, 30 seconds by default. The program is told so by
+    /// `--timeout`, and is killed if it has not ended 5 seconds later.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -62,9 +66,12 @@ impl ConnectOrStart {
 
     async fn connect(self, place: Place, variable: Option<OsString>) -> Result<Client, Error> {
         let home = place.home.as_deref();
-        let target = match self.builder.found(&place)? {
+        let target = match self.builder.named(&place)? {
             Some(target) => target,
-            None => address::target(&self.start(variable).await?, home)?,
+            None => match serving(&place).await {
+                Some(target) => target,
+                None => address::target(&self.start(variable).await?, home)?,
+            },
         };
         self.builder.connect_to(target, home)
     }
@@ -76,7 +83,7 @@ impl ConnectOrStart {
         let program = named.as_deref().unwrap_or(OsStr::new(PROGRAM));
         let command = format!("{} start", program.display());
         let spawned = Command::new(program)
-            .arg("start")
+            .args(["start", "--timeout", &format!("{}s", self.timeout.as_secs_f64())])
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -87,7 +94,8 @@ impl ConnectOrStart {
             Ok(child) => Run { child, printed: Vec::new(), said: Vec::new() },
             Err(error) => return Err(not_run(program, &error)),
         };
-        let why = match timeout(self.timeout, run.end()).await {
+        let limit = self.timeout.saturating_add(KILL_DELAY);
+        let why = match timeout(limit, run.end()).await {
             Ok(Ok(status)) if status.success() => match run.address() {
                 Some(address) => return Ok(address),
                 None => "it printed no address".to_owned(),
@@ -96,7 +104,7 @@ impl ConnectOrStart {
             Ok(Err(error)) => format!("its end is not known ({error})"),
             Err(_) => {
                 run.kill().await;
-                format!("it did not end within {:?}, and was killed", self.timeout)
+                format!("it did not end within {limit:?}, and was killed")
             }
         };
         let shown = run.shown();
@@ -119,6 +127,13 @@ impl IntoFuture for ConnectOrStart {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.connect(Place::of_process(), std::env::var_os(PROGRAM_VARIABLE)))
     }
+}
+
+/// The address of your own service, if it serves. One that listens may be ending, or starting.
+async fn serving(place: &Place) -> Option<String> {
+    let target = place.own_socket()?;
+    let channel = endpoint(&target, None).ok()?.connect_lazy();
+    health::is_serving(channel).await.then_some(target)
 }
 
 /// A program that runs, and what it has written so far.
@@ -193,11 +208,14 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use tokio::task::spawn_blocking;
+    use tokio::time::{Instant, sleep};
+    use tonic::Status;
 
     use super::*;
+    use crate::health::tests::serve;
     use crate::token_file::tests::Folder;
 
-    /// A start, where no service is found, of a program that runs that script.
+    /// A start of a program that runs that script.
     fn starting(script: &str) -> ConnectOrStart {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pool-service");
         Client::connect_or_start().program(program).arguments([script])
@@ -248,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_program_gets_its_arguments_and_no_input() {
-        let script = r#"read -r line || echo "127.0.0.1:$3$4""#;
+        let script = r#"read -r line || echo "127.0.0.1:$5$6""#;
         let client = started(starting(script).arguments(["12", "34"])).await;
         assert_eq!(&*client.expect("it is started").address, "127.0.0.1:1234");
     }
@@ -264,18 +282,83 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_of_your_own_that_listens_is_not_started() {
-        let folder = Folder::new();
+    async fn the_program_is_told_its_limit_before_the_arguments() {
+        let script = r#"echo "$1 $2 $3 $5" >&2; exit 1"#;
+        let call = starting(script).arguments(["mine"]);
+        let millis = Duration::from_millis;
+        for (timeout, told) in [
+            (millis(300), "0.3s"),
+            (millis(90_500), "90.5s"),
+            (Duration::MAX, "18446744073709552000s"),
+        ] {
+            let message = failed(call.clone().timeout(timeout)).await;
+            let expected = format!("\n  start --timeout {told} mine");
+            assert!(message.ends_with(&expected), "{message}");
+        }
+        let message = failed(call).await;
+        assert!(message.ends_with("\n  start --timeout 30s mine"), "{message}");
+    }
+
+    /// A place whose default socket is in the folder, and that socket.
+    fn place_in(folder: &Folder) -> (Place, PathBuf) {
         let directory = folder.path().join("pool-service");
         DirBuilder::new().mode(0o700).create(&directory).expect("it is new");
-        let socket = directory.join("socket");
-        let place = || Place { runtime: Some(folder.path().into()), ..Place::default() };
-        let listener = UnixListener::bind(&socket).expect("it is free");
-        let client = starting("exit 1").connect(place(), None).await.expect("it listens");
+        let place = Place { runtime: Some(folder.path().into()), ..Place::default() };
+        (place, directory.join("socket"))
+    }
+
+    #[tokio::test]
+    async fn a_service_of_your_own_that_serves_is_not_started() {
+        let folder = Folder::new();
+        let (place, socket) = place_in(&folder);
+        serve(&socket, Ok(1));
+        let client = starting("exit 1").connect(place, None).await.expect("it serves");
         assert_eq!(*client.address, format!("unix:{}", socket.display()));
-        drop(listener);
-        let client = starting("echo there:1").connect(place(), None).await.expect("it is started");
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_at_your_socket_a_service_is_started() {
+        let folder = Folder::new();
+        let (place, socket) = place_in(&folder);
+        drop(UnixListener::bind(&socket).expect("it is free"));
+        let client = starting("echo there:1").connect(place, None).await.expect("it is started");
         assert_eq!(&*client.address, "there:1");
+    }
+
+    #[tokio::test]
+    async fn a_service_of_your_own_that_listens_but_does_not_serve_is_no_service() {
+        for said in [
+            Ok(0),
+            Ok(2),
+            Err(Status::unimplemented("")),
+            Err(Status::unavailable("")),
+            Err(Status::not_found("")),
+        ] {
+            let folder = Folder::new();
+            let (place, socket) = place_in(&folder);
+            serve(&socket, said);
+            let began = Instant::now();
+            let client = starting("echo there:1").connect(place, None).await;
+            assert_eq!(&*client.expect("it is started").address, "there:1");
+            assert!(began.elapsed() < Duration::from_secs(2));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_of_your_own_that_says_nothing_for_two_seconds_is_no_service() {
+        let folder = Folder::new();
+        let (place, socket) = place_in(&folder);
+        let _listener = UnixListener::bind(&socket).expect("it is free");
+        let call = starting("echo there:1").connect(place, None);
+        // The program runs in time that passes.
+        let nearly_late = async {
+            sleep(Duration::from_millis(1990)).await;
+            tokio::time::resume();
+        };
+        let began = Instant::now();
+        let (client, ()) = tokio::join!(call, nearly_late);
+        assert_eq!(&*client.expect("it is started").address, "there:1");
+        assert!(began.elapsed() >= Duration::from_secs(2));
     }
 
     #[tokio::test]
@@ -326,15 +409,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_program_that_takes_too_long_is_killed() {
-        let folder = Folder::new();
-        let path = fifo(&folder);
-        let script =
-            format!("echo loading >&2; exec 3>{}; echo >&3; exec sleep 600", path.display());
-        let (message, pipe) = tokio::join!(failed(starting(&script)), line_of(path));
-        let expected = "it did not end within 35s, and was killed; \
-                        correct what it says, or start one yourself:\n  loading";
-        assert!(message.ends_with(expected), "{message}");
-        ended(pipe).await;
+        for (timeout, limit) in [(TIMEOUT, "35s"), (Duration::from_millis(300), "5.3s")] {
+            let folder = Folder::new();
+            let path = fifo(&folder);
+            let script =
+                format!("echo loading >&2; exec 3>{}; echo >&3; exec sleep 600", path.display());
+            let call = starting(&script).timeout(timeout);
+            let (message, pipe) = tokio::join!(failed(call), line_of(path));
+            let expected = format!(
+                "it did not end within {limit}, and was killed; \
+                 correct what it says, or start one yourself:\n  loading"
+            );
+            assert!(message.ends_with(&expected), "{message}");
+            ended(pipe).await;
+        }
     }
 
     #[tokio::test]

@@ -77,15 +77,20 @@ class StateDir:
         self._locks, self._note, self.degraded_reason = _take_locks(path)
         self.announce(())
 
-    def announce(self, addresses: Sequence[str], doing: str = "") -> None:
+    def announce(
+        self, addresses: Sequence[str], doing: str = "", *, is_ending: bool = False
+    ) -> None:
         """Write the note that a second service reads: the addresses, or what this holder does.
 
         addresses: where this service listens; empty if it does not listen yet.
         doing: what this process does if it is not a service: the rest of a sentence after its pid.
+        is_ending: it is a service that ends.
         """
         if self._note is None:
             return
         note = {"pid": os.getpid(), "addresses": list(addresses), "doing": doing}
+        if is_ending:
+            note["is_ending"] = True
         try:
             write_note(self._note, json.dumps(note).encode())
         except OSError as error:
@@ -243,7 +248,7 @@ def _held_error(path: Path) -> StateDirHeld:
     note = read_note(path)
     if note is None:
         return StateDirHeld(f"another pool-service uses {path}; {_HELD_ADVICE}")
-    pid, addresses, doing = note
+    pid, addresses, doing, _ = note
     if doing:
         told = f"the state directory {path} is in use: pid {pid} {doing}"
         return StateDirHeld(told, guard_pid=pid)

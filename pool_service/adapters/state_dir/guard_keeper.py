@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from pool_service.adapters.state_dir.guard_lock import end_guard
 from pool_service.adapters.state_dir.guard_sentry import Sentry
 from pool_service.adapters.system.clock import SystemClock
 from pool_service.adapters.system.own_files import open_own
+from pool_service.adapters.system.own_program import own_program
 from pool_service.adapters.system.server_environment import without_secrets
 from pool_service.core.types import Identity
 
@@ -223,10 +223,9 @@ class GuardKeeper:
             _log.warning("cannot start the guard's sentry", error=str(error))
 
     def _command(self) -> tuple[str, ...]:
-        # -P: import neither from its working directory nor from the service's.
-        program = (sys.executable, "-P", "-m", "pool_service.guard")
         state_dir = str(self._state_dir.absolute())
-        return (*program, "--state-dir", state_dir, "--grace", repr(self._grace))
+        options = ("--state-dir", state_dir, "--grace", repr(self._grace))
+        return tuple(own_program("pool_service.guard", *options))
 
 
 def _spawn(command: tuple[str, ...], output: int, its_sentry: Sentry | None, now: float) -> _Guard:

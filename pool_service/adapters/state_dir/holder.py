@@ -28,11 +28,13 @@ class Note(NamedTuple):
 
     pid: of its process. addresses: where it listens, if it is a service that does.
     doing: what it does if it is no service: the rest of a sentence after its pid.
+    is_ending: it is a service that ends.
     """
 
     pid: int
     addresses: tuple[str, ...]
     doing: str
+    is_ending: bool = False
 
 
 def read_note(path: Path) -> Note | None:
@@ -49,7 +51,10 @@ def read_note(path: Path) -> Note | None:
         finally:
             os.close(descriptor)
         note = Note(
-            int(read["pid"]), tuple(map(str, read["addresses"])), str(read.get("doing", ""))
+            pid=int(read["pid"]),
+            addresses=tuple(map(str, read["addresses"])),
+            doing=str(read.get("doing", "")),
+            is_ending=read.get("is_ending") is True,
         )
         return note if "".join((note.doing, *note.addresses)).isprintable() else None
     return None
@@ -61,15 +66,15 @@ def is_held(path: Path) -> bool:
     Raises OSError if that cannot be found out.
     """
     try:
-        return any(_is_locked(name) for name in (path, path / LOCK))
+        return _is_locked(path, os.O_DIRECTORY) or _is_locked(path / LOCK, os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
 
 
-def _is_locked(path: Path) -> bool:
+def _is_locked(path: Path, flags: int) -> bool:
     # The shared lock may keep out a service that takes the directory in this very moment; it tries
     # again for SETTLE_S (takeover.py).
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -19,15 +19,24 @@ pub(crate) fn tell(stream: &Stream, state: Wire, generation: u64) {
 
 /// A hold of a server that is READY, and the service's end of its stream.
 pub(crate) async fn ready_hold(pool: &Client, service: &mut Service) -> (Hold, Stream) {
-    let hold = pool.hold("m").holder("tests").open();
+    ready_hold_of("m", pool, service).await
+}
+
+/// The same, where the hold was opened by this name of the model `m`.
+pub(crate) async fn ready_hold_of(
+    name: &str,
+    pool: &Client,
+    service: &mut Service,
+) -> (Hold, Stream) {
+    let hold = pool.hold(name).holder("tests").open();
     let stream = service.hold().await;
-    assert_eq!((stream.request.model.as_str(), stream.request.holder.as_str()), ("m", "tests"));
+    assert_eq!((stream.request.model.as_str(), stream.request.holder.as_str()), (name, "tests"));
     tell(&stream, Wire::Ready, 1);
     assert_eq!(soon(hold.ready()).await.expect("it is ready").generation, 1);
     (hold, stream)
 }
 
-fn evicted() -> Status {
+pub(crate) fn evicted() -> Status {
     refusal(Code::Aborted, "EVICTED", vec![])
 }
 

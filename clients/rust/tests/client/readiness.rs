@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::holds::{Stream, ready_hold, tell};
+use crate::holds::{Stream, evicted, ready_hold_of, tell};
 use crate::scripted::{Call, Service, connected, recovering, server, soon};
 
 const GRACE: Duration = Duration::from_millis(1500);
@@ -28,8 +28,13 @@ struct Broken {
 
 impl Broken {
     async fn new() -> Self {
+        Self::held_as("m").await
+    }
+
+    /// The same, where the hold was opened by this name of the model `m`.
+    async fn held_as(name: &str) -> Self {
         let (pool, mut service) = connected();
-        let (hold, stream) = ready_hold(&pool, &mut service).await;
+        let (hold, stream) = ready_hold_of(name, &pool, &mut service).await;
         let old = soon(hold.ready()).await.expect("it is ready");
         Self { service, stream, hold: Arc::new(hold), old, began: Instant::now() }
     }
@@ -125,6 +130,28 @@ async fn a_check_that_fails_is_made_once_and_the_process_is_returned_after_the_g
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_model_of_an_alias_is_asked_for_by_its_own_name() {
+    let mut broken = Broken::held_as("alias").await;
+    let (wait, check) = broken.checked().await;
+    check.answer(found(Wire::Ready, 1, true));
+    assert_eq!(generation(wait).await, 1);
+    assert_eq!(broken.began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_about_another_model_says_nothing() {
+    for (state, generation_of_other) in [(Wire::Ready, 1), (Wire::Ready, 7), (Wire::Stopping, 1)] {
+        let mut broken = Broken::held_as("alias").await;
+        let (wait, check) = broken.checked().await;
+        let server = server(state, generation_of_other);
+        let other = v1::Server { model: "other".to_owned(), ..server };
+        check.answer(v1::GetResponse { server: Some(other), answers: true });
+        assert_eq!(generation(wait).await, 1);
+        broken.assert_grace_is_over();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_check_that_is_not_answered_ends_with_the_grace() {
     let mut broken = Broken::new().await;
     let (wait, check) = broken.checked().await;
@@ -187,4 +214,22 @@ async fn the_end_of_the_hold_ends_the_wait_and_its_check() {
     let error = soon(wait).await.expect("no panic").expect_err("it was closed");
     assert_eq!(error.reason(), Reason::Cancelled);
     check.gone().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_is_over_asks_nothing_and_says_how_it_ended() {
+    for reason in [Reason::Cancelled, Reason::Evicted] {
+        let Broken { mut service, stream, hold, old, .. } = Broken::new().await;
+        let mut states = hold.states();
+        if reason == Reason::Cancelled {
+            hold.close();
+        } else {
+            stream.refuse(evicted());
+        }
+        while let Some(Ok(_)) = soon(states.next()).await {}
+        let began = Instant::now();
+        let error = soon(hold.ready().after(&old)).await.expect_err("it is over");
+        assert_eq!((error.reason(), began.elapsed()), (reason, Duration::ZERO));
+        assert!(tokio::time::timeout(10 * GRACE, service.get()).await.is_err());
+    }
 }

@@ -51,13 +51,12 @@ class Option:
         return "" in self.names
 
     def is_in(self, words: Sequence[str]) -> bool:
-        """Return whether a command has the option, or its value by another way."""
-        spellings = {*self.names, self.hub_name} - {""}
-        if not spellings.isdisjoint(option_names(words)):
+        """Return whether a command has the option. words: without the values of served names."""
+        spellings = {*map(plain, self.names), plain(self.hub_name)} - {""}
+        if not spellings.isdisjoint(map(plain, option_names(words))):
             return True
-        if self.value in (MODEL, PORT) and any(self.value in word for word in words):
-            return True
-        return self.by_position and bool(words) and not words[0].startswith("-")
+        is_first = bool(words) and not words[0].startswith("-")
+        return self.by_position and (is_first or self.value in words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +124,22 @@ class ProgramDescription:
         start = self.start_of(command) or tuple(command[:1])
         words = (*command[len(start) :], *arguments)
         wanted = [Option(self.served_names, served)] if self.served_names else []
-        missing = [one for one in (*self.options, *wanted) if not one.is_in(words)]
+        others = self._without_served_names(words)
+        missing = [one for one in (*self.options, *wanted) if not one.is_in(others)]
         model = (word for one in missing if one.by_position for word in one.words(runtime_model))
         more = (word for one in missing if not one.by_position for word in one.words(runtime_model))
-        return (*start, *model, *words, *more)
+        # What follows a `--` is no option any more.
+        end = words.index("--") if "--" in words else len(words)
+        return (*start, *model, *words[:end], *more, *words[end:])
+
+    def _without_served_names(self, words: Sequence[str]) -> list[str]:
+        """Return words of a command without the values of served names, which can be the model."""
+        before = ("", *words)
+        return [
+            word
+            for word, option in zip(words, before, strict=False)
+            if option not in self.served_names
+        ]
 
     def served_name(self, command: Sequence[str]) -> str | None:
         """Return the served name that a command tells the program; None if it tells none."""
@@ -137,12 +148,18 @@ class ProgramDescription:
 
     def refusals(self, arguments: Sequence[str]) -> Iterator[str]:
         """Yield what of a model's arguments is refused, in words."""
+        refused = {plain(name): why for name, why in self.refused.items()}
         names = (argument.partition("=")[0] for argument in arguments)
         yield from (
-            f"{name} cannot be set there: {self.refused[name]}"
+            f"{name} cannot be set there: {refused[plain(name)]}"
             for name in names
-            if name in self.refused
+            if plain(name) in refused
         )
+
+
+def plain(name: str) -> str:
+    """Return the name of an option as all its spellings with - and _ have it in common."""
+    return name.replace("_", "-")
 
 
 def _is_word(word: str, wanted: str) -> bool:
