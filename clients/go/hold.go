@@ -13,7 +13,8 @@ import (
 // Its own goroutine reads the stream and opens it again when it breaks, whether you use the hold
 // or not. The error that ended it, such as ErrEvicted, is returned by your next call on the hold.
 type Hold struct {
-	stub    pb.PoolServiceClient
+	client  *Client
+	life    context.Context // ends when the hold is to end, unless its client is closed
 	release context.CancelFunc
 	read    chan struct{} // closed when the stream is no longer read
 
@@ -32,7 +33,8 @@ func (c *Client) Hold(ctx context.Context, model string, options ...HoldOption) 
 	}
 	ctx, release := context.WithCancel(ctx)
 	hold := &Hold{
-		stub:    c.stub,
+		client:  c,
+		life:    ctx,
 		release: release,
 		read:    make(chan struct{}),
 		held:    held{model: model},
@@ -130,6 +132,11 @@ func (h *Hold) Close() {
 	h.tell(func(held *held) { held.end(nil) })
 	h.release()
 	<-h.read
+}
+
+// isEnding reports whether the hold is over, or will be in a moment.
+func (h *Hold) isEnding() bool {
+	return h.life.Err() != nil || h.client.life.Err() != nil
 }
 
 func (h *Hold) tell(news func(*held)) {

@@ -23,7 +23,8 @@ const missedReady = "was not READY"
 //     end was reported.
 //  3. Else ReadyAfter waits until the next process is READY.
 //
-// The end of ctx ends only the wait.
+// If the hold is over or its client is closed, ReadyAfter asks nothing, and returns the error of that
+// end. The end of ctx ends only the wait.
 func (h *Hold) ReadyAfter(ctx context.Context, server Server) (Server, error) {
 	checking, done := context.WithCancel(ctx)
 	defer done()
@@ -33,9 +34,9 @@ func (h *Hold) ReadyAfter(ctx context.Context, server Server) (Server, error) {
 		if serves {
 			return held.ready(nil)
 		}
-		if !asked && held.isReadyStill(server) {
+		if !asked && held.isReadyStill(server) && !h.isEnding() {
 			asked = true
-			go h.check(checking, held.model, *held.newest, serving)
+			go h.check(checking, *held.newest, serving)
 		}
 		return held.ready(&server)
 	})
@@ -43,13 +44,16 @@ func (h *Hold) ReadyAfter(ctx context.Context, server Server) (Server, error) {
 
 // check has the service ask the process of server once. It calls serves when that process has
 // answered, or when the grace is over without a word of its end.
-func (h *Hold) check(ctx context.Context, model string, server Server, serves func(*held)) {
+//
+// It asks by the name of server's model: the hold's may be an alias, whose meaning can change. An
+// answer about another model says nothing.
+func (h *Hold) check(ctx context.Context, server Server, serves func(*held)) {
 	limited, cancel := context.WithTimeout(ctx, readyGrace)
 	defer cancel()
-	response, err := h.stub.Get(limited, &pb.GetRequest{Model: model, Check: true})
+	response, err := h.client.stub.Get(limited, &pb.GetRequest{Model: server.Model, Check: true})
 	found := foundOf(response)
 	switch {
-	case err != nil:
+	case err != nil, found.Server != nil && found.Server.Model != server.Model:
 	case found.Server == nil, found.Server.State != StateReady, !isSameProcess(*found.Server, server):
 		return
 	case found.Answers:

@@ -3,10 +3,12 @@ package poolservice
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
@@ -34,8 +36,10 @@ func readyHold(t *testing.T, service *scripted, later ...step) (*Hold, Server) {
 // expectAfter expects a generation after a time, and so many calls of Get.
 func expectAfter(t *testing.T, service *scripted, hold *Hold, server Server, generation string, took time.Duration, gets int) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
 	began := time.Now()
-	if got := generationOf(hold.ReadyAfter(t.Context(), server)); got != generation || time.Since(began) != took {
+	if got := generationOf(hold.ReadyAfter(ctx, server)); got != generation || time.Since(began) != took {
 		t.Errorf("got %s after %v, want %s after %v", got, time.Since(began), generation, took)
 	}
 	if asked := len(service.requests("Get")); asked != gets {
@@ -65,7 +69,7 @@ func TestTheSameProcessIsReturnedAtOnceIfItAnswersTheService(t *testing.T) {
 			t.Error("the server is without its key")
 		}
 		asked := service.requests("Get")
-		if len(asked) != 1 || !proto.Equal(asked[0], &pb.GetRequest{Model: "alias", Check: true}) {
+		if len(asked) != 1 || !proto.Equal(asked[0], &pb.GetRequest{Model: "m", Check: true}) {
 			t.Errorf("asked %v", asked)
 		}
 	})
@@ -105,6 +109,87 @@ func TestAProcessWhoseEndNobodyReportsIsReturnedAfterTheGrace(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAnAnswerAboutAnotherModelSaysNothing(t *testing.T) {
+	for name, other := range map[string]*pb.Server{
+		"the same process": message(StateReady, 1),
+		"another process":  message(StateReady, 7),
+		"another state":    message(StateStopping, 1),
+	} {
+		other.Model = "another"
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, service *scripted) {
+				hold, server := readyHold(t, service, stay)
+				service.answer("Get", say(&pb.GetResponse{Server: other, Answers: true}))
+				expectAfter(t, service, hold, server, "1", readyGrace, 1)
+			})
+		})
+	}
+}
+
+func TestNothingIsAskedForAHoldThatIsOverOrWhoseClientIsClosed(t *testing.T) {
+	for name, said := range map[string]struct {
+		end     func(pool *Client, hold *Hold, cancel context.CancelFunc)
+		message string
+	}{
+		"closed": {
+			func(_ *Client, hold *Hold, _ context.CancelFunc) { hold.Close() },
+			`the hold of "alias" was closed`,
+		},
+		"its context has just ended": {
+			func(_ *Client, _ *Hold, cancel context.CancelFunc) { cancel() },
+			"the call to the pool service at localhost:1 was given up: context canceled",
+		},
+		"its client is being closed": {
+			func(pool *Client, _ *Hold, _ context.CancelFunc) { pool.end() },
+			"the call to the pool service at localhost:1 was given up: the client was closed",
+		},
+		"its client is closed": {
+			func(pool *Client, _ *Hold, _ context.CancelFunc) { _ = pool.Close() },
+			"the call to the pool service at localhost:1 was given up: the client was closed",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, service *scripted) {
+				service.answer("Hold", holds(StateReady, 1), stay)
+				var asked atomic.Int32
+				pool := service.client(t, WithDialOptions(grpc.WithUnaryInterceptor(func(
+					context.Context, string, any, any, *grpc.ClientConn, grpc.UnaryInvoker, ...grpc.CallOption,
+				) error {
+					asked.Add(1)
+					return errRefused
+				})))
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				hold := pool.Hold(ctx, "alias")
+				server, err := hold.Ready(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				said.end(pool, hold, cancel)
+				var failed *Error
+				_, err = hold.ReadyAfter(t.Context(), server)
+				if !errors.As(err, &failed) || failed.Kind != ErrCancelled || err.Error() != said.message {
+					t.Error(err)
+				}
+				synctest.Wait()
+				if asked.Load() != 0 || time.Since(began) != 0 {
+					t.Errorf("asked %d times, for %v", asked.Load(), time.Since(began))
+				}
+			})
+		})
+	}
+}
+
+func TestAHoldThatFailedSaysWhyAndNothingIsAsked(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, service *scripted) {
+		hold, server := readyHold(t, service, pause(time.Second), fail(refusal(codes.Aborted, "EVICTED")))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		expectAfter(t, service, hold, server, "it is EVICTED", 0, 0)
+	})
 }
 
 // pauseThen is one step of two.

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	health "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 const (
@@ -17,9 +19,12 @@ const (
 	ProgramVariable = "POOL_SERVICE_PROGRAM"
 
 	defaultProgram = "pool-service"
-	// startLimit is how long the start of a service may take, if the caller's context has no
-	// deadline. It is longer than the program's own limit (30 s), whose message says more.
-	startLimit = 35 * time.Second
+	// startLimit is the limit that the program gets, if the caller's context has no deadline.
+	startLimit = 30 * time.Second
+	// startMargin is how much later the program is killed: its own message says more.
+	startMargin = 5 * time.Second
+	// healthTimeout is how long a service may take to say whether it serves.
+	healthTimeout = 2 * time.Second
 	// pipeGrace is how long the output of the program is read after its end, in case another process
 	// has it open.
 	pipeGrace = time.Second
@@ -32,12 +37,16 @@ const (
 // ConnectOrStart returns a client of your own service, and starts that service if it does not run.
 //
 //  1. If POOL_SERVICE_ADDRESS is set, ConnectOrStart connects to that address, and starts nothing.
-//  2. If a program listens on one of the default sockets, ConnectOrStart connects to it.
-//  3. Else it runs "pool-service start", which starts a service that goes on when your program ends,
-//     and connects to it. If several programs do so at the same moment, they get the same service.
+//  2. If a service listens on a default socket, and says within 2 s that it serves, ConnectOrStart
+//     connects to it.
+//  3. Else it runs "pool-service start", which waits for the end of a service that is ending, starts
+//     one that goes on when your program ends, and connects to it. If several programs do so at the
+//     same moment, they get the same service.
 //
-// The program has until the deadline of ctx, or 35 s without one. If it fails, the error is
-// ErrServiceNotStarted. Otherwise ConnectOrStart fails like Connect.
+// The program gets a limit of 30 s (--timeout), and is killed after 35 s. If ctx has a deadline, the
+// program is killed then, and its limit ends 5 s earlier, or after three quarters of the time that is
+// left if that is later. If the program fails, the error is ErrServiceNotStarted. Otherwise
+// ConnectOrStart fails like Connect.
 func ConnectOrStart(ctx context.Context, options ...ConnectOrStartOption) (*Client, error) {
 	var settings startSettings
 	for _, option := range options {
@@ -55,10 +64,24 @@ func (s *startSettings) addressOfService(ctx context.Context) (address, error) {
 	if named := os.Getenv(AddressVariable); named != "" {
 		return addressOf(named)
 	}
-	if own, found := ownSocket(); found {
+	if own, found := ownSocket(); found && serves(ctx, own) {
 		return own, nil
 	}
 	return s.start(ctx)
+}
+
+// serves reports whether a service at the address says that it serves. What listens there may also
+// be a service that is ending.
+func serves(ctx context.Context, at address) bool {
+	connection, err := connectionTo(at, nil, nil)
+	if err != nil {
+		return false
+	}
+	defer connection.Close()
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	answer, err := health.NewHealthClient(connection).Check(ctx, &health.HealthCheckRequest{})
+	return err == nil && answer.GetStatus() == health.HealthCheckResponse_SERVING
 }
 
 // start runs the program to its end, and returns the address that it prints.
@@ -70,10 +93,12 @@ func (s *startSettings) start(ctx context.Context) (address, error) {
 	if program == "" {
 		program = defaultProgram
 	}
-	limited, done := startContext(ctx)
+	limited, done, programLimit := startContext(ctx)
 	defer done()
 	limit := limitOf(limited)
-	command := exec.CommandContext(limited, program, append([]string{"start"}, s.arguments...)...)
+	// The caller's arguments come last, so that theirs win.
+	arguments := append([]string{"start", "--timeout", secondsText(programLimit)}, s.arguments...)
+	command := exec.CommandContext(limited, program, arguments...)
 	command.WaitDelay = pipeGrace
 	var printed, said lastWords
 	command.Stdout, command.Stderr = &printed, &said
@@ -100,12 +125,22 @@ func (s *startSettings) start(ctx context.Context) (address, error) {
 	}
 }
 
-// startContext returns a context that limits the start, also where the caller does not.
-func startContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, limited := ctx.Deadline(); limited {
-		return context.WithCancel(ctx)
+// startContext returns a context that limits the start, also where the caller does not, and the
+// limit that the program gets, which is shorter.
+func startContext(ctx context.Context) (context.Context, context.CancelFunc, time.Duration) {
+	if _, limited := ctx.Deadline(); !limited {
+		ctx, cancel := context.WithTimeout(ctx, startLimit+startMargin)
+		return ctx, cancel, startLimit
 	}
-	return context.WithTimeout(ctx, startLimit)
+	ctx, cancel := context.WithCancel(ctx)
+	left := limitOf(ctx)
+	return ctx, cancel, left - min(startMargin, left/4)
+}
+
+// secondsText returns a limit as the program reads it, such as "0.3s". The program refuses "0s".
+func secondsText(limit time.Duration) string {
+	seconds := max(limit.Round(time.Millisecond), time.Millisecond).Seconds()
+	return strconv.FormatFloat(seconds, 'f', -1, 64) + "s"
 }
 
 func printedAddress(shown, printed string) (address, error) {

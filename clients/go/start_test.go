@@ -15,7 +15,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // playProgram does what its arguments say, one after the other, as the program that starts a
@@ -30,6 +33,8 @@ func playProgram(arguments []string) int {
 			fmt.Fprintln(os.Stderr, value)
 		case "warn-often":
 			fmt.Fprint(os.Stderr, strings.Repeat(value+"\n", mostWords))
+		case "warn-arguments":
+			fmt.Fprintln(os.Stderr, strings.Join(os.Args[1:], " "))
 		case "copy-stdin":
 			_, _ = io.Copy(os.Stdout, os.Stdin)
 		case "hang": // until the test leaves, which it does only when the test fails
@@ -96,14 +101,73 @@ func expectNotStarted(t *testing.T, err error, words ...string) {
 	}
 }
 
-func TestAServiceThatRunsIsConnectedToAndNoProgramRuns(t *testing.T) {
+// serveHealth serves this health on the socket of a directory.
+func serveHealth(t *testing.T, directory string, status healthpb.HealthCheckResponse_ServingStatus) {
+	t.Helper()
+	said := health.NewServer()
+	said.SetServingStatus("", status)
+	server := grpc.NewServer()
+	healthpb.RegisterHealthServer(server, said)
+	serveOn(t, server, listenAt(t, "unix", filepath.Join(directory, "socket")))
+}
+
+func TestAServiceThatServesIsConnectedToAndNoProgramRuns(t *testing.T) {
 	atHome(t)
 	fails := WithArguments("exit=1")
 	first, _ := places(t)
-	listenIn(t, first)
+	serveHealth(t, first, healthpb.HealthCheckResponse_SERVING)
 	expectConnected(t, "unix:"+filepath.Join(first, "socket"), fails)
 	t.Setenv(AddressVariable, "unix:/named")
 	expectConnected(t, "unix:/named", fails)
+}
+
+func TestWhatListensAndDoesNotSayThatItServesIsNotConnectedToAndTheProgramRuns(t *testing.T) {
+	for name, listen := range map[string]func(t *testing.T, directory string){
+		"ending": func(t *testing.T, directory string) {
+			serveHealth(t, directory, healthpb.HealthCheckResponse_NOT_SERVING)
+		},
+		"without health": func(t *testing.T, directory string) {
+			serve(t, "unix", filepath.Join(directory, "socket"))
+		},
+		"another program": func(t *testing.T, directory string) {
+			listener := listenAt(t, "unix", filepath.Join(directory, "socket"))
+			t.Cleanup(func() { _ = listener.Close() })
+			go func() {
+				for connection, err := listener.Accept(); err == nil; connection, err = listener.Accept() {
+					_ = connection.Close()
+				}
+			}()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			atHome(t)
+			first, _ := places(t)
+			listen(t, first)
+			expectConnected(t, "127.0.0.1:7", WithArguments("print=127.0.0.1:7"))
+		})
+	}
+}
+
+func TestWhatListensAndSaysNothingIsGivenUpAfterTwoSeconds(t *testing.T) {
+	atHome(t)
+	first, _ := places(t)
+	listenIn(t, first)
+	began := time.Now()
+	expectConnected(t, "127.0.0.1:7", WithArguments("print=127.0.0.1:7"))
+	if took := time.Since(began); took < 2*time.Second || took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestWhoGivesUpBeforeTheSocketAnswersStartsNothing(t *testing.T) {
+	atHome(t)
+	first, _ := places(t)
+	listenIn(t, first)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := ConnectOrStart(ctx, WithArguments("print=127.0.0.1:7")); !errors.Is(err, ErrCancelled) {
+		t.Error(err)
+	}
 }
 
 func TestAnAddressThatIsNoneIsRefusedAndNoProgramRuns(t *testing.T) {
@@ -264,16 +328,47 @@ func TestAStartThatIsGivenUpKillsTheProgram(t *testing.T) {
 	}
 }
 
-func TestAStartHasHalfAMinuteUnlessItsCallerSaysOtherwise(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, done := startContext(t.Context())
-		defer done()
-		own, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		longer, ended := startContext(own)
-		defer ended()
-		if limitOf(ctx) != 30*time.Second || limitOf(longer) != time.Hour {
-			t.Error(limitOf(ctx), limitOf(longer))
+func TestTheProgramGetsALimitBeforeTheArgumentsOfItsCaller(t *testing.T) {
+	atHome(t)
+	_, err := ConnectOrStart(t.Context(), WithArguments("--timeout", "7s", "warn-arguments", "exit=4"))
+	expectNotStarted(t, err, ":\nstart --timeout 30s --timeout 7s warn-arguments exit=4")
+}
+
+func TestTheProgramHasHalfAMinuteUnlessItsCallerSaysOtherwiseAndIsKilledLater(t *testing.T) {
+	for _, expected := range []struct{ caller, program, kill time.Duration }{
+		{0, 30 * time.Second, 35 * time.Second},
+		{time.Hour, time.Hour - 5*time.Second, time.Hour},
+		{20 * time.Second, 15 * time.Second, 20 * time.Second},
+		{400 * time.Millisecond, 300 * time.Millisecond, 400 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			if expected.caller > 0 {
+				limited, cancel := context.WithTimeout(ctx, expected.caller)
+				defer cancel()
+				ctx = limited
+			}
+			started, done, program := startContext(ctx)
+			defer done()
+			if program != expected.program || limitOf(started) != expected.kill {
+				t.Errorf("%v: %v, killed after %v", expected.caller, program, limitOf(started))
+			}
+		})
+	}
+}
+
+func TestALimitIsWrittenPlainly(t *testing.T) {
+	for limit, want := range map[time.Duration]string{
+		30 * time.Second:                     "30s",
+		300 * time.Millisecond:               "0.3s",
+		time.Hour - 5*time.Second:            "3595s",
+		30*time.Second - 20*time.Microsecond: "30s",
+		10_000_000 * time.Second:             "10000000s",
+		time.Nanosecond:                      "0.001s",
+		-time.Second:                         "0.001s",
+	} {
+		if got := secondsText(limit); got != want {
+			t.Errorf("%v is %s, not %s", limit, got, want)
 		}
-	})
+	}
 }

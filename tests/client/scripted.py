@@ -1,7 +1,6 @@
 """A pool service on loopback that answers what its script says, and keeps what it was asked."""
 
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -80,27 +79,21 @@ class Gate:
 
 
 class Opens:
-    """Opens a gate, and goes on."""
+    """Opens a gate, now or in some seconds, and goes on."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, seconds: float = 0.0) -> None:
         self._gate = gate
-
-    def end(self, _context: grpc.ServicerContext) -> None:
-        self._gate.open()
-
-
-class Pause:
-    """Goes on after some seconds: for a claim about how long its reader waits."""
-
-    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
     def end(self, _context: grpc.ServicerContext) -> None:
-        time.sleep(self._seconds)
+        if self._seconds:
+            threading.Timer(self._seconds, self._gate.open).start()
+        else:
+            self._gate.open()
 
 
 M = TypeVar("M", bound=Message)
-Step = Message | Refusal | Stay | Gate | Opens | Pause
+Step = Message | Refusal | Stay | Gate | Opens
 
 
 def retry_after(seconds: float) -> RetryInfo:

@@ -5,7 +5,6 @@ import { target } from "./address.js";
 import type { Cancellation } from "./cancellation.js";
 import * as convert from "./convert.js";
 import { description } from "./convert_description.js";
-import { ownSocket } from "./default_address.js";
 import type { Description } from "./description.js";
 import type { PoolError } from "./errors.js";
 import { Following, Holding, Pulling, Reading, type Follower } from "./following.js";
@@ -32,7 +31,7 @@ import { Paging } from "./paging.js";
 import { PROGRESS_TIMEOUT_MS, withProgress } from "./progress.js";
 import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type RetryPolicy } from "./retry.js";
 import { READY_GRACE_MS } from "./serving.js";
-import { startService } from "./start.js";
+import { ownService } from "./start.js";
 import { follow, PoolStream } from "./stream.js";
 import { encryption } from "./tls.js";
 import { authorization } from "./token.js";
@@ -88,16 +87,15 @@ export class PoolClient implements AsyncDisposable {
   }
 
   /**
-   * A client of the service of this machine, which is started if none runs.
+   * A client of the service of this machine, which is started if none serves.
    *
-   * If POOL_SERVICE_ADDRESS names a service, or your own service listens on its socket, this is
-   * `connect`. Else `pool-service start` is run, which starts one that outlives your program, and
-   * finds it if another does the same at this moment. Rejects with ServiceNotStarted if it fails,
-   * and with TypeError as `connect` throws it.
+   * If POOL_SERVICE_ADDRESS names a service, or your own service says that it serves, this is
+   * `connect`. Else `pool-service start` is run, which waits for the end of a service that is
+   * ending, starts one that outlives your program, and finds it if another does the same at this
+   * moment. Rejects with ServiceNotStarted if it fails, and with TypeError as `connect` throws it.
    */
   static async connectOrStart(options: ConnectOrStartOptions = {}): Promise<PoolClient> {
-    const known = target(undefined) ?? (await ownSocket());
-    return PoolClient.connect(known ?? (await startService(options)), options);
+    return PoolClient.connect(target(undefined) ?? (await ownService(options)), options);
   }
 
   /** Close the channel; open calls end with Cancelled, and holds are released. */
@@ -136,8 +134,8 @@ export class PoolClient implements AsyncDisposable {
   hold(model: string, options: HoldOptions = {}): Hold {
     const request = convert.holdRequest(model, options, options.holder);
     const holding = new Holding(request, this.#retry, REAL_CLOCK);
-    const ask = (operation: Cancellation): Promise<Found> =>
-      this.#lookUp({ model, check: true }, READY_GRACE_MS, operation);
+    const ask = (held: string, operation: Cancellation): Promise<Found> =>
+      this.#lookUp({ model: held, check: true }, READY_GRACE_MS, operation);
     return new Hold(this.#stream(methods.hold, holding, options.signal), model, ask);
   }
 

@@ -7,8 +7,8 @@ import { READY_GRACE_MS, ServingCheck } from "./serving.js";
 import type { PoolStream } from "./stream.js";
 import type { Found, Server } from "./types.js";
 
-/** Asks the service once whether the held model's server still serves. */
-export type AskServing = (operation: Cancellation) => Promise<Found>;
+/** Asks the service once whether the server of the held model, by its name, still serves. */
+export type AskServing = (model: string, operation: Cancellation) => Promise<Found>;
 
 /** Options of `Hold.ready`. */
 export interface ReadyOptions {
@@ -83,20 +83,28 @@ export class Hold implements AsyncIterable<Server>, AsyncDisposable {
     operation: Cancellation,
     timers: Stop[],
   ): () => Server | undefined {
-    if (after === undefined) return () => this.#held.ready();
+    if (after === undefined) return () => this.#ready();
     const changed = (): void => {
       this.#changed();
     };
-    const check = new ServingCheck(() => this.#ask(operation), changed);
+    const check = new ServingCheck((model) => this.#ask(model, operation), changed);
     const endGrace = (): void => {
       check.endGrace();
     };
     timers.push(startTimer(READY_GRACE_MS, endGrace));
     return () => {
-      const server = this.#held.ready();
+      const server = this.#ready();
       if (server === undefined) return undefined;
       return isAnother(server, after) || check.serves(server) ? server : undefined;
     };
+  }
+
+  /** Return the newest state if it is READY. Throws the error that ended the hold. */
+  #ready(): Server | undefined {
+    // A signal or the end of the client ends the call at once, and its reader only later.
+    const { error } = this.#stream;
+    if (error !== undefined) this.#held.end(error);
+    return this.#held.ready();
   }
 
   /** Release the model at once, and end all iterations. */

@@ -9,21 +9,21 @@ export const READY_GRACE_MS = 1_500;
 /**
  * What the service said about the process.
  *
- * "serving": it has answered. "silent": it has not, or the service could not be asked. "gone": it
- * is not READY, or the model has another process or none.
+ * "serving": it has answered. "silent": it has not, or the service could not be asked, or spoke of
+ * another model. "gone": it is not READY, or the model has another process or none.
  */
 type Verdict = "unknown" | "serving" | "silent" | "gone";
 
 /** Asks the service once, and says whether the process counts as the server again. */
 export class ServingCheck {
-  readonly #ask: () => Promise<Found>;
+  readonly #ask: (model: string) => Promise<Found>;
   readonly #changed: () => void;
   #isAsked = false;
   #isGraceOver = false;
   #verdict: Verdict = "unknown";
 
-  /** changed: called when `serves` may return something else. */
-  constructor(ask: () => Promise<Found>, changed: () => void) {
+  /** ask: by the model's own name. changed: called when `serves` may return something else. */
+  constructor(ask: (model: string) => Promise<Found>, changed: () => void) {
     this.#ask = ask;
     this.#changed = changed;
   }
@@ -48,7 +48,7 @@ export class ServingCheck {
 
   async #check(server: Server): Promise<void> {
     try {
-      this.#verdict = verdict(await this.#ask(), server);
+      this.#verdict = verdict(await this.#ask(server.model), server);
     } catch {
       this.#verdict = "silent";
     }
@@ -57,6 +57,8 @@ export class ServingCheck {
 }
 
 function verdict(found: Found, server: Server): Verdict {
+  // A name can have become an alias of another model.
+  if (found.server !== undefined && found.server.model !== server.model) return "silent";
   if (found.server?.state !== "READY" || isAnother(found.server, server)) return "gone";
   return found.answers ? "serving" : "silent";
 }

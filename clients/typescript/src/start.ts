@@ -1,17 +1,24 @@
-/** Starts the service of this machine, by the command `pool-service start`. */
+/** Finds your own service, or starts it by the command `pool-service start`. */
 
 import { spawn } from "node:child_process";
 import type { Readable } from "node:stream";
+import type { MethodDefinition } from "@grpc/grpc-js";
 import { ADDRESS_VARIABLE, target } from "./address.js";
 import { startTimer } from "./cancellation.js";
+import { ownSocket } from "./default_address.js";
 import { ServiceNotStarted, type PoolErrorDetails } from "./errors.js";
+import { Transport } from "./transport.js";
 
 /** The environment variable with the program that starts a service. */
 export const PROGRAM_VARIABLE = "POOL_SERVICE_PROGRAM";
 
 const DEFAULT_PROGRAM = "pool-service";
-/** Longer than the program's own limit (30 s), whose message says more. */
-const DEFAULT_TIMEOUT_MS = 35_000;
+const DEFAULT_TIMEOUT_MS = 30_000;
+/** Stands for no limit, for which the program has no word. */
+const LONGEST_TIMEOUT_MS = 365 * 86_400_000;
+/** How much later than its limit the program is killed: its own message says more. */
+const MORE_TIME_MS = 5_000;
+const HEALTH_TIMEOUT_MS = 2_000;
 /** How long after the end of the program its output may take: another process may hold it open. */
 const OUTPUT_TIMEOUT_MS = 500;
 const MOST_KEPT_CHARACTERS = 16_384;
@@ -22,9 +29,9 @@ const MOST_LINES = 10;
 export interface StartOptions {
   /** The program; by default POOL_SERVICE_PROGRAM, else `pool-service` on PATH. */
   readonly program?: string | undefined;
-  /** What follows `start` on its command line. */
+  /** What follows `start --timeout LIMIT` on its command line. */
   readonly arguments?: readonly string[] | undefined;
-  /** Milliseconds that it may take; 35 s by default. */
+  /** Milliseconds that it may take, its `--timeout`; 30 s by default. It is killed 5 s later. */
   readonly startTimeoutMs?: number | undefined;
 }
 
@@ -39,15 +46,53 @@ interface End {
   readonly complaint: string;
 }
 
+/** Checks a program's health: an empty request asks for all of it. The messages stay bytes. */
+const CHECK: MethodDefinition<Buffer, Buffer> = {
+  path: "/grpc.health.v1.Health/Check",
+  requestStream: false,
+  responseStream: false,
+  requestSerialize: (request) => request,
+  requestDeserialize: (bytes) => bytes,
+  responseSerialize: (response) => response,
+  responseDeserialize: (bytes) => bytes,
+};
+/** The answer whose status is SERVING. */
+const SERVING = Buffer.of(0x08, 0x01);
+
 /**
- * Start a service, or find the running one; resolves to its address once it serves.
+ * Return the address of your own service, which is started unless it serves.
  *
- * Rejects with ServiceNotStarted.
+ * A socket on which a program listens is no proof: the service may be ending, or hang. Rejects
+ * with ServiceNotStarted.
  */
-export async function startService(options: StartOptions): Promise<string> {
+export async function ownService(options: StartOptions): Promise<string> {
+  const address = await ownSocket();
+  return address !== undefined && (await serves(address)) ? address : startService(options);
+}
+
+/** Return whether the program that listens at the address says that it serves. */
+async function serves(address: string): Promise<boolean> {
+  const transport = new Transport(address, undefined, undefined, {});
+  const operation = transport.begin(undefined);
+  try {
+    const limits = { remainingMs: HEALTH_TIMEOUT_MS };
+    return SERVING.equals(await transport.unary(CHECK, Buffer.alloc(0), operation, limits));
+  } catch {
+    return false; // Why not, the program that starts a service finds out.
+  } finally {
+    operation.release();
+    transport.close();
+  }
+}
+
+/** Start a service, or find the running one; resolves to its address once it serves. */
+async function startService(options: StartOptions): Promise<string> {
   const named = [options.program, process.env[PROGRAM_VARIABLE]].find(Boolean);
-  const command: Command = [named ?? DEFAULT_PROGRAM, "start", ...(options.arguments ?? [])];
-  const end = await run(command, options.startTimeoutMs ?? DEFAULT_TIMEOUT_MS);
+  const limitMs = Math.min(options.startTimeoutMs ?? DEFAULT_TIMEOUT_MS, LONGEST_TIMEOUT_MS);
+  // The caller's arguments come last: the last limit on a command line counts.
+  const given = ["start", "--timeout", seconds(limitMs), ...(options.arguments ?? [])];
+  const command: Command = [named ?? DEFAULT_PROGRAM, ...given];
+  const end = await run(command, limitMs + MORE_TIME_MS);
   if (end.code !== 0) throw failed(command, howItEnded(end), end.complaint);
   try {
     return addressIn(end.out);
@@ -55,6 +100,11 @@ export async function startService(options: StartOptions): Promise<string> {
     const printed = JSON.stringify(end.out.slice(0, MOST_SHOWN_CHARACTERS));
     throw failed(command, `it printed ${printed} instead of an address`, end.complaint);
   }
+}
+
+/** Return the duration as the program reads it, such as 0.3s. */
+function seconds(milliseconds: number): string {
+  return `${String(Math.ceil(milliseconds) / 1000)}s`;
 }
 
 /** Throws TypeError if the output is not one line with an address. */

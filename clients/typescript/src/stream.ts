@@ -25,6 +25,11 @@ export class PoolStream<V> implements AsyncIterableIterator<V, void, undefined>,
     this.#values = this.#run(transport, signal, open);
   }
 
+  /** @internal Why it was given up, if it was: by its signal, or by the end of it or its client. */
+  get error(): PoolError | undefined {
+    return this.#operation?.error;
+  }
+
   /** The next value. Rejects with a PoolError, after which the stream is over. */
   async next(): Promise<IteratorResult<V, void>> {
     return this.#closed ? { done: true, value: undefined } : this.#values.next();

@@ -8,6 +8,7 @@ import {
   type handleServerStreamingCall,
   type handleUnaryCall,
   type sendUnaryData,
+  type ServiceDefinition,
   type ServerWritableStream,
   type UntypedHandleCall,
 } from "@grpc/grpc-js";
@@ -51,6 +52,22 @@ export class Gate {
 /** A message is anything else. */
 export type Step = object | Refusal | Gate | typeof STAY;
 
+/** The check of health, which a program asks to know whether it serves. */
+const HEALTH: ServiceDefinition = {
+  check: {
+    path: "/grpc.health.v1.Health/Check",
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: (request: Buffer) => request,
+    requestDeserialize: (bytes: Buffer) => bytes,
+    responseSerialize: (response: Buffer) => response,
+    responseDeserialize: (bytes: Buffer) => bytes,
+  },
+};
+
+/** An answer of HEALTH; the other statuses are UNKNOWN (0) and NOT_SERVING (2). */
+export const SERVING = Buffer.of(8, 1);
+
 /** Each call takes the next answer of its RPC; the last one is repeated. */
 export class Script {
   readonly asked: Partial<Record<Rpc, unknown[]>> = {};
@@ -59,6 +76,10 @@ export class Script {
   /** Streams that are open. */
   open = 0;
   address = "";
+  /** What it answers about its health. */
+  health: Step = SERVING;
+  /** The requests for it. */
+  readonly healthChecks: Buffer[] = [];
   readonly #server = new Server();
   readonly #answers = new Map<Rpc, Step[][]>();
   readonly #cancelled = new Set<Rpc>();
@@ -91,6 +112,7 @@ export class Script {
     });
     const implementation: Record<string, UntypedHandleCall> = Object.fromEntries(handlers);
     this.#server.addService(PoolServiceService, implementation);
+    this.#server.addService(HEALTH, { check: this.#checkHealth });
     const port = await new Promise<number>((resolve, reject) => {
       this.#server.bindAsync(at, ServerCredentials.createInsecure(), (error, bound) => {
         if (error) reject(error);
@@ -115,6 +137,12 @@ export class Script {
       this.#looked();
     };
   }
+
+  readonly #checkHealth: handleUnaryCall<Buffer, object> = (call, callback) => {
+    this.healthChecks.push(call.request);
+    void answer(callback, [this.health]);
+    this.#looked();
+  };
 
   #stream(rpc: Rpc): handleServerStreamingCall<object, object> {
     return (call) => {

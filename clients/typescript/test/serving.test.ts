@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { server } from "../src/convert.js";
 import type { GetRequest } from "../src/generated/pool_service/v1/pool_service.js";
-import { Evicted, type Found } from "../src/index.js";
+import { Cancelled, Evicted, type Found, type Hold, type PoolClient } from "../src/index.js";
 import { READY_GRACE_MS, ServingCheck } from "../src/serving.js";
 import { Gate, held, ready, Refusal, starting, STAY } from "./scripted.js";
 import { failure, withService } from "./support.js";
@@ -19,7 +19,8 @@ async function verdicts(answer: Promise<Found>): Promise<{ answered: boolean; la
   let asked = 0;
   let changed: () => void = () => undefined;
   const news = new Promise<void>((resolve) => (changed = resolve));
-  const ask = (): Promise<Found> => {
+  const ask = (model: string): Promise<Found> => {
+    assert.equal(model, SERVER.model);
     asked += 1;
     return answer;
   };
@@ -41,6 +42,13 @@ const ANSWERS: readonly [string, Partial<Found>, boolean, boolean][] = [
   ["is another generation", { server: server(ready({ generation: 2n })) }, false, false],
   ["is another process", { server: server(ready({ pid: 9 })), answers: true }, false, false],
   ["is not READY", { server: server(starting().server) }, false, false],
+  ["is another model's", { server: server(ready({ model: "n" })), answers: true }, false, true],
+  [
+    "is another model's and not READY",
+    { server: server(ready({ model: "n", state: starting().server?.state })) },
+    false,
+    true,
+  ],
   ["is none", { server: undefined }, false, false],
 ];
 for (const [what, found, answered, late] of ANSWERS) {
@@ -64,17 +72,20 @@ test("without an answer the end of the grace decides nothing", () => {
   assert.equal(check.serves(SERVER), false);
 });
 
-withService("a process that answers is returned, with its key", async (pool, service) => {
-  service.answer("hold", held({}, "key"), STAY);
-  service.answer("get", { server: ready(), answers: true });
-  await using hold = pool.hold("alias");
-  const first = await hold.ready();
-  const again = await hold.ready({ after: first });
-  assert.equal(again, first);
-  assert.equal(again.apiKey, "key");
-  const [asked, ...others] = service.asked.get as GetRequest[];
-  assert.deepEqual([asked?.model, asked?.check, others], ["alias", true, []]);
-});
+withService(
+  "a process that answers to its model's name is returned, with its key",
+  async (pool, service) => {
+    service.answer("hold", held({}, "key"), STAY);
+    service.answer("get", { server: ready(), answers: true });
+    await using hold = pool.hold("alias");
+    const first = await hold.ready();
+    const again = await hold.ready({ after: first });
+    assert.equal(again, first);
+    assert.equal(again.apiKey, "key");
+    const [asked, ...others] = service.asked.get as GetRequest[];
+    assert.deepEqual([asked?.model, asked?.check, others], ["m", true, []]);
+  },
+);
 
 withService(
   "the service is asked once, and a refusal is not retried",
@@ -130,6 +141,66 @@ withService("the end of the wait ends the call of Get", async (pool, service) =>
   gate.open();
   assert.equal((await wait).generation, 2);
   await cancelled;
+});
+
+/** What ends a hold at once. */
+interface Ends {
+  readonly pool: PoolClient;
+  readonly hold: Hold;
+  readonly controller: AbortController;
+}
+
+const ENDS: readonly [string, RegExp, (ends: Ends) => void][] = [
+  [
+    "a hold that was closed",
+    /the hold of "m" was closed/,
+    ({ hold }) => {
+      hold.close();
+    },
+  ],
+  [
+    "a client that was closed",
+    /the client of .* was closed/,
+    ({ pool }) => {
+      pool.close();
+    },
+  ],
+  [
+    "an aborted signal",
+    /the caller gave the call up/,
+    ({ controller }) => {
+      controller.abort();
+    },
+  ],
+];
+for (const [what, message, end] of ENDS) {
+  withService(`${what} asks nothing, and says how it ended`, async (pool, service) => {
+    service.answer("hold", held(), STAY);
+    const controller = new AbortController();
+    const hold = pool.hold("m", { signal: controller.signal });
+    const first = await hold.ready();
+    end({ pool, hold, controller });
+    // The second time its reader has ended, too.
+    for (const after of [first, { generation: 9 }, first]) {
+      const error = await failure(hold.ready({ after }));
+      assert.ok(error instanceof Cancelled, String(error));
+      assert.match(error.message, message);
+    }
+    assert.equal(service.calls("get"), 0);
+  });
+}
+
+withService("a hold that failed asks nothing, and says why", async (pool, service) => {
+  const gate = new Gate();
+  service.answer("hold", held(), gate, GONE);
+  const hold = pool.hold("m");
+  const first = await hold.ready();
+  const states = hold[Symbol.asyncIterator]();
+  await states.next();
+  gate.open();
+  await failure(states.next());
+  assert.ok((await failure(hold.ready({ after: first }))) instanceof Evicted);
+  assert.equal(service.calls("get"), 0);
 });
 
 withService("the end of the hold ends a wait that asks", async (pool, service) => {

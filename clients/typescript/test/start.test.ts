@@ -5,9 +5,11 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
+import { status } from "@grpc/grpc-js";
 import { PoolClient, ServiceNotStarted, type ConnectOrStartOptions } from "../src/index.js";
-import { Script } from "./scripted.js";
+import { Refusal, Script, STAY, type Step } from "./scripted.js";
 import { failure } from "./support.js";
 
 const UNUSED = "/nowhere/no-program";
@@ -62,6 +64,24 @@ async function connectAndCall(options: ConnectOrStartOptions): Promise<void> {
   assert.equal(await pool.forget("m"), "r");
 }
 
+/** Run `body` while another program, with this health, listens on your own socket. */
+async function withAnother(
+  { service, own, program }: Machine,
+  health: Step,
+  body: (options: ConnectOrStartOptions, other: Script) => Promise<void>,
+): Promise<void> {
+  await service.start();
+  const other = new Script();
+  other.health = health;
+  await other.start(`unix:${own}/socket`);
+  try {
+    await body({ program: program(`echo ${service.address}`) }, other);
+    assert.deepEqual([other.healthChecks.length, other.calls("forget")], [1, 0]);
+  } finally {
+    other.stop();
+  }
+}
+
 async function notStarted(options: ConnectOrStartOptions): Promise<ServiceNotStarted> {
   const error = await failure(PoolClient.connectOrStart(options));
   assert.ok(error instanceof ServiceNotStarted, String(error));
@@ -75,9 +95,43 @@ onMachine("a service that is named is connected to, and none is started", async 
   await connectAndCall({ program: UNUSED });
 });
 
-onMachine("your own service is connected to, and none is started", async ({ service, own }) => {
+onMachine("your own service that serves is connected to", async ({ service, own }) => {
   await service.start(`unix:${own}/socket`);
   await connectAndCall({ program: UNUSED });
+  assert.deepEqual(service.healthChecks, [Buffer.alloc(0)]);
+});
+
+const UNHEALTHY: readonly [string, Step][] = [
+  ["does not know whether it serves", Buffer.of()],
+  ["does not serve", Buffer.of(8, 2)],
+  ["is no pool service", new Refusal(status.UNIMPLEMENTED, "unknown")],
+  ["ends", new Refusal(status.UNAVAILABLE, "it ends")],
+];
+for (const [what, health] of UNHEALTHY) {
+  onMachine(`if what listens ${what}, the program is run`, async (machine) => {
+    await withAnother(machine, health, connectAndCall);
+  });
+}
+
+onMachine(
+  "if what listens is silent for two seconds, the program is run",
+  async (machine, context) => {
+    await withAnother(machine, STAY, async (options, other) => {
+      context.mock.timers.enable({ apis: ["setTimeout"] });
+      const connected = connectAndCall(options);
+      await other.until(() => other.healthChecks.length === 1);
+      context.mock.timers.tick(2_000);
+      await connected;
+    });
+  },
+);
+
+onMachine("a named service is not asked whether it serves", async ({ service }) => {
+  service.health = Buffer.of(8, 2);
+  await service.start();
+  process.env.POOL_SERVICE_ADDRESS = service.address;
+  await connectAndCall({ program: UNUSED });
+  assert.deepEqual(service.healthChecks, []);
 });
 
 onMachine("else the program is run, and its service is connected to", async (machine) => {
@@ -89,9 +143,23 @@ onMachine("else the program is run, and its service is connected to", async (mac
     `echo ${service.address}`,
   );
   await connectAndCall({ program: started, arguments: ["--config", "a b"] });
-  assert.equal(readFileSync(join(root, "given"), "utf8"), "start --config a b\n");
+  assert.equal(readFileSync(join(root, "given"), "utf8"), "start --timeout 30s --config a b\n");
   assert.equal(readFileSync(join(root, "stdin"), "utf8"), "");
 });
+
+for (const [startTimeoutMs, told] of [
+  [300, "0.3s"],
+  [0.5, "0.001s"],
+  [90_500, "90.5s"],
+  [Infinity, "31536000s"],
+] as const) {
+  onMachine(`the program is told its limit: ${told}`, async ({ service, root, program }) => {
+    await service.start();
+    const started = program(`echo "$@" > ${root}/given`, `echo ${service.address}`);
+    await connectAndCall({ program: started, startTimeoutMs });
+    assert.equal(readFileSync(join(root, "given"), "utf8"), `start --timeout ${told}\n`);
+  });
+}
 
 onMachine("the socket that it prints may be anywhere", async ({ service, root, program }) => {
   await service.start(`unix:${root}/s`);
@@ -130,14 +198,14 @@ onMachine("a program that fails is told with its last lines", async ({ program }
   assert.equal(error.lastLines.at(-1), "line 19");
   assert.match(
     error.message,
-    /pool-service start -v" exited with code 3: line 10\n(.*\n)*line 19\n/,
+    /pool-service start --timeout 30s -v" exited with code 3: line 10\n(.*\n)*line 19\n/,
   );
   assert.match(error.message, /or name a running service in POOL_SERVICE_ADDRESS$/);
 });
 
 onMachine("a program that is killed is told as such", async ({ program }) => {
   const error = await notStarted({ program: program("kill -9 $$") });
-  assert.match(error.message, /start" was ended by SIGKILL: it wrote no error/);
+  assert.match(error.message, /start --timeout 30s" was ended by SIGKILL: it wrote no error/);
 });
 
 for (const printed of ["", "hello", "127.0.0.1:1\\n127.0.0.1:2"]) {
@@ -147,24 +215,29 @@ for (const printed of ["", "hello", "127.0.0.1:1\\n127.0.0.1:2"]) {
   });
 }
 
-onMachine("a program that is late is killed", async ({ program, fifo }, context) => {
-  const path = fifo("alive");
-  const lasting = program(
-    `exec 3> ${path}`,
-    "echo started >&3",
-    "echo waits >&2",
-    "exec sleep 600",
-  );
-  context.mock.timers.enable({ apis: ["setTimeout"] });
-  const error = notStarted({ program: lasting, startTimeoutMs: 5_000 });
-  const alive = await open(path);
-  const { buffer, bytesRead } = await alive.read();
-  assert.equal(buffer.toString("utf8", 0, bytesRead), "started\n");
-  context.mock.timers.tick(5_000);
-  assert.match((await error).message, /start" was not done within 5000 ms: /);
-  assert.equal((await alive.read()).bytesRead, 0, "the end of the program");
-  await alive.close();
-});
+onMachine(
+  "a program is killed five seconds after its limit",
+  async ({ program, fifo }, context) => {
+    const path = fifo("alive");
+    const lasting = program(
+      `exec 3> ${path}`,
+      "echo started >&3",
+      "echo waits >&2",
+      "exec sleep 600",
+    );
+    context.mock.timers.enable({ apis: ["setTimeout"] });
+    const error = notStarted({ program: lasting, startTimeoutMs: 1_000 });
+    const alive = await open(path);
+    const { buffer, bytesRead } = await alive.read();
+    assert.equal(buffer.toString("utf8", 0, bytesRead), "started\n");
+    context.mock.timers.tick(5_999);
+    assert.equal(await Promise.race([error, setImmediate("waits")]), "waits");
+    context.mock.timers.tick(1);
+    assert.match((await error).message, /start --timeout 1s" was not done within 6000 ms: /);
+    assert.equal((await alive.read()).bytesRead, 0, "the end of the program");
+    await alive.close();
+  },
+);
 
 onMachine("a service that keeps the program's output is no matter", async (machine) => {
   const { service, program, fifo } = machine;

@@ -1,7 +1,7 @@
 """The handle of a model."""
 
 from pool_service_client.v1 import pool_service_pb2 as pb
-from tests.client.scripted import Pause, Script, Stay, held, ready, starting
+from tests.client.scripted import Gate, Opens, Script, Stay, held, ready, starting
 from tests.conformance.expected import URL, Other, Said, at_most
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import BROKEN, DIED, ENDING
@@ -62,9 +62,10 @@ def is_away(script: Script) -> None:
 
 
 def dies_late(script: Script) -> None:
-    """After the grace, and known to the service all along."""
-    script.answer("Hold", held(), Pause(2 * GRACE_S), held(generation=2, pid=4712), Stay())
-    script.answer("Get", pb.GetResponse())
+    """The next one comes long after the service has told that the first is gone."""
+    next_one = Gate()
+    script.answer("Hold", held(), next_one, held(generation=2, pid=4712), Stay())
+    script.answer("Get", Opens(next_one, 2 * GRACE_S), pb.GetResponse())
 
 
 SCENARIOS = (
