@@ -43,7 +43,8 @@ nitpicky = True
 # and generic types, which napoleon cuts at their commas.
 nitpick_ignore_regex = [
     ("py:.*", r"(asyncio|collections|contextlib|datetime|google|grpc|os|threading)\..*"),
-    ("py:.*", r"pool_service_client\.(aio_streams|following|status|streams|v1)\..*"),
+    ("py:.*", r"pool_service_client\.(aio_streams|connect|following|status|streams|v1)\..*"),
+    ("py:class", r"pb\..*|(Async)?OpenAI"),
     ("py:class", r"(dict|frozenset|tuple)\[.*"),
 ]
 
@@ -136,7 +137,7 @@ def _prepare(app: Sphinx, docname: str, source: list[str]) -> None:
     elif docname in BELOW:
         text += f"\n```{{toctree}}\n:hidden:\n:glob:\n\n/{BELOW[docname]}\n```\n"
     # What rustdoc is told beside the language.
-    source[0] = text.replace("```rust,no_run", "```rust")
+    source[0] = text.replace("```rust,no_run", "```rust").replace("```rust,ignore", "```rust")
 
 
 def _toctree(caption: str, pages: list[str]) -> str:
