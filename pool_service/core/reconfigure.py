@@ -71,6 +71,7 @@ class Reconfiguration:
         if not self._callers.is_served(server):
             error = self._callers.not_served(model, server.settings.named_by_caller)
             state.fail_waiters(model, error)
+        self._fail_waiters_not_served(model)
         self._update_waiters(server)
         fresh = self._callers.with_present_settings(server)
         if fresh == server or server.phase in life.LEAVING:
@@ -92,6 +93,17 @@ class Reconfiguration:
         if not fresh.outdated or server.phase in life.WITHOUT_PROCESS:
             return "updated"
         return "replaced" if self._callers.is_served(server) else "removed"
+
+    def _fail_waiters_not_served(self, model: str) -> None:
+        """Answer the waiters whose runtime model the catalogue no longer allows for a model.
+
+        Its server may run another one that is allowed, while they wait for its end.
+        """
+        for waiter in self._state.waiters.of(model):
+            named = waiter.runtime_model
+            if waiter.request_id is not None and named and not self._callers.serves(model, named):
+                self._state.answer(waiter.request_id, self._callers.not_served(model, named))
+                self._state.waiters.leave(waiter.request_id)
 
     def _update_waiters(self, server: Server) -> None:
         """Give all waiters of a model its new settings, with the runtime model that they named."""

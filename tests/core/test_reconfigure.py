@@ -186,6 +186,17 @@ def test_who_waits_behind_what_is_on_its_way_out_gets_what_is_said_now() -> None
     assert [(one.start_timeout, one.runtime_model) for one in settings] == [(7.0, "org/named")]
 
 
+def test_who_waits_behind_it_for_files_that_are_not_allowed_any_more_is_told() -> None:
+    parts = Parts({"m": AS})
+    parts.there(phase=Phase.STOPPING)
+    parts.waits(1, runtime_model="org/named")
+    parts.waits(2)
+    _, issued = reload(parts, {"m": AS}, only_listed=True)
+    assert refused(issued) == {1: "ModelUnknown"}
+    (left,) = parts.state.waiters.of("m")
+    assert (left.request_id, left.settings.runtime_model) == (2, "m")
+
+
 def test_what_waits_for_its_turn_keeps_its_place_and_its_need_is_found_out_anew() -> None:
     parts = Parts()
     for model in ("m", "n"):
