@@ -96,7 +96,10 @@ def test_a_hold_leads_inferences_over_the_death_of_a_real_server(
     second = runner.ask("ready", hold=hold.number, after=after, timeout=120)["server"]
     assert (second["generation"], second["state"]) == (after + 1, "READY")
     assert runner.ask("infer", **asked) == {"done": 10, "failed": 0}
-    assert runner.ask("calls", client=client.number) == {"Hold": 1}
+    made = runner.ask("calls", client=client.number)
+    # Whether the first one lives was asked unless the hold had told of its end.
+    assert made.pop("Get", 0) <= 1
+    assert made == {"Hold": 1}
     runner.ask("release", hold=hold.number)
     await_unused(service, model)
     await_idle(second["endpoint"])
