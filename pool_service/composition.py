@@ -119,7 +119,7 @@ def compose(
         prompts=prompts,
         groups=groups,
     )
-    memory = HostMemory(machine, standbys=lambda: standbys.identities)
+    probe = HttpProbe(notifications, service.state_dir)
     events = EventWriter(service.state_dir)
     audit = Audit(events)
     world = World(
@@ -127,8 +127,8 @@ def compose(
         runtimes,
         processes,
         standbys,
-        HttpProbe(notifications, service.state_dir),
-        memory,
+        probe,
+        HostMemory(machine, standbys=lambda: standbys.identities, is_lost=probe.is_lost),
         records,
         events,
         LogReader(logs),

@@ -79,7 +79,7 @@ class Lookup:
 
 
 class _Check:
-    """One check of a server, which begins when the check before it has ended."""
+    """Checks a server once, when the check before it has ended."""
 
     def __init__(self, probe: Probe, server: Server, before: "_Check | None") -> None:
         self._probe = probe

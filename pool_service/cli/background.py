@@ -52,7 +52,7 @@ LAST_LINES = 10
 LAST_LINES_BYTES = 16 * 1024
 
 ANNOUNCEMENT = b"listening on "
-"""What the service prints before each of its addresses, once it serves."""
+"""The text before each address that the service prints once it serves."""
 
 
 class BackgroundService:

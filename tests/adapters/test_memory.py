@@ -210,6 +210,23 @@ async def test_a_server_that_is_not_ready_or_has_no_metal_is_not_asked() -> None
         assert asked == []
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+async def test_a_stranger_on_the_port_of_a_server_is_not_asked(is_lost: bool) -> None:
+    looked_at: list[tuple[Identity, str]] = []
+
+    async def told(identity: Identity, endpoint: str) -> bool:
+        looked_at.append((identity, endpoint))
+        return is_lost
+
+    async with metal(1000.0) as (endpoint, asked):
+        own = of_pid(os.getpid())
+        memory = HostMemory(Machine(), metal=True, is_lost=told)
+        taken = (await memory.sample([server(own, endpoint)])).footprints[own]
+        assert looked_at == [(own, endpoint)]
+        assert asked == ([] if is_lost else [STATUS_PATH])
+        assert (taken == 10**12) is not is_lost
+
+
 async def test_a_server_whose_process_is_not_known_has_no_footprint() -> None:
     async with metal(1000.0) as (endpoint, _):
         sample = await HostMemory(Machine(), metal=True).sample([server(None, endpoint)])

@@ -17,7 +17,7 @@ The service learns of the end of a process in milliseconds, and of a lost listen
 
 @dataclass(slots=True)
 class Suspicion:
-    """What is known of a server that a caller takes for dead.
+    """Collects what is known of a server that a caller takes for dead.
 
     has_asked: whether the service was asked.
     """

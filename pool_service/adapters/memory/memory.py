@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -13,6 +13,9 @@ from pool_service.adapters.memory.machine_memory import MachineMemory
 from pool_service.adapters.probe.http_get import Answer, get
 from pool_service.core.server import Phase, Server
 from pool_service.core.types import Identity, MemorySample
+
+IsLost = Callable[[Identity, str], Awaitable[bool]]
+"""Takes a process and its endpoint."""
 
 STATUS_PATH = "/v1/status"
 STATUS_TIMEOUT_S = 1.0
@@ -31,6 +34,8 @@ class HostMemory:
 
     metal: whether servers are asked for the bytes of Metal memory that they have taken.
     standbys: returns the processes that are to become servers.
+    is_lost: tells whether an endpoint is certainly no longer that of its process: another program
+        on its port is not asked.
     """
 
     def __init__(
@@ -39,11 +44,13 @@ class HostMemory:
         *,
         metal: bool = sys.platform == "darwin",
         standbys: Callable[[], Collection[Identity]] = tuple,
+        is_lost: IsLost | None = None,
     ) -> None:
         self._machine = machine
         self._footprints = Footprints()
         self._standbys = standbys
         self._metal = metal
+        self._is_lost = is_lost
 
     async def sample(self, servers: Collection[Server]) -> MemorySample:
         """Sample the memory of the machine and of these servers; see the port."""
@@ -85,19 +92,23 @@ class HostMemory:
             return {}
         slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
         asked = [server for server in servers if server.phase is Phase.READY]
-        answers = await asyncio.gather(*(_ask(server, slots) for server in asked))
+        answers = await asyncio.gather(*(self._ask(server, slots) for server in asked))
         return {
             server.identity: count
             for server, count in zip(asked, answers, strict=True)
             if server.identity is not None and count is not None
         }
 
-
-async def _ask(server: Server, slots: asyncio.Semaphore) -> int | None:
-    url = urlsplit(server.endpoint)
-    async with slots:
-        answer = await get(url.hostname or "", url.port or 0, STATUS_PATH, STATUS_TIMEOUT_S)
-    return metal_memory(answer)
+    async def _ask(self, server: Server, slots: asyncio.Semaphore) -> int | None:
+        """Return the bytes of Metal memory that a server reports; None if it reports none."""
+        url, identity = urlsplit(server.endpoint), server.identity
+        async with slots:
+            if identity is None or (
+                self._is_lost is not None and await self._is_lost(identity, server.endpoint)
+            ):
+                return None
+            answer = await get(url.hostname or "", url.port or 0, STATUS_PATH, STATUS_TIMEOUT_S)
+        return metal_memory(answer)
 
 
 def metal_memory(answer: Answer | None) -> int | None:

@@ -88,7 +88,7 @@ class HttpProbe:
         """Return whether the endpoint is still the server's own; see the port."""
         return self._ownership.check(identity, endpoint)
 
-    async def _is_lost(self, identity: Identity, endpoint: str) -> bool:
+    async def is_lost(self, identity: Identity, endpoint: str) -> bool:
         """Return whether the endpoint certainly belongs to no socket of the server any more."""
         if self._ownership.is_sole(identity, endpoint):
             return False
@@ -116,7 +116,7 @@ class HttpProbe:
         The signs of progress are processor time and the size of the log.
         """
         # Ownership first, so that no other program gets the request.
-        if await self._is_lost(identity, endpoint):
+        if await self.is_lost(identity, endpoint):
             return _NOT_LISTENING
         url = urlsplit(endpoint)
         host, port = url.hostname or "", url.port or 0

@@ -1,4 +1,4 @@
-"""What the pool knows of one runtime's program: the data of `pool-service runtime show`.
+"""Describes what the pool knows of one runtime's program: the data of `pool-service runtime show`.
 
 Also what the arguments of a model cost: with some options vllm-mlx does not count its requests.
 """

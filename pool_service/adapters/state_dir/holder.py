@@ -24,7 +24,7 @@ _MAX_NOTE_BYTES = 64 * 1024
 
 
 class Note(NamedTuple):
-    """What a holder of a state directory has written about itself.
+    """Holds what the holder of a state directory has written about itself.
 
     pid: of its process. addresses: where it listens, if it is a service that does.
     doing: what it does if it is no service: the rest of a sentence after its pid.

@@ -61,7 +61,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class ProgramDescription:
-    """What the pool needs of one program that serves one model per process.
+    """Describes what the pool needs of a program that serves one model per process.
 
     name: as its makers write it.
     starts: the ways to begin its command; a program's words after the first may be left out if the

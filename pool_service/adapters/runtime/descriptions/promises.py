@@ -8,7 +8,7 @@ from pool_service.core.activity import UseSignals
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One promise of the pool, as it is kept with a program.
+    """Says how one promise of the pool is kept with a program.
 
     subject: what it is about, in a word or two.
     how: what holds, and by what.
@@ -20,7 +20,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What the pool knows of the servers of one runtime.
+    """Holds what the pool knows of the servers of one runtime.
 
     health_path, ready_path: as in a launch plan.
     use: where they report their use. missing: requests that are in no count, in words.
