@@ -798,3 +798,197 @@ class PoolService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class FleetMemberServiceStub:
+    """FleetMemberService is what the front of a fleet asks of the pool of one machine, beside
+    the calls of PoolService. Only callers whom the member's configuration names as fronts
+    may call it.
+
+    A front sends a FleetCall with each call of PoolService, in the metadata
+    "pool-fleet-bin". A caller that is no front gets SCOPE_MISSING for it.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Beat = channel.unary_unary(
+                '/pool_service.v1.FleetMemberService/Beat',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.BeatRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.BeatResponse.FromString,
+                _registered_method=True)
+        self.Offer = channel.unary_unary(
+                '/pool_service.v1.FleetMemberService/Offer',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.OfferRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.OfferResponse.FromString,
+                _registered_method=True)
+        self.EndHold = channel.unary_unary(
+                '/pool_service.v1.FleetMemberService/EndHold',
+                request_serializer=pool__service_dot_v1_dot_pool__service__pb2.EndHoldRequest.SerializeToString,
+                response_deserializer=pool__service_dot_v1_dot_pool__service__pb2.EndHoldResponse.FromString,
+                _registered_method=True)
+
+
+class FleetMemberServiceServicer:
+    """FleetMemberService is what the front of a fleet asks of the pool of one machine, beside
+    the calls of PoolService. Only callers whom the member's configuration names as fronts
+    may call it.
+
+    A front sends a FleetCall with each call of PoolService, in the metadata
+    "pool-fleet-bin". A caller that is no front gets SCOPE_MISSING for it.
+    """
+
+    def Beat(self, request, context):
+        """Beat tells the member that a front lives, and the front how the member is.
+
+        It says which front leads, and is answered within milliseconds, also while the member
+        recovers. It is no use of a server.
+
+        Reasons: STALE_FLEET (FAILED_PRECONDITION: a front with a higher epoch leads).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Offer(self, request, context):
+        """Offer returns what an Ensure of the model would do here now, and what it would cost.
+
+        It is a question: it starts, stops, queues and downloads nothing, and is no use of a
+        server. What it says can have changed when the Ensure comes, whose own answer counts.
+
+        Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); RECOVERING,
+        SHUTTING_DOWN (UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndHold(self, request, context):
+        """EndHold ends a hold of the front at once.
+
+        A Hold of a front whose connection is lost lasts for the member's hold grace, so that
+        the next front finds the server. A front whose own caller ends a hold says so by this
+        call. It is idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_FleetMemberServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Beat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Beat,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.BeatRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.BeatResponse.SerializeToString,
+            ),
+            'Offer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Offer,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.OfferRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.OfferResponse.SerializeToString,
+            ),
+            'EndHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndHold,
+                    request_deserializer=pool__service_dot_v1_dot_pool__service__pb2.EndHoldRequest.FromString,
+                    response_serializer=pool__service_dot_v1_dot_pool__service__pb2.EndHoldResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'pool_service.v1.FleetMemberService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('pool_service.v1.FleetMemberService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class FleetMemberService:
+    """FleetMemberService is what the front of a fleet asks of the pool of one machine, beside
+    the calls of PoolService. Only callers whom the member's configuration names as fronts
+    may call it.
+
+    A front sends a FleetCall with each call of PoolService, in the metadata
+    "pool-fleet-bin". A caller that is no front gets SCOPE_MISSING for it.
+    """
+
+    @staticmethod
+    def Beat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_service.v1.FleetMemberService/Beat',
+            pool__service_dot_v1_dot_pool__service__pb2.BeatRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.BeatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Offer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_service.v1.FleetMemberService/Offer',
+            pool__service_dot_v1_dot_pool__service__pb2.OfferRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.OfferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pool_service.v1.FleetMemberService/EndHold',
+            pool__service_dot_v1_dot_pool__service__pb2.EndHoldRequest.SerializeToString,
+            pool__service_dot_v1_dot_pool__service__pb2.EndHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -389,6 +389,71 @@ func (RunOrigin) EnumDescriptor() ([]byte, []int) {
 	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{4}
 }
 
+// What an Ensure would do.
+type OfferVerdict int32
+
+const (
+	// Never sent.
+	OfferVerdict_OFFER_VERDICT_UNSPECIFIED OfferVerdict = 0
+	// The model has a server that is READY, or on its way to be.
+	OfferVerdict_OFFER_VERDICT_WARM OfferVerdict = 1
+	// The server would be started at once.
+	OfferVerdict_OFFER_VERDICT_FITS OfferVerdict = 2
+	// The server would be started once unused servers are stopped for it.
+	OfferVerdict_OFFER_VERDICT_EVICTS OfferVerdict = 3
+	// The call would wait: for servers that are in use, or behind others in the queue.
+	OfferVerdict_OFFER_VERDICT_WAITS OfferVerdict = 4
+	// The call would fail.
+	OfferVerdict_OFFER_VERDICT_NEVER OfferVerdict = 5
+)
+
+// Enum value maps for OfferVerdict.
+var (
+	OfferVerdict_name = map[int32]string{
+		0: "OFFER_VERDICT_UNSPECIFIED",
+		1: "OFFER_VERDICT_WARM",
+		2: "OFFER_VERDICT_FITS",
+		3: "OFFER_VERDICT_EVICTS",
+		4: "OFFER_VERDICT_WAITS",
+		5: "OFFER_VERDICT_NEVER",
+	}
+	OfferVerdict_value = map[string]int32{
+		"OFFER_VERDICT_UNSPECIFIED": 0,
+		"OFFER_VERDICT_WARM":        1,
+		"OFFER_VERDICT_FITS":        2,
+		"OFFER_VERDICT_EVICTS":      3,
+		"OFFER_VERDICT_WAITS":       4,
+		"OFFER_VERDICT_NEVER":       5,
+	}
+)
+
+func (x OfferVerdict) Enum() *OfferVerdict {
+	p := new(OfferVerdict)
+	*p = x
+	return p
+}
+
+func (x OfferVerdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OfferVerdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_pool_service_v1_pool_service_proto_enumTypes[5].Descriptor()
+}
+
+func (OfferVerdict) Type() protoreflect.EnumType {
+	return &file_pool_service_v1_pool_service_proto_enumTypes[5]
+}
+
+func (x OfferVerdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OfferVerdict.Descriptor instead.
+func (OfferVerdict) EnumDescriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{5}
+}
+
 // One supervised server. Its model and its generation together are its key: a model
 // may have a second server while one replaces another (see role).
 type Server struct {
@@ -460,8 +525,10 @@ type Server struct {
 	// The name that the model field of an embeddings request must have, if the server
 	// serves a second model for embeddings; empty if it does not. Set only while READY.
 	EmbeddingModelName string `protobuf:"bytes,28,opt,name=embedding_model_name,json=embeddingModelName,proto3" json:"embedding_model_name,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The name of the fleet's member that it is a server of; empty outside a fleet.
+	Host          string `protobuf:"bytes,29,opt,name=host,proto3" json:"host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Server) Reset() {
@@ -686,6 +753,13 @@ func (x *Server) GetPromptCache() *PromptCache {
 func (x *Server) GetEmbeddingModelName() string {
 	if x != nil {
 		return x.EmbeddingModelName
+	}
+	return ""
+}
+
+func (x *Server) GetHost() string {
+	if x != nil {
+		return x.Host
 	}
 	return ""
 }
@@ -3941,11 +4015,661 @@ func (x *Choice) GetPassedOver() []*EvictionCandidate {
 	return nil
 }
 
+// What a front sends with each call to a member, in the metadata "pool-fleet-bin".
+type FleetCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch of the fleet that the front leads, or follows; 0: none. Each leader has a
+	// higher one than all before. A member refuses a lower one than it has seen with
+	// STALE_FLEET.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The name of the front's process.
+	Front string `protobuf:"bytes,2,opt,name=front,proto3" json:"front,omitempty"`
+	// The least generation of a server that this call starts, so that generations of a model
+	// rise over all members.
+	LeastGeneration uint64 `protobuf:"varint,3,opt,name=least_generation,json=leastGeneration,proto3" json:"least_generation,omitempty"`
+	// The name of this hold, for EndHold; empty: it ends with its stream.
+	Hold string `protobuf:"bytes,4,opt,name=hold,proto3" json:"hold,omitempty"`
+	// On whose behalf the front calls; absent: on its own.
+	Caller        *FleetCaller `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FleetCall) Reset() {
+	*x = FleetCall{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FleetCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FleetCall) ProtoMessage() {}
+
+func (x *FleetCall) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FleetCall.ProtoReflect.Descriptor instead.
+func (*FleetCall) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *FleetCall) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *FleetCall) GetFront() string {
+	if x != nil {
+		return x.Front
+	}
+	return ""
+}
+
+func (x *FleetCall) GetLeastGeneration() uint64 {
+	if x != nil {
+		return x.LeastGeneration
+	}
+	return 0
+}
+
+func (x *FleetCall) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
+}
+
+func (x *FleetCall) GetCaller() *FleetCaller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+// The caller of a front, who may do at a member what both the front and the caller may.
+type FleetCaller struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the caller, for the audit.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What the caller may do: read, use or admin.
+	Scope string `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	// The caller may read the logs of servers.
+	Logs bool `protobuf:"varint,3,opt,name=logs,proto3" json:"logs,omitempty"`
+	// Patterns of the models that the caller may know of, by name or alias.
+	Models        []string `protobuf:"bytes,4,rep,name=models,proto3" json:"models,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FleetCaller) Reset() {
+	*x = FleetCaller{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FleetCaller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FleetCaller) ProtoMessage() {}
+
+func (x *FleetCaller) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FleetCaller.ProtoReflect.Descriptor instead.
+func (*FleetCaller) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *FleetCaller) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FleetCaller) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *FleetCaller) GetLogs() bool {
+	if x != nil {
+		return x.Logs
+	}
+	return false
+}
+
+func (x *FleetCaller) GetModels() []string {
+	if x != nil {
+		return x.Models
+	}
+	return nil
+}
+
+// The request of Beat.
+type BeatRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch of the fleet that the front leads; 0: it does not lead.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The name of the front's process, another one at each start.
+	Front         string `protobuf:"bytes,2,opt,name=front,proto3" json:"front,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeatRequest) Reset() {
+	*x = BeatRequest{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeatRequest) ProtoMessage() {}
+
+func (x *BeatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeatRequest.ProtoReflect.Descriptor instead.
+func (*BeatRequest) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *BeatRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *BeatRequest) GetFront() string {
+	if x != nil {
+		return x.Front
+	}
+	return ""
+}
+
+// The answer of Beat.
+type BeatResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the member.
+	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	// Its servers' endpoints can be reached from other machines.
+	Reachable bool `protobuf:"varint,2,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	// The highest epoch that it has seen; 0: none.
+	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The name of the front that had this epoch; empty if there was none.
+	Front string `protobuf:"bytes,4,opt,name=front,proto3" json:"front,omitempty"`
+	// How long ago that front called last; absent: not since the member started.
+	FrontHeard *durationpb.Duration `protobuf:"bytes,5,opt,name=front_heard,json=frontHeard,proto3" json:"front_heard,omitempty"`
+	// The totals of the member's pool; absent while it recovers.
+	Totals *PoolTotals `protobuf:"bytes,6,opt,name=totals,proto3" json:"totals,omitempty"`
+	// What works less well than it should: a sentence each.
+	Notices []string `protobuf:"bytes,7,rep,name=notices,proto3" json:"notices,omitempty"`
+	// Differs after each change of its catalogue: of names, aliases and expected memory.
+	Catalogue string `protobuf:"bytes,8,opt,name=catalogue,proto3" json:"catalogue,omitempty"`
+	// The version of the member's service.
+	Version string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	// How long it keeps a front's holds after the front's connection is lost.
+	HoldGrace     *durationpb.Duration `protobuf:"bytes,10,opt,name=hold_grace,json=holdGrace,proto3" json:"hold_grace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeatResponse) Reset() {
+	*x = BeatResponse{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeatResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeatResponse) ProtoMessage() {}
+
+func (x *BeatResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeatResponse.ProtoReflect.Descriptor instead.
+func (*BeatResponse) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *BeatResponse) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *BeatResponse) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *BeatResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *BeatResponse) GetFront() string {
+	if x != nil {
+		return x.Front
+	}
+	return ""
+}
+
+func (x *BeatResponse) GetFrontHeard() *durationpb.Duration {
+	if x != nil {
+		return x.FrontHeard
+	}
+	return nil
+}
+
+func (x *BeatResponse) GetTotals() *PoolTotals {
+	if x != nil {
+		return x.Totals
+	}
+	return nil
+}
+
+func (x *BeatResponse) GetNotices() []string {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
+}
+
+func (x *BeatResponse) GetCatalogue() string {
+	if x != nil {
+		return x.Catalogue
+	}
+	return ""
+}
+
+func (x *BeatResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *BeatResponse) GetHoldGrace() *durationpb.Duration {
+	if x != nil {
+		return x.HoldGrace
+	}
+	return nil
+}
+
+// The request of Offer.
+type OfferRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in EnsureRequest.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// As in EnsureRequest.
+	RuntimeModel string `protobuf:"bytes,2,opt,name=runtime_model,json=runtimeModel,proto3" json:"runtime_model,omitempty"`
+	// As in EnsureRequest.
+	Download      *bool `protobuf:"varint,3,opt,name=download,proto3,oneof" json:"download,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferRequest) Reset() {
+	*x = OfferRequest{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferRequest) ProtoMessage() {}
+
+func (x *OfferRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferRequest.ProtoReflect.Descriptor instead.
+func (*OfferRequest) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *OfferRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *OfferRequest) GetRuntimeModel() string {
+	if x != nil {
+		return x.RuntimeModel
+	}
+	return ""
+}
+
+func (x *OfferRequest) GetDownload() bool {
+	if x != nil && x.Download != nil {
+		return *x.Download
+	}
+	return false
+}
+
+// The answer of Offer.
+type OfferResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What an Ensure would do.
+	Verdict OfferVerdict `protobuf:"varint,1,opt,name=verdict,proto3,enum=pool_service.v1.OfferVerdict" json:"verdict,omitempty"`
+	// The name of the model, also if the request has an alias.
+	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	// What the runtime would load.
+	RuntimeModel string `protobuf:"bytes,3,opt,name=runtime_model,json=runtimeModel,proto3" json:"runtime_model,omitempty"`
+	// Whether all files that it needs are on this machine; absent if unknown.
+	OnDisk *bool `protobuf:"varint,4,opt,name=on_disk,json=onDisk,proto3,oneof" json:"on_disk,omitempty"`
+	// How long earlier loads took here; absent if unknown.
+	UsualLoad *durationpb.Duration `protobuf:"bytes,5,opt,name=usual_load,json=usualLoad,proto3" json:"usual_load,omitempty"`
+	// Bytes of memory that its server is expected to need at most; 0 if unknown.
+	NeededBytes uint64 `protobuf:"varint,6,opt,name=needed_bytes,json=neededBytes,proto3" json:"needed_bytes,omitempty"`
+	// Bytes that no server takes or is expected to take; absent: no limit.
+	FreeBytes *uint64 `protobuf:"varint,7,opt,name=free_bytes,json=freeBytes,proto3,oneof" json:"free_bytes,omitempty"`
+	// Bytes that servers would be stopped for, if verdict is EVICTS.
+	EvictedBytes uint64 `protobuf:"varint,8,opt,name=evicted_bytes,json=evictedBytes,proto3" json:"evicted_bytes,omitempty"`
+	// Bytes of all servers that may be stopped for other models.
+	EvictableBytes uint64 `protobuf:"varint,9,opt,name=evictable_bytes,json=evictableBytes,proto3" json:"evictable_bytes,omitempty"`
+	// The reason with which the call would fail, if verdict is NEVER.
+	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The message of that error.
+	Message string `protobuf:"bytes,11,opt,name=message,proto3" json:"message,omitempty"`
+	// The revision of the member's state of which all this is said.
+	Revision uint64 `protobuf:"varint,12,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The catalogue of the member lists it.
+	Listed bool `protobuf:"varint,13,opt,name=listed,proto3" json:"listed,omitempty"`
+	// Starts that wait before it in the queue.
+	Queued        uint32 `protobuf:"varint,14,opt,name=queued,proto3" json:"queued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferResponse) Reset() {
+	*x = OfferResponse{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferResponse) ProtoMessage() {}
+
+func (x *OfferResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferResponse.ProtoReflect.Descriptor instead.
+func (*OfferResponse) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *OfferResponse) GetVerdict() OfferVerdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return OfferVerdict_OFFER_VERDICT_UNSPECIFIED
+}
+
+func (x *OfferResponse) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *OfferResponse) GetRuntimeModel() string {
+	if x != nil {
+		return x.RuntimeModel
+	}
+	return ""
+}
+
+func (x *OfferResponse) GetOnDisk() bool {
+	if x != nil && x.OnDisk != nil {
+		return *x.OnDisk
+	}
+	return false
+}
+
+func (x *OfferResponse) GetUsualLoad() *durationpb.Duration {
+	if x != nil {
+		return x.UsualLoad
+	}
+	return nil
+}
+
+func (x *OfferResponse) GetNeededBytes() uint64 {
+	if x != nil {
+		return x.NeededBytes
+	}
+	return 0
+}
+
+func (x *OfferResponse) GetFreeBytes() uint64 {
+	if x != nil && x.FreeBytes != nil {
+		return *x.FreeBytes
+	}
+	return 0
+}
+
+func (x *OfferResponse) GetEvictedBytes() uint64 {
+	if x != nil {
+		return x.EvictedBytes
+	}
+	return 0
+}
+
+func (x *OfferResponse) GetEvictableBytes() uint64 {
+	if x != nil {
+		return x.EvictableBytes
+	}
+	return 0
+}
+
+func (x *OfferResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *OfferResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *OfferResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *OfferResponse) GetListed() bool {
+	if x != nil {
+		return x.Listed
+	}
+	return false
+}
+
+func (x *OfferResponse) GetQueued() uint32 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+// The request of EndHold.
+type EndHoldRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the hold in its FleetCall.
+	Hold          string `protobuf:"bytes,1,opt,name=hold,proto3" json:"hold,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndHoldRequest) Reset() {
+	*x = EndHoldRequest{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndHoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndHoldRequest) ProtoMessage() {}
+
+func (x *EndHoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndHoldRequest.ProtoReflect.Descriptor instead.
+func (*EndHoldRequest) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *EndHoldRequest) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
+}
+
+// The answer of EndHold.
+type EndHoldResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndHoldResponse) Reset() {
+	*x = EndHoldResponse{}
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndHoldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndHoldResponse) ProtoMessage() {}
+
+func (x *EndHoldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pool_service_v1_pool_service_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndHoldResponse.ProtoReflect.Descriptor instead.
+func (*EndHoldResponse) Descriptor() ([]byte, []int) {
+	return file_pool_service_v1_pool_service_proto_rawDescGZIP(), []int{47}
+}
+
 var File_pool_service_v1_pool_service_proto protoreflect.FileDescriptor
 
 const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\n" +
-	"\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\t\n" +
+	"\"pool_service/v1/pool_service.proto\x12\x0fpool_service.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\t\n" +
 	"\x06Server\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12#\n" +
 	"\rruntime_model\x18\x02 \x01(\tR\fruntimeModel\x122\n" +
@@ -3983,7 +4707,8 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x04role\x18\x19 \x01(\x0e2\x1b.pool_service.v1.ServerRoleR\x04role\x12J\n" +
 	"\x13expected_ready_time\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\x11expectedReadyTime\x12?\n" +
 	"\fprompt_cache\x18\x1b \x01(\v2\x1c.pool_service.v1.PromptCacheR\vpromptCache\x120\n" +
-	"\x14embedding_model_name\x18\x1c \x01(\tR\x12embeddingModelNameB\v\n" +
+	"\x14embedding_model_name\x18\x1c \x01(\tR\x12embeddingModelName\x12\x12\n" +
+	"\x04host\x18\x1d \x01(\tR\x04hostB\v\n" +
 	"\t_progress\"\x86\x01\n" +
 	"\vPromptCache\x12\x1d\n" +
 	"\n" +
@@ -4270,7 +4995,64 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\vpassed_over\x18\x06 \x03(\v2\".pool_service.v1.EvictionCandidateR\n" +
 	"passedOverB\x0f\n" +
 	"\r_budget_bytesB\x12\n" +
-	"\x10_available_bytes*\xc9\x01\n" +
+	"\x10_available_bytes\"\xac\x01\n" +
+	"\tFleetCall\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05front\x18\x02 \x01(\tR\x05front\x12)\n" +
+	"\x10least_generation\x18\x03 \x01(\x04R\x0fleastGeneration\x12\x12\n" +
+	"\x04hold\x18\x04 \x01(\tR\x04hold\x124\n" +
+	"\x06caller\x18\x05 \x01(\v2\x1c.pool_service.v1.FleetCallerR\x06caller\"c\n" +
+	"\vFleetCaller\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05scope\x18\x02 \x01(\tR\x05scope\x12\x12\n" +
+	"\x04logs\x18\x03 \x01(\bR\x04logs\x12\x16\n" +
+	"\x06models\x18\x04 \x03(\tR\x06models\"9\n" +
+	"\vBeatRequest\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05front\x18\x02 \x01(\tR\x05front\"\xe9\x02\n" +
+	"\fBeatResponse\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x1c\n" +
+	"\treachable\x18\x02 \x01(\bR\treachable\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05front\x18\x04 \x01(\tR\x05front\x12:\n" +
+	"\vfront_heard\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"frontHeard\x123\n" +
+	"\x06totals\x18\x06 \x01(\v2\x1b.pool_service.v1.PoolTotalsR\x06totals\x12\x18\n" +
+	"\anotices\x18\a \x03(\tR\anotices\x12\x1c\n" +
+	"\tcatalogue\x18\b \x01(\tR\tcatalogue\x12\x18\n" +
+	"\aversion\x18\t \x01(\tR\aversion\x128\n" +
+	"\n" +
+	"hold_grace\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\tholdGrace\"w\n" +
+	"\fOfferRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12#\n" +
+	"\rruntime_model\x18\x02 \x01(\tR\fruntimeModel\x12\x1f\n" +
+	"\bdownload\x18\x03 \x01(\bH\x00R\bdownload\x88\x01\x01B\v\n" +
+	"\t_download\"\x89\x04\n" +
+	"\rOfferResponse\x127\n" +
+	"\averdict\x18\x01 \x01(\x0e2\x1d.pool_service.v1.OfferVerdictR\averdict\x12\x14\n" +
+	"\x05model\x18\x02 \x01(\tR\x05model\x12#\n" +
+	"\rruntime_model\x18\x03 \x01(\tR\fruntimeModel\x12\x1c\n" +
+	"\aon_disk\x18\x04 \x01(\bH\x00R\x06onDisk\x88\x01\x01\x128\n" +
+	"\n" +
+	"usual_load\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\tusualLoad\x12!\n" +
+	"\fneeded_bytes\x18\x06 \x01(\x04R\vneededBytes\x12\"\n" +
+	"\n" +
+	"free_bytes\x18\a \x01(\x04H\x01R\tfreeBytes\x88\x01\x01\x12#\n" +
+	"\revicted_bytes\x18\b \x01(\x04R\fevictedBytes\x12'\n" +
+	"\x0fevictable_bytes\x18\t \x01(\x04R\x0eevictableBytes\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\v \x01(\tR\amessage\x12\x1a\n" +
+	"\brevision\x18\f \x01(\x04R\brevision\x12\x16\n" +
+	"\x06listed\x18\r \x01(\bR\x06listed\x12\x16\n" +
+	"\x06queued\x18\x0e \x01(\rR\x06queuedB\n" +
+	"\n" +
+	"\b_on_diskB\r\n" +
+	"\v_free_bytes\"$\n" +
+	"\x0eEndHoldRequest\x12\x12\n" +
+	"\x04hold\x18\x01 \x01(\tR\x04hold\"\x11\n" +
+	"\x0fEndHoldResponse*\xc9\x01\n" +
 	"\vServerState\x12\x1c\n" +
 	"\x18SERVER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SERVER_STATE_QUEUED\x10\x01\x12\x19\n" +
@@ -4309,7 +5091,14 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x16RUN_ORIGIN_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fRUN_ORIGIN_COLD\x10\x01\x12\x16\n" +
 	"\x12RUN_ORIGIN_STANDBY\x10\x02\x12\x16\n" +
-	"\x12RUN_ORIGIN_ADOPTED\x10\x032\xd2\a\n" +
+	"\x12RUN_ORIGIN_ADOPTED\x10\x03*\xa9\x01\n" +
+	"\fOfferVerdict\x12\x1d\n" +
+	"\x19OFFER_VERDICT_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12OFFER_VERDICT_WARM\x10\x01\x12\x16\n" +
+	"\x12OFFER_VERDICT_FITS\x10\x02\x12\x18\n" +
+	"\x14OFFER_VERDICT_EVICTS\x10\x03\x12\x17\n" +
+	"\x13OFFER_VERDICT_WAITS\x10\x04\x12\x17\n" +
+	"\x13OFFER_VERDICT_NEVER\x10\x052\xd2\a\n" +
 	"\vPoolService\x12I\n" +
 	"\x06Ensure\x12\x1e.pool_service.v1.EnsureRequest\x1a\x1f.pool_service.v1.EnsureResponse\x12F\n" +
 	"\x05Evict\x12\x1d.pool_service.v1.EvictRequest\x1a\x1e.pool_service.v1.EvictResponse\x12C\n" +
@@ -4324,7 +5113,11 @@ const file_pool_service_v1_pool_service_proto_rawDesc = "" +
 	"\x06Forget\x12\x1e.pool_service.v1.ForgetRequest\x1a\x1f.pool_service.v1.ForgetResponse\x12@\n" +
 	"\x03Pin\x12\x1b.pool_service.v1.PinRequest\x1a\x1c.pool_service.v1.PinResponse\x12I\n" +
 	"\x06Reload\x12\x1e.pool_service.v1.ReloadRequest\x1a\x1f.pool_service.v1.ReloadResponse\x12O\n" +
-	"\bDescribe\x12 .pool_service.v1.DescribeRequest\x1a!.pool_service.v1.DescribeResponseB\x12\n" +
+	"\bDescribe\x12 .pool_service.v1.DescribeRequest\x1a!.pool_service.v1.DescribeResponse2\xef\x01\n" +
+	"\x12FleetMemberService\x12C\n" +
+	"\x04Beat\x12\x1c.pool_service.v1.BeatRequest\x1a\x1d.pool_service.v1.BeatResponse\x12F\n" +
+	"\x05Offer\x12\x1d.pool_service.v1.OfferRequest\x1a\x1e.pool_service.v1.OfferResponse\x12L\n" +
+	"\aEndHold\x12\x1f.pool_service.v1.EndHoldRequest\x1a .pool_service.v1.EndHoldResponseB\x12\n" +
 	"\x0epoolservice.v1P\x01b\x06proto3"
 
 var (
@@ -4339,151 +5132,172 @@ func file_pool_service_v1_pool_service_proto_rawDescGZIP() []byte {
 	return file_pool_service_v1_pool_service_proto_rawDescData
 }
 
-var file_pool_service_v1_pool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_pool_service_v1_pool_service_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_pool_service_v1_pool_service_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_pool_service_v1_pool_service_proto_goTypes = []any{
 	(ServerState)(0),              // 0: pool_service.v1.ServerState
 	(ServerRole)(0),               // 1: pool_service.v1.ServerRole
 	(Expectation)(0),              // 2: pool_service.v1.Expectation
 	(ExitCause)(0),                // 3: pool_service.v1.ExitCause
 	(RunOrigin)(0),                // 4: pool_service.v1.RunOrigin
-	(*Server)(nil),                // 5: pool_service.v1.Server
-	(*PromptCache)(nil),           // 6: pool_service.v1.PromptCache
-	(*Exit)(nil),                  // 7: pool_service.v1.Exit
-	(*EnsureRequest)(nil),         // 8: pool_service.v1.EnsureRequest
-	(*EnsureResponse)(nil),        // 9: pool_service.v1.EnsureResponse
-	(*EvictRequest)(nil),          // 10: pool_service.v1.EvictRequest
-	(*EvictResponse)(nil),         // 11: pool_service.v1.EvictResponse
-	(*EvictedServer)(nil),         // 12: pool_service.v1.EvictedServer
-	(*ListRequest)(nil),           // 13: pool_service.v1.ListRequest
-	(*ListResponse)(nil),          // 14: pool_service.v1.ListResponse
-	(*GetRequest)(nil),            // 15: pool_service.v1.GetRequest
-	(*GetResponse)(nil),           // 16: pool_service.v1.GetResponse
-	(*PoolTotals)(nil),            // 17: pool_service.v1.PoolTotals
-	(*WatchRequest)(nil),          // 18: pool_service.v1.WatchRequest
-	(*WatchResponse)(nil),         // 19: pool_service.v1.WatchResponse
-	(*Synced)(nil),                // 20: pool_service.v1.Synced
-	(*HoldRequest)(nil),           // 21: pool_service.v1.HoldRequest
-	(*HoldResponse)(nil),          // 22: pool_service.v1.HoldResponse
-	(*TailLogsRequest)(nil),       // 23: pool_service.v1.TailLogsRequest
-	(*TailLogsResponse)(nil),      // 24: pool_service.v1.TailLogsResponse
-	(*ListModelsRequest)(nil),     // 25: pool_service.v1.ListModelsRequest
-	(*ListModelsResponse)(nil),    // 26: pool_service.v1.ListModelsResponse
-	(*Model)(nil),                 // 27: pool_service.v1.Model
-	(*PullRequest)(nil),           // 28: pool_service.v1.PullRequest
-	(*PullResponse)(nil),          // 29: pool_service.v1.PullResponse
-	(*ForgetRequest)(nil),         // 30: pool_service.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 31: pool_service.v1.ForgetResponse
-	(*PinRequest)(nil),            // 32: pool_service.v1.PinRequest
-	(*PinResponse)(nil),           // 33: pool_service.v1.PinResponse
-	(*ReloadRequest)(nil),         // 34: pool_service.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 35: pool_service.v1.ReloadResponse
-	(*DescribeRequest)(nil),       // 36: pool_service.v1.DescribeRequest
-	(*DescribeResponse)(nil),      // 37: pool_service.v1.DescribeResponse
-	(*Setting)(nil),               // 38: pool_service.v1.Setting
-	(*Run)(nil),                   // 39: pool_service.v1.Run
-	(*Holder)(nil),                // 40: pool_service.v1.Holder
-	(*WaitingCall)(nil),           // 41: pool_service.v1.WaitingCall
-	(*EvictionCandidate)(nil),     // 42: pool_service.v1.EvictionCandidate
-	(*Decision)(nil),              // 43: pool_service.v1.Decision
-	(*Choice)(nil),                // 44: pool_service.v1.Choice
-	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
+	(OfferVerdict)(0),             // 5: pool_service.v1.OfferVerdict
+	(*Server)(nil),                // 6: pool_service.v1.Server
+	(*PromptCache)(nil),           // 7: pool_service.v1.PromptCache
+	(*Exit)(nil),                  // 8: pool_service.v1.Exit
+	(*EnsureRequest)(nil),         // 9: pool_service.v1.EnsureRequest
+	(*EnsureResponse)(nil),        // 10: pool_service.v1.EnsureResponse
+	(*EvictRequest)(nil),          // 11: pool_service.v1.EvictRequest
+	(*EvictResponse)(nil),         // 12: pool_service.v1.EvictResponse
+	(*EvictedServer)(nil),         // 13: pool_service.v1.EvictedServer
+	(*ListRequest)(nil),           // 14: pool_service.v1.ListRequest
+	(*ListResponse)(nil),          // 15: pool_service.v1.ListResponse
+	(*GetRequest)(nil),            // 16: pool_service.v1.GetRequest
+	(*GetResponse)(nil),           // 17: pool_service.v1.GetResponse
+	(*PoolTotals)(nil),            // 18: pool_service.v1.PoolTotals
+	(*WatchRequest)(nil),          // 19: pool_service.v1.WatchRequest
+	(*WatchResponse)(nil),         // 20: pool_service.v1.WatchResponse
+	(*Synced)(nil),                // 21: pool_service.v1.Synced
+	(*HoldRequest)(nil),           // 22: pool_service.v1.HoldRequest
+	(*HoldResponse)(nil),          // 23: pool_service.v1.HoldResponse
+	(*TailLogsRequest)(nil),       // 24: pool_service.v1.TailLogsRequest
+	(*TailLogsResponse)(nil),      // 25: pool_service.v1.TailLogsResponse
+	(*ListModelsRequest)(nil),     // 26: pool_service.v1.ListModelsRequest
+	(*ListModelsResponse)(nil),    // 27: pool_service.v1.ListModelsResponse
+	(*Model)(nil),                 // 28: pool_service.v1.Model
+	(*PullRequest)(nil),           // 29: pool_service.v1.PullRequest
+	(*PullResponse)(nil),          // 30: pool_service.v1.PullResponse
+	(*ForgetRequest)(nil),         // 31: pool_service.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 32: pool_service.v1.ForgetResponse
+	(*PinRequest)(nil),            // 33: pool_service.v1.PinRequest
+	(*PinResponse)(nil),           // 34: pool_service.v1.PinResponse
+	(*ReloadRequest)(nil),         // 35: pool_service.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 36: pool_service.v1.ReloadResponse
+	(*DescribeRequest)(nil),       // 37: pool_service.v1.DescribeRequest
+	(*DescribeResponse)(nil),      // 38: pool_service.v1.DescribeResponse
+	(*Setting)(nil),               // 39: pool_service.v1.Setting
+	(*Run)(nil),                   // 40: pool_service.v1.Run
+	(*Holder)(nil),                // 41: pool_service.v1.Holder
+	(*WaitingCall)(nil),           // 42: pool_service.v1.WaitingCall
+	(*EvictionCandidate)(nil),     // 43: pool_service.v1.EvictionCandidate
+	(*Decision)(nil),              // 44: pool_service.v1.Decision
+	(*Choice)(nil),                // 45: pool_service.v1.Choice
+	(*FleetCall)(nil),             // 46: pool_service.v1.FleetCall
+	(*FleetCaller)(nil),           // 47: pool_service.v1.FleetCaller
+	(*BeatRequest)(nil),           // 48: pool_service.v1.BeatRequest
+	(*BeatResponse)(nil),          // 49: pool_service.v1.BeatResponse
+	(*OfferRequest)(nil),          // 50: pool_service.v1.OfferRequest
+	(*OfferResponse)(nil),         // 51: pool_service.v1.OfferResponse
+	(*EndHoldRequest)(nil),        // 52: pool_service.v1.EndHoldRequest
+	(*EndHoldResponse)(nil),       // 53: pool_service.v1.EndHoldResponse
+	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 55: google.protobuf.Duration
 }
 var file_pool_service_v1_pool_service_proto_depIdxs = []int32{
 	0,  // 0: pool_service.v1.Server.state:type_name -> pool_service.v1.ServerState
-	45, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
-	45, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
-	45, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
-	45, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
-	45, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
-	7,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
+	54, // 1: pool_service.v1.Server.create_time:type_name -> google.protobuf.Timestamp
+	54, // 2: pool_service.v1.Server.start_time:type_name -> google.protobuf.Timestamp
+	54, // 3: pool_service.v1.Server.ready_time:type_name -> google.protobuf.Timestamp
+	54, // 4: pool_service.v1.Server.last_use_time:type_name -> google.protobuf.Timestamp
+	54, // 5: pool_service.v1.Server.expire_time:type_name -> google.protobuf.Timestamp
+	8,  // 6: pool_service.v1.Server.last_exit:type_name -> pool_service.v1.Exit
 	2,  // 7: pool_service.v1.Server.expected_by:type_name -> pool_service.v1.Expectation
 	1,  // 8: pool_service.v1.Server.role:type_name -> pool_service.v1.ServerRole
-	45, // 9: pool_service.v1.Server.expected_ready_time:type_name -> google.protobuf.Timestamp
-	6,  // 10: pool_service.v1.Server.prompt_cache:type_name -> pool_service.v1.PromptCache
+	54, // 9: pool_service.v1.Server.expected_ready_time:type_name -> google.protobuf.Timestamp
+	7,  // 10: pool_service.v1.Server.prompt_cache:type_name -> pool_service.v1.PromptCache
 	3,  // 11: pool_service.v1.Exit.cause:type_name -> pool_service.v1.ExitCause
-	45, // 12: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
-	46, // 13: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
-	5,  // 14: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
-	12, // 15: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
-	5,  // 16: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
-	5,  // 17: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
-	17, // 18: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
-	5,  // 19: pool_service.v1.GetResponse.server:type_name -> pool_service.v1.Server
-	5,  // 20: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
-	5,  // 21: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
-	20, // 22: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
-	46, // 23: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
-	5,  // 24: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
-	7,  // 25: pool_service.v1.TailLogsResponse.exit:type_name -> pool_service.v1.Exit
-	27, // 26: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
+	54, // 12: pool_service.v1.Exit.time:type_name -> google.protobuf.Timestamp
+	55, // 13: pool_service.v1.EnsureRequest.keep_alive:type_name -> google.protobuf.Duration
+	6,  // 14: pool_service.v1.EnsureResponse.server:type_name -> pool_service.v1.Server
+	13, // 15: pool_service.v1.EvictResponse.evicted:type_name -> pool_service.v1.EvictedServer
+	6,  // 16: pool_service.v1.EvictedServer.server:type_name -> pool_service.v1.Server
+	6,  // 17: pool_service.v1.ListResponse.servers:type_name -> pool_service.v1.Server
+	18, // 18: pool_service.v1.ListResponse.totals:type_name -> pool_service.v1.PoolTotals
+	6,  // 19: pool_service.v1.GetResponse.server:type_name -> pool_service.v1.Server
+	6,  // 20: pool_service.v1.WatchResponse.server:type_name -> pool_service.v1.Server
+	6,  // 21: pool_service.v1.WatchResponse.removed:type_name -> pool_service.v1.Server
+	21, // 22: pool_service.v1.WatchResponse.synced:type_name -> pool_service.v1.Synced
+	55, // 23: pool_service.v1.HoldRequest.keep_alive:type_name -> google.protobuf.Duration
+	6,  // 24: pool_service.v1.HoldResponse.server:type_name -> pool_service.v1.Server
+	8,  // 25: pool_service.v1.TailLogsResponse.exit:type_name -> pool_service.v1.Exit
+	28, // 26: pool_service.v1.ListModelsResponse.models:type_name -> pool_service.v1.Model
 	2,  // 27: pool_service.v1.Model.expected_by:type_name -> pool_service.v1.Expectation
 	0,  // 28: pool_service.v1.Model.state:type_name -> pool_service.v1.ServerState
-	38, // 29: pool_service.v1.DescribeResponse.settings:type_name -> pool_service.v1.Setting
-	5,  // 30: pool_service.v1.DescribeResponse.servers:type_name -> pool_service.v1.Server
+	39, // 29: pool_service.v1.DescribeResponse.settings:type_name -> pool_service.v1.Setting
+	6,  // 30: pool_service.v1.DescribeResponse.servers:type_name -> pool_service.v1.Server
 	2,  // 31: pool_service.v1.DescribeResponse.expected_by:type_name -> pool_service.v1.Expectation
-	46, // 32: pool_service.v1.DescribeResponse.usual_load:type_name -> google.protobuf.Duration
-	39, // 33: pool_service.v1.DescribeResponse.runs:type_name -> pool_service.v1.Run
-	7,  // 34: pool_service.v1.DescribeResponse.last_exit:type_name -> pool_service.v1.Exit
-	40, // 35: pool_service.v1.DescribeResponse.holders:type_name -> pool_service.v1.Holder
-	41, // 36: pool_service.v1.DescribeResponse.waiting:type_name -> pool_service.v1.WaitingCall
-	45, // 37: pool_service.v1.DescribeResponse.queue_time:type_name -> google.protobuf.Timestamp
-	42, // 38: pool_service.v1.DescribeResponse.next_to_go:type_name -> pool_service.v1.EvictionCandidate
-	45, // 39: pool_service.v1.DescribeResponse.crash_times:type_name -> google.protobuf.Timestamp
-	46, // 40: pool_service.v1.DescribeResponse.crash_window:type_name -> google.protobuf.Duration
-	45, // 41: pool_service.v1.DescribeResponse.retry_time:type_name -> google.protobuf.Timestamp
-	43, // 42: pool_service.v1.DescribeResponse.decisions:type_name -> pool_service.v1.Decision
+	55, // 32: pool_service.v1.DescribeResponse.usual_load:type_name -> google.protobuf.Duration
+	40, // 33: pool_service.v1.DescribeResponse.runs:type_name -> pool_service.v1.Run
+	8,  // 34: pool_service.v1.DescribeResponse.last_exit:type_name -> pool_service.v1.Exit
+	41, // 35: pool_service.v1.DescribeResponse.holders:type_name -> pool_service.v1.Holder
+	42, // 36: pool_service.v1.DescribeResponse.waiting:type_name -> pool_service.v1.WaitingCall
+	54, // 37: pool_service.v1.DescribeResponse.queue_time:type_name -> google.protobuf.Timestamp
+	43, // 38: pool_service.v1.DescribeResponse.next_to_go:type_name -> pool_service.v1.EvictionCandidate
+	54, // 39: pool_service.v1.DescribeResponse.crash_times:type_name -> google.protobuf.Timestamp
+	55, // 40: pool_service.v1.DescribeResponse.crash_window:type_name -> google.protobuf.Duration
+	54, // 41: pool_service.v1.DescribeResponse.retry_time:type_name -> google.protobuf.Timestamp
+	44, // 42: pool_service.v1.DescribeResponse.decisions:type_name -> pool_service.v1.Decision
 	4,  // 43: pool_service.v1.Run.origin:type_name -> pool_service.v1.RunOrigin
-	45, // 44: pool_service.v1.Run.create_time:type_name -> google.protobuf.Timestamp
-	45, // 45: pool_service.v1.Run.admit_time:type_name -> google.protobuf.Timestamp
-	45, // 46: pool_service.v1.Run.start_time:type_name -> google.protobuf.Timestamp
-	45, // 47: pool_service.v1.Run.ready_time:type_name -> google.protobuf.Timestamp
-	45, // 48: pool_service.v1.Run.stop_time:type_name -> google.protobuf.Timestamp
-	45, // 49: pool_service.v1.Run.end_time:type_name -> google.protobuf.Timestamp
-	7,  // 50: pool_service.v1.Run.exit:type_name -> pool_service.v1.Exit
-	46, // 51: pool_service.v1.Run.load:type_name -> google.protobuf.Duration
-	45, // 52: pool_service.v1.Holder.since:type_name -> google.protobuf.Timestamp
-	45, // 53: pool_service.v1.WaitingCall.since:type_name -> google.protobuf.Timestamp
-	45, // 54: pool_service.v1.EvictionCandidate.reside_time:type_name -> google.protobuf.Timestamp
-	45, // 55: pool_service.v1.Decision.time:type_name -> google.protobuf.Timestamp
+	54, // 44: pool_service.v1.Run.create_time:type_name -> google.protobuf.Timestamp
+	54, // 45: pool_service.v1.Run.admit_time:type_name -> google.protobuf.Timestamp
+	54, // 46: pool_service.v1.Run.start_time:type_name -> google.protobuf.Timestamp
+	54, // 47: pool_service.v1.Run.ready_time:type_name -> google.protobuf.Timestamp
+	54, // 48: pool_service.v1.Run.stop_time:type_name -> google.protobuf.Timestamp
+	54, // 49: pool_service.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	8,  // 50: pool_service.v1.Run.exit:type_name -> pool_service.v1.Exit
+	55, // 51: pool_service.v1.Run.load:type_name -> google.protobuf.Duration
+	54, // 52: pool_service.v1.Holder.since:type_name -> google.protobuf.Timestamp
+	54, // 53: pool_service.v1.WaitingCall.since:type_name -> google.protobuf.Timestamp
+	54, // 54: pool_service.v1.EvictionCandidate.reside_time:type_name -> google.protobuf.Timestamp
+	54, // 55: pool_service.v1.Decision.time:type_name -> google.protobuf.Timestamp
 	1,  // 56: pool_service.v1.Decision.role:type_name -> pool_service.v1.ServerRole
 	0,  // 57: pool_service.v1.Decision.before:type_name -> pool_service.v1.ServerState
 	0,  // 58: pool_service.v1.Decision.after:type_name -> pool_service.v1.ServerState
-	44, // 59: pool_service.v1.Decision.choice:type_name -> pool_service.v1.Choice
-	42, // 60: pool_service.v1.Choice.chosen:type_name -> pool_service.v1.EvictionCandidate
-	42, // 61: pool_service.v1.Choice.passed_over:type_name -> pool_service.v1.EvictionCandidate
-	8,  // 62: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
-	10, // 63: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
-	13, // 64: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
-	15, // 65: pool_service.v1.PoolService.Get:input_type -> pool_service.v1.GetRequest
-	18, // 66: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
-	21, // 67: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
-	23, // 68: pool_service.v1.PoolService.TailLogs:input_type -> pool_service.v1.TailLogsRequest
-	25, // 69: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
-	28, // 70: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
-	30, // 71: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
-	32, // 72: pool_service.v1.PoolService.Pin:input_type -> pool_service.v1.PinRequest
-	34, // 73: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
-	36, // 74: pool_service.v1.PoolService.Describe:input_type -> pool_service.v1.DescribeRequest
-	9,  // 75: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
-	11, // 76: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
-	14, // 77: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
-	16, // 78: pool_service.v1.PoolService.Get:output_type -> pool_service.v1.GetResponse
-	19, // 79: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
-	22, // 80: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
-	24, // 81: pool_service.v1.PoolService.TailLogs:output_type -> pool_service.v1.TailLogsResponse
-	26, // 82: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
-	29, // 83: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
-	31, // 84: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
-	33, // 85: pool_service.v1.PoolService.Pin:output_type -> pool_service.v1.PinResponse
-	35, // 86: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
-	37, // 87: pool_service.v1.PoolService.Describe:output_type -> pool_service.v1.DescribeResponse
-	75, // [75:88] is the sub-list for method output_type
-	62, // [62:75] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	45, // 59: pool_service.v1.Decision.choice:type_name -> pool_service.v1.Choice
+	43, // 60: pool_service.v1.Choice.chosen:type_name -> pool_service.v1.EvictionCandidate
+	43, // 61: pool_service.v1.Choice.passed_over:type_name -> pool_service.v1.EvictionCandidate
+	47, // 62: pool_service.v1.FleetCall.caller:type_name -> pool_service.v1.FleetCaller
+	55, // 63: pool_service.v1.BeatResponse.front_heard:type_name -> google.protobuf.Duration
+	18, // 64: pool_service.v1.BeatResponse.totals:type_name -> pool_service.v1.PoolTotals
+	55, // 65: pool_service.v1.BeatResponse.hold_grace:type_name -> google.protobuf.Duration
+	5,  // 66: pool_service.v1.OfferResponse.verdict:type_name -> pool_service.v1.OfferVerdict
+	55, // 67: pool_service.v1.OfferResponse.usual_load:type_name -> google.protobuf.Duration
+	9,  // 68: pool_service.v1.PoolService.Ensure:input_type -> pool_service.v1.EnsureRequest
+	11, // 69: pool_service.v1.PoolService.Evict:input_type -> pool_service.v1.EvictRequest
+	14, // 70: pool_service.v1.PoolService.List:input_type -> pool_service.v1.ListRequest
+	16, // 71: pool_service.v1.PoolService.Get:input_type -> pool_service.v1.GetRequest
+	19, // 72: pool_service.v1.PoolService.Watch:input_type -> pool_service.v1.WatchRequest
+	22, // 73: pool_service.v1.PoolService.Hold:input_type -> pool_service.v1.HoldRequest
+	24, // 74: pool_service.v1.PoolService.TailLogs:input_type -> pool_service.v1.TailLogsRequest
+	26, // 75: pool_service.v1.PoolService.ListModels:input_type -> pool_service.v1.ListModelsRequest
+	29, // 76: pool_service.v1.PoolService.Pull:input_type -> pool_service.v1.PullRequest
+	31, // 77: pool_service.v1.PoolService.Forget:input_type -> pool_service.v1.ForgetRequest
+	33, // 78: pool_service.v1.PoolService.Pin:input_type -> pool_service.v1.PinRequest
+	35, // 79: pool_service.v1.PoolService.Reload:input_type -> pool_service.v1.ReloadRequest
+	37, // 80: pool_service.v1.PoolService.Describe:input_type -> pool_service.v1.DescribeRequest
+	48, // 81: pool_service.v1.FleetMemberService.Beat:input_type -> pool_service.v1.BeatRequest
+	50, // 82: pool_service.v1.FleetMemberService.Offer:input_type -> pool_service.v1.OfferRequest
+	52, // 83: pool_service.v1.FleetMemberService.EndHold:input_type -> pool_service.v1.EndHoldRequest
+	10, // 84: pool_service.v1.PoolService.Ensure:output_type -> pool_service.v1.EnsureResponse
+	12, // 85: pool_service.v1.PoolService.Evict:output_type -> pool_service.v1.EvictResponse
+	15, // 86: pool_service.v1.PoolService.List:output_type -> pool_service.v1.ListResponse
+	17, // 87: pool_service.v1.PoolService.Get:output_type -> pool_service.v1.GetResponse
+	20, // 88: pool_service.v1.PoolService.Watch:output_type -> pool_service.v1.WatchResponse
+	23, // 89: pool_service.v1.PoolService.Hold:output_type -> pool_service.v1.HoldResponse
+	25, // 90: pool_service.v1.PoolService.TailLogs:output_type -> pool_service.v1.TailLogsResponse
+	27, // 91: pool_service.v1.PoolService.ListModels:output_type -> pool_service.v1.ListModelsResponse
+	30, // 92: pool_service.v1.PoolService.Pull:output_type -> pool_service.v1.PullResponse
+	32, // 93: pool_service.v1.PoolService.Forget:output_type -> pool_service.v1.ForgetResponse
+	34, // 94: pool_service.v1.PoolService.Pin:output_type -> pool_service.v1.PinResponse
+	36, // 95: pool_service.v1.PoolService.Reload:output_type -> pool_service.v1.ReloadResponse
+	38, // 96: pool_service.v1.PoolService.Describe:output_type -> pool_service.v1.DescribeResponse
+	49, // 97: pool_service.v1.FleetMemberService.Beat:output_type -> pool_service.v1.BeatResponse
+	51, // 98: pool_service.v1.FleetMemberService.Offer:output_type -> pool_service.v1.OfferResponse
+	53, // 99: pool_service.v1.FleetMemberService.EndHold:output_type -> pool_service.v1.EndHoldResponse
+	84, // [84:100] is the sub-list for method output_type
+	68, // [68:84] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_pool_service_v1_pool_service_proto_init() }
@@ -4517,15 +5331,17 @@ func file_pool_service_v1_pool_service_proto_init() {
 	file_pool_service_v1_pool_service_proto_msgTypes[27].OneofWrappers = []any{}
 	file_pool_service_v1_pool_service_proto_msgTypes[32].OneofWrappers = []any{}
 	file_pool_service_v1_pool_service_proto_msgTypes[39].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[44].OneofWrappers = []any{}
+	file_pool_service_v1_pool_service_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pool_service_v1_pool_service_proto_rawDesc), len(file_pool_service_v1_pool_service_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   40,
+			NumEnums:      6,
+			NumMessages:   48,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_pool_service_v1_pool_service_proto_goTypes,
 		DependencyIndexes: file_pool_service_v1_pool_service_proto_depIdxs,

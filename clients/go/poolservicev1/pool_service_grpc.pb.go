@@ -987,3 +987,231 @@ var PoolService_ServiceDesc = grpc.ServiceDesc{
 	},
 	Metadata: "pool_service/v1/pool_service.proto",
 }
+
+const (
+	FleetMemberService_Beat_FullMethodName    = "/pool_service.v1.FleetMemberService/Beat"
+	FleetMemberService_Offer_FullMethodName   = "/pool_service.v1.FleetMemberService/Offer"
+	FleetMemberService_EndHold_FullMethodName = "/pool_service.v1.FleetMemberService/EndHold"
+)
+
+// FleetMemberServiceClient is the client API for FleetMemberService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to grpc.ClientConn.NewStream.
+//
+// FleetMemberService is what the front of a fleet asks of the pool of one machine, beside
+// the calls of PoolService. Only callers whom the member's configuration names as fronts
+// may call it.
+//
+// A front sends a FleetCall with each call of PoolService, in the metadata
+// "pool-fleet-bin". A caller that is no front gets SCOPE_MISSING for it.
+type FleetMemberServiceClient interface {
+	// Beat tells the member that a front lives, and the front how the member is.
+	//
+	// It says which front leads, and is answered within milliseconds, also while the member
+	// recovers. It is no use of a server.
+	//
+	// Reasons: STALE_FLEET (FAILED_PRECONDITION: a front with a higher epoch leads).
+	Beat(ctx context.Context, in *BeatRequest, opts ...grpc.CallOption) (*BeatResponse, error)
+	// Offer returns what an Ensure of the model would do here now, and what it would cost.
+	//
+	// It is a question: it starts, stops, queues and downloads nothing, and is no use of a
+	// server. What it says can have changed when the Ensure comes, whose own answer counts.
+	//
+	// Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); RECOVERING,
+	// SHUTTING_DOWN (UNAVAILABLE).
+	Offer(ctx context.Context, in *OfferRequest, opts ...grpc.CallOption) (*OfferResponse, error)
+	// EndHold ends a hold of the front at once.
+	//
+	// A Hold of a front whose connection is lost lasts for the member's hold grace, so that
+	// the next front finds the server. A front whose own caller ends a hold says so by this
+	// call. It is idempotent.
+	EndHold(ctx context.Context, in *EndHoldRequest, opts ...grpc.CallOption) (*EndHoldResponse, error)
+}
+
+type fleetMemberServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewFleetMemberServiceClient(cc grpc.ClientConnInterface) FleetMemberServiceClient {
+	return &fleetMemberServiceClient{cc}
+}
+
+func (c *fleetMemberServiceClient) Beat(ctx context.Context, in *BeatRequest, opts ...grpc.CallOption) (*BeatResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BeatResponse)
+	err := c.cc.Invoke(ctx, FleetMemberService_Beat_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *fleetMemberServiceClient) Offer(ctx context.Context, in *OfferRequest, opts ...grpc.CallOption) (*OfferResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OfferResponse)
+	err := c.cc.Invoke(ctx, FleetMemberService_Offer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *fleetMemberServiceClient) EndHold(ctx context.Context, in *EndHoldRequest, opts ...grpc.CallOption) (*EndHoldResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndHoldResponse)
+	err := c.cc.Invoke(ctx, FleetMemberService_EndHold_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// FleetMemberServiceServer is the server API for FleetMemberService service.
+// All implementations must embed UnimplementedFleetMemberServiceServer
+// for forward compatibility.
+//
+// FleetMemberService is what the front of a fleet asks of the pool of one machine, beside
+// the calls of PoolService. Only callers whom the member's configuration names as fronts
+// may call it.
+//
+// A front sends a FleetCall with each call of PoolService, in the metadata
+// "pool-fleet-bin". A caller that is no front gets SCOPE_MISSING for it.
+type FleetMemberServiceServer interface {
+	// Beat tells the member that a front lives, and the front how the member is.
+	//
+	// It says which front leads, and is answered within milliseconds, also while the member
+	// recovers. It is no use of a server.
+	//
+	// Reasons: STALE_FLEET (FAILED_PRECONDITION: a front with a higher epoch leads).
+	Beat(context.Context, *BeatRequest) (*BeatResponse, error)
+	// Offer returns what an Ensure of the model would do here now, and what it would cost.
+	//
+	// It is a question: it starts, stops, queues and downloads nothing, and is no use of a
+	// server. What it says can have changed when the Ensure comes, whose own answer counts.
+	//
+	// Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); RECOVERING,
+	// SHUTTING_DOWN (UNAVAILABLE).
+	Offer(context.Context, *OfferRequest) (*OfferResponse, error)
+	// EndHold ends a hold of the front at once.
+	//
+	// A Hold of a front whose connection is lost lasts for the member's hold grace, so that
+	// the next front finds the server. A front whose own caller ends a hold says so by this
+	// call. It is idempotent.
+	EndHold(context.Context, *EndHoldRequest) (*EndHoldResponse, error)
+	mustEmbedUnimplementedFleetMemberServiceServer()
+}
+
+// UnimplementedFleetMemberServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedFleetMemberServiceServer struct{}
+
+func (UnimplementedFleetMemberServiceServer) Beat(context.Context, *BeatRequest) (*BeatResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Beat not implemented")
+}
+func (UnimplementedFleetMemberServiceServer) Offer(context.Context, *OfferRequest) (*OfferResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Offer not implemented")
+}
+func (UnimplementedFleetMemberServiceServer) EndHold(context.Context, *EndHoldRequest) (*EndHoldResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndHold not implemented")
+}
+func (UnimplementedFleetMemberServiceServer) mustEmbedUnimplementedFleetMemberServiceServer() {}
+func (UnimplementedFleetMemberServiceServer) testEmbeddedByValue()                            {}
+
+// UnsafeFleetMemberServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to FleetMemberServiceServer will
+// result in compilation errors.
+type UnsafeFleetMemberServiceServer interface {
+	mustEmbedUnimplementedFleetMemberServiceServer()
+}
+
+func RegisterFleetMemberServiceServer(s grpc.ServiceRegistrar, srv FleetMemberServiceServer) {
+	// If the following call panics, it indicates UnimplementedFleetMemberServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&FleetMemberService_ServiceDesc, srv)
+}
+
+func _FleetMemberService_Beat_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BeatRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetMemberServiceServer).Beat(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetMemberService_Beat_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetMemberServiceServer).Beat(ctx, req.(*BeatRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FleetMemberService_Offer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OfferRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetMemberServiceServer).Offer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetMemberService_Offer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetMemberServiceServer).Offer(ctx, req.(*OfferRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FleetMemberService_EndHold_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndHoldRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FleetMemberServiceServer).EndHold(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FleetMemberService_EndHold_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FleetMemberServiceServer).EndHold(ctx, req.(*EndHoldRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// FleetMemberService_ServiceDesc is the grpc.ServiceDesc for FleetMemberService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var FleetMemberService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "pool_service.v1.FleetMemberService",
+	HandlerType: (*FleetMemberServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Beat",
+			Handler:    _FleetMemberService_Beat_Handler,
+		},
+		{
+			MethodName: "Offer",
+			Handler:    _FleetMemberService_Offer_Handler,
+		},
+		{
+			MethodName: "EndHold",
+			Handler:    _FleetMemberService_EndHold_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "pool_service/v1/pool_service.proto",
+}

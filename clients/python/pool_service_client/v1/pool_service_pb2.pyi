@@ -253,6 +253,42 @@ RUN_ORIGIN_ADOPTED: RunOrigin.ValueType  # 3
 """An earlier service started it."""
 Global___RunOrigin: _TypeAlias = RunOrigin  # noqa: Y015
 
+class _OfferVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OfferVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OfferVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OFFER_VERDICT_UNSPECIFIED: _OfferVerdict.ValueType  # 0
+    """Never sent."""
+    OFFER_VERDICT_WARM: _OfferVerdict.ValueType  # 1
+    """The model has a server that is READY, or on its way to be."""
+    OFFER_VERDICT_FITS: _OfferVerdict.ValueType  # 2
+    """The server would be started at once."""
+    OFFER_VERDICT_EVICTS: _OfferVerdict.ValueType  # 3
+    """The server would be started once unused servers are stopped for it."""
+    OFFER_VERDICT_WAITS: _OfferVerdict.ValueType  # 4
+    """The call would wait: for servers that are in use, or behind others in the queue."""
+    OFFER_VERDICT_NEVER: _OfferVerdict.ValueType  # 5
+    """The call would fail."""
+
+class OfferVerdict(_OfferVerdict, metaclass=_OfferVerdictEnumTypeWrapper):
+    """What an Ensure would do."""
+
+OFFER_VERDICT_UNSPECIFIED: OfferVerdict.ValueType  # 0
+"""Never sent."""
+OFFER_VERDICT_WARM: OfferVerdict.ValueType  # 1
+"""The model has a server that is READY, or on its way to be."""
+OFFER_VERDICT_FITS: OfferVerdict.ValueType  # 2
+"""The server would be started at once."""
+OFFER_VERDICT_EVICTS: OfferVerdict.ValueType  # 3
+"""The server would be started once unused servers are stopped for it."""
+OFFER_VERDICT_WAITS: OfferVerdict.ValueType  # 4
+"""The call would wait: for servers that are in use, or behind others in the queue."""
+OFFER_VERDICT_NEVER: OfferVerdict.ValueType  # 5
+"""The call would fail."""
+Global___OfferVerdict: _TypeAlias = OfferVerdict  # noqa: Y015
+
 @_typing.final
 class Server(_message.Message):
     """One supervised server. Its model and its generation together are its key: a model
@@ -289,6 +325,7 @@ class Server(_message.Message):
     EXPECTED_READY_TIME_FIELD_NUMBER: _builtins.int
     PROMPT_CACHE_FIELD_NUMBER: _builtins.int
     EMBEDDING_MODEL_NAME_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The caller's name for the model; empty for an orphan."""
     runtime_model: _builtins.str
@@ -342,6 +379,8 @@ class Server(_message.Message):
     """The name that the model field of an embeddings request must have, if the server
     serves a second model for embeddings; empty if it does not. Set only while READY.
     """
+    host: _builtins.str
+    """The name of the fleet's member that it is a server of; empty outside a fleet."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When this generation was requested."""
@@ -412,10 +451,11 @@ class Server(_message.Message):
         expected_ready_time: _timestamp_pb2.Timestamp | None = ...,
         prompt_cache: Global___PromptCache | None = ...,
         embedding_model_name: _builtins.str = ...,
+        host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "expected_ready_time", b"expected_ready_time", "expire_time", b"expire_time", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "progress", b"progress", "prompt_cache", b"prompt_cache", "ready_time", b"ready_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "embedding_model_name", b"embedding_model_name", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expected_ready_time", b"expected_ready_time", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "prompt_cache", b"prompt_cache", "queue_position", b"queue_position", "ready_time", b"ready_time", "role", b"role", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "create_time", b"create_time", "detail", b"detail", "embedding_model_name", b"embedding_model_name", "endpoint", b"endpoint", "expected_by", b"expected_by", "expected_bytes", b"expected_bytes", "expected_ready_time", b"expected_ready_time", "expire_time", b"expire_time", "footprint_bytes", b"footprint_bytes", "generation", b"generation", "holds", b"holds", "host", b"host", "last_exit", b"last_exit", "last_use_time", b"last_use_time", "log_path", b"log_path", "model", b"model", "outdated", b"outdated", "peak_bytes", b"peak_bytes", "pid", b"pid", "pinned", b"pinned", "progress", b"progress", "prompt_cache", b"prompt_cache", "queue_position", b"queue_position", "ready_time", b"ready_time", "role", b"role", "runtime_model", b"runtime_model", "served_model_name", b"served_model_name", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015
@@ -2081,3 +2121,330 @@ class Choice(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_bytes) -> _WhichOneofReturnType__budget_bytes | None: ...
 
 Global___Choice: _TypeAlias = Choice  # noqa: Y015
+
+@_typing.final
+class FleetCall(_message.Message):
+    """What a front sends with each call to a member, in the metadata "pool-fleet-bin"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    FRONT_FIELD_NUMBER: _builtins.int
+    LEAST_GENERATION_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The epoch of the fleet that the front leads, or follows; 0: none. Each leader has a
+    higher one than all before. A member refuses a lower one than it has seen with
+    STALE_FLEET.
+    """
+    front: _builtins.str
+    """The name of the front's process."""
+    least_generation: _builtins.int
+    """The least generation of a server that this call starts, so that generations of a model
+    rise over all members.
+    """
+    hold: _builtins.str
+    """The name of this hold, for EndHold; empty: it ends with its stream."""
+    @_builtins.property
+    def caller(self) -> Global___FleetCaller:
+        """On whose behalf the front calls; absent: on its own."""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        front: _builtins.str = ...,
+        least_generation: _builtins.int = ...,
+        hold: _builtins.str = ...,
+        caller: Global___FleetCaller | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "epoch", b"epoch", "front", b"front", "hold", b"hold", "least_generation", b"least_generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FleetCall: _TypeAlias = FleetCall  # noqa: Y015
+
+@_typing.final
+class FleetCaller(_message.Message):
+    """The caller of a front, who may do at a member what both the front and the caller may."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    LOGS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name of the caller, for the audit."""
+    scope: _builtins.str
+    """What the caller may do: read, use or admin."""
+    logs: _builtins.bool
+    """The caller may read the logs of servers."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns of the models that the caller may know of, by name or alias."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        logs: _builtins.bool = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logs", b"logs", "models", b"models", "name", b"name", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FleetCaller: _TypeAlias = FleetCaller  # noqa: Y015
+
+@_typing.final
+class BeatRequest(_message.Message):
+    """The request of Beat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    FRONT_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The epoch of the fleet that the front leads; 0: it does not lead."""
+    front: _builtins.str
+    """The name of the front's process, another one at each start."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        front: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "front", b"front"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeatRequest: _TypeAlias = BeatRequest  # noqa: Y015
+
+@_typing.final
+class BeatResponse(_message.Message):
+    """The answer of Beat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    REACHABLE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    FRONT_FIELD_NUMBER: _builtins.int
+    FRONT_HEARD_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
+    CATALOGUE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    HOLD_GRACE_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """The name of the member."""
+    reachable: _builtins.bool
+    """Its servers' endpoints can be reached from other machines."""
+    epoch: _builtins.int
+    """The highest epoch that it has seen; 0: none."""
+    front: _builtins.str
+    """The name of the front that had this epoch; empty if there was none."""
+    catalogue: _builtins.str
+    """Differs after each change of its catalogue: of names, aliases and expected memory."""
+    version: _builtins.str
+    """The version of the member's service."""
+    @_builtins.property
+    def front_heard(self) -> _duration_pb2.Duration:
+        """How long ago that front called last; absent: not since the member started."""
+
+    @_builtins.property
+    def totals(self) -> Global___PoolTotals:
+        """The totals of the member's pool; absent while it recovers."""
+
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What works less well than it should: a sentence each."""
+
+    @_builtins.property
+    def hold_grace(self) -> _duration_pb2.Duration:
+        """How long it keeps a front's holds after the front's connection is lost."""
+
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        reachable: _builtins.bool = ...,
+        epoch: _builtins.int = ...,
+        front: _builtins.str = ...,
+        front_heard: _duration_pb2.Duration | None = ...,
+        totals: Global___PoolTotals | None = ...,
+        notices: _abc.Iterable[_builtins.str] | None = ...,
+        catalogue: _builtins.str = ...,
+        version: _builtins.str = ...,
+        hold_grace: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["front_heard", b"front_heard", "hold_grace", b"hold_grace", "totals", b"totals"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue", b"catalogue", "epoch", b"epoch", "front", b"front", "front_heard", b"front_heard", "hold_grace", b"hold_grace", "host", b"host", "notices", b"notices", "reachable", b"reachable", "totals", b"totals", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeatResponse: _TypeAlias = BeatResponse  # noqa: Y015
+
+@_typing.final
+class OfferRequest(_message.Message):
+    """The request of Offer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_MODEL_FIELD_NUMBER: _builtins.int
+    DOWNLOAD_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in EnsureRequest."""
+    runtime_model: _builtins.str
+    """As in EnsureRequest."""
+    download: _builtins.bool
+    """As in EnsureRequest."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        runtime_model: _builtins.str = ...,
+        download: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_download", b"_download", "download", b"download"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_download", b"_download", "download", b"download", "model", b"model", "runtime_model", b"runtime_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__download: _TypeAlias = _typing.Literal["download"]  # noqa: Y015
+    _WhichOneofArgType__download: _TypeAlias = _typing.Literal["_download", b"_download"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__download) -> _WhichOneofReturnType__download | None: ...
+
+Global___OfferRequest: _TypeAlias = OfferRequest  # noqa: Y015
+
+@_typing.final
+class OfferResponse(_message.Message):
+    """The answer of Offer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_MODEL_FIELD_NUMBER: _builtins.int
+    ON_DISK_FIELD_NUMBER: _builtins.int
+    USUAL_LOAD_FIELD_NUMBER: _builtins.int
+    NEEDED_BYTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    EVICTED_BYTES_FIELD_NUMBER: _builtins.int
+    EVICTABLE_BYTES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    LISTED_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    verdict: Global___OfferVerdict.ValueType
+    """What an Ensure would do."""
+    model: _builtins.str
+    """The name of the model, also if the request has an alias."""
+    runtime_model: _builtins.str
+    """What the runtime would load."""
+    on_disk: _builtins.bool
+    """Whether all files that it needs are on this machine; absent if unknown."""
+    needed_bytes: _builtins.int
+    """Bytes of memory that its server is expected to need at most; 0 if unknown."""
+    free_bytes: _builtins.int
+    """Bytes that no server takes or is expected to take; absent: no limit."""
+    evicted_bytes: _builtins.int
+    """Bytes that servers would be stopped for, if verdict is EVICTS."""
+    evictable_bytes: _builtins.int
+    """Bytes of all servers that may be stopped for other models."""
+    reason: _builtins.str
+    """The reason with which the call would fail, if verdict is NEVER."""
+    message: _builtins.str
+    """The message of that error."""
+    revision: _builtins.int
+    """The revision of the member's state of which all this is said."""
+    listed: _builtins.bool
+    """The catalogue of the member lists it."""
+    queued: _builtins.int
+    """Starts that wait before it in the queue."""
+    @_builtins.property
+    def usual_load(self) -> _duration_pb2.Duration:
+        """How long earlier loads took here; absent if unknown."""
+
+    def __init__(
+        self,
+        *,
+        verdict: Global___OfferVerdict.ValueType = ...,
+        model: _builtins.str = ...,
+        runtime_model: _builtins.str = ...,
+        on_disk: _builtins.bool | None = ...,
+        usual_load: _duration_pb2.Duration | None = ...,
+        needed_bytes: _builtins.int = ...,
+        free_bytes: _builtins.int | None = ...,
+        evicted_bytes: _builtins.int = ...,
+        evictable_bytes: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        listed: _builtins.bool = ...,
+        queued: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "_on_disk", b"_on_disk", "free_bytes", b"free_bytes", "on_disk", b"on_disk", "usual_load", b"usual_load"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "_on_disk", b"_on_disk", "evictable_bytes", b"evictable_bytes", "evicted_bytes", b"evicted_bytes", "free_bytes", b"free_bytes", "listed", b"listed", "message", b"message", "model", b"model", "needed_bytes", b"needed_bytes", "on_disk", b"on_disk", "queued", b"queued", "reason", b"reason", "revision", b"revision", "runtime_model", b"runtime_model", "usual_load", b"usual_load", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__free_bytes: _TypeAlias = _typing.Literal["free_bytes"]  # noqa: Y015
+    _WhichOneofArgType__free_bytes: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__on_disk: _TypeAlias = _typing.Literal["on_disk"]  # noqa: Y015
+    _WhichOneofArgType__on_disk: _TypeAlias = _typing.Literal["_on_disk", b"_on_disk"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__free_bytes) -> _WhichOneofReturnType__free_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__on_disk) -> _WhichOneofReturnType__on_disk | None: ...
+
+Global___OfferResponse: _TypeAlias = OfferResponse  # noqa: Y015
+
+@_typing.final
+class EndHoldRequest(_message.Message):
+    """The request of EndHold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLD_FIELD_NUMBER: _builtins.int
+    hold: _builtins.str
+    """The name of the hold in its FleetCall."""
+    def __init__(
+        self,
+        *,
+        hold: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndHoldRequest: _TypeAlias = EndHoldRequest  # noqa: Y015
+
+@_typing.final
+class EndHoldResponse(_message.Message):
+    """The answer of EndHold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndHoldResponse: _TypeAlias = EndHoldResponse  # noqa: Y015

@@ -778,3 +778,130 @@ class PoolServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
 def add_PoolServiceServicer_to_server(servicer: PoolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class FleetMemberServiceStub:
+    """FleetMemberService is what the front of a fleet asks of the pool of one machine, beside
+    the calls of PoolService. Only callers whom the member's configuration names as fronts
+    may call it.
+
+    A front sends a FleetCall with each call of PoolService, in the metadata
+    "pool-fleet-bin". A caller that is no front gets SCOPE_MISSING for it.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> FleetMemberServiceAsyncStub: ...
+    Beat: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.BeatRequest, _pool_service_pb2.BeatResponse]
+    """Beat tells the member that a front lives, and the front how the member is.
+
+    It says which front leads, and is answered within milliseconds, also while the member
+    recovers. It is no use of a server.
+
+    Reasons: STALE_FLEET (FAILED_PRECONDITION: a front with a higher epoch leads).
+    """
+    Offer: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.OfferRequest, _pool_service_pb2.OfferResponse]
+    """Offer returns what an Ensure of the model would do here now, and what it would cost.
+
+    It is a question: it starts, stops, queues and downloads nothing, and is no use of a
+    server. What it says can have changed when the Ensure comes, whose own answer counts.
+
+    Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); RECOVERING,
+    SHUTTING_DOWN (UNAVAILABLE).
+    """
+    EndHold: _grpc.UnaryUnaryMultiCallable[_pool_service_pb2.EndHoldRequest, _pool_service_pb2.EndHoldResponse]
+    """EndHold ends a hold of the front at once.
+
+    A Hold of a front whose connection is lost lasts for the member's hold grace, so that
+    the next front finds the server. A front whose own caller ends a hold says so by this
+    call. It is idempotent.
+    """
+
+@_typing.type_check_only
+class FleetMemberServiceAsyncStub(FleetMemberServiceStub):
+    """FleetMemberService is what the front of a fleet asks of the pool of one machine, beside
+    the calls of PoolService. Only callers whom the member's configuration names as fronts
+    may call it.
+
+    A front sends a FleetCall with each call of PoolService, in the metadata
+    "pool-fleet-bin". A caller that is no front gets SCOPE_MISSING for it.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Beat: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.BeatRequest, _pool_service_pb2.BeatResponse]  # type: ignore[assignment]
+    """Beat tells the member that a front lives, and the front how the member is.
+
+    It says which front leads, and is answered within milliseconds, also while the member
+    recovers. It is no use of a server.
+
+    Reasons: STALE_FLEET (FAILED_PRECONDITION: a front with a higher epoch leads).
+    """
+    Offer: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.OfferRequest, _pool_service_pb2.OfferResponse]  # type: ignore[assignment]
+    """Offer returns what an Ensure of the model would do here now, and what it would cost.
+
+    It is a question: it starts, stops, queues and downloads nothing, and is no use of a
+    server. What it says can have changed when the Ensure comes, whose own answer counts.
+
+    Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); RECOVERING,
+    SHUTTING_DOWN (UNAVAILABLE).
+    """
+    EndHold: _aio.UnaryUnaryMultiCallable[_pool_service_pb2.EndHoldRequest, _pool_service_pb2.EndHoldResponse]  # type: ignore[assignment]
+    """EndHold ends a hold of the front at once.
+
+    A Hold of a front whose connection is lost lasts for the member's hold grace, so that
+    the next front finds the server. A front whose own caller ends a hold says so by this
+    call. It is idempotent.
+    """
+
+class FleetMemberServiceServicer(metaclass=_abc_1.ABCMeta):
+    """FleetMemberService is what the front of a fleet asks of the pool of one machine, beside
+    the calls of PoolService. Only callers whom the member's configuration names as fronts
+    may call it.
+
+    A front sends a FleetCall with each call of PoolService, in the metadata
+    "pool-fleet-bin". A caller that is no front gets SCOPE_MISSING for it.
+    """
+
+    @_abc_1.abstractmethod
+    def Beat(
+        self,
+        request: _pool_service_pb2.BeatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.BeatResponse, _abc.Awaitable[_pool_service_pb2.BeatResponse]]:
+        """Beat tells the member that a front lives, and the front how the member is.
+
+        It says which front leads, and is answered within milliseconds, also while the member
+        recovers. It is no use of a server.
+
+        Reasons: STALE_FLEET (FAILED_PRECONDITION: a front with a higher epoch leads).
+        """
+
+    @_abc_1.abstractmethod
+    def Offer(
+        self,
+        request: _pool_service_pb2.OfferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.OfferResponse, _abc.Awaitable[_pool_service_pb2.OfferResponse]]:
+        """Offer returns what an Ensure of the model would do here now, and what it would cost.
+
+        It is a question: it starts, stops, queues and downloads nothing, and is no use of a
+        server. What it says can have changed when the Ensure comes, whose own answer counts.
+
+        Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); RECOVERING,
+        SHUTTING_DOWN (UNAVAILABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def EndHold(
+        self,
+        request: _pool_service_pb2.EndHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pool_service_pb2.EndHoldResponse, _abc.Awaitable[_pool_service_pb2.EndHoldResponse]]:
+        """EndHold ends a hold of the front at once.
+
+        A Hold of a front whose connection is lost lasts for the member's hold grace, so that
+        the next front finds the server. A front whose own caller ends a hold says so by this
+        call. It is idempotent.
+        """
+
+def add_FleetMemberServiceServicer_to_server(servicer: FleetMemberServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -99,6 +99,9 @@ pub struct Server {
     /// serves a second model for embeddings; empty if it does not. Set only while READY.
     #[prost(string, tag="28")]
     pub embedding_model_name: ::prost::alloc::string::String,
+    /// The name of the fleet's member that it is a server of; empty outside a fleet.
+    #[prost(string, tag="29")]
+    pub host: ::prost::alloc::string::String,
 }
 /// The computed prompts that a server keeps for the next server of its model.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -882,6 +885,158 @@ pub struct Choice {
     #[prost(message, repeated, tag="6")]
     pub passed_over: ::prost::alloc::vec::Vec<EvictionCandidate>,
 }
+/// What a front sends with each call to a member, in the metadata "pool-fleet-bin".
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FleetCall {
+    /// The epoch of the fleet that the front leads, or follows; 0: none. Each leader has a
+    /// higher one than all before. A member refuses a lower one than it has seen with
+    /// STALE_FLEET.
+    #[prost(uint64, tag="1")]
+    pub epoch: u64,
+    /// The name of the front's process.
+    #[prost(string, tag="2")]
+    pub front: ::prost::alloc::string::String,
+    /// The least generation of a server that this call starts, so that generations of a model
+    /// rise over all members.
+    #[prost(uint64, tag="3")]
+    pub least_generation: u64,
+    /// The name of this hold, for EndHold; empty: it ends with its stream.
+    #[prost(string, tag="4")]
+    pub hold: ::prost::alloc::string::String,
+    /// On whose behalf the front calls; absent: on its own.
+    #[prost(message, optional, tag="5")]
+    pub caller: ::core::option::Option<FleetCaller>,
+}
+/// The caller of a front, who may do at a member what both the front and the caller may.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FleetCaller {
+    /// The name of the caller, for the audit.
+    #[prost(string, tag="1")]
+    pub name: ::prost::alloc::string::String,
+    /// What the caller may do: read, use or admin.
+    #[prost(string, tag="2")]
+    pub scope: ::prost::alloc::string::String,
+    /// The caller may read the logs of servers.
+    #[prost(bool, tag="3")]
+    pub logs: bool,
+    /// Patterns of the models that the caller may know of, by name or alias.
+    #[prost(string, repeated, tag="4")]
+    pub models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The request of Beat.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeatRequest {
+    /// The epoch of the fleet that the front leads; 0: it does not lead.
+    #[prost(uint64, tag="1")]
+    pub epoch: u64,
+    /// The name of the front's process, another one at each start.
+    #[prost(string, tag="2")]
+    pub front: ::prost::alloc::string::String,
+}
+/// The answer of Beat.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeatResponse {
+    /// The name of the member.
+    #[prost(string, tag="1")]
+    pub host: ::prost::alloc::string::String,
+    /// Its servers' endpoints can be reached from other machines.
+    #[prost(bool, tag="2")]
+    pub reachable: bool,
+    /// The highest epoch that it has seen; 0: none.
+    #[prost(uint64, tag="3")]
+    pub epoch: u64,
+    /// The name of the front that had this epoch; empty if there was none.
+    #[prost(string, tag="4")]
+    pub front: ::prost::alloc::string::String,
+    /// How long ago that front called last; absent: not since the member started.
+    #[prost(message, optional, tag="5")]
+    pub front_heard: ::core::option::Option<::prost_types::Duration>,
+    /// The totals of the member's pool; absent while it recovers.
+    #[prost(message, optional, tag="6")]
+    pub totals: ::core::option::Option<PoolTotals>,
+    /// What works less well than it should: a sentence each.
+    #[prost(string, repeated, tag="7")]
+    pub notices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Differs after each change of its catalogue: of names, aliases and expected memory.
+    #[prost(string, tag="8")]
+    pub catalogue: ::prost::alloc::string::String,
+    /// The version of the member's service.
+    #[prost(string, tag="9")]
+    pub version: ::prost::alloc::string::String,
+    /// How long it keeps a front's holds after the front's connection is lost.
+    #[prost(message, optional, tag="10")]
+    pub hold_grace: ::core::option::Option<::prost_types::Duration>,
+}
+/// The request of Offer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OfferRequest {
+    /// As in EnsureRequest.
+    #[prost(string, tag="1")]
+    pub model: ::prost::alloc::string::String,
+    /// As in EnsureRequest.
+    #[prost(string, tag="2")]
+    pub runtime_model: ::prost::alloc::string::String,
+    /// As in EnsureRequest.
+    #[prost(bool, optional, tag="3")]
+    pub download: ::core::option::Option<bool>,
+}
+/// The answer of Offer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OfferResponse {
+    /// What an Ensure would do.
+    #[prost(enumeration="OfferVerdict", tag="1")]
+    pub verdict: i32,
+    /// The name of the model, also if the request has an alias.
+    #[prost(string, tag="2")]
+    pub model: ::prost::alloc::string::String,
+    /// What the runtime would load.
+    #[prost(string, tag="3")]
+    pub runtime_model: ::prost::alloc::string::String,
+    /// Whether all files that it needs are on this machine; absent if unknown.
+    #[prost(bool, optional, tag="4")]
+    pub on_disk: ::core::option::Option<bool>,
+    /// How long earlier loads took here; absent if unknown.
+    #[prost(message, optional, tag="5")]
+    pub usual_load: ::core::option::Option<::prost_types::Duration>,
+    /// Bytes of memory that its server is expected to need at most; 0 if unknown.
+    #[prost(uint64, tag="6")]
+    pub needed_bytes: u64,
+    /// Bytes that no server takes or is expected to take; absent: no limit.
+    #[prost(uint64, optional, tag="7")]
+    pub free_bytes: ::core::option::Option<u64>,
+    /// Bytes that servers would be stopped for, if verdict is EVICTS.
+    #[prost(uint64, tag="8")]
+    pub evicted_bytes: u64,
+    /// Bytes of all servers that may be stopped for other models.
+    #[prost(uint64, tag="9")]
+    pub evictable_bytes: u64,
+    /// The reason with which the call would fail, if verdict is NEVER.
+    #[prost(string, tag="10")]
+    pub reason: ::prost::alloc::string::String,
+    /// The message of that error.
+    #[prost(string, tag="11")]
+    pub message: ::prost::alloc::string::String,
+    /// The revision of the member's state of which all this is said.
+    #[prost(uint64, tag="12")]
+    pub revision: u64,
+    /// The catalogue of the member lists it.
+    #[prost(bool, tag="13")]
+    pub listed: bool,
+    /// Starts that wait before it in the queue.
+    #[prost(uint32, tag="14")]
+    pub queued: u32,
+}
+/// The request of EndHold.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndHoldRequest {
+    /// The name of the hold in its FleetCall.
+    #[prost(string, tag="1")]
+    pub hold: ::prost::alloc::string::String,
+}
+/// The answer of EndHold.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndHoldResponse {
+}
 /// What a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1117,6 +1272,51 @@ impl RunOrigin {
             "RUN_ORIGIN_COLD" => Some(Self::Cold),
             "RUN_ORIGIN_STANDBY" => Some(Self::Standby),
             "RUN_ORIGIN_ADOPTED" => Some(Self::Adopted),
+            _ => None,
+        }
+    }
+}
+/// What an Ensure would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OfferVerdict {
+    /// Never sent.
+    Unspecified = 0,
+    /// The model has a server that is READY, or on its way to be.
+    Warm = 1,
+    /// The server would be started at once.
+    Fits = 2,
+    /// The server would be started once unused servers are stopped for it.
+    Evicts = 3,
+    /// The call would wait: for servers that are in use, or behind others in the queue.
+    Waits = 4,
+    /// The call would fail.
+    Never = 5,
+}
+impl OfferVerdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OFFER_VERDICT_UNSPECIFIED",
+            Self::Warm => "OFFER_VERDICT_WARM",
+            Self::Fits => "OFFER_VERDICT_FITS",
+            Self::Evicts => "OFFER_VERDICT_EVICTS",
+            Self::Waits => "OFFER_VERDICT_WAITS",
+            Self::Never => "OFFER_VERDICT_NEVER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OFFER_VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "OFFER_VERDICT_WARM" => Some(Self::Warm),
+            "OFFER_VERDICT_FITS" => Some(Self::Fits),
+            "OFFER_VERDICT_EVICTS" => Some(Self::Evicts),
+            "OFFER_VERDICT_WAITS" => Some(Self::Waits),
+            "OFFER_VERDICT_NEVER" => Some(Self::Never),
             _ => None,
         }
     }

@@ -152,6 +152,22 @@ export enum RunOrigin {
   RUN_ORIGIN_ADOPTED = 3,
 }
 
+/** What an Ensure would do. */
+export enum OfferVerdict {
+  /** OFFER_VERDICT_UNSPECIFIED - Never sent. */
+  OFFER_VERDICT_UNSPECIFIED = 0,
+  /** OFFER_VERDICT_WARM - The model has a server that is READY, or on its way to be. */
+  OFFER_VERDICT_WARM = 1,
+  /** OFFER_VERDICT_FITS - The server would be started at once. */
+  OFFER_VERDICT_FITS = 2,
+  /** OFFER_VERDICT_EVICTS - The server would be started once unused servers are stopped for it. */
+  OFFER_VERDICT_EVICTS = 3,
+  /** OFFER_VERDICT_WAITS - The call would wait: for servers that are in use, or behind others in the queue. */
+  OFFER_VERDICT_WAITS = 4,
+  /** OFFER_VERDICT_NEVER - The call would fail. */
+  OFFER_VERDICT_NEVER = 5,
+}
+
 /**
  * One supervised server. Its model and its generation together are its key: a model
  * may have a second server while one replaces another (see role).
@@ -260,6 +276,8 @@ export interface Server {
    * serves a second model for embeddings; empty if it does not. Set only while READY.
    */
   embeddingModelName: string;
+  /** The name of the fleet's member that it is a server of; empty outside a fleet. */
+  host: string;
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
@@ -1026,6 +1044,141 @@ export interface Choice {
   _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
 }
 
+/** What a front sends with each call to a member, in the metadata "pool-fleet-bin". */
+export interface FleetCall {
+  /**
+   * The epoch of the fleet that the front leads, or follows; 0: none. Each leader has a
+   * higher one than all before. A member refuses a lower one than it has seen with
+   * STALE_FLEET.
+   */
+  epoch: bigint;
+  /** The name of the front's process. */
+  front: string;
+  /**
+   * The least generation of a server that this call starts, so that generations of a model
+   * rise over all members.
+   */
+  leastGeneration: bigint;
+  /** The name of this hold, for EndHold; empty: it ends with its stream. */
+  hold: string;
+  /** On whose behalf the front calls; absent: on its own. */
+  caller: FleetCaller | undefined;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The caller of a front, who may do at a member what both the front and the caller may. */
+export interface FleetCaller {
+  /** The name of the caller, for the audit. */
+  name: string;
+  /** What the caller may do: read, use or admin. */
+  scope: string;
+  /** The caller may read the logs of servers. */
+  logs: boolean;
+  /** Patterns of the models that the caller may know of, by name or alias. */
+  models: string[];
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The request of Beat. */
+export interface BeatRequest {
+  /** The epoch of the fleet that the front leads; 0: it does not lead. */
+  epoch: bigint;
+  /** The name of the front's process, another one at each start. */
+  front: string;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The answer of Beat. */
+export interface BeatResponse {
+  /** The name of the member. */
+  host: string;
+  /** Its servers' endpoints can be reached from other machines. */
+  reachable: boolean;
+  /** The highest epoch that it has seen; 0: none. */
+  epoch: bigint;
+  /** The name of the front that had this epoch; empty if there was none. */
+  front: string;
+  /** How long ago that front called last; absent: not since the member started. */
+  frontHeard:
+    | Duration
+    | undefined;
+  /** The totals of the member's pool; absent while it recovers. */
+  totals:
+    | PoolTotals
+    | undefined;
+  /** What works less well than it should: a sentence each. */
+  notices: string[];
+  /** Differs after each change of its catalogue: of names, aliases and expected memory. */
+  catalogue: string;
+  /** The version of the member's service. */
+  version: string;
+  /** How long it keeps a front's holds after the front's connection is lost. */
+  holdGrace: Duration | undefined;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The request of Offer. */
+export interface OfferRequest {
+  /** As in EnsureRequest. */
+  model: string;
+  /** As in EnsureRequest. */
+  runtimeModel: string;
+  /** As in EnsureRequest. */
+  download?: boolean | undefined;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The answer of Offer. */
+export interface OfferResponse {
+  /** What an Ensure would do. */
+  verdict: OfferVerdict;
+  /** The name of the model, also if the request has an alias. */
+  model: string;
+  /** What the runtime would load. */
+  runtimeModel: string;
+  /** Whether all files that it needs are on this machine; absent if unknown. */
+  onDisk?:
+    | boolean
+    | undefined;
+  /** How long earlier loads took here; absent if unknown. */
+  usualLoad:
+    | Duration
+    | undefined;
+  /** Bytes of memory that its server is expected to need at most; 0 if unknown. */
+  neededBytes: bigint;
+  /** Bytes that no server takes or is expected to take; absent: no limit. */
+  freeBytes?:
+    | bigint
+    | undefined;
+  /** Bytes that servers would be stopped for, if verdict is EVICTS. */
+  evictedBytes: bigint;
+  /** Bytes of all servers that may be stopped for other models. */
+  evictableBytes: bigint;
+  /** The reason with which the call would fail, if verdict is NEVER. */
+  reason: string;
+  /** The message of that error. */
+  message: string;
+  /** The revision of the member's state of which all this is said. */
+  revision: bigint;
+  /** The catalogue of the member lists it. */
+  listed: boolean;
+  /** Starts that wait before it in the queue. */
+  queued: number;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The request of EndHold. */
+export interface EndHoldRequest {
+  /** The name of the hold in its FleetCall. */
+  hold: string;
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
+/** The answer of EndHold. */
+export interface EndHoldResponse {
+  _unknownFields?: { [key: number]: Uint8Array[] } | undefined;
+}
+
 function createBaseServer(): Server {
   return {
     model: "",
@@ -1056,6 +1209,7 @@ function createBaseServer(): Server {
     expectedReadyTime: undefined,
     promptCache: undefined,
     embeddingModelName: "",
+    host: "",
     _unknownFields: {},
   };
 }
@@ -1157,6 +1311,9 @@ export const Server: MessageFns<Server> = {
     }
     if (message.embeddingModelName !== "") {
       writer.uint32(226).string(message.embeddingModelName);
+    }
+    if (message.host !== "") {
+      writer.uint32(234).string(message.host);
     }
     if (message._unknownFields !== undefined) {
       for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
@@ -1406,6 +1563,14 @@ export const Server: MessageFns<Server> = {
             message.embeddingModelName = reader.string();
             continue;
           }
+          case 29: {
+            if (tag !== 234) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1481,6 +1646,7 @@ export const Server: MessageFns<Server> = {
       ? PromptCache.fromPartial(object.promptCache)
       : undefined;
     message.embeddingModelName = object.embeddingModelName ?? "";
+    message.host = object.host ?? "";
     return message;
   },
 };
@@ -6305,6 +6471,1021 @@ export const Choice: MessageFns<Choice> = {
   },
 };
 
+function createBaseFleetCall(): FleetCall {
+  return { epoch: 0n, front: "", leastGeneration: 0n, hold: "", caller: undefined, _unknownFields: {} };
+}
+
+export const FleetCall: MessageFns<FleetCall> = {
+  encode(message: FleetCall, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.epoch !== 0n) {
+      if (BigInt.asUintN(64, message.epoch) !== message.epoch) {
+        throw new globalThis.Error("value provided for field message.epoch of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.epoch);
+    }
+    if (message.front !== "") {
+      writer.uint32(18).string(message.front);
+    }
+    if (message.leastGeneration !== 0n) {
+      if (BigInt.asUintN(64, message.leastGeneration) !== message.leastGeneration) {
+        throw new globalThis.Error("value provided for field message.leastGeneration of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.leastGeneration);
+    }
+    if (message.hold !== "") {
+      writer.uint32(34).string(message.hold);
+    }
+    if (message.caller !== undefined) {
+      FleetCaller.encode(message.caller, writer.uint32(42).fork()).join();
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FleetCall {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFleetCall();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.epoch = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.front = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.leastGeneration = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.hold = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.caller = FleetCaller.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FleetCall>): FleetCall {
+    return FleetCall.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FleetCall>): FleetCall {
+    const message = createBaseFleetCall();
+    message.epoch = (object.epoch !== undefined && object.epoch !== null) ? BigInt(object.epoch) : 0n;
+    message.front = object.front ?? "";
+    message.leastGeneration = (object.leastGeneration !== undefined && object.leastGeneration !== null)
+      ? BigInt(object.leastGeneration)
+      : 0n;
+    message.hold = object.hold ?? "";
+    message.caller = (object.caller !== undefined && object.caller !== null)
+      ? FleetCaller.fromPartial(object.caller)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseFleetCaller(): FleetCaller {
+  return { name: "", scope: "", logs: false, models: [], _unknownFields: {} };
+}
+
+export const FleetCaller: MessageFns<FleetCaller> = {
+  encode(message: FleetCaller, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.scope !== "") {
+      writer.uint32(18).string(message.scope);
+    }
+    if (message.logs !== false) {
+      writer.uint32(24).bool(message.logs);
+    }
+    for (const v of message.models) {
+      writer.uint32(34).string(v!);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FleetCaller {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFleetCaller();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.scope = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.logs = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.models.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FleetCaller>): FleetCaller {
+    return FleetCaller.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FleetCaller>): FleetCaller {
+    const message = createBaseFleetCaller();
+    message.name = object.name ?? "";
+    message.scope = object.scope ?? "";
+    message.logs = object.logs ?? false;
+    message.models = object.models?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseBeatRequest(): BeatRequest {
+  return { epoch: 0n, front: "", _unknownFields: {} };
+}
+
+export const BeatRequest: MessageFns<BeatRequest> = {
+  encode(message: BeatRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.epoch !== 0n) {
+      if (BigInt.asUintN(64, message.epoch) !== message.epoch) {
+        throw new globalThis.Error("value provided for field message.epoch of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.epoch);
+    }
+    if (message.front !== "") {
+      writer.uint32(18).string(message.front);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BeatRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBeatRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.epoch = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.front = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BeatRequest>): BeatRequest {
+    return BeatRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BeatRequest>): BeatRequest {
+    const message = createBaseBeatRequest();
+    message.epoch = (object.epoch !== undefined && object.epoch !== null) ? BigInt(object.epoch) : 0n;
+    message.front = object.front ?? "";
+    return message;
+  },
+};
+
+function createBaseBeatResponse(): BeatResponse {
+  return {
+    host: "",
+    reachable: false,
+    epoch: 0n,
+    front: "",
+    frontHeard: undefined,
+    totals: undefined,
+    notices: [],
+    catalogue: "",
+    version: "",
+    holdGrace: undefined,
+    _unknownFields: {},
+  };
+}
+
+export const BeatResponse: MessageFns<BeatResponse> = {
+  encode(message: BeatResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.host !== "") {
+      writer.uint32(10).string(message.host);
+    }
+    if (message.reachable !== false) {
+      writer.uint32(16).bool(message.reachable);
+    }
+    if (message.epoch !== 0n) {
+      if (BigInt.asUintN(64, message.epoch) !== message.epoch) {
+        throw new globalThis.Error("value provided for field message.epoch of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.epoch);
+    }
+    if (message.front !== "") {
+      writer.uint32(34).string(message.front);
+    }
+    if (message.frontHeard !== undefined) {
+      Duration.encode(message.frontHeard, writer.uint32(42).fork()).join();
+    }
+    if (message.totals !== undefined) {
+      PoolTotals.encode(message.totals, writer.uint32(50).fork()).join();
+    }
+    for (const v of message.notices) {
+      writer.uint32(58).string(v!);
+    }
+    if (message.catalogue !== "") {
+      writer.uint32(66).string(message.catalogue);
+    }
+    if (message.version !== "") {
+      writer.uint32(74).string(message.version);
+    }
+    if (message.holdGrace !== undefined) {
+      Duration.encode(message.holdGrace, writer.uint32(82).fork()).join();
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BeatResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBeatResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.reachable = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.epoch = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.front = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.frontHeard = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.totals = PoolTotals.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.notices.push(reader.string());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.catalogue = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.holdGrace = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BeatResponse>): BeatResponse {
+    return BeatResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BeatResponse>): BeatResponse {
+    const message = createBaseBeatResponse();
+    message.host = object.host ?? "";
+    message.reachable = object.reachable ?? false;
+    message.epoch = (object.epoch !== undefined && object.epoch !== null) ? BigInt(object.epoch) : 0n;
+    message.front = object.front ?? "";
+    message.frontHeard = (object.frontHeard !== undefined && object.frontHeard !== null)
+      ? Duration.fromPartial(object.frontHeard)
+      : undefined;
+    message.totals = (object.totals !== undefined && object.totals !== null)
+      ? PoolTotals.fromPartial(object.totals)
+      : undefined;
+    message.notices = object.notices?.map((e) => e) || [];
+    message.catalogue = object.catalogue ?? "";
+    message.version = object.version ?? "";
+    message.holdGrace = (object.holdGrace !== undefined && object.holdGrace !== null)
+      ? Duration.fromPartial(object.holdGrace)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseOfferRequest(): OfferRequest {
+  return { model: "", runtimeModel: "", download: undefined, _unknownFields: {} };
+}
+
+export const OfferRequest: MessageFns<OfferRequest> = {
+  encode(message: OfferRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.runtimeModel !== "") {
+      writer.uint32(18).string(message.runtimeModel);
+    }
+    if (message.download !== undefined) {
+      writer.uint32(24).bool(message.download);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OfferRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOfferRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.runtimeModel = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.download = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<OfferRequest>): OfferRequest {
+    return OfferRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OfferRequest>): OfferRequest {
+    const message = createBaseOfferRequest();
+    message.model = object.model ?? "";
+    message.runtimeModel = object.runtimeModel ?? "";
+    message.download = object.download ?? undefined;
+    return message;
+  },
+};
+
+function createBaseOfferResponse(): OfferResponse {
+  return {
+    verdict: 0,
+    model: "",
+    runtimeModel: "",
+    onDisk: undefined,
+    usualLoad: undefined,
+    neededBytes: 0n,
+    freeBytes: undefined,
+    evictedBytes: 0n,
+    evictableBytes: 0n,
+    reason: "",
+    message: "",
+    revision: 0n,
+    listed: false,
+    queued: 0,
+    _unknownFields: {},
+  };
+}
+
+export const OfferResponse: MessageFns<OfferResponse> = {
+  encode(message: OfferResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.verdict !== 0) {
+      writer.uint32(8).int32(message.verdict);
+    }
+    if (message.model !== "") {
+      writer.uint32(18).string(message.model);
+    }
+    if (message.runtimeModel !== "") {
+      writer.uint32(26).string(message.runtimeModel);
+    }
+    if (message.onDisk !== undefined) {
+      writer.uint32(32).bool(message.onDisk);
+    }
+    if (message.usualLoad !== undefined) {
+      Duration.encode(message.usualLoad, writer.uint32(42).fork()).join();
+    }
+    if (message.neededBytes !== 0n) {
+      if (BigInt.asUintN(64, message.neededBytes) !== message.neededBytes) {
+        throw new globalThis.Error("value provided for field message.neededBytes of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.neededBytes);
+    }
+    if (message.freeBytes !== undefined) {
+      if (BigInt.asUintN(64, message.freeBytes) !== message.freeBytes) {
+        throw new globalThis.Error("value provided for field message.freeBytes of type uint64 too large");
+      }
+      writer.uint32(56).uint64(message.freeBytes);
+    }
+    if (message.evictedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.evictedBytes) !== message.evictedBytes) {
+        throw new globalThis.Error("value provided for field message.evictedBytes of type uint64 too large");
+      }
+      writer.uint32(64).uint64(message.evictedBytes);
+    }
+    if (message.evictableBytes !== 0n) {
+      if (BigInt.asUintN(64, message.evictableBytes) !== message.evictableBytes) {
+        throw new globalThis.Error("value provided for field message.evictableBytes of type uint64 too large");
+      }
+      writer.uint32(72).uint64(message.evictableBytes);
+    }
+    if (message.reason !== "") {
+      writer.uint32(82).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(90).string(message.message);
+    }
+    if (message.revision !== 0n) {
+      if (BigInt.asUintN(64, message.revision) !== message.revision) {
+        throw new globalThis.Error("value provided for field message.revision of type uint64 too large");
+      }
+      writer.uint32(96).uint64(message.revision);
+    }
+    if (message.listed !== false) {
+      writer.uint32(104).bool(message.listed);
+    }
+    if (message.queued !== 0) {
+      writer.uint32(112).uint32(message.queued);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OfferResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOfferResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.verdict = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.runtimeModel = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.onDisk = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.usualLoad = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.neededBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.freeBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.evictedBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.evictableBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.revision = reader.uint64() as bigint;
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.listed = reader.bool();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.queued = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<OfferResponse>): OfferResponse {
+    return OfferResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OfferResponse>): OfferResponse {
+    const message = createBaseOfferResponse();
+    message.verdict = object.verdict ?? 0;
+    message.model = object.model ?? "";
+    message.runtimeModel = object.runtimeModel ?? "";
+    message.onDisk = object.onDisk ?? undefined;
+    message.usualLoad = (object.usualLoad !== undefined && object.usualLoad !== null)
+      ? Duration.fromPartial(object.usualLoad)
+      : undefined;
+    message.neededBytes = (object.neededBytes !== undefined && object.neededBytes !== null)
+      ? BigInt(object.neededBytes)
+      : 0n;
+    message.freeBytes = (object.freeBytes !== undefined && object.freeBytes !== null)
+      ? BigInt(object.freeBytes)
+      : undefined;
+    message.evictedBytes = (object.evictedBytes !== undefined && object.evictedBytes !== null)
+      ? BigInt(object.evictedBytes)
+      : 0n;
+    message.evictableBytes = (object.evictableBytes !== undefined && object.evictableBytes !== null)
+      ? BigInt(object.evictableBytes)
+      : 0n;
+    message.reason = object.reason ?? "";
+    message.message = object.message ?? "";
+    message.revision = (object.revision !== undefined && object.revision !== null) ? BigInt(object.revision) : 0n;
+    message.listed = object.listed ?? false;
+    message.queued = object.queued ?? 0;
+    return message;
+  },
+};
+
+function createBaseEndHoldRequest(): EndHoldRequest {
+  return { hold: "", _unknownFields: {} };
+}
+
+export const EndHoldRequest: MessageFns<EndHoldRequest> = {
+  encode(message: EndHoldRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.hold !== "") {
+      writer.uint32(10).string(message.hold);
+    }
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndHoldRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndHoldRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.hold = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EndHoldRequest>): EndHoldRequest {
+    return EndHoldRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EndHoldRequest>): EndHoldRequest {
+    const message = createBaseEndHoldRequest();
+    message.hold = object.hold ?? "";
+    return message;
+  },
+};
+
+function createBaseEndHoldResponse(): EndHoldResponse {
+  return { _unknownFields: {} };
+}
+
+export const EndHoldResponse: MessageFns<EndHoldResponse> = {
+  encode(message: EndHoldResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message._unknownFields !== undefined) {
+      for (const [key, values] of globalThis.Object.entries(message._unknownFields)) {
+        const tag = parseInt(key, 10);
+        for (const value of values) {
+          writer.uint32(tag).raw(value);
+        }
+      }
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndHoldResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndHoldResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        const buf = reader.skip(tag & 7);
+
+        const list = message._unknownFields![tag];
+
+        if (list === undefined) {
+          message._unknownFields![tag] = [buf];
+        } else {
+          list.push(buf);
+        }
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EndHoldResponse>): EndHoldResponse {
+    return EndHoldResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<EndHoldResponse>): EndHoldResponse {
+    const message = createBaseEndHoldResponse();
+    return message;
+  },
+};
+
 /** PoolService owns the servers of one machine. */
 export type PoolServiceService = typeof PoolServiceService;
 export const PoolServiceService = {
@@ -7224,6 +8405,177 @@ export const PoolServiceClient = makeGenericClientConstructor(
 ) as unknown as {
   new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): PoolServiceClient;
   service: typeof PoolServiceService;
+  serviceName: string;
+};
+
+/**
+ * FleetMemberService is what the front of a fleet asks of the pool of one machine, beside
+ * the calls of PoolService. Only callers whom the member's configuration names as fronts
+ * may call it.
+ *
+ * A front sends a FleetCall with each call of PoolService, in the metadata
+ * "pool-fleet-bin". A caller that is no front gets SCOPE_MISSING for it.
+ */
+export type FleetMemberServiceService = typeof FleetMemberServiceService;
+export const FleetMemberServiceService = {
+  /**
+   * Beat tells the member that a front lives, and the front how the member is.
+   *
+   * It says which front leads, and is answered within milliseconds, also while the member
+   * recovers. It is no use of a server.
+   *
+   * Reasons: STALE_FLEET (FAILED_PRECONDITION: a front with a higher epoch leads).
+   */
+  beat: {
+    path: "/pool_service.v1.FleetMemberService/Beat" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: BeatRequest): Buffer => Buffer.from(BeatRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): BeatRequest => BeatRequest.decode(value),
+    responseSerialize: (value: BeatResponse): Buffer => Buffer.from(BeatResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): BeatResponse => BeatResponse.decode(value),
+  },
+  /**
+   * Offer returns what an Ensure of the model would do here now, and what it would cost.
+   *
+   * It is a question: it starts, stops, queues and downloads nothing, and is no use of a
+   * server. What it says can have changed when the Ensure comes, whose own answer counts.
+   *
+   * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); RECOVERING,
+   * SHUTTING_DOWN (UNAVAILABLE).
+   */
+  offer: {
+    path: "/pool_service.v1.FleetMemberService/Offer" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: OfferRequest): Buffer => Buffer.from(OfferRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): OfferRequest => OfferRequest.decode(value),
+    responseSerialize: (value: OfferResponse): Buffer => Buffer.from(OfferResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): OfferResponse => OfferResponse.decode(value),
+  },
+  /**
+   * EndHold ends a hold of the front at once.
+   *
+   * A Hold of a front whose connection is lost lasts for the member's hold grace, so that
+   * the next front finds the server. A front whose own caller ends a hold says so by this
+   * call. It is idempotent.
+   */
+  endHold: {
+    path: "/pool_service.v1.FleetMemberService/EndHold" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EndHoldRequest): Buffer => Buffer.from(EndHoldRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EndHoldRequest => EndHoldRequest.decode(value),
+    responseSerialize: (value: EndHoldResponse): Buffer => Buffer.from(EndHoldResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): EndHoldResponse => EndHoldResponse.decode(value),
+  },
+} as const;
+
+export interface FleetMemberServiceServer extends UntypedServiceImplementation {
+  /**
+   * Beat tells the member that a front lives, and the front how the member is.
+   *
+   * It says which front leads, and is answered within milliseconds, also while the member
+   * recovers. It is no use of a server.
+   *
+   * Reasons: STALE_FLEET (FAILED_PRECONDITION: a front with a higher epoch leads).
+   */
+  beat: handleUnaryCall<BeatRequest, BeatResponse>;
+  /**
+   * Offer returns what an Ensure of the model would do here now, and what it would cost.
+   *
+   * It is a question: it starts, stops, queues and downloads nothing, and is no use of a
+   * server. What it says can have changed when the Ensure comes, whose own answer counts.
+   *
+   * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); RECOVERING,
+   * SHUTTING_DOWN (UNAVAILABLE).
+   */
+  offer: handleUnaryCall<OfferRequest, OfferResponse>;
+  /**
+   * EndHold ends a hold of the front at once.
+   *
+   * A Hold of a front whose connection is lost lasts for the member's hold grace, so that
+   * the next front finds the server. A front whose own caller ends a hold says so by this
+   * call. It is idempotent.
+   */
+  endHold: handleUnaryCall<EndHoldRequest, EndHoldResponse>;
+}
+
+export interface FleetMemberServiceClient extends Client {
+  /**
+   * Beat tells the member that a front lives, and the front how the member is.
+   *
+   * It says which front leads, and is answered within milliseconds, also while the member
+   * recovers. It is no use of a server.
+   *
+   * Reasons: STALE_FLEET (FAILED_PRECONDITION: a front with a higher epoch leads).
+   */
+  beat(request: BeatRequest, callback: (error: ServiceError | null, response: BeatResponse) => void): ClientUnaryCall;
+  beat(
+    request: BeatRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: BeatResponse) => void,
+  ): ClientUnaryCall;
+  beat(
+    request: BeatRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: BeatResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Offer returns what an Ensure of the model would do here now, and what it would cost.
+   *
+   * It is a question: it starts, stops, queues and downloads nothing, and is no use of a
+   * server. What it says can have changed when the Ensure comes, whose own answer counts.
+   *
+   * Reasons: INVALID_MODEL, INVALID_RUNTIME_MODEL (INVALID_ARGUMENT); RECOVERING,
+   * SHUTTING_DOWN (UNAVAILABLE).
+   */
+  offer(
+    request: OfferRequest,
+    callback: (error: ServiceError | null, response: OfferResponse) => void,
+  ): ClientUnaryCall;
+  offer(
+    request: OfferRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: OfferResponse) => void,
+  ): ClientUnaryCall;
+  offer(
+    request: OfferRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: OfferResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * EndHold ends a hold of the front at once.
+   *
+   * A Hold of a front whose connection is lost lasts for the member's hold grace, so that
+   * the next front finds the server. A front whose own caller ends a hold says so by this
+   * call. It is idempotent.
+   */
+  endHold(
+    request: EndHoldRequest,
+    callback: (error: ServiceError | null, response: EndHoldResponse) => void,
+  ): ClientUnaryCall;
+  endHold(
+    request: EndHoldRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: EndHoldResponse) => void,
+  ): ClientUnaryCall;
+  endHold(
+    request: EndHoldRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: EndHoldResponse) => void,
+  ): ClientUnaryCall;
+}
+
+export const FleetMemberServiceClient = makeGenericClientConstructor(
+  FleetMemberServiceService,
+  "pool_service.v1.FleetMemberService",
+) as unknown as {
+  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): FleetMemberServiceClient;
+  service: typeof FleetMemberServiceService;
   serviceName: string;
 };
 
