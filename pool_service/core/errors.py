@@ -292,3 +292,20 @@ class QuotaExceeded(PoolError):
     most: int = field(kw_only=True)
     retry_after: float = field(kw_only=True)
     REASON = "QUOTA_EXCEEDED"
+
+
+@dataclass(eq=False)
+class PoolUnreachable(PoolError):
+    """No member of a fleet, or no leader of it, can be asked now; retry_after: seconds."""
+
+    retry_after: float = field(kw_only=True)
+    REASON = "POOL_UNREACHABLE"
+
+
+@dataclass(eq=False)
+class StaleFleet(PoolError):
+    """Another front leads the fleet; epoch, front: the epoch and the name of that front."""
+
+    epoch: int = field(kw_only=True)
+    front: str = field(kw_only=True)
+    REASON = "STALE_FLEET"

@@ -1,0 +1,101 @@
+"""Leading: with which epoch this front places, and whether it may."""
+
+from pool_service.core.errors import PoolError, PoolUnreachable, StaleFleet
+from pool_service.fleet.core.commands import TellLead
+from pool_service.fleet.core.member import Member
+from pool_service.fleet.core.sight import is_cut_off
+from pool_service.fleet.core.state import FleetState
+from pool_service.fleet.core.values import Lead, Presence
+
+RETRY_AFTER_S = 1.0
+"""Seconds after which a caller may try again that finds no leader, or a front that is cut off."""
+
+
+class Leading:
+    """Chooses the epoch, and tells members of it."""
+
+    def __init__(self, state: FleetState) -> None:
+        self._state = state
+
+    def on_lead_changed(self, lead: Lead) -> None:
+        """Lead from now on, or follow."""
+        state = self._state
+        state.lead, state.epoch, state.rival = lead, 0, ""
+        self.choose_epoch()
+
+    def choose_epoch(self) -> None:
+        """Choose the epoch of this front once every member has told which it has seen.
+
+        Above all that members have seen: those of an engine that has lost its data begin anew, and
+        without an engine there are no others.
+        """
+        state = self._state
+        if not state.lead.leads or state.epoch or not state.is_settled:
+            return
+        state.epoch, state.epoch_at = (
+            max(state.lead.epoch, self._highest_of_others() + 1),
+            state.now,
+        )
+        self._tell_all()
+
+    def on_report(self, member: Member) -> None:
+        """Note the epoch that a member has seen; tell it this front's if it is another one."""
+        state, report = self._state, member.report
+        assert report is not None
+        if report.front == state.name:
+            member.acknowledged = report.epoch
+        if not state.epoch:
+            return
+        if report.front != state.name and report.epoch >= state.epoch:
+            self._meet(member)
+        if not state.rival and member.acknowledged != state.epoch:
+            state.give(TellLead(member.host))
+
+    def flaw(self) -> PoolError | None:
+        """Return why this front may not place anything now; None if it may."""
+        state = self._state
+        if state.rival:
+            return StaleFleet(
+                "another front has begun to lead the members of this one, so that this one starts "
+                "nothing. Call the other front, or end it.",
+                epoch=state.epoch,
+                front=state.rival,
+            )
+        vanished = [
+            one.vanished_at for one in state.members.values() if one.vanished_at is not None
+        ]
+        known = sum(one.was_seen for one in state.members.values())
+        if is_cut_off(vanished, known, state.lost_after):
+            return PoolUnreachable(
+                f"{len(vanished)} of {known} members have vanished at once, so this front may be "
+                "cut off from them: it starts nothing until it sees enough of them again. Look at "
+                "the network; or take members that are gone out of the configuration, and reload "
+                "it.",
+                retry_after=RETRY_AFTER_S,
+            )
+        return None
+
+    def _meet(self, member: Member) -> None:
+        """Yield to another front that leads since this one does, or raise the epoch above it.
+
+        With an engine nobody else leads, so what the member has seen is of an earlier leader.
+        """
+        state, report = self._state, member.report
+        assert report is not None
+        heard_at = None if report.front_heard is None else state.now - report.front_heard
+        is_rival = not state.lead.epoch and heard_at is not None and heard_at > state.epoch_at
+        if is_rival and heard_at is not None and state.now - heard_at <= state.lost_after:
+            state.rival = report.front
+            return
+        state.rival = ""
+        state.epoch = self._highest_of_others() + 1
+        self._tell_all()
+
+    def _highest_of_others(self) -> int:
+        reports = [one.report for one in self._state.members.values() if one.report is not None]
+        return max((one.epoch for one in reports if one.front != self._state.name), default=0)
+
+    def _tell_all(self) -> None:
+        for member in self._state.members.values():
+            if member.presence is Presence.PRESENT and member.acknowledged != self._state.epoch:
+                self._state.give(TellLead(member.host))

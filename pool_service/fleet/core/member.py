@@ -1,0 +1,52 @@
+"""A member of the fleet, as the front sees it."""
+
+from dataclasses import dataclass, field
+
+from pool_service.fleet.core.values import CatalogueNames, Presence, Report, SeenServer
+
+
+@dataclass(slots=True)
+class Member:
+    """A member, and what it has told. Changed by the front's machine alone.
+
+    lost_after: seconds of silence after which it is lost.
+    since: the time since when its presence is as it is.
+    vanished_at: when it fell silent; None while it is present, and if it was never seen.
+    was_seen: it has told its servers at least once.
+    acknowledged: the epoch that it has heard from this front.
+    """
+
+    host: str
+    address: str
+    lost_after: float
+    since: float
+    presence: Presence = Presence.EXPECTED
+    vanished_at: float | None = None
+    was_seen: bool = False
+    why: str = "it has not answered yet"
+    report: Report | None = None
+    names: CatalogueNames = field(default_factory=CatalogueNames)
+    servers: dict[tuple[str, int], SeenServer] = field(default_factory=dict)
+    revision: int = 0
+    acknowledged: int = -1
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether callers on other hosts can reach its servers."""
+        return self.report is not None and self.report.reachable
+
+    @property
+    def lost_at(self) -> float | None:
+        """When it is lost if it stays silent; None if it is present, or lost already."""
+        if self.presence in (Presence.EXPECTED, Presence.SUSPECT):
+            return self.since + self.lost_after
+        return None
+
+    def turn(self, presence: Presence, why: str, now: float) -> None:
+        """Note that the front sees it otherwise from now on."""
+        if presence is Presence.PRESENT:
+            self.vanished_at = None
+            self.was_seen = True
+        elif self.presence is Presence.PRESENT:
+            self.vanished_at = now
+        self.presence, self.why, self.since = presence, why, now

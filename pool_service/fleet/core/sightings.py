@@ -1,0 +1,136 @@
+"""Sightings: which members the front sees, and what they have told."""
+
+from collections.abc import Mapping
+
+from pool_service.fleet.core.commands import Connect, Disconnect, Interrupt, NotePresence, Publish
+from pool_service.fleet.core.leading import Leading
+from pool_service.fleet.core.member import Member
+from pool_service.fleet.core.seats import Seats
+from pool_service.fleet.core.state import FleetState
+from pool_service.fleet.core.values import CatalogueNames, Presence, Report, SeenServer
+
+
+class Sightings:
+    """Keeps the view of all members."""
+
+    def __init__(self, state: FleetState, leading: Leading, seats: Seats) -> None:
+        self._state = state
+        self._leading = leading
+        self._seats = seats
+
+    def on_listed(self, addresses: Mapping[str, str], lost_after: Mapping[str, float]) -> None:
+        """Follow these members, and no others."""
+        state = self._state
+        for member in list(state.members.values()):
+            if addresses.get(member.host) != member.address:
+                self._forget(member)
+        for host, address in addresses.items():
+            patience = lost_after.get(host, state.lost_after)
+            known = state.members.get(host)
+            if known is not None:
+                known.lost_after = patience
+                continue
+            state.members[host] = Member(host, address, patience, state.now)
+            state.give(Connect(host, address))
+        self._settle()
+
+    def on_told(self, member: Member, servers: tuple[SeenServer, ...], revision: int) -> None:
+        """Take what a member has told of all its servers."""
+        told = {server.key: server for server in servers}
+        for key, server in list(member.servers.items()):
+            if key not in told:
+                self._remove(member, server)
+        for server in servers:
+            if member.servers.get(server.key) != server:
+                self._put(member, server)
+        member.revision = revision
+        self._turn(member, Presence.PRESENT, "")
+        for model in {server.model for server in servers}:
+            self._seats.refresh(model)
+        self._seats.on_seen(member.host)
+        self._settle()
+
+    def on_changed(self, member: Member, server: SeenServer, *, removed: bool) -> None:
+        """Take a change of a server that its member has told."""
+        member.revision = server.revision
+        if not removed:
+            self._put(member, server)
+        elif server.key in member.servers:
+            self._remove(member, server)
+        self._seats.refresh(server.model)
+
+    def on_report(self, member: Member, report: Report) -> None:
+        """Take what a member says of itself."""
+        was_reachable = member.is_reachable
+        member.report = report
+        self._state.told_epoch = max(self._state.told_epoch, report.epoch)
+        self._leading.on_report(member)
+        if member.is_reachable != was_reachable:
+            for model in {server.model for server in member.servers.values()}:
+                self._seats.refresh(model)
+
+    def on_names(self, member: Member, names: CatalogueNames) -> None:
+        """Take the names of a member's catalogue; of several members' the first counts."""
+        member.names = names
+        state = self._state
+        state.aliases = {}
+        for one in state.members.values():
+            for alias, model in one.names.aliases.items():
+                state.aliases.setdefault(alias, model)
+
+    def on_sight_lost(self, member: Member, why: str) -> None:
+        """Suspect a member that has fallen silent."""
+        if member.presence is Presence.PRESENT:
+            self._turn(member, Presence.SUSPECT, why)
+        else:
+            member.why = why
+
+    def on_time(self) -> None:
+        """Give up the members that have been silent for too long."""
+        for member in self._state.members.values():
+            lost_at = member.lost_at
+            if lost_at is not None and lost_at <= self._state.now:
+                self._lose(member)
+        self._settle()
+
+    def _lose(self, member: Member) -> None:
+        self._turn(member, Presence.LOST, member.why)
+        for server in list(member.servers.values()):
+            self._remove(member, server)
+        member.acknowledged = -1
+        self._state.give(Interrupt(member.host))
+        self._seats.on_lost(member.host)
+
+    def _forget(self, member: Member) -> None:
+        """Follow a member no longer that is not listed any more, or is at another address."""
+        self._lose(member)
+        del self._state.members[member.host]
+        self._state.give(Disconnect(member.host))
+
+    def _turn(self, member: Member, presence: Presence, why: str) -> None:
+        if member.presence is not presence:
+            self._state.give(NotePresence(member.host, presence, why))
+        member.turn(presence, why, self._state.now)
+
+    def _put(self, member: Member, server: SeenServer) -> None:
+        state = self._state
+        member.servers[server.key] = server
+        state.by_model.setdefault(server.model, {})[server.host, server.generation] = server
+        state.remember_generation(server)
+        state.give(Publish(server, removed=False))
+
+    def _remove(self, member: Member, server: SeenServer) -> None:
+        state = self._state
+        del member.servers[server.key]
+        servers = state.by_model[server.model]
+        del servers[server.host, server.generation]
+        if not servers:
+            del state.by_model[server.model]
+        state.give(Publish(server, removed=True))
+        self._seats.refresh(server.model)
+
+    def _settle(self) -> None:
+        """Go on with what waits until every member has told its servers, if each has."""
+        if self._state.is_settled:
+            self._leading.choose_epoch()
+            self._seats.on_settled()

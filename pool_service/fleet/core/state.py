@@ -1,0 +1,131 @@
+"""The state of the front, shared by the parts of its machine."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pool_service.fleet.core.commands import Command
+from pool_service.fleet.core.member import Member
+from pool_service.fleet.core.values import Lead, Presence, SeenServer
+
+MOST_GENERATIONS = 100_000
+"""The most models whose last generation is remembered, some hundred bytes each."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A call that asks where to go. name: as the caller wrote it. model: what it means."""
+
+    request_id: int
+    name: str
+    model: str
+    runtime_model: str
+    download: bool | None
+
+
+@dataclass(slots=True)
+class Claim:
+    """A model, and the host that it has been placed on or was seen on.
+
+    calls: the ids of the calls that were sent there and have not ended, besides those of a server
+    that is READY. seen_revision: the host's revision at which its server was seen first; None: it
+    was not seen yet. needed: bytes. refusals: why other hosts have refused it, by host.
+    """
+
+    host: str
+    needed: int = 0
+    seen_revision: int | None = None
+    calls: set[int] = field(default_factory=set)
+    refusals: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Round:
+    """One placing of a model, for all calls that wait for it.
+
+    asked: the hosts whose offers are awaited. tries: how often they were asked. ask_at: when they
+    are asked again; None: an answer is awaited.
+    """
+
+    round_id: int
+    model: str
+    waiting: dict[int, Request] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
+    tries: int = 0
+    ask_at: float | None = None
+
+
+@dataclass(slots=True)
+class FleetState:
+    """What the front knows and has decided; changed inside `Machine.handle` alone.
+
+    name: of this front's process. lost_after: seconds of silence after which a member is lost, and
+    within which members vanish at once.
+    epoch: with which this front leads; 0: it does not, or has not chosen one yet.
+    rival: the name of another front that has taken over; empty: none.
+    parked: calls by the host that they wait for to be seen again.
+    """
+
+    name: str
+    lost_after: float
+    now: float = 0.0
+    commands: list[Command] = field(default_factory=list)
+    members: dict[str, Member] = field(default_factory=dict)
+    lead: Lead = field(default_factory=lambda: Lead(leads=False))
+    epoch: int = 0
+    epoch_at: float = 0.0
+    rival: str = ""
+    claims: dict[str, Claim] = field(default_factory=dict)
+    rounds: dict[str, Round] = field(default_factory=dict)
+    parked: dict[str, dict[int, Request]] = field(default_factory=dict)
+    unsettled: dict[int, Request] = field(default_factory=dict)
+    waiting: dict[int, Request] = field(default_factory=dict)
+    """All calls that have no seat yet: those of a round, parked and unsettled ones."""
+    seated: dict[int, str] = field(default_factory=dict)
+    """The model of each call that counts to a claim."""
+    evicting: dict[tuple[str, str], float | None] = field(default_factory=dict)
+    """Copies that are being evicted, by host and model: when to try again; None: an answer is
+    awaited."""
+    by_model: dict[str, dict[tuple[str, int], SeenServer]] = field(default_factory=dict)
+    """All servers that members have told, by their models, then by host and generation."""
+    generations: dict[str, int] = field(default_factory=dict)
+    """The highest generation of each model that any member has told."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    told_epoch: int = 0
+    """The highest epoch that a member has seen."""
+
+    def give(self, command: Command) -> None:
+        """Add a command to those that the driver carries out after this event."""
+        self.commands.append(command)
+
+    def resolve(self, name: str) -> str:
+        """Return the model that a name means."""
+        return self.aliases.get(name, name)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each member has told its servers, or is lost."""
+        return all(one.presence is not Presence.EXPECTED for one in self.members.values())
+
+    def presence(self, host: str) -> Presence:
+        """Return how the front sees a host; one that is no member any more is lost."""
+        member = self.members.get(host)
+        return member.presence if member is not None else Presence.LOST
+
+    def seen(self, model: str) -> Iterator[SeenServer]:
+        """Yield the servers of a model whose endpoints callers can reach."""
+        for server in self.by_model.get(model, {}).values():
+            if self.members[server.host].is_reachable:
+                yield server
+
+    def next_generation(self, model: str) -> int:
+        """Return the least generation for the next server of a model, above all that were told."""
+        return self.generations.get(model, 0) + 1
+
+    def remember_generation(self, server: SeenServer) -> None:
+        """Remember the generation of a server if it is the highest of its model."""
+        if server.generation <= self.generations.get(server.model, 0):
+            return
+        self.generations[server.model] = server.generation
+        if len(self.generations) > MOST_GENERATIONS:
+            del self.generations[next(iter(self.generations))]
