@@ -27,7 +27,7 @@ class Announcer:
     def __init__(
         self,
         world: World,
-        history: History,
+        history: History[Server],
         subscribers: Subscribers,
         observers: Sequence[Observer] = (),
     ) -> None:

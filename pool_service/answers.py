@@ -4,17 +4,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pool_service.core.errors import PoolError
-from pool_service.core.events import Event
+
+Event = TypeVar("Event")
 
 
-class Answers:
+class Answers(Generic[Event]):
     """Feed requests to the machine, and hand out its answers."""
 
     def __init__(self, feed: Callable[[Event], None]) -> None:
-        self._feed = feed
+        self.feed = feed
         self._ids = count(1)
         self._futures: dict[int, asyncio.Future[Any]] = {}
 
@@ -41,7 +42,7 @@ class Answers:
         """Feed the event; return the answer to its request id, or raise it if it is an error."""
         answer = self.expect(request_id)
         try:
-            self._feed(event)
+            self.feed(event)
             result = await answer
         finally:
             self.release(request_id)

@@ -7,13 +7,15 @@ and gets RevisionCompacted once the ring has overtaken it.
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from pool_service.core.errors import RevisionCompacted
-from pool_service.core.server import Server
+
+Server = TypeVar("Server")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Change(Generic[Server]):
     """A server's new state, or (`removed`) its last state before it was removed."""
 
     revision: int
@@ -21,7 +23,7 @@ class Change:
     removed: bool
 
 
-class History:
+class History(Generic[Server]):
     """Keeps the newest `capacity` changes. Revisions rise by one from `revision` on.
 
     revision: the first one's predecessor, above every revision of an earlier service
@@ -30,7 +32,7 @@ class History:
 
     def __init__(self, revision: int, capacity: int = 4096) -> None:
         self._first = self._revision = revision
-        self._ring: list[Change | None] = [None] * capacity
+        self._ring: list[Change[Server] | None] = [None] * capacity
         self._appended = asyncio.Event()
         self._closed = False
 
@@ -56,7 +58,7 @@ class History:
         self._closed = True
         self._wake()
 
-    async def follow(self, after: int) -> AsyncIterator[Change]:
+    async def follow(self, after: int) -> AsyncIterator[Change[Server]]:
         """Yield every change after revision `after`, without a gap, until `close` is called.
 
         Raises RevisionCompacted if the history does not hold all of them: the oldest have been

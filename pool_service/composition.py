@@ -42,6 +42,7 @@ from pool_service.change_history import History
 from pool_service.client_registry import ClientRegistry
 from pool_service.config import Config, ConfigSource
 from pool_service.core.limits import Limits
+from pool_service.core.server import Server
 from pool_service.pool import Pool
 from pool_service.ports import World
 from pool_service.reloader import Reloader
@@ -135,7 +136,7 @@ def compose(
         (lambda: certificates.notices) if certificates is not None else tuple,
     )
     limits = config.limits(machine.total(), machine.default_budget())
-    history = History(
+    history = History[Server](
         first_revision(service.state_dir, time.time_ns() // 1_000_000), service.history
     )
     # The pool comes after its observers, and is asked only once it runs.

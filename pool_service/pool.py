@@ -62,7 +62,7 @@ class Pool:
     def __init__(
         self,
         world: World,
-        history: History,
+        history: History[Server],
         catalogue: Catalogue,
         limits: Limits,
         observers: Sequence[Observer] = (),
@@ -299,7 +299,7 @@ class Pool:
         return replace(self._machine.totals(now), standbys=standbys)
 
     @property
-    def history(self) -> History:
+    def history(self) -> History[Server]:
         """The history of changes; its revision is that of the state that `page` returns.
 
         Raises Recovering until the recovery has ended.

@@ -135,7 +135,7 @@ class Wire:
             message.last_exit.CopyFrom(self.exit(server.last_exit))
         return message
 
-    def change(self, change: Change) -> pb.WatchResponse:
+    def change(self, change: Change[Server]) -> pb.WatchResponse:
         """Return one change as an event of Watch."""
         server = self.server(change.server)
         if change.removed:

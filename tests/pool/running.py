@@ -40,7 +40,7 @@ class Running:
     world: World
     begin: Callable[[], Pool]
     pool: Pool = field(init=False)
-    changes: list[Change] = field(default_factory=list)
+    changes: list[Change[Server]] = field(default_factory=list)
     _calls: list[asyncio.Task[Ensured]] = field(default_factory=list)
     _recorders: list[asyncio.Task[None]] = field(default_factory=list)
 

@@ -9,7 +9,7 @@ import pytest
 
 from pool_service.change_history import Change
 from pool_service.core.errors import PoolFull, QueueFull
-from pool_service.core.server import Phase
+from pool_service.core.server import Phase, Server
 from tests.pool.running import LIMITS, Running, running
 from tests.world import Script
 
@@ -60,7 +60,7 @@ class Crowd:
         process.script.requests -= 1
 
 
-def most_at_once(changes: list[Change]) -> int:
+def most_at_once(changes: list[Change[Server]]) -> int:
     """How many servers took up room at a time, by what was told of them."""
     there: set[str] = set()
     most = 0

@@ -20,13 +20,13 @@ def server(model: str = "m") -> Server:
     return queued(None, ServerId(model, 1), Settings(runtime_model=model), 0.0)
 
 
-async def read(history: History, after: int) -> list[Change]:
+async def read(history: History[Server], after: int) -> list[Change[Server]]:
     """All that there is after a revision of a history that is closed."""
     return [change async for change in history.follow(after)]
 
 
 async def test_revisions_rise_by_one() -> None:
-    history = History(100)
+    history = History[Server](100)
     for _ in range(5):
         history.append(server(), removed=False)
     history.close()
@@ -36,7 +36,7 @@ async def test_revisions_rise_by_one() -> None:
 
 
 async def test_a_follower_sees_what_comes_later_without_a_gap() -> None:
-    history = History(0)
+    history = History[Server](0)
     seen: list[int] = []
 
     async def follow() -> None:
@@ -55,7 +55,7 @@ async def test_a_follower_sees_what_comes_later_without_a_gap() -> None:
 
 
 async def test_the_ring_holds_only_the_newest() -> None:
-    history = History(0, capacity=4)
+    history = History[Server](0, capacity=4)
     for _ in range(10):
         history.append(server(), removed=False)
     history.close()
@@ -67,19 +67,19 @@ async def test_the_ring_holds_only_the_newest() -> None:
 
 
 async def test_a_revision_of_the_future_is_refused() -> None:
-    history = History(10)
+    history = History[Server](10)
     with pytest.raises(RevisionCompacted):
         await read(history, 11)
 
 
 async def test_a_revision_of_before_this_history_is_refused() -> None:
-    history = History(10)
+    history = History[Server](10)
     with pytest.raises(RevisionCompacted):
         await read(history, 9)
 
 
 async def test_a_follower_that_is_too_slow_gets_an_error() -> None:
-    history = History(0, capacity=4)
+    history = History[Server](0, capacity=4)
     history.append(server(), removed=False)
     changes = history.follow(0)
     assert (await anext(changes)).revision == 1
@@ -90,7 +90,7 @@ async def test_a_follower_that_is_too_slow_gets_an_error() -> None:
 
 
 async def test_a_full_ring_replays_to_its_very_last() -> None:
-    history = History(0, capacity=4)
+    history = History[Server](0, capacity=4)
     changes = history.follow(0)
     for _ in range(4):
         history.append(server(), removed=False)

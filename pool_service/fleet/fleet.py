@@ -1,0 +1,262 @@
+"""The driver of the front: feeds events to its machine and carries out the commands.
+
+`feed` is synchronous and the only place where state changes, as in `pool_service/pool.py`.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar, assert_never
+
+import structlog
+
+from pool_service.answers import Answers
+from pool_service.change_history import History
+from pool_service.core.errors import Recovering
+from pool_service.fleet.core import commands as cmd
+from pool_service.fleet.core import events as ev
+from pool_service.fleet.core.machine import Machine
+from pool_service.fleet.core.member import Member
+from pool_service.fleet.core.values import Lead, Presence, Seat, SeenServer
+from pool_service.fleet.ports import Leadership, Link, Membership
+from pool_service.ports import Clock
+from pool_service.suspension_timer import SuspensionTimer
+
+log = structlog.get_logger("pool_service.fleet")
+
+L = TypeVar("L", bound=Link)
+
+Feed = Callable[[ev.Event], None]
+Place = Seat | cmd.OfLeader | cmd.AsRefused
+
+
+class Fleet(Generic[L]):
+    """All members of a fleet, seen from one front, on one running event loop."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        clock: Clock,
+        history: History[SeenServer],
+        connect: Callable[[str, str, Feed], L],
+    ) -> None:
+        """connect: begins to follow a member, of a name and an address, and returns its link."""
+        self._machine = machine
+        self._clock = clock
+        self._history = history
+        self._connect = connect
+        self._links: dict[str, L] = {}
+        self._answers = Answers[ev.Event](self.feed)
+        self._timer = SuspensionTimer(clock, lambda: self.feed(ev.TimeReached()))
+        self._tasks = set[asyncio.Task[None]]()
+        self._lost_after: Mapping[str, float] = {}
+
+    async def run(self, membership: Membership, leadership: Leadership) -> None:
+        """Follow the members and the leader until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow_members(membership))
+                group.create_task(leadership.run(lambda lead: self.feed(ev.LeadChanged(lead))))
+        finally:
+            self._timer.cancel()
+            for task in self._tasks:
+                task.cancel()
+            for link in self._links.values():
+                link.close()
+
+    def set_lost_after(self, lost_after: Mapping[str, float]) -> None:
+        """Set the seconds of silence after which members are lost that have their own."""
+        self._lost_after = lost_after
+
+    async def _follow_members(self, membership: Membership) -> None:
+        async for addresses in membership.changes():
+            self.feed(ev.MembersListed(addresses, self._lost_after))
+
+    # --- calls ------------------------------------------------------------------------
+
+    def at_once(self, name: str) -> Seat | None:
+        """Return the seat of a call for a model whose server is READY; None if it has none.
+
+        What the call then does needs no note: the server is there.
+        """
+        return self._machine.at_once(name)
+
+    @contextmanager
+    def asking(
+        self, name: str, runtime_model: str = "", *, download: bool | None = None
+    ) -> "Iterator[Asking]":
+        """Return what finds the seats of one call, until the call ends."""
+        asking = Asking(self._answers, name, runtime_model, download)
+        try:
+            yield asking
+        finally:
+            asking.leave()
+
+    def link(self, host: str) -> L | None:
+        """Return the link to a member; None if there is no such member any more."""
+        return self._links.get(host)
+
+    # --- what the front sees ------------------------------------------------------------
+
+    @property
+    def history(self) -> History[SeenServer]:
+        """The history of changes. Raises Recovering until each member has told, or is lost."""
+        if not self._machine.is_settled:
+            raise Recovering(
+                "the front has just started, and waits for its members to tell their servers. Try "
+                "again."
+            )
+        return self._history
+
+    @property
+    def lead(self) -> Lead:
+        """Who may place."""
+        return self._machine.lead
+
+    @property
+    def epoch(self) -> int:
+        """The epoch with which this front leads; 0 if it does not."""
+        return self._machine.epoch
+
+    @property
+    def members(self) -> list[Member]:
+        """The members, in the order in which they are listed; not to be changed."""
+        return list(self._machine.members)
+
+    @property
+    def present(self) -> list[L]:
+        """The links to the members that are seen, in the order in which they are listed."""
+        hosts = [one.host for one in self._machine.members if one.presence is Presence.PRESENT]
+        return [self._links[host] for host in hosts]
+
+    def servers(self) -> Iterable[SeenServer]:
+        """Return all servers that are seen, in no order."""
+        return self._machine.servers()
+
+    def hosts_of(self, name: str) -> list[str]:
+        """Return the hosts that have a server of a model, the one first that callers get."""
+        return self._machine.hosts_of(name)
+
+    # --- events in, commands out --------------------------------------------------------
+
+    def feed(self, event: ev.Event) -> None:
+        """Let the machine handle an event, and carry out the commands that follow."""
+        now = self._clock.now()
+        try:
+            for command in self._machine.handle(event, now):
+                self._carry_out(command)
+        finally:
+            self._timer.arm(self._machine.next_deadline())
+
+    def _carry_out(self, command: cmd.Command) -> None:
+        match command:
+            case cmd.Answer(request_id, result):
+                self._answers.give(request_id, result)
+            case cmd.Publish(server, removed):
+                self._history.append(server, removed=removed)
+            case cmd.AskOffers():
+                self._in_background(self._ask_offers(command))
+            case cmd.EvictCopy():
+                self._in_background(self._evict_copy(command))
+            case cmd.NotePresence(host, presence, why):
+                _log_presence(host, presence, why)
+            case _:
+                self._of_link(command)
+
+    def _of_link(
+        self, command: cmd.Connect | cmd.Disconnect | cmd.TellLead | cmd.Interrupt
+    ) -> None:
+        match command:
+            case cmd.Connect(host, address):
+                self._links[host] = self._connect(host, address, self.feed)
+            case cmd.Disconnect(host):
+                self._links.pop(host).close()
+            case cmd.TellLead(host):
+                self._links[host].beat_now()
+            case cmd.Interrupt(host):
+                self._links[host].interrupt()
+            case _:
+                assert_never(command)
+
+    async def _ask_offers(self, asked: cmd.AskOffers) -> None:
+        hosts = [host for host in asked.hosts if host in self._links]
+        answers = await asyncio.gather(
+            *(
+                self._links[host].offer(asked.name, asked.runtime_model, download=asked.download)
+                for host in hosts
+            )
+        )
+        offers = {host: offer for host, offer in zip(hosts, answers, strict=True) if offer}
+        self.feed(ev.OffersCame(asked.round_id, offers))
+
+    async def _evict_copy(self, copy: cmd.EvictCopy) -> None:
+        link = self._links.get(copy.host)
+        if link is not None:
+            log.info("evicting a second server of a model", model=copy.model, host=copy.host)
+            await link.evict_copy(copy.model, copy.epoch)
+        self.feed(ev.EvictionEnded(copy.host, copy.model))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class Asking:
+    """Finds the seats of one call: the first, and others when members refuse it or are lost."""
+
+    def __init__(
+        self,
+        answers: Answers[ev.Event],
+        name: str,
+        runtime_model: str,
+        download: bool | None,  # noqa: FBT001 - of three values
+    ) -> None:
+        self._answers = answers
+        self._name = name
+        self._runtime_model = runtime_model
+        self._download = download
+        self._request_id: int | None = None
+
+    async def seat(self) -> Place:
+        """Return where the call goes, or goes now that its member is lost.
+
+        Waits while that is open. Raises PoolError if the model cannot be placed.
+        """
+        self.leave()
+        return await self._ask(
+            ev.SeatRequested(self._number(), self._name, self._runtime_model, self._download)
+        )
+
+    async def after_refusal(self, host: str, reason: str) -> Place:
+        """Return where else the call goes, which a host has refused. Raises as `seat`."""
+        return await self._ask(
+            ev.SeatRefused(
+                self._number(), host, reason, self._name, self._runtime_model, self._download
+            )
+        )
+
+    def leave(self) -> None:
+        """Say that the call has ended, or goes elsewhere."""
+        if self._request_id is not None:
+            self._answers.feed(ev.SeatLeft(self._request_id))
+            self._request_id = None
+
+    def _number(self) -> int:
+        """Return the call's id; one that was refused keeps its own."""
+        if self._request_id is None:
+            self._request_id = self._answers.new_id()
+        return self._request_id
+
+    async def _ask(self, event: ev.SeatRequested | ev.SeatRefused) -> Place:
+        place: Place = await self._answers.ask(event.request_id, event)
+        return place
+
+
+def _log_presence(host: str, presence: Presence, why: str) -> None:
+    if presence is Presence.PRESENT:
+        log.info("a member is seen", member=host)
+    elif presence is Presence.SUSPECT:
+        log.warning("a member is not seen; its models wait for it", member=host, why=why)
+    else:
+        log.warning("a member is lost; its models start elsewhere", member=host, why=why)

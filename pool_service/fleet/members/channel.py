@@ -1,0 +1,94 @@
+"""One connection to a member, with the calls that are open on it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import grpc
+
+from pool_service.fleet.ports import MemberLost
+from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+
+LARGEST_ANSWER_BYTES = 16 * 1024 * 1024
+"""Enough for a page of servers or models, which has some MiB at most."""
+
+OPTIONS: list[tuple[str, str | int]] = [
+    # Channels to one address would share one connection, also one that hangs after a cut.
+    ("grpc.use_local_subchannel_pool", 1),
+    # No proxy of the environment between hosts of a fleet.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", LARGEST_ANSWER_BYTES),
+    # A connect that hangs, as to a host that is cut off, is given up as soon as the beats are.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+class Channel:
+    """A connection to a member. It is not used again after an end: the next one is another."""
+
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
+        """credentials: None: the address is of this machine, and not encrypted."""
+        self._channel = (
+            grpc.aio.insecure_channel(address, options=OPTIONS)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, options=OPTIONS)
+        )
+        self.pool = pb_grpc.PoolServiceStub(self._channel)
+        self.member = pb_grpc.FleetMemberServiceStub(self._channel)
+        self._open = set[Any]()
+        self._interrupted = False
+        self._retired = False
+        self._closing: asyncio.Task[None] | None = None
+
+    async def unary(self, call: Any) -> Any:  # noqa: ANN401 - of any method
+        """Return the answer of a call on this connection.
+
+        Raises MemberLost if the member is lost meanwhile, and AioRpcError.
+        """
+        self._open.add(call)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if self._interrupted:
+                raise MemberLost from None
+            raise
+        finally:
+            self._end(call)
+
+    async def stream(self, call: Any) -> AsyncGenerator[Any]:  # noqa: ANN401 - of any method
+        """Yield the answers of a call on this connection. Raises as `unary`."""
+        self._open.add(call)
+        try:
+            async for answer in call:
+                yield answer
+        except asyncio.CancelledError:
+            if self._interrupted:
+                raise MemberLost from None
+            raise
+        finally:
+            call.cancel()
+            self._end(call)
+
+    def interrupt(self) -> None:
+        """Cancel the calls in progress, which raise MemberLost, and close the connection."""
+        self._interrupted = True
+        for call in self._open:
+            call.cancel()
+        self._close()
+
+    def retire(self) -> None:
+        """Close the connection once its calls in progress have ended."""
+        self._retired = True
+        if not self._open:
+            self._close()
+
+    def _end(self, call: Any) -> None:  # noqa: ANN401 - of any method
+        self._open.discard(call)
+        if self._retired and not self._open:
+            self._close()
+
+    def _close(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._channel.close())

@@ -1,0 +1,238 @@
+"""The link to one member: what it tells, its beats, and the way of calls to it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+
+from pool_service.fleet.core import events as ev
+from pool_service.fleet.core.values import Offer
+from pool_service.fleet.members import messages
+from pool_service.fleet.members.channel import Channel
+from pool_service.fleet.members.metadata import FLEET_CALL, fleet_call
+from pool_service.fleet.ports import MemberLost
+from pool_service.v1 import pool_service_pb2 as pb
+
+MISSED_BEATS = 2
+"""A member that has not answered for so many beats is suspected."""
+
+OFFER_TIMEOUT_S = 0.5
+"""The time for an answer to an offer: it takes milliseconds, and a member that is late is no good
+host now."""
+
+PAUSE_S = 0.2
+"""The pause before a member is tried again that was not seen."""
+
+CONNECT_TIMEOUT_S = 1.0
+"""The time for the first answer of a member on a new connection."""
+
+PAGE_SIZE = 1000
+
+log = structlog.get_logger("pool_service.fleet")
+
+Metadata = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How all links of a front follow their members.
+
+    front: the name of the front's process. epoch: returns the epoch with which it leads, else 0.
+    beat_s: seconds between two beats. credentials: what to show to a member at an address; None:
+    nothing, as the connection does not leave this machine.
+    """
+
+    front: str
+    epoch: Callable[[], int]
+    beat_s: float
+    credentials: Callable[[str, str], grpc.ChannelCredentials | None]
+
+
+class GrpcLink:
+    """Implements the port `Link`, and makes calls of the API at its member."""
+
+    def __init__(
+        self, host: str, address: str, feed: Callable[[ev.Event], None], manner: Manner
+    ) -> None:
+        self.host = host
+        self._address = address
+        self._feed = feed
+        self._manner = manner
+        self._beat = asyncio.Event()
+        self._catalogue: str | None = None
+        self._channel = self._connect()
+        self._following = asyncio.create_task(self._follow_for_ever())
+
+    def close(self) -> None:
+        self._following.cancel()
+        self._channel.interrupt()
+
+    def beat_now(self) -> None:
+        self._beat.set()
+
+    def interrupt(self) -> None:
+        self._channel.interrupt()
+        self._channel = self._connect()
+
+    async def offer(self, name: str, runtime_model: str, *, download: bool | None) -> Offer | None:
+        request = pb.OfferRequest(model=name, runtime_model=runtime_model, download=download)
+        try:
+            answer = await self._channel.member.Offer(request, timeout=OFFER_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            log.info("a member made no offer", member=self.host, why=_why(error))
+            return None
+        return messages.offer(answer)
+
+    async def evict_copy(self, model: str, epoch: int) -> None:
+        with suppress(grpc.aio.AioRpcError, MemberLost):
+            call = fleet_call(self._manner.front, epoch)
+            await self.unary("Evict", pb.EvictRequest(model=model), call, None)
+
+    # --- calls of the API -----------------------------------------------------------------
+
+    async def unary(
+        self,
+        method: str,
+        request: object,
+        call: bytes,
+        timeout: float | None,  # noqa: ASYNC109 - gRPC's own
+    ) -> Any:  # noqa: ANN401 - of any method
+        """Return the member's answer to a call of the API.
+
+        method: of PoolService, or of FleetMemberService. call: the FleetCall that goes with it.
+        timeout: in seconds; None: none. Raises MemberLost if the member is lost before it answers,
+        and AioRpcError.
+        """
+        channel = self._channel
+        stub = getattr(channel.pool, method, None) or getattr(channel.member, method)
+        metadata: Metadata = ((FLEET_CALL, call),)
+        return await channel.unary(stub(request, timeout=timeout, metadata=metadata))
+
+    async def stream(
+        self,
+        method: str,
+        request: object,
+        call: bytes,
+        timeout: float | None,  # noqa: ASYNC109 - gRPC's own
+    ) -> AsyncGenerator[Any]:
+        """Yield the member's answers to a call of the API. The others are as of `unary`."""
+        channel = self._channel
+        metadata: Metadata = ((FLEET_CALL, call),)
+        opened = getattr(channel.pool, method)(request, timeout=timeout, metadata=metadata)
+        async with aclosing(channel.stream(opened)) as answers:
+            async for answer in answers:
+                yield answer
+
+    # --- following ------------------------------------------------------------------------
+
+    def _connect(self) -> Channel:
+        return Channel(self._address, self._manner.credentials(self.host, self._address))
+
+    async def _follow_for_ever(self) -> None:
+        while True:
+            try:
+                await self._follow(self._channel)
+            except (grpc.aio.AioRpcError, _Unfit) as error:
+                self._feed(ev.SightLost(self.host, _why(error)))
+            except Exception as error:
+                log.exception("a member could not be followed", member=self.host)
+                self._feed(ev.SightLost(self.host, str(error)))
+            await asyncio.sleep(PAUSE_S)
+            # Another connection: the old one can hang after a cut. Its calls may still be answered.
+            self._channel.retire()
+            self._channel = self._connect()
+
+    async def _follow(self, channel: Channel) -> NoReturn:
+        """Feed what the member tells, until it is not seen any more. Raises AioRpcError, _Unfit."""
+        await self._exchange_beat(channel, CONNECT_TIMEOUT_S)
+        revision = await self._tell_servers(channel)
+        watching = asyncio.create_task(self._watch(channel, revision))
+        beating = asyncio.create_task(self._keep_beating(channel))
+        try:
+            await asyncio.wait((watching, beating), return_when=asyncio.FIRST_COMPLETED)
+            first = watching if watching.done() else beating
+            raise first.exception() or _Unfit("it has ended its stream of changes")
+        finally:
+            watching.cancel()
+            beating.cancel()
+            await asyncio.gather(watching, beating, return_exceptions=True)
+
+    async def _tell_servers(self, channel: Channel) -> int:
+        """Feed all servers of the member; return the revision after which changes follow.
+
+        By pages: one message for each of hundreds of servers would take ten times as long.
+        """
+        servers = list[pb.Server]()
+        token, revision = "", None
+        while token or revision is None:
+            request = pb.ListRequest(page_size=PAGE_SIZE, page_token=token)
+            page = await channel.pool.List(request, timeout=CONNECT_TIMEOUT_S)
+            servers += page.servers
+            token = page.next_page_token
+            # The changes since the first page, so that none between two pages is missed.
+            revision = page.revision if revision is None else revision
+        told = tuple(messages.seen(self.host, server, revision) for server in servers)
+        self._feed(ev.MemberTold(self.host, told, revision))
+        return revision
+
+    async def _watch(self, channel: Channel, revision: int) -> None:
+        async for change in channel.pool.Watch(pb.WatchRequest(after_revision=revision)):
+            removed = change.WhichOneof("event") == "removed"
+            server = change.removed if removed else change.server
+            self._feed(
+                ev.ServerChanged(messages.seen(self.host, server, change.revision), removed=removed)
+            )
+
+    async def _keep_beating(self, channel: Channel) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._beat.wait(), self._manner.beat_s)
+            self._beat.clear()
+            await self._exchange_beat(channel, MISSED_BEATS * self._manner.beat_s)
+
+    async def _exchange_beat(self, channel: Channel, time_limit: float) -> None:
+        """Send a beat and feed its answer; learn who leads if another front does."""
+        request = pb.BeatRequest(front=self._manner.front, epoch=self._manner.epoch())
+        try:
+            answer = await channel.member.Beat(request, timeout=time_limit)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            request.epoch = 0
+            answer = await channel.member.Beat(request, timeout=time_limit)
+        if answer.host != self.host:
+            raise _Unfit(
+                f"the member at {self._address} calls itself {answer.host!r}; list it by that name"
+                if answer.host
+                else f"the service at {self._address} is no member; set fleet.name = "
+                f'"{self.host}" there'
+            )
+        self._feed(ev.BeatAnswered(self.host, messages.report(answer)))
+        if answer.catalogue != self._catalogue:
+            await self._tell_names(channel)
+            self._catalogue = answer.catalogue
+
+    async def _tell_names(self, channel: Channel) -> None:
+        models, token = list[pb.Model](), ""
+        while True:
+            request = pb.ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
+            page = await channel.pool.ListModels(request, timeout=CONNECT_TIMEOUT_S)
+            models += page.models
+            token = page.next_page_token
+            if not token:
+                break
+        self._feed(ev.CatalogueTold(self.host, messages.names(models)))
+
+
+class _Unfit(Exception):
+    """The member cannot be followed, for the reason that the text says."""
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)

@@ -1,0 +1,46 @@
+"""The ports of the front: what it needs of the outside world."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol
+
+from pool_service.fleet.core.values import Lead, Offer
+
+
+class Membership(Protocol):
+    """Tells which members there are."""
+
+    def changes(self) -> AsyncIterator[Mapping[str, str]]:
+        """Yield the gRPC address of each member by its name, at once and after each change.
+
+        Nothing is yielded while that cannot be found out: what was told last holds.
+        """
+
+
+class Leadership(Protocol):
+    """Tells which front may place."""
+
+    async def run(self, changed: Callable[[Lead], None]) -> None:
+        """Call `changed` at once and at each change, until cancelled."""
+
+
+class Link(Protocol):
+    """Follows one member, and feeds what it sees as events."""
+
+    def close(self) -> None:
+        """Follow it no longer; its calls in progress are cancelled."""
+
+    def beat_now(self) -> None:
+        """Send it the next beat at once."""
+
+    def interrupt(self) -> None:
+        """Cancel its calls in progress, which then raise MemberLost."""
+
+    async def offer(self, name: str, runtime_model: str, *, download: bool | None) -> Offer | None:
+        """Return what an Ensure would do there; None if it does not answer."""
+
+    async def evict_copy(self, model: str, epoch: int) -> None:
+        """Evict the server of a model without force; return when it is gone, or in use."""
+
+
+class MemberLost(Exception):
+    """The member of a call is lost, so that the call has to go elsewhere."""
