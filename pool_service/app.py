@@ -5,11 +5,10 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -27,17 +26,16 @@ from pool_service.adapters.state_dir.takeover import (
     take_over,
 )
 from pool_service.adapters.system.event_loop import running_workers
-from pool_service.adapters.system.os_errors import reason
 from pool_service.adapters.system.process_settings import (
     FEW_DESCRIPTORS,
     disregard,
     raise_descriptor_limit,
     reset_signals,
 )
-from pool_service.adapters.system.writers import first_flaw
 from pool_service.adapters.tls.certificate_files import CertificateFiles, CertificateFlaw
 from pool_service.adapters.tls.certificate_keeper import CertificateKeeper
 from pool_service.address import Address, AddressError
+from pool_service.background import in_background
 from pool_service.composition import Parts, compose
 from pool_service.config import Config, ConfigSource
 from pool_service.core.types import Identity
@@ -50,6 +48,7 @@ from pool_service.pool import Pool
 from pool_service.reloader import Reloader
 from pool_service.rpc.server import GrpcServer
 from pool_service.shutdown import DRAIN_SIGNALS, Shutdown
+from pool_service.socket_check import check_sockets
 from pool_service.startup_log import log_pool, log_runtime
 from pool_service.tracing_setup import variables_for
 
@@ -90,7 +89,7 @@ def run(source: ConfigSource, config: Config) -> int:
     try:
         addresses = [Address.parse(text) for text in service.listen]
         http = [Address.parse(config.http.listen)] if config.http.listen else []
-        _check_sockets([*addresses, *http])
+        check_sockets([*addresses, *http])
         take_directory = take_over if service.replace else take
         with LogStream(sys.stderr) as stream:
             configure_logging(service.log_format, service.log_level, stream)
@@ -111,20 +110,6 @@ def _certificates(config: Config) -> CertificateKeeper | None:
     if tls.cert is None or tls.key is None:
         return None
     return CertificateKeeper(CertificateFiles(tls.cert, tls.key, tls.client_ca))
-
-
-def _check_sockets(addresses: list[Address]) -> None:
-    """Raise AddressError if other users could replace a unix socket of the service."""
-    for address in addresses:
-        try:
-            found = first_flaw([address.path.parent] if address.path else [])
-        except OSError as error:
-            raise AddressError(f"cannot listen on {address.text}: {reason(error)}.") from error
-        if found is not None:
-            raise AddressError(
-                f"cannot listen on {address.text}: other users could put their own socket "
-                f"there: {found}, or choose another path."
-            )
 
 
 def _serve_repeatedly(
@@ -198,7 +183,7 @@ async def _serve(
         AsyncExitStack() as ending,
         _story(parts, bound),
         keeping as keeper,
-        _in_background(*upkeep),
+        in_background(*upkeep),
     ):
         if traces := parts.traces:
             ending.callback(lambda: left.unfinished.append(traces.close()))
@@ -296,26 +281,6 @@ async def _flush(prompts: PromptStore, shutdown: Shutdown) -> None:
     await flushing
 
 
-@asynccontextmanager
-async def _in_background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run coroutines until the block ends; a failure is logged and ends none of the others."""
-    tasks = [asyncio.create_task(work) for work in works]
-    for task in tasks:
-        task.add_done_callback(_log_failure)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _log_failure(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        work = getattr(task.get_coro(), "__name__", "")
-        log.error("a background task has failed", task=work, exc_info=error)
-
-
 async def _listening(
     parts: Parts,
     addresses: list[Address],
@@ -362,7 +327,7 @@ async def _until_shutdown(shutdown: Shutdown, reloader: Reloader, gateway: Gatew
 
     Looks for configuration problems, now that the service serves.
     """
-    async with _in_background(_look_for_problems(reloader)):
+    async with in_background(_look_for_problems(reloader)):
         await shutdown.requested.wait()
     gateway.end()
 

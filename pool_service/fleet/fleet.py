@@ -6,6 +6,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Generic, TypeVar, assert_never
 
 import structlog
@@ -15,9 +16,10 @@ from pool_service.change_history import History
 from pool_service.core.errors import Recovering
 from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
+from pool_service.fleet.core import placing
 from pool_service.fleet.core.machine import Machine
 from pool_service.fleet.core.member import Member
-from pool_service.fleet.core.values import Lead, Presence, Seat, SeenServer
+from pool_service.fleet.core.values import Lead, Offer, Presence, Seat, SeenServer
 from pool_service.fleet.ports import Leadership, Link, Membership
 from pool_service.ports import Clock
 from pool_service.suspension_timer import SuspensionTimer
@@ -49,7 +51,8 @@ class Fleet(Generic[L]):
         self._answers = Answers[ev.Event](self.feed)
         self._timer = SuspensionTimer(clock, lambda: self.feed(ev.TimeReached()))
         self._tasks = set[asyncio.Task[None]]()
-        self._lost_after: Mapping[str, float] = {}
+        self.settled = asyncio.Event()
+        """Set once each member has told its servers, or is lost."""
 
     async def run(self, membership: Membership, leadership: Leadership) -> None:
         """Follow the members and the leader until cancelled."""
@@ -64,15 +67,27 @@ class Fleet(Generic[L]):
             for link in self._links.values():
                 link.close()
 
-    def set_lost_after(self, lost_after: Mapping[str, float]) -> None:
-        """Set the seconds of silence after which members are lost that have their own."""
-        self._lost_after = lost_after
+    def set_lost_after(self, usual: float, of_members: Mapping[str, float]) -> None:
+        """Set the seconds of silence after which members are lost: usually, and of some."""
+        self.feed(ev.PatienceChanged(usual, of_members))
 
     async def _follow_members(self, membership: Membership) -> None:
         async for addresses in membership.changes():
-            self.feed(ev.MembersListed(addresses, self._lost_after))
+            self.feed(ev.MembersListed(addresses))
 
     # --- calls ------------------------------------------------------------------------
+
+    def check_lead(self) -> bool:
+        """Lead no longer if the time has passed until which this front may; return whether so.
+
+        To be called before each sending of a call that may place: after a pause of the process
+        nobody else has told it yet.
+        """
+        lead = self._machine.lead
+        if not lead.leads or self._clock.now() < lead.until:
+            return False
+        self.feed(ev.LeadChanged(replace(lead, leads=False, address="")))
+        return True
 
     def at_once(self, name: str) -> Seat | None:
         """Return the seat of a call for a model whose server is READY; None if it has none.
@@ -119,6 +134,11 @@ class Fleet(Generic[L]):
         return self._machine.epoch
 
     @property
+    def followed_epoch(self) -> int:
+        """The epoch of the present leader, as far as this front knows it."""
+        return self._machine.followed_epoch
+
+    @property
     def members(self) -> list[Member]:
         """The members, in the order in which they are listed; not to be changed."""
         return list(self._machine.members)
@@ -137,6 +157,37 @@ class Fleet(Generic[L]):
         """Return the hosts that have a server of a model, the one first that callers get."""
         return self._machine.hosts_of(name)
 
+    def aliases_of(self, model: str) -> tuple[str, ...]:
+        """Return the other names of a model."""
+        return self._machine.aliases_of(model)
+
+    def listing(self, name: str) -> list[str]:
+        """Return the hosts whose catalogue lists a model."""
+        return self._machine.listing(name)
+
+    def notices(self) -> list[str]:
+        """Return what works less well than it should: a sentence each."""
+        flaw = self._machine.flaw()
+        notices = [flaw.message[0].upper() + flaw.message[1:]] if flaw is not None else []
+        for member in self._machine.members:
+            if member.presence is not Presence.PRESENT:
+                notices.append(
+                    f"{member.host}: its servers are not listed: {member.presence.name.lower()}, "
+                    f"{member.why}."
+                )
+            elif not member.is_reachable:
+                notices.append(
+                    f"{member.host}: nothing is started there, as no other host reaches its "
+                    "servers: set fleet.advertise there."
+                )
+        return notices
+
+    async def best_host(self, name: str, runtime_model: str) -> str:
+        """Return the host where a model would be placed; empty if nowhere. Nothing is placed."""
+        hosts = [one.host for one in self._machine.members if one.presence is Presence.PRESENT]
+        offers = await self._offers(hosts, name, runtime_model, download=True)
+        return placing.choose(offers, {}) or placing.least_final(offers) or ""
+
     # --- events in, commands out --------------------------------------------------------
 
     def feed(self, event: ev.Event) -> None:
@@ -145,6 +196,8 @@ class Fleet(Generic[L]):
         try:
             for command in self._machine.handle(event, now):
                 self._carry_out(command)
+            if self._machine.is_settled and not self.settled.is_set():
+                self.settled.set()
         finally:
             self._timer.arm(self._machine.next_deadline())
 
@@ -179,15 +232,20 @@ class Fleet(Generic[L]):
                 assert_never(command)
 
     async def _ask_offers(self, asked: cmd.AskOffers) -> None:
-        hosts = [host for host in asked.hosts if host in self._links]
-        answers = await asyncio.gather(
-            *(
-                self._links[host].offer(asked.name, asked.runtime_model, download=asked.download)
-                for host in hosts
-            )
+        offers = await self._offers(
+            asked.hosts, asked.name, asked.runtime_model, download=asked.download
         )
-        offers = {host: offer for host, offer in zip(hosts, answers, strict=True) if offer}
         self.feed(ev.OffersCame(asked.round_id, offers))
+
+    async def _offers(
+        self, hosts: Iterable[str], name: str, runtime_model: str, *, download: bool | None
+    ) -> dict[str, Offer]:
+        """Return the offers of those members that answer."""
+        links = {host: self._links[host] for host in hosts if host in self._links}
+        answers = await asyncio.gather(
+            *(link.offer(name, runtime_model, download=download) for link in links.values())
+        )
+        return {host: offer for host, offer in zip(links, answers, strict=True) if offer}
 
     async def _evict_copy(self, copy: cmd.EvictCopy) -> None:
         link = self._links.get(copy.host)

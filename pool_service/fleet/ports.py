@@ -5,6 +5,8 @@ from typing import Protocol
 
 from pool_service.fleet.core.values import Lead, Offer
 
+__all__ = ["Lead", "Leadership", "Link", "MemberLost", "Membership"]
+
 
 class Membership(Protocol):
     """Tells which members there are."""

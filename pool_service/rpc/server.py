@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -19,7 +19,6 @@ from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.last_calls import LastCalls
 from pool_service.rpc.malformed import Registrar, Wrap
 from pool_service.rpc.reflection import described_pool
-from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.tls import OPTIONS as TLS_OPTIONS
 from pool_service.rpc.tls import Tls
 from pool_service.unix_socket import CHECK_INTERVAL_S, UnixSocket
@@ -154,8 +153,19 @@ class _Health(health.aio.HealthServicer):
             watch.cancel()
 
 
+class Servicer(Protocol):
+    """Implements PoolService, and tells of calls at the end.
+
+    refused_at: the time of the event loop at which the last call was refused. is_ending: calls in
+    progress are cancelled soon.
+    """
+
+    refused_at: float
+    is_ending: bool
+
+
 class GrpcServer:
-    """Serves one PoolServicer by gRPC. Its health is NOT_SERVING until `set_serving`.
+    """Serves one PoolService by gRPC. Its health is NOT_SERVING until `set_serving`.
 
     Each address has a server of its own, with its own limits: callers who use up those of one
     address keep nobody from another, and each call is known by the address at which it came in.
@@ -163,7 +173,7 @@ class GrpcServer:
 
     def __init__(
         self,
-        servicer: PoolServicer,
+        servicer: Servicer,
         authorization: Authorization,
         inside: Sequence[Wrap] = (),
         outside: Sequence[Wrap] = (),

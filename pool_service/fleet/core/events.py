@@ -8,13 +8,17 @@ from pool_service.fleet.core.values import CatalogueNames, Lead, Offer, Report, 
 
 @dataclass(frozen=True, slots=True)
 class MembersListed:
-    """These are the members, from now on: each one's address by its name.
-
-    lost_after: seconds of silence after which a member is lost, for those that have their own.
-    """
+    """These are the members, from now on: each one's address by its name."""
 
     addresses: Mapping[str, str]
-    lost_after: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PatienceChanged:
+    """Members are lost after so many seconds of silence: usually, and those that have their own."""
+
+    usual: float
+    of_members: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ class TimeReached:
 
 Event = (
     MembersListed
+    | PatienceChanged
     | MemberTold
     | ServerChanged
     | BeatAnswered

@@ -12,6 +12,7 @@
 from collections.abc import Iterable
 from typing import assert_never
 
+from pool_service.core.errors import PoolError
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.commands import Command
 from pool_service.fleet.core.leading import Leading
@@ -25,6 +26,7 @@ from pool_service.fleet.core.values import Lead, Presence, Seat, SeenServer
 MemberEvent = ev.MemberTold | ev.ServerChanged | ev.BeatAnswered | ev.CatalogueTold | ev.SightLost
 FleetEvent = (
     ev.MembersListed
+    | ev.PatienceChanged
     | ev.LeadChanged
     | ev.SeatRequested
     | ev.SeatRefused
@@ -82,6 +84,11 @@ class Machine:
         return 0 if self._state.rival else self._state.epoch
 
     @property
+    def followed_epoch(self) -> int:
+        """The epoch of the present leader, as far as this front knows it."""
+        return self._state.followed_epoch
+
+    @property
     def is_settled(self) -> bool:
         """Whether each member has told its servers, or is lost."""
         return self._state.is_settled
@@ -104,6 +111,19 @@ class Machine:
             hosts.remove(claim.host)
             hosts.insert(0, claim.host)
         return hosts
+
+    def aliases_of(self, model: str) -> tuple[str, ...]:
+        """Return the other names of a model."""
+        return self._state.names_of.get(model, ())
+
+    def listing(self, name: str) -> list[str]:
+        """Return the hosts whose catalogue lists a model."""
+        model = self._state.resolve(name)
+        return [one.host for one in self._state.members.values() if model in one.names.models]
+
+    def flaw(self) -> PoolError | None:
+        """Return why this front may not place anything now, though it leads; None if it may."""
+        return self._leading.flaw()
 
     # --- dispatch -----------------------------------------------------------------------
 
@@ -133,7 +153,9 @@ class Machine:
     def _of_fleet(self, event: FleetEvent) -> None:  # noqa: C901 - a case for each event
         match event:
             case ev.MembersListed():
-                self._sightings.on_listed(event.addresses, event.lost_after)
+                self._sightings.on_listed(event.addresses)
+            case ev.PatienceChanged():
+                self._sightings.on_patience(event.usual, event.of_members)
             case ev.LeadChanged():
                 self._leading.on_lead_changed(event.lead)
             case ev.SeatRequested():

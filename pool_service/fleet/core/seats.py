@@ -194,10 +194,8 @@ class Seats:
         self._state.give(Answer(request.request_id, result))
 
     def _seat(self, model: str, host: str, *, may_move: bool = True) -> Seat:
-        """Return a seat; a follower's has the epoch of the leader, as members have told it."""
         state = self._state
-        epoch = state.epoch or max(state.lead.epoch, state.told_epoch)
-        return Seat(host, model, state.next_generation(model), epoch, may_move)
+        return Seat(host, model, state.next_generation(model), state.followed_epoch, may_move)
 
     # --- one placing ------------------------------------------------------------------
 

@@ -18,21 +18,26 @@ class Sightings:
         self._leading = leading
         self._seats = seats
 
-    def on_listed(self, addresses: Mapping[str, str], lost_after: Mapping[str, float]) -> None:
+    def on_listed(self, addresses: Mapping[str, str]) -> None:
         """Follow these members, and no others."""
         state = self._state
+        state.is_listed = True
         for member in list(state.members.values()):
             if addresses.get(member.host) != member.address:
                 self._forget(member)
         for host, address in addresses.items():
-            patience = lost_after.get(host, state.lost_after)
-            known = state.members.get(host)
-            if known is not None:
-                known.lost_after = patience
-                continue
-            state.members[host] = Member(host, address, patience, state.now)
-            state.give(Connect(host, address))
+            if host not in state.members:
+                patience = state.lost_after_of.get(host, state.lost_after)
+                state.members[host] = Member(host, address, patience, state.now)
+                state.give(Connect(host, address))
         self._settle()
+
+    def on_patience(self, usual: float, of_members: Mapping[str, float]) -> None:
+        """Lose members after other times of silence from now on."""
+        state = self._state
+        state.lost_after, state.lost_after_of = usual, of_members
+        for member in state.members.values():
+            member.lost_after = of_members.get(member.host, usual)
 
     def on_told(self, member: Member, servers: tuple[SeenServer, ...], revision: int) -> None:
         """Take what a member has told of all its servers."""
@@ -73,10 +78,12 @@ class Sightings:
         """Take the names of a member's catalogue; of several members' the first counts."""
         member.names = names
         state = self._state
-        state.aliases = {}
+        state.aliases, state.names_of = {}, {}
         for one in state.members.values():
             for alias, model in one.names.aliases.items():
                 state.aliases.setdefault(alias, model)
+        for alias, model in state.aliases.items():
+            state.names_of[model] = (*state.names_of.get(model, ()), alias)
 
     def on_sight_lost(self, member: Member, why: str) -> None:
         """Suspect a member that has fallen silent."""

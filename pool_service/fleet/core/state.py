@@ -1,6 +1,6 @@
 """The state of the front, shared by the parts of its machine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pool_service.fleet.core.commands import Command
@@ -60,7 +60,8 @@ class FleetState:
     """What the front knows and has decided; changed inside `Machine.handle` alone.
 
     name: of this front's process. lost_after: seconds of silence after which a member is lost, and
-    within which members vanish at once.
+    within which members vanish at once. lost_after_of: that of members that have their own.
+    is_listed: the members are known.
     epoch: with which this front leads; 0: it does not, or has not chosen one yet.
     rival: the name of another front that has taken over; empty: none.
     parked: calls by the host that they wait for to be seen again.
@@ -68,8 +69,10 @@ class FleetState:
 
     name: str
     lost_after: float
+    lost_after_of: Mapping[str, float] = field(default_factory=dict)
     now: float = 0.0
     commands: list[Command] = field(default_factory=list)
+    is_listed: bool = False
     members: dict[str, Member] = field(default_factory=dict)
     lead: Lead = field(default_factory=lambda: Lead(leads=False))
     epoch: int = 0
@@ -91,6 +94,8 @@ class FleetState:
     generations: dict[str, int] = field(default_factory=dict)
     """The highest generation of each model that any member has told."""
     aliases: dict[str, str] = field(default_factory=dict)
+    names_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The aliases of each model."""
     told_epoch: int = 0
     """The highest epoch that a member has seen."""
 
@@ -103,9 +108,19 @@ class FleetState:
         return self.aliases.get(name, name)
 
     @property
+    def followed_epoch(self) -> int:
+        """The epoch with which calls are sent: this front's, or that of the leader that is known.
+
+        Members that a leader has told of a higher one have told that to this front.
+        """
+        return self.epoch or max(self.lead.epoch, self.told_epoch)
+
+    @property
     def is_settled(self) -> bool:
         """Whether each member has told its servers, or is lost."""
-        return all(one.presence is not Presence.EXPECTED for one in self.members.values())
+        return self.is_listed and all(
+            one.presence is not Presence.EXPECTED for one in self.members.values()
+        )
 
     def presence(self, host: str) -> Presence:
         """Return how the front sees a host; one that is no member any more is lost."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from pool_service.fleet.members.security import Security
 from pool_service.fleet.ports import MemberLost
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
@@ -28,13 +29,14 @@ OPTIONS: list[tuple[str, str | int]] = [
 class Channel:
     """A connection to a member. It is not used again after an end: the next one is another."""
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
-        """credentials: None: the address is of this machine, and not encrypted."""
-        self._channel = (
-            grpc.aio.insecure_channel(address, options=OPTIONS)
-            if credentials is None
-            else grpc.aio.secure_channel(address, credentials, options=OPTIONS)
-        )
+    def __init__(self, address: str, security: Security | None) -> None:
+        """security: None: the connection does not leave this machine."""
+        if security is None:
+            self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(
+                address, security.credentials, options=[*OPTIONS, *security.options]
+            )
         self.pool = pb_grpc.PoolServiceStub(self._channel)
         self.member = pb_grpc.FleetMemberServiceStub(self._channel)
         self._open = set[Any]()

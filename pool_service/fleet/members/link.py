@@ -14,6 +14,7 @@ from pool_service.fleet.core.values import Offer
 from pool_service.fleet.members import messages
 from pool_service.fleet.members.channel import Channel
 from pool_service.fleet.members.metadata import FLEET_CALL, fleet_call
+from pool_service.fleet.members.security import Secure
 from pool_service.fleet.ports import MemberLost
 from pool_service.v1 import pool_service_pb2 as pb
 
@@ -42,14 +43,13 @@ class Manner:
     """How all links of a front follow their members.
 
     front: the name of the front's process. epoch: returns the epoch with which it leads, else 0.
-    beat_s: seconds between two beats. credentials: what to show to a member at an address; None:
-    nothing, as the connection does not leave this machine.
+    beat_s: returns the seconds between two beats. secure: returns the security of a connection.
     """
 
     front: str
     epoch: Callable[[], int]
-    beat_s: float
-    credentials: Callable[[str, str], grpc.ChannelCredentials | None]
+    beat_s: Callable[[], float]
+    secure: Secure
 
 
 class GrpcLink:
@@ -130,7 +130,7 @@ class GrpcLink:
     # --- following ------------------------------------------------------------------------
 
     def _connect(self) -> Channel:
-        return Channel(self._address, self._manner.credentials(self.host, self._address))
+        return Channel(self._address, self._manner.secure(self.host, self._address))
 
     async def _follow_for_ever(self) -> None:
         while True:
@@ -190,9 +190,9 @@ class GrpcLink:
     async def _keep_beating(self, channel: Channel) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._beat.wait(), self._manner.beat_s)
+                await asyncio.wait_for(self._beat.wait(), self._manner.beat_s())
             self._beat.clear()
-            await self._exchange_beat(channel, MISSED_BEATS * self._manner.beat_s)
+            await self._exchange_beat(channel, MISSED_BEATS * self._manner.beat_s())
 
     async def _exchange_beat(self, channel: Channel, time_limit: float) -> None:
         """Send a beat and feed its answer; learn who leads if another front does."""

@@ -1,0 +1,168 @@
+"""Composition: builds the parts of a front from its configuration, and connects them."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from pool_service.access.authentication import Authentication, Rules
+from pool_service.access.quotas import Quotas
+from pool_service.adapters.sockets.peer_users import own_users, peer_users, unmapped_user
+from pool_service.adapters.system.clock import SystemClock
+from pool_service.adapters.tls.certificate_keeper import CertificateKeeper
+from pool_service.admission import Admission
+from pool_service.audit import Audit
+from pool_service.change_history import History
+from pool_service.client_registry import ClientRegistry
+from pool_service.config.errors import ConfigError
+from pool_service.core.errors import ConfigInvalid
+from pool_service.fleet.config import FrontConfig, FrontSource, restart_needed
+from pool_service.fleet.core.machine import Machine
+from pool_service.fleet.core.values import SeenServer
+from pool_service.fleet.engines.choice import leadership_of, membership_of
+from pool_service.fleet.engines.static import StaticMembership
+from pool_service.fleet.fleet import Feed, Fleet
+from pool_service.fleet.members import security
+from pool_service.fleet.members.link import GrpcLink, Manner
+from pool_service.fleet.members.security import Files, Security
+from pool_service.fleet.ports import Leadership, Membership
+from pool_service.fleet.rpc.forwarding import Forwarding
+from pool_service.fleet.rpc.leader import Leader
+from pool_service.fleet.rpc.servicer import FleetServicer
+from pool_service.rpc.authorization import Authorization
+from pool_service.rpc.server import GrpcServer
+from pool_service.rpc.tls import Tls
+from pool_service.tracing_setup import traces_of
+from pool_service.v1 import pool_service_pb2 as pb
+
+log = structlog.get_logger("pool_service.fleet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one front that its start and its end need."""
+
+    fleet: Fleet[GrpcLink]
+    server: GrpcServer
+    admission: Admission
+    audit: Audit
+    leader: Leader
+    membership: Membership
+    leadership: Leadership
+    reloader: "Reloader"
+
+
+class LoggedEvents:
+    """Implements the port `Events` by the log: a front keeps nothing on disk."""
+
+    def write(self, event: Mapping[str, object], at: float | None = None) -> None:
+        """Log an event. at: its Unix time in seconds; None: now."""
+        told = {key: value for key, value in event.items() if value not in ("", None)}
+        log.info("call", **told, **({} if at is None else {"at": at}))
+
+
+class Reloader:
+    """Applies a changed configuration to a running front."""
+
+    def __init__(
+        self,
+        source: FrontSource,
+        config: FrontConfig,
+        clients: ClientRegistry,
+        fleet: Fleet[GrpcLink],
+        membership: Membership,
+    ) -> None:
+        self._source = source
+        self._started_with = config
+        self.config = config
+        self._clients = clients
+        self._fleet = fleet
+        self._membership = membership
+
+    async def reload(self) -> pb.ReloadResponse:
+        """Read the configuration and apply it. Raises ConfigInvalid, having changed nothing."""
+        try:
+            config = await asyncio.to_thread(self._source.load_again)
+        except ConfigError as error:
+            log.warning("reload refused", why=str(error))
+            raise ConfigInvalid(f"{error}. Nothing was changed.") from error
+        self.config = config
+        self._clients.configure(config)
+        self._fleet.set_lost_after(config.front.lost_after, lost_after(config))
+        if isinstance(self._membership, StaticMembership):
+            self._membership.replace(config.static_members)
+        needed = restart_needed(self._started_with, config)
+        log.info("reloaded", restart_needed=needed)
+        return pb.ReloadResponse(restart_needed=needed)
+
+
+def compose(
+    source: FrontSource, config: FrontConfig, certificates: CertificateKeeper | None
+) -> Parts:
+    """Build all parts from the configuration; nothing is started yet. Needs a running loop."""
+    clock, name = SystemClock(), secrets.token_hex(8)
+    secure = _Security(config)
+    history = History[SeenServer](time.time_ns() // 1000, config.front.history)
+    # The links come after the fleet, and are asked only once it runs.
+    manner = Manner(name, lambda: fleet.epoch, lambda: reloader.config.front.beat, secure)
+
+    def connect(host: str, address: str, feed: Feed) -> GrpcLink:
+        return GrpcLink(host, address, feed, manner)
+
+    fleet = Fleet(Machine(name, config.front.lost_after), clock, history, connect)
+    fleet.set_lost_after(config.front.lost_after, lost_after(config))
+    rules = Rules()
+    clients = ClientRegistry(rules, config)
+    membership = membership_of(config)
+    reloader = Reloader(source, config, clients, fleet, membership)
+    audit = Audit(LoggedEvents())
+    authentication = Authentication(rules, peer_users(), own_users(), time.time, unmapped_user())
+    admission = Admission(authentication, audit, _nothing)
+    leader = Leader(lambda: fleet.lead, secure)
+    servicer = FleetServicer(
+        fleet, Forwarding(fleet, name, leader), reloader.reload, audit, Quotas(clock.now)
+    )
+    traces = traces_of(config.trace.endpoint, lambda name: name)
+    server = GrpcServer(
+        servicer,
+        Authorization(admission),
+        inside=[traces.wrap] if traces is not None else [],
+        tls=Tls(certificates, config.tls.token_addresses) if certificates is not None else None,
+    )
+    return Parts(
+        fleet=fleet,
+        server=server,
+        admission=admission,
+        audit=audit,
+        leader=leader,
+        membership=membership,
+        leadership=leadership_of(config, clock.now),
+        reloader=reloader,
+    )
+
+
+def lost_after(config: FrontConfig) -> Mapping[str, float]:
+    """Return the seconds of silence after which members are lost that have their own."""
+    members = config.members.items()
+    return {name: one.lost_after for name, one in members if one.lost_after is not None}
+
+
+class _Security:
+    """Returns the security of connections, as the configuration says."""
+
+    def __init__(self, config: FrontConfig) -> None:
+        self._config = config
+
+    def __call__(self, name: str, address: str) -> Security | None:
+        member = self._config.member(name, address)
+        files = self._config.member_credentials
+        if not member.with_tls or files is None:
+            return None
+        return security.read(Files(files.ca, files.cert, files.key), member.san)
+
+
+async def _nothing() -> None:
+    """Do nothing: a front has no tokens but those of its configuration."""

@@ -1,0 +1,149 @@
+"""Forwarding: sends the calls of a model to the member that has it, or gets it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass
+
+import grpc
+
+from pool_service.access.principal import Principal
+from pool_service.fleet.core.placing import MOVING_REASONS
+from pool_service.fleet.fleet import Fleet
+from pool_service.fleet.members.link import GrpcLink
+from pool_service.fleet.members.metadata import fleet_call
+from pool_service.fleet.ports import MemberLost
+from pool_service.fleet.rpc.errors import is_of_connection, reason_of
+from pool_service.fleet.rpc.journey import STALE, Journey, Stage
+from pool_service.fleet.rpc.leader import Leader
+from pool_service.v1 import pool_service_pb2 as pb
+
+END_HOLD_TIMEOUT_S = 5.0
+"""The time for a member to end a hold; one that does not answer ends it after its grace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The caller of one call. timeout: the seconds for which it still waits; None: for ever."""
+
+    principal: Principal
+    timeout: float | None
+
+
+class Forwarding:
+    """Sends calls to members on behalf of their callers."""
+
+    def __init__(self, fleet: Fleet[GrpcLink], front: str, leader: Leader) -> None:
+        """front: the name of the front's process."""
+        self._fleet = fleet
+        self._front = front
+        self._leader = leader
+        self._calls: dict[str, tuple[Principal, int, bytes]] = {}
+        self._ending = set[asyncio.Task[None]]()
+        self.is_ending = False
+        """Whether the front ends. Holds then go on at the members, for the next front."""
+
+    def call_of(self, principal: Principal, epoch: int | None = None) -> bytes:
+        """Return the FleetCall of a call that places nothing: the same for all of a caller.
+
+        epoch: None: of the present leader.
+        """
+        epoch = self._fleet.followed_epoch if epoch is None else epoch
+        known, known_epoch, call = self._calls.get(principal.name, (None, 0, b""))
+        if known is not principal or known_epoch != epoch:
+            call = fleet_call(self._front, epoch, principal)
+            self._calls[principal.name] = principal, epoch, call
+        return call
+
+    async def ensure(self, request: pb.EnsureRequest, caller: Caller) -> pb.EnsureResponse:
+        """Return a READY server of a model, on whichever host."""
+        answer: pb.EnsureResponse | None = await self._ensure_at_once(request, caller)
+        if answer is not None:
+            return answer
+        with self._journey(request) as journey:
+            stage = await journey.begin()
+            while True:
+                call = self._call_at(stage, caller.principal)
+                try:
+                    answer = await stage.route.unary("Ensure", request, call, caller.timeout)
+                except (MemberLost, grpc.aio.AioRpcError) as error:
+                    stage = await journey.after(error)
+                else:
+                    return answer
+
+    async def _ensure_at_once(
+        self, request: pb.EnsureRequest, caller: Caller
+    ) -> pb.EnsureResponse | None:
+        """Return the READY server of a model; None if it has none, or just no more."""
+        seat = self._fleet.at_once(request.model)
+        link = self._fleet.link(seat.host) if seat is not None else None
+        if seat is None or link is None:
+            return None
+        call = self.call_of(caller.principal, seat.epoch)
+        try:
+            answer: pb.EnsureResponse = await link.unary("Ensure", request, call, caller.timeout)
+        except MemberLost:
+            return None
+        except grpc.aio.AioRpcError as error:
+            reason = reason_of(error)
+            if is_of_connection(error, reason) or reason in (*MOVING_REASONS, STALE):
+                return None
+            raise
+        return answer
+
+    async def hold(
+        self, request: pb.HoldRequest, caller: Caller
+    ) -> AsyncGenerator[pb.HoldResponse]:
+        """Yield the states of a model that is held, on whichever host it is at the time."""
+        name = secrets.token_hex(8)
+        with self._journey(request) as journey:
+            stage = await journey.begin()
+            while True:
+                call = self._call_at(stage, caller.principal, hold=name)
+                answers = stage.route.stream("Hold", request, call, caller.timeout)
+                try:
+                    async for answer in answers:
+                        yield answer
+                except (MemberLost, grpc.aio.AioRpcError) as error:
+                    stage = await journey.after(error)
+                except (asyncio.CancelledError, GeneratorExit):
+                    self._end_hold(stage, name, answers)
+                    raise
+                else:
+                    return
+
+    def _end_hold(self, stage: Stage, name: str, answers: AsyncGenerator[pb.HoldResponse]) -> None:
+        """End a hold whose caller has left; until then its stream stays open."""
+
+        async def end() -> None:
+            async with aclosing(answers):
+                if stage.seat is None or self.is_ending:
+                    return
+                request = pb.EndHoldRequest(hold=name)
+                call = fleet_call(self._front, stage.seat.epoch)
+                with suppress(MemberLost, grpc.aio.AioRpcError):
+                    await stage.route.unary("EndHold", request, call, END_HOLD_TIMEOUT_S)
+
+        task = asyncio.create_task(end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    @contextmanager
+    def _journey(self, request: pb.EnsureRequest | pb.HoldRequest) -> Iterator[Journey]:
+        download = request.download if request.HasField("download") else None
+        with self._fleet.asking(request.model, request.runtime_model, download=download) as asking:
+            yield Journey(self._fleet, asking, self._leader)
+
+    def _call_at(self, stage: Stage, principal: Principal, *, hold: str = "") -> bytes:
+        """Return the FleetCall of a call that may start a server."""
+        seat = stage.seat
+        if seat is None:
+            return self.call_of(principal, 0)
+        return fleet_call(
+            self._front,
+            seat.epoch,
+            principal,
+            least_generation=seat.least_generation,
+            hold=hold,
+        )

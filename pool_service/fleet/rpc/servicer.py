@@ -1,0 +1,349 @@
+"""The API handlers of a front: each sends its call to the members that it is for."""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import structlog
+
+from pool_service.access.principal import Principal
+from pool_service.access.quotas import Quotas
+from pool_service.admission import check_logs
+from pool_service.audit import Audit
+from pool_service.core.error_texts import watch_ended
+from pool_service.core.errors import LogNotFound, PoolError, PoolUnreachable, ScopeMissing
+from pool_service.event_records import Call
+from pool_service.fleet.core.leading import RETRY_AFTER_S
+from pool_service.fleet.core.values import SeenServer
+from pool_service.fleet.fleet import Fleet
+from pool_service.fleet.members.link import GrpcLink
+from pool_service.fleet.rpc import merging
+from pool_service.fleet.rpc.asking_all import LOOK_TIMEOUT_S, Answers, ask_all
+from pool_service.fleet.rpc.errors import reason_of, status_of
+from pool_service.fleet.rpc.forwarding import Caller, Forwarding
+from pool_service.rpc import validation
+from pool_service.rpc.answering import Context, failure_status, keep_refusal, streaming, unary
+from pool_service.rpc.error_redaction import redacted_error
+from pool_service.rpc.redaction import Redactions
+from pool_service.rpc.servicer import CHANGING, ENDED, GONE, LONGEST_NAME, USES
+from pool_service.v1 import pool_service_pb2 as pb
+
+log = structlog.get_logger("pool_service.fleet")
+
+CURSOR_MARK = "~"
+"""Stands between the host of a log and the member's own cursor; no host's name has it."""
+
+Reload = Callable[[], Awaitable[pb.ReloadResponse]]
+
+
+class FleetServicer:
+    """PoolService over all members of a fleet. The proto file has the promise of each call.
+
+    The members check what callers may do, and leave out what they may not see: each call goes there
+    with the caller's rights.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet[GrpcLink],
+        forwarding: Forwarding,
+        reload: Reload,
+        audit: Audit,
+        quotas: Quotas,
+    ) -> None:
+        """reload: reads the front's configuration again and applies it; raises ConfigInvalid."""
+        self._fleet = fleet
+        self._forwarding = forwarding
+        self._reload = reload
+        self._audit = audit
+        self._quotas = quotas
+        self.redactions = Redactions()
+        self.refused_at = -math.inf
+        """The time of the event loop at which the last call was refused."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether calls in progress are cancelled soon, as the front ends."""
+        return self._forwarding.is_ending
+
+    @is_ending.setter
+    def is_ending(self, value: bool) -> None:
+        self._forwarding.is_ending = value
+
+    def called(self, method: str, request: object, context: Context) -> Call:
+        """Return a call as it is kept: its method, the model that it names, and its peer."""
+        name = getattr(request, "model", "")
+        principal = context.principal.name
+        return Call(method, name[:LONGEST_NAME], context.peer(), principal=principal)
+
+    def refuse(self, error: Exception, call: Call, principal: Principal) -> grpc.Status:
+        """Return the status of a failed call: a member's as it is. Keep the call if it is a use."""
+        self.refused_at = asyncio.get_running_loop().time()
+        if isinstance(error, grpc.aio.AioRpcError):
+            return status_of(error)
+        redacted = redacted_error(error, principal) if isinstance(error, PoolError) else error
+        if call.method in USES or isinstance(error, ScopeMissing):
+            keep_refusal(self._audit, call, error)
+        return failure_status(redacted, call.method)
+
+    def abandon(self, call: Call) -> None:
+        """Keep a call that was cancelled before its answer, if it may change something."""
+        if call.method in CHANGING:
+            why = ENDED if self.is_ending else GONE
+            self._audit.refused(call, grpc.StatusCode.CANCELLED.name, "", why)
+
+    # --- calls of one model ---------------------------------------------------------------
+
+    @unary
+    async def Ensure(self, request: pb.EnsureRequest, context: Context) -> pb.EnsureResponse:
+        with self._quotas.open(context.principal, "waiting"):
+            return await self._forwarding.ensure(request, _caller(context))
+
+    @streaming
+    async def Hold(
+        self, request: pb.HoldRequest, context: Context
+    ) -> AsyncGenerator[pb.HoldResponse]:
+        held = self._forwarding.hold(request, _caller(context))
+        with self._quotas.open(context.principal, "holds"):
+            async with aclosing(held):
+                async for answer in held:
+                    yield answer
+
+    @unary
+    async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
+        validation.model(request.model)
+        link = self._link_of(request.model)
+        if link is None:
+            return pb.GetResponse()
+        answer: pb.GetResponse = await self._asked(link, "Get", request, context)
+        return answer
+
+    @unary
+    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
+        link = self._link_of(request.model) or self._lister_of(request.model)
+        answer: pb.DescribeResponse = await self._asked(link, "Describe", request, context)
+        return answer
+
+    @streaming
+    async def Pull(
+        self, request: pb.PullRequest, context: Context
+    ) -> AsyncGenerator[pb.PullResponse]:
+        link = self._link_of(request.model)
+        if link is None:
+            host = await self._fleet.best_host(request.model, request.runtime_model)
+            link = self._fleet.link(host) or self._lister_of(request.model)
+        call = self._forwarding.call_of(context.principal)
+        with self._quotas.open(context.principal, "streams"):
+            pulled = link.stream("Pull", request, call, context.time_remaining())
+            async with aclosing(pulled):
+                async for answer in pulled:
+                    yield answer
+
+    @streaming
+    async def TailLogs(
+        self, request: pb.TailLogsRequest, context: Context
+    ) -> AsyncGenerator[pb.TailLogsResponse]:
+        check_logs(context.principal)
+        validation.model(request.model)
+        with self._quotas.open(context.principal, "streams"):
+            lines = self._lines(request, context)
+            async with aclosing(lines):
+                async for answer in lines:
+                    yield answer
+
+    async def _lines(
+        self, request: pb.TailLogsRequest, context: Context
+    ) -> AsyncGenerator[pb.TailLogsResponse]:
+        """Yield the lines of a log of the first member that has one."""
+        asked, links = self._of_cursor(request)
+        call = self._forwarding.call_of(context.principal)
+        refusal: grpc.aio.AioRpcError | None = None
+        for link in links:
+            try:
+                lines = link.stream("TailLogs", asked, call, context.time_remaining())
+                async with aclosing(lines):
+                    async for answer in lines:
+                        answer.cursor = f"{link.host}{CURSOR_MARK}{answer.cursor}"
+                        yield answer
+            except grpc.aio.AioRpcError as error:
+                if reason_of(error) != LogNotFound.REASON:
+                    raise
+                refusal = error
+            else:
+                return
+        raise refusal or self._unseen()
+
+    def _of_cursor(self, request: pb.TailLogsRequest) -> tuple[pb.TailLogsRequest, list[GrpcLink]]:
+        """Return the request for members, and the members that may have the log, in this order."""
+        if request.WhichOneof("begin") != "cursor":
+            first = self._fleet.hosts_of(request.model)
+            links = [link for host in first if (link := self._fleet.link(host)) is not None]
+            return request, links + [one for one in self._fleet.present if one not in links]
+        host, mark, cursor = request.cursor.partition(CURSOR_MARK)
+        if not mark:
+            validation.log_position("")
+        link = self._fleet.link(host)
+        asked = pb.TailLogsRequest()
+        asked.CopyFrom(request)
+        asked.cursor = cursor
+        return asked, [link] if link is not None else []
+
+    # --- calls of several members ---------------------------------------------------------
+
+    @unary
+    async def Evict(self, request: pb.EvictRequest, context: Context) -> pb.EvictResponse:
+        target = validation.target(request)
+        links = self._fleet.present
+        if isinstance(target, str):
+            hosts = self._fleet.hosts_of(target)
+            having = [link for link in links if link.host in hosts]
+            links = having or links[:1]
+        answers = await self._ask_all(links, "Evict", request, context, context.time_remaining())
+        if answers.refusals:
+            raise next(iter(answers.refusals.values()))
+        evicted = [one for answer in answers.any_or_raise().values() for one in answer.evicted]
+        return pb.EvictResponse(evicted=evicted)
+
+    @unary
+    async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
+        _, size = validation.server_page(request)
+        revision = self._fleet.history.revision
+        asked = pb.ListRequest(page_size=size, page_token=request.page_token)
+        answers = await self._ask_all(self._fleet.present, "List", asked, context, LOOK_TIMEOUT_S)
+        pages = list(answers.given.values())
+        shown, more = merging.servers(pages, size)
+        return pb.ListResponse(
+            servers=shown,
+            next_page_token=validation.server_token(shown[-1]) if more and shown else "",
+            revision=revision,
+            totals=merging.totals(page.totals for page in pages),
+            notices=self._notices(answers),
+        )
+
+    @unary
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        _, size = validation.page(request)
+        asked = pb.ListModelsRequest(
+            page_size=size, page_token=request.page_token, found=request.found
+        )
+        answers = await self._ask_all(
+            self._fleet.present, "ListModels", asked, context, LOOK_TIMEOUT_S
+        )
+        shown, more = merging.models(list(answers.any_or_raise().values()), size)
+        return pb.ListModelsResponse(
+            models=shown,
+            next_page_token=validation.page_token(shown[-1].model) if more and shown else "",
+        )
+
+    @streaming
+    async def Watch(
+        self, request: pb.WatchRequest, context: Context
+    ) -> AsyncGenerator[pb.WatchResponse]:
+        history, principal = self._fleet.history, context.principal
+        after = validation.after_revision(request)
+        with self._quotas.open(principal, "streams"):
+            if after is None:
+                after = history.revision
+                for seen in sorted(self._fleet.servers(), key=_place):
+                    if self._allows(principal, seen.model):
+                        yield pb.WatchResponse(revision=after, server=_message(seen))
+                yield pb.WatchResponse(revision=after, synced=pb.Synced())
+            async for change in history.follow(after):
+                if self._allows(principal, change.server.model):
+                    message = _message(change.server)
+                    event = pb.WatchResponse(revision=change.revision)
+                    (event.removed if change.removed else event.server).CopyFrom(message)
+                    yield event
+        raise watch_ended()
+
+    @unary
+    async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
+        answers = await self._ask_all(
+            self._fleet.present, "Pin", request, context, context.time_remaining()
+        )
+        return merging.pinned(answers.any_or_raise())
+
+    @unary
+    async def Forget(self, request: pb.ForgetRequest, context: Context) -> pb.ForgetResponse:
+        answers = await self._ask_all(
+            self._fleet.present, "Forget", request, context, context.time_remaining()
+        )
+        forgotten = [one.runtime_model for one in answers.any_or_raise().values()]
+        return pb.ForgetResponse(runtime_model=next(filter(None, forgotten), ""))
+
+    @unary
+    async def Reload(self, request: pb.ReloadRequest, context: Context) -> pb.ReloadResponse:
+        response = await self._reload()
+        self._audit.changed(self.called("Reload", request, context), "read the configuration again")
+        return response
+
+    # --- parts ----------------------------------------------------------------------------
+
+    async def _asked(self, link: GrpcLink, method: str, request: object, context: Context) -> Any:  # noqa: ANN401 - of any method
+        call = self._forwarding.call_of(context.principal)
+        answers = await ask_all([link], method, request, call, context.time_remaining())
+        if answers.refusals:
+            raise answers.refusals[link.host]
+        return answers.any_or_raise()[link.host]
+
+    async def _ask_all(
+        self,
+        links: list[GrpcLink],
+        method: str,
+        request: object,
+        context: Context,
+        time_limit: float | None,
+    ) -> Answers:
+        call = self._forwarding.call_of(context.principal)
+        return await ask_all(links, method, request, call, time_limit)
+
+    def _link_of(self, name: str) -> GrpcLink | None:
+        """Return the link to the member that has a server of a model; None if none has."""
+        hosts = self._fleet.hosts_of(name)
+        return self._fleet.link(hosts[0]) if hosts else None
+
+    def _lister_of(self, name: str) -> GrpcLink:
+        """Return the link to a member that lists a model, else to any. Raises PoolUnreachable."""
+        present = self._fleet.present
+        if not present:
+            raise self._unseen()
+        listing = self._fleet.listing(name)
+        return next((link for link in present if link.host in listing), present[0])
+
+    def _unseen(self) -> PoolUnreachable:
+        return PoolUnreachable(
+            "no member of the fleet is seen that could be asked. Try again, or look at the "
+            "members.",
+            retry_after=RETRY_AFTER_S,
+        )
+
+    def _notices(self, answers: Answers) -> list[str]:
+        """Return what works less well than it should, as the front and its members say."""
+        notices = self._fleet.notices()
+        notices += [f"{host}: not listed here: {why}." for host, why in answers.missing.items()]
+        for host, page in answers.given.items():
+            notices += [f"{host}: {notice}" for notice in page.notices]
+        return notices
+
+    def _allows(self, principal: Principal, model: str) -> bool:
+        patterns = principal.models
+        return patterns.is_everything or patterns.allows((model, *self._fleet.aliases_of(model)))
+
+
+def _caller(context: Context) -> Caller:
+    return Caller(context.principal, context.time_remaining())
+
+
+def _place(server: SeenServer) -> tuple[str, int, str]:
+    return server.model, server.generation, server.host
+
+
+def _message(seen: SeenServer) -> pb.Server:
+    """Return the message of a server, as its member has sent it."""
+    assert isinstance(seen.message, bytes)
+    return pb.Server.FromString(seen.message)
