@@ -13,8 +13,8 @@ from pool_service.config.client_section import ClientSection
 log = structlog.get_logger("pool_service.access")
 
 
-class AccessConfig(Protocol):
-    """What a configuration says of callers."""
+class CallerConfig(Protocol):
+    """What a configuration says of callers, that of a service or of a front."""
 
     @property
     def auth(self) -> AuthSection: ...
@@ -26,14 +26,14 @@ class AccessConfig(Protocol):
 class ClientRegistry:
     """Changes the rules by which callers are let in. Runs on the event loop only."""
 
-    def __init__(self, rules: Rules, config: AccessConfig) -> None:
+    def __init__(self, rules: Rules, config: CallerConfig) -> None:
         self._rules = rules
         self._configured: tuple[Client, ...] = ()
         self._created: tuple[Client, ...] = ()
         self._flaws: frozenset[str] = frozenset()
         self.configure(config)
 
-    def configure(self, config: AccessConfig) -> None:
+    def configure(self, config: CallerConfig) -> None:
         """Apply what a configuration says of callers."""
         self._rules.local = config.auth.local
         self._configured = tuple(section.client(name) for name, section in config.clients.items())

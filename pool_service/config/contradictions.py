@@ -12,8 +12,7 @@ from pool_service.adapters.runtime.key_delivery import (
 )
 from pool_service.adapters.runtime.launch_plan import Kind, option_names, option_value
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
-from pool_service.address import Address
-from pool_service.config.access_contradictions import access_contradictions
+from pool_service.config.access_contradictions import Access, access_contradictions
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
 from pool_service.config.runtime_section import RuntimeSection
@@ -28,8 +27,15 @@ Problems = Iterator[tuple[str, str]]
 def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield each key that contradicts another, with what is wrong and what to do."""
     yield from _in(("service",), _service_problems(config))
-    yield from _in(("http",), _http_problems(config))
-    yield from access_contradictions(config)
+    yield from access_contradictions(
+        Access(
+            key=("service", "listen"),
+            listen=config.service.listen,
+            http_listen=config.http.listen,
+            tls=config.tls,
+            clients=config.clients,
+        )
+    )
     yield from _in(("runtime",), _runtime_problems(config.runtime, config.runtime_options))
     for name, section in config.runtimes.items():
         options = config.all_runtime_options[name]
@@ -60,18 +66,6 @@ def _service_problems(config: Config) -> Problems:
     if "standby_max" in service.model_fields_set and service.standby_max < service.standby:
         most, kept = service.standby_max, service.standby
         yield "standby_max", f"standby_max ({most}) must not be less than standby ({kept})"
-
-
-def _http_problems(config: Config) -> Problems:
-    listen = config.http.listen
-    if not listen:
-        return
-    for taken in config.service.listen:
-        if Address.parse(listen).overlaps(Address.parse(taken)):
-            meant = "" if listen == taken else f" as {taken}"
-            what = f"{listen} is in service.listen already{meant}; choose another port or path"
-            yield "listen", what
-            return
 
 
 def _runtime_problems(section: RuntimeSection, options: RuntimeOptions) -> Problems:

@@ -2,15 +2,16 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from pool_service.config.config import Config
+from pool_service.config.layout import Layout, Places
 from pool_service.config.types import Flaw, Form
 
 KeyPath = tuple[str, ...]
@@ -53,19 +54,19 @@ def config_error(file: Path | None, problems: Iterable[str]) -> ConfigError:
     return ConfigError(f"{place} is not valid", problems)
 
 
-def problems_of(error: ValidationError, places: Mapping[KeyPath, str]) -> Iterator[str]:
+def problems_of(error: ValidationError, places: Places, layout: Layout[Any]) -> Iterator[str]:
     """Yield a line for each problem, beginning with the key that it is about.
 
     places: the variable or flag that set a key, which is named instead of the key.
     """
     for details in error.errors(include_url=False):
-        path = key_path(details["loc"])
-        yield f"{places.get(path) or key_name(path)}: {_explanation(details, path)}"
+        path = _key_path(details["loc"], layout)
+        yield f"{places.get(path) or key_name(path)}: {_explanation(details, path, layout)}"
 
 
-def key_path(location: tuple[int | str, ...]) -> KeyPath:
+def _key_path(location: tuple[int | str, ...], layout: Layout[Any]) -> KeyPath:
     """Return the path of the key at a location of pydantic's, which may lie within its value."""
-    depth = 3 if location[0] in named_tables() else 2
+    depth = 3 if location[0] in named_tables(layout.root) else 2
     names = [str(part) for part in location[:depth]]
     # Pydantic adds "[key]" if the name of a table is wrong, rather than its content.
     return tuple(names[:2]) if names[2:] == ["[key]"] else tuple(names)
@@ -91,21 +92,21 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     return next(iter(difflib.get_close_matches(name, known, 1, cutoff)), None)
 
 
-def tables() -> dict[str, type[BaseModel]]:
+def tables(root: type[BaseModel] = Config) -> dict[str, type[BaseModel]]:
     """Return the tables with fixed names, such as [service], and their types."""
     return {
         name: field.annotation
-        for name, field in Config.model_fields.items()
+        for name, field in root.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
 
 
-def named_tables() -> dict[str, type[BaseModel]]:
+def named_tables(root: type[BaseModel] = Config) -> dict[str, type[BaseModel]]:
     """Return the tables that hold tables of any name, such as [models.NAME], and their types."""
     return {
         name: get_args(field.annotation)[1]
-        for name, field in Config.model_fields.items()
-        if name not in tables()
+        for name, field in root.model_fields.items()
+        if name not in tables(root)
     }
 
 
@@ -114,67 +115,83 @@ def example_of(table: str) -> str:
     return 'models."NAME"' if table == "models" else f"{table}.NAME"
 
 
-def _explanation(details: ErrorDetails, path: KeyPath) -> str:
+def _explanation(details: ErrorDetails, path: KeyPath, layout: Layout[Any]) -> str:
     """Return what is wrong with a key, and what would be right."""
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, Flaw):
         return str(cause)
     if details["type"] == "extra_forbidden":
-        hint = _suggestion(path) or _missing_quotes(path, details["input"]) or _known_keys(path)
+        hint = (
+            _suggestion(path, layout)
+            or _missing_quotes(path, details["input"], layout)
+            or _known_keys(path, layout)
+        )
         return f"there is no such key{hint}"
-    field = _field(path)
+    field = _field(path, layout.root)
     if field is None:
-        is_named = path[0] in named_tables() and not path[1:]
+        is_named = path[0] in named_tables(layout.root) and not path[1:]
         return f"must be a table, [{example_of(path[0]) if is_named else key_name(path)}]"
+    if details["type"] == "missing":
+        return f"must be set, to {form_of(field).wanted}"
     return f"must be {form_of(field).wanted}, not {_quoted(details['input'])}"
 
 
-def _suggestion(path: KeyPath) -> str:
+def _suggestion(path: KeyPath, layout: Layout[Any]) -> str:
     """Suggest a renamed key, the same key of another table, or a key spelt alike."""
     *parents, key = path
-    key = RENAMED.get(key, key)
-    named = {example_of(name): table for name, table in named_tables().items()}
-    for name, table in (tables() | named).items():
+    key = layout.renamed.get(key, key)
+    named = {example_of(name): table for name, table in named_tables(layout.root).items()}
+    for name, table in (tables(layout.root) | named).items():
         # Without the table's name, which variables and flags have: memory_budget is memory.budget.
         known = key if key in table.model_fields else key.removeprefix(f"{name}_")
         if known in table.model_fields:
             return f", did you mean {name}.{known}?"
-    meant = closest(key, _keys(tuple(parents)))
+    meant = closest(key, _keys(tuple(parents), layout.root))
     return f", did you mean {key_name((*parents, meant))}?" if meant else ""
 
 
-def _known_keys(path: KeyPath) -> str:
+def _known_keys(path: KeyPath, layout: Layout[Any]) -> str:
     """List the keys of the table if it is small."""
-    keys = list(_keys(path[:-1]))
+    keys = list(_keys(path[:-1], layout.root))
     return f"; there is: {', '.join(keys)}" if 0 < len(keys) <= _MAX_LISTED_KEYS else ""
 
 
-def _missing_quotes(path: KeyPath, value: object) -> str:
+def _missing_quotes(path: KeyPath, value: object, layout: Layout[Any]) -> str:
     """Suggest quotes if a table's name has a dot, which TOML takes for a table in a table."""
-    if path[0] not in named_tables() or not isinstance(value, dict):
+    if path[0] not in named_tables(layout.root) or not _is_table(path, value, layout):
         return ""
     names = [*path[1:]]
-    while len(value) == 1 and isinstance(inner := next(iter(value.values())), dict):
-        names += value
+    while isinstance(value, dict) and len(value) == 1:
+        ((name, inner),) = value.items()
+        if not _is_table((path[0], *names, name), inner, layout):
+            break
+        names.append(name)
         value = inner
     return f"; a name with dots is written in quotes, [{key_name((path[0], '.'.join(names)))}]"
 
 
-def _keys(parents: KeyPath) -> Iterable[str]:
-    section = _section(parents) if parents else Config
+def _is_table(path: KeyPath, value: object, layout: Layout[Any]) -> bool:
+    """Return whether a value is a table, or a text that stands for one."""
+    table = named_tables(layout.root)[path[0]]
+    is_short = path[0] in layout.short and path[-1] not in table.model_fields
+    return isinstance(value, dict) or (is_short and isinstance(value, str) and ":" in value)
+
+
+def _keys(parents: KeyPath, root: type[BaseModel]) -> Iterable[str]:
+    section = _section(parents, root) if parents else root
     return section.model_fields if section else ()
 
 
-def _field(path: KeyPath) -> FieldInfo | None:
+def _field(path: KeyPath, root: type[BaseModel]) -> FieldInfo | None:
     """Return the field of a key; None for a table."""
-    section = _section(path[:-1]) if len(path) > 1 else None
+    section = _section(path[:-1], root) if len(path) > 1 else None
     return section.model_fields.get(path[-1]) if section else None
 
 
-def _section(path: KeyPath) -> type[BaseModel] | None:
-    if path[0] in named_tables():
-        return named_tables()[path[0]] if path[1:] else None
-    return tables().get(path[0])
+def _section(path: KeyPath, root: type[BaseModel]) -> type[BaseModel] | None:
+    if path[0] in named_tables(root):
+        return named_tables(root)[path[0]] if path[1:] else None
+    return tables(root).get(path[0])
 
 
 def _bare(key: str) -> str:

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from pydantic import ValidationError
 
@@ -26,10 +26,22 @@ from pool_service.config.errors import (
     problems_of,
     tables,
 )
+from pool_service.config.layout import C, Layout, Places
 from pool_service.paths import PathFlaw, absolute
 
-PREFIX = "POOL_SERVICE_"
-FILE_VARIABLE = f"{PREFIX}CONFIG"
+SERVICE = Layout(
+    root=Config,
+    main="service",
+    prefix="POOL_SERVICE_",
+    contradictions=contradictions,
+    with_places=Config.with_places,
+    harm="the programs that run as you",
+    renamed=RENAMED,
+)
+"""The configuration of a service."""
+
+FLEET_PREFIX = f"{SERVICE.prefix}FLEET_"
+"""The beginning of the variables of a front, and of those of [fleet] of a service."""
 
 _MISSPELT_SIMILARITY = 0.85
 """The least similarity of a misspelt variable to a known one. High, since other programs may set
@@ -56,33 +68,74 @@ class _Override(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigSource:
-    """The sources of a configuration, so that a running service can load it again.
+class Source(Generic[C]):
+    """The sources of a configuration, so that a running program can load it again.
 
-    The fields are the arguments of `load`.
+    config_file: None: the file that the variable names (`Layout.file_variable`), if it is set.
+    overrides: values of flags by name, which is the variable's without its prefix ("listen",
+    "memory_budget").
+    environ: the environment variables.
     """
 
+    layout: Layout[C]
     config_file: Path | None
     overrides: Mapping[str, object]
     environ: Mapping[str, str]
 
-    def load(self) -> Config:
-        """Load the configuration. Raises ConfigError as `load` does."""
-        return load(self.config_file, self.overrides, self.environ)
+    def load(self, *, may_be_empty: bool = True) -> C:
+        """Return the configuration: `overrides` before `environ` before the file.
 
-    def load_again(self) -> Config:
-        """Load the configuration for a running service; an empty file is an error then.
+        may_be_empty: accept an empty file, and wait for the writer of a pipe. False while a program
+        runs: an editor may be writing the file, and the writer of a pipe may never come.
+
+        Raises ConfigError with all problems of the configuration.
+        """
+        layout, environ = self.layout, self.environ
+        file = file_to_load(self.config_file, environ, layout)
+        place = "the path" if self.config_file is not None else layout.file_variable
+        if file is not None:
+            _check_writers(file, place, layout.harm)
+        values = _read(file, place, may_be_empty=may_be_empty) if file else {}
+        misspelt = list(_misspelt_variables(environ, layout))
+        places: dict[KeyPath, str] = {}
+        for override in self._overrides():
+            _apply(override, values, places, layout)
+        return _validated(values, places, file, misspelt, layout)
+
+    def load_again(self) -> C:
+        """Load the configuration for a running program; an empty file is an error then.
 
         An editor that writes in place empties the file first; a reload at that moment must not
         remove everything that is configured. Raises ConfigError.
         """
-        return load(self.config_file, self.overrides, self.environ, may_be_empty=False)
+        return self.load(may_be_empty=False)
 
     def name_of(self, path: KeyPath) -> str:
         """Return the name of the variable or flag that sets a key, or the key's own name."""
-        overrides = (*_from_environment(self.environ), *_from_flags(self.overrides))
-        places: dict[KeyPath, str] = {(each.section, each.key): each.place for each in overrides}
+        places: dict[KeyPath, str] = {
+            (each.section, each.key): each.place for each in self._overrides()
+        }
         return places.get(path) or key_name(path)
+
+    def _overrides(self) -> list[_Override]:
+        return [
+            *_from_environment(self.environ, self.layout),
+            *_from_flags(self.overrides, self.layout),
+        ]
+
+
+class ConfigSource(Source[Config]):
+    """The sources of a service's configuration."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        config_file: Path | None,
+        overrides: Mapping[str, object],
+        environ: Mapping[str, str],
+    ) -> None:
+        super().__init__(SERVICE, config_file, overrides, environ)
 
 
 def load(
@@ -92,48 +145,32 @@ def load(
     *,
     may_be_empty: bool = True,
 ) -> Config:
-    """Return the configuration: `overrides` before `environ` before the file.
-
-    Args:
-        config_file: None: the file that POOL_SERVICE_CONFIG names, if it is set.
-        overrides: values of flags by name, which is the variable's without its prefix ("listen",
-            "memory_budget").
-        environ: the environment variables.
-        may_be_empty: accept an empty file, and wait for the writer of a pipe. False while a service
-            runs: an editor may be writing the file, and the writer of a pipe may never come.
-
-    Raises:
-        ConfigError: with all problems of the configuration.
-    """
-    file = file_to_load(config_file, environ)
-    place = "the path" if config_file is not None else FILE_VARIABLE
-    if file is not None:
-        _check_writers(file, place)
-    values = _read(file, place, may_be_empty=may_be_empty) if file else {}
-    misspelt = list(_misspelt_variables(environ))
-    places: dict[KeyPath, str] = {}
-    for override in [*_from_environment(environ), *_from_flags(overrides)]:
-        _apply(override, values, places)
-    return _validated(values, places, file, misspelt)
+    """Return the configuration of a service, as `Source.load` does."""
+    return ConfigSource(config_file, overrides, environ).load(may_be_empty=may_be_empty)
 
 
-def file_to_load(config_file: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return `config_file`, else the file that POOL_SERVICE_CONFIG names, if it is set."""
-    named = environ.get(FILE_VARIABLE)
+def file_to_load(
+    config_file: Path | None, environ: Mapping[str, str], layout: Layout[Any] = SERVICE
+) -> Path | None:
+    """Return `config_file`, else the file that the layout's variable names, if it is set."""
+    named = environ.get(layout.file_variable)
     return Path(named) if config_file is None and named else config_file
 
 
-def variables() -> dict[str, tuple[str, str]]:
+def variables(layout: Layout[Any] = SERVICE) -> dict[str, tuple[str, str]]:
     """Return the section and key that each environment variable sets."""
     return {
-        f"{PREFIX}{key if section == 'service' else f'{section}_{key}'}".upper(): (section, key)
-        for section, table in tables().items()
+        f"{layout.prefix}{key if section == layout.main else f'{section}_{key}'}".upper(): (
+            section,
+            key,
+        )
+        for section, table in tables(layout.root).items()
         for key in table.model_fields
     }
 
 
-def _check_writers(file: Path, place: str) -> None:
-    """Raise ConfigError if other users could change the file, which names programs to run."""
+def _check_writers(file: Path, place: str, harm: str) -> None:
+    """Raise ConfigError if other users could change the file, and with it what `harm` names."""
     try:
         found = first_flaw([absolute(str(file))])
     except PathFlaw as flaw:
@@ -142,8 +179,7 @@ def _check_writers(file: Path, place: str) -> None:
         raise ConfigError(f"cannot read {file}: {error.strerror}; correct {place}") from error
     if found is not None:
         raise ConfigError(
-            f"{file} is refused, because other users could change it, and with it the programs "
-            f"that run as you: {found}"
+            f"{file} is refused, because other users could change it, and with it {harm}: {found}"
         )
 
 
@@ -192,51 +228,63 @@ def _text_of(content: bytes) -> str:
     return content.decode("utf-8-sig")
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[_Override]:
+def _from_environment(environ: Mapping[str, str], layout: Layout[Any]) -> Iterator[_Override]:
     """Yield the values of variables; an empty variable counts as not set."""
-    for variable, (section, key) in variables().items():
+    for variable, (section, key) in variables(layout).items():
         if environ.get(variable):
             yield _Override(variable, section, key, environ[variable])
 
 
-def _from_flags(overrides: Mapping[str, object]) -> Iterator[_Override]:
+def _from_flags(overrides: Mapping[str, object], layout: Layout[Any]) -> Iterator[_Override]:
     """Yield the values of flags; a flag that may be repeated yields a list of texts."""
-    keys = {name.removeprefix(PREFIX).lower(): key for name, key in variables().items()}
+    keys = {
+        name.removeprefix(layout.prefix).lower(): key for name, key in variables(layout).items()
+    }
     for name, value in overrides.items():
         parts = [str(part) for part in value] if isinstance(value, tuple | list) else str(value)
-        yield _Override(f"--{name.replace('_', '-')}", *keys.get(name, ("service", name)), parts)
+        yield _Override(f"--{name.replace('_', '-')}", *keys.get(name, (layout.main, name)), parts)
 
 
-def _misspelt_variables(environ: Mapping[str, str]) -> Iterator[str]:
+def _misspelt_variables(environ: Mapping[str, str], layout: Layout[Any]) -> Iterator[str]:
     """Yield a problem for each variable that is probably misspelt."""
-    known = {*variables(), FILE_VARIABLE}
+    known = {*variables(layout), layout.file_variable}
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known:
-            meant = _renamed(name) or closest(
-                name.removeprefix(PREFIX), _without_prefix(known), _MISSPELT_SIMILARITY
-            )
+        if name.startswith(layout.prefix) and name not in known:
+            meant = _renamed(name, layout) or _closest_variable(name, known, layout.prefix)
             if meant:
-                yield f"{name}: there is no such variable, did you mean {PREFIX}{meant}?"
+                yield f"{name}: there is no such variable, did you mean {layout.prefix}{meant}?"
 
 
-def _renamed(variable: str) -> str | None:
+def _closest_variable(name: str, known: set[str], prefix: str) -> str | None:
+    """Return the known variable, without prefix, of which another one is a misspelling.
+
+    Variables of a front may be in the environment of a service, whose own ones read alike
+    (TLS_CERT, FLEET_TLS_CERT): they are compared with those of [fleet] only.
+    """
+    of_fleet = name.startswith(FLEET_PREFIX)
+    alike = [one.removeprefix(prefix) for one in known if one.startswith(FLEET_PREFIX) == of_fleet]
+    return closest(name.removeprefix(prefix), sorted(alike), _MISSPELT_SIMILARITY)
+
+
+def _renamed(variable: str, layout: Layout[Any]) -> str | None:
     """Return the present name, without prefix, of a renamed variable; None for any other."""
-    name = variable.removeprefix(PREFIX)
-    for before, now in RENAMED.items():
+    name = variable.removeprefix(layout.prefix)
+    for before, now in layout.renamed.items():
         if name.endswith(before.upper()):
             return name.removesuffix(before.upper()) + now.upper()
     return None
 
 
-def _without_prefix(names: set[str]) -> list[str]:
-    return sorted(name.removeprefix(PREFIX) for name in names)
-
-
-def _apply(override: _Override, values: dict[str, Any], places: dict[KeyPath, str]) -> None:
+def _apply(
+    override: _Override,
+    values: dict[str, Any],
+    places: dict[KeyPath, str],
+    layout: Layout[Any],
+) -> None:
     table = values.setdefault(override.section, {})
     # If the file has no table there, the validation reports that.
     if isinstance(table, dict):
-        field = tables()[override.section].model_fields.get(override.key)
+        field = tables(layout.root)[override.section].model_fields.get(override.key)
         table[override.key] = (
             form_of(field).read(override.value)
             if field and isinstance(override.value, str)
@@ -246,16 +294,21 @@ def _apply(override: _Override, values: dict[str, Any], places: dict[KeyPath, st
 
 
 def _validated(
-    values: dict[str, Any], places: Mapping[KeyPath, str], file: Path | None, problems: list[str]
-) -> Config:
+    values: dict[str, Any],
+    places: Places,
+    file: Path | None,
+    problems: list[str],
+    layout: Layout[C],
+) -> C:
     """Return the valid configuration. Raises ConfigError with `problems` and all others."""
     try:
-        config = Config.model_validate({name: {} for name in tables()} | values)
+        config = layout.root.model_validate({name: {} for name in tables(layout.root)} | values)
     except ValidationError as error:
-        raise config_error(file, [*problems, *problems_of(error, places)]) from None
+        raise config_error(file, [*problems, *problems_of(error, places, layout)]) from None
     contradicting = [
-        f"{places.get(path) or key_name(path)}: {what}" for path, what in contradictions(config)
+        f"{places.get(path) or key_name(path)}: {what}"
+        for path, what in layout.contradictions(config)
     ]
     if problems or contradicting:
         raise config_error(file, [*problems, *contradicting])
-    return config.with_places(places)
+    return layout.with_places(config, places)

@@ -1,6 +1,9 @@
 """Keys that a reload cannot apply, and their comparison between two configurations."""
 
+from collections.abc import Iterable
 from dataclasses import fields
+
+from pydantic import BaseModel
 
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, key_name, tables
@@ -24,9 +27,14 @@ RESTART_KEYS: tuple[KeyPath, ...] = tuple(
 
 def restart_needed(old: Config, new: Config) -> tuple[str, ...]:
     """Return the names of the keys that differ and need a restart."""
-    return tuple(key_name(path) for path in RESTART_KEYS if _value(old, path) != _value(new, path))
+    return tuple(key_name(path) for path in differing(RESTART_KEYS, old, new))
 
 
-def _value(config: Config, path: KeyPath) -> object:
+def differing(keys: Iterable[KeyPath], old: BaseModel, new: BaseModel) -> Iterable[KeyPath]:
+    """Return those of `keys` whose values differ between two configurations."""
+    return [path for path in keys if _value(old, path) != _value(new, path)]
+
+
+def _value(config: BaseModel, path: KeyPath) -> object:
     section, key = path
     return getattr(getattr(config, section), key)
