@@ -1,7 +1,8 @@
-"""Writes the tables of configuration keys into their page, from the models' descriptions.
+"""Writes the tables of configuration keys into their pages, from the models' descriptions.
 
-The page has a table between `<!-- keys: SECTION -->` and `<!-- end of keys -->` for each section.
-With --check nothing is written; a table that is not up to date fails.
+A page has a table between `<!-- keys: SECTION -->` and `<!-- end of keys -->` for each section. One
+after `<!-- variables: SECTION -->` has the variables alone, for a section that another page
+describes. With --check nothing is written; a table that is not up to date fails.
 """
 
 import json
@@ -9,39 +10,48 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pool_service.config.errors import example_of, form_of, named_tables, tables
-from pool_service.config.loading import variables
+from pool_service.config.layout import Layout
+from pool_service.config.loading import SERVICE, variables
 from pool_service.config.schema import DefaultsSection, ModelSection
 from pool_service.config.types import DefaultText
 from pool_service.core.types import FOREVER
+from pool_service.fleet.config.loading import FRONT
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs/reference/configuration.md"
+PAGES: dict[Path, Layout[Any]] = {
+    ROOT / "docs/reference/configuration.md": SERVICE,
+    ROOT / "docs/reference/fleet-configuration.md": FRONT,
+}
 # Its keys are those of [runtime].
 UNDESCRIBED = "runtimes"
 
-BLOCK = re.compile(r"(?<=<!-- keys: )(\w+)( -->\n).*?(?=<!-- end of keys -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(?<=<!-- )(keys|variables)(: )(\w+)( -->\n).*?(?=<!-- end of keys -->)", re.DOTALL
+)
 
 _MINUTE = 60
 _UNITS = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "B": 1}
 
 
-def sections() -> dict[str, type[BaseModel]]:
-    return tables() | {example_of(name): table for name, table in described().items()}
+def sections(layout: Layout[Any]) -> dict[str, type[BaseModel]]:
+    named = {example_of(name): table for name, table in described(layout).items()}
+    return tables(layout.root) | named
 
 
-def described() -> dict[str, type[BaseModel]]:
+def described(layout: Layout[Any]) -> dict[str, type[BaseModel]]:
     """The tables of tables whose keys are described here."""
-    return {name: table for name, table in named_tables().items() if name != UNDESCRIBED}
+    named = named_tables(layout.root)
+    return {name: table for name, table in named.items() if name != UNDESCRIBED}
 
 
-def own_fields(section: str) -> dict[str, FieldInfo]:
+def own_fields(table: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields that are described here; a model's others are those of [defaults]."""
-    table = sections()[section]
     inherited = DefaultsSection.model_fields if table is ModelSection else {}
     fields = table.model_fields
     return {key: field for key, field in fields.items() if key not in inherited}
@@ -75,12 +85,12 @@ def _length(seconds: float) -> str:
     return f'"{seconds / _MINUTE:g}m"' if whole_minutes else f'"{seconds:g}s"'
 
 
-def reference(section: str) -> Iterator[str]:
+def reference(section: str, layout: Layout[Any]) -> Iterator[str]:
     """All there is to know of a section's keys."""
-    named = {place: variable for variable, place in variables().items()}
+    named = {place: variable for variable, place in variables(layout).items()}
     yield from row("key", "type", "default", "meaning", "variable")
     yield from row(*["---"] * 5)
-    for key, field in own_fields(section).items():
+    for key, field in own_fields(sections(layout)[section]).items():
         variable = named.get((section, key))
         yield from row(
             f"`{key}`",
@@ -91,16 +101,27 @@ def reference(section: str) -> Iterator[str]:
         )
 
 
+def its_variables(section: str, layout: Layout[Any]) -> Iterator[str]:
+    """The variables of a section's keys."""
+    yield from row("key", "variable")
+    yield from row(*["---"] * 2)
+    for variable, (table, key) in variables(layout).items():
+        if table == section:
+            yield from row(f"`{key}`", f"`{variable}`")
+
+
 def row(*cells: str) -> Iterable[str]:
     return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"]
 
 
-def filled(text: str) -> str:
+def filled(text: str, layout: Layout[Any] = SERVICE) -> str:
     """The document with each of its tables made anew."""
 
     def table(match: re.Match[str]) -> str:
-        section = example_of(match[1]) if match[1] in described() else match[1]
-        return f"{match[1]}{match[2]}{''.join(reference(section))}"
+        kind, colon, name, end = match.groups()
+        section = example_of(name) if name in described(layout) else name
+        rows = (reference if kind == "keys" else its_variables)(section, layout)
+        return f"{kind}{colon}{name}{end}{''.join(rows)}"
 
     return BLOCK.sub(table, text)
 
@@ -109,13 +130,20 @@ def main(arguments: Sequence[str]) -> int:
     if arguments not in ([], ["--check"]):
         print("usage: python tools/document_configuration.py [--check]", file=sys.stderr)
         return 2
-    text = PAGE.read_text()
-    stale = filled(text) != text
-    if stale and arguments:
-        print(f"{PAGE.name}: its tables of keys are out of date; make docs", file=sys.stderr)
-    elif stale:
-        PAGE.write_text(filled(text))
+    stale = {page: new for page, layout in PAGES.items() if (new := _renewed(page, layout))}
+    for page, text in stale.items():
+        if arguments:
+            print(f"{page.name}: its tables of keys are out of date; make docs", file=sys.stderr)
+        else:
+            page.write_text(text)
     return 1 if arguments and stale else 0
+
+
+def _renewed(page: Path, layout: Layout[Any]) -> str | None:
+    """The text of a page with its tables up to date; None if they are."""
+    text = page.read_text()
+    new = filled(text, layout)
+    return None if new == text else new
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ CONTENTS = {
     "Reference": [
         "docs/reference/cli",
         "docs/reference/configuration",
+        "docs/reference/fleet-configuration",
         "docs/reference/wire",
         "docs/reference/errors",
         "docs/reference/states",

@@ -39,11 +39,10 @@ Seconds = Annotated[
     Field(ge=0),
     Form("duration", f"{_DURATION} (0 or more, {_AT_MOST})", number_of),
 ]
-PositiveSeconds = Annotated[
-    float,
-    BeforeValidator(_seconds),
-    Field(gt=0),
-    Form("duration over 0", f"{_DURATION} (more than 0, {_AT_MOST})", number_of),
+_OVER_ZERO = Form("duration over 0", f"{_DURATION} (more than 0, {_AT_MOST})", number_of)
+PositiveSeconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0), _OVER_ZERO]
+PositiveOrUnset = Annotated[
+    Annotated[float, BeforeValidator(_seconds), Field(gt=0)] | None, _OVER_ZERO
 ]
 PositiveOrForever = Annotated[
     float,

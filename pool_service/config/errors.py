@@ -121,12 +121,7 @@ def _explanation(details: ErrorDetails, path: KeyPath, layout: Layout[Any]) -> s
     if isinstance(cause, Flaw):
         return str(cause)
     if details["type"] == "extra_forbidden":
-        hint = (
-            _suggestion(path, layout)
-            or _missing_quotes(path, details["input"], layout)
-            or _known_keys(path, layout)
-        )
-        return f"there is no such key{hint}"
+        return f"there is no such key{_hint(path, details['input'], layout)}"
     field = _field(path, layout.root)
     if field is None:
         is_named = path[0] in named_tables(layout.root) and not path[1:]
@@ -134,6 +129,16 @@ def _explanation(details: ErrorDetails, path: KeyPath, layout: Layout[Any]) -> s
     if details["type"] == "missing":
         return f"must be set, to {form_of(field).wanted}"
     return f"must be {form_of(field).wanted}, not {_quoted(details['input'])}"
+
+
+def _hint(path: KeyPath, value: object, layout: Layout[Any]) -> str:
+    """Suggest what was meant by a key that does not exist."""
+    quotes = _missing_quotes(path, value, layout)
+    # The end of a name with dots is no key of its own: mac.lan does not mean san.
+    is_name = path[0] in layout.short and not closest(path[-1], _keys(path[:-1], layout.root), 0.8)
+    if quotes and is_name:
+        return quotes
+    return _suggestion(path, layout) or quotes or _known_keys(path, layout)
 
 
 def _suggestion(path: KeyPath, layout: Layout[Any]) -> str:

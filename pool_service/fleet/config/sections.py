@@ -1,0 +1,220 @@
+"""The sections that only a front has; their descriptions become the documentation."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pool_service.access.sans import SanKind, kind_of_san
+from pool_service.config.durations import PositiveOrUnset, PositiveSeconds
+from pool_service.config.tls_section import File
+from pool_service.config.types import (
+    Addresses,
+    DefaultText,
+    Flaw,
+    Form,
+    Format,
+    HistoryLength,
+    Level,
+    LocalAddress,
+    Section,
+)
+from pool_service.fleet.config.engines import (
+    DEFAULT_LEASE,
+    DEFAULT_PREFIX,
+    discovery_of,
+    host_and_port,
+    leader_of,
+)
+
+_HOST_AND_PORT = 'the address of a member, such as "studio.example:50051"'
+_LEADER = '"none", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or "kubernetes[:NAMESPACE/NAME]"'
+_DISCOVERY = (
+    '"static", "dns:NAME[:PORT]", "etcd:HOST:PORT,HOST:PORT[/PREFIX]", '
+    '"kubernetes:NAMESPACE/SERVICE" or "ray:HOST:PORT"'
+)
+
+
+def _own_address(text: str) -> str:
+    return host_and_port(text) if text else text
+
+
+def _leader(text: str) -> str:
+    leader_of(text)
+    return text
+
+
+def _discovery(text: str) -> str:
+    discovery_of(text)
+    return text
+
+
+def _name_of_certificate(text: str) -> str:
+    if text and kind_of_san(text) not in {SanKind.DNS, SanKind.IP}:
+        raise Flaw(
+            f"{text!a} is neither a DNS name nor an IP address; write it as the member's "
+            "certificate has it, without a wildcard"
+        )
+    return text
+
+
+class FrontSection(Section):
+    """The front itself."""
+
+    listen: Addresses = Field(
+        default=("127.0.0.1:50050",),
+        description="Where to listen: host:port (port 0: any free one) or unix:PATH. By a socket "
+        "or on loopback your own programs may call without a token (`auth.local`); any other "
+        "address can be reached from other machines, so there it speaks TLS (`[tls]`), and "
+        "everybody needs a token or a certificate. The default is one below that of a service, so "
+        "that both can run on one machine.",
+    )
+    address: Annotated[
+        str,
+        Field(strict=True),
+        AfterValidator(_own_address),
+        Form("host:port", 'an address of this front, such as "front1.example:50050"'),
+        DefaultText("none"),
+    ] = Field(
+        default="",
+        description="How the other fronts reach this one: while it leads, they pass to it what "
+        "they may not decide. Needed with a `leader` other than none.",
+    )
+    leader: Annotated[
+        str,
+        Field(strict=True),
+        AfterValidator(_leader),
+        Form("leader", _LEADER),
+    ] = Field(
+        default="none",
+        description="What decides which of several fronts places models. `none`: there is one "
+        "front, this one. `etcd:HOST:PORT,HOST:PORT[/PREFIX]`: a lease in etcd, below PREFIX "
+        f"(without it: `{DEFAULT_PREFIX}`). `kubernetes[:NAMESPACE/NAME]`: a Lease of Kubernetes "
+        f"(without it: `{DEFAULT_LEASE}` in the namespace of the front's pod). All fronts of a "
+        "fleet have the same one.",
+    )
+    discovery: Annotated[
+        str,
+        Field(strict=True),
+        AfterValidator(_discovery),
+        Form("discovery", _DISCOVERY),
+    ] = Field(
+        default="static",
+        description="What knows the members. `static`: `[members]`. `dns:NAME`: the SRV records of "
+        "NAME. `dns:NAME:PORT`: the addresses of NAME, each with this port. "
+        "`etcd:HOST:PORT,HOST:PORT[/PREFIX]`: what the members write of themselves into etcd, "
+        f"below PREFIX (without it: `{DEFAULT_PREFIX}`). `kubernetes:NAMESPACE/SERVICE`: the "
+        "endpoints of a Service. `ray:HOST:PORT`: the nodes of a Ray cluster (`ray:auto`: of the "
+        "one on this machine).",
+    )
+    lost_after: PositiveSeconds = Field(
+        default=3.0,
+        description="How long a member may be silent before it is lost: then its models are placed "
+        "elsewhere when they are asked for. At least twice `beat`.",
+    )
+    beat: PositiveSeconds = Field(
+        default=0.5,
+        description="The time between two questions to each member whether it is there.",
+    )
+    history: HistoryLength = Field(
+        default=4096,
+        description="How many changes are kept, for a Watch that resumes after a revision.",
+    )
+    log_format: Format = Field(
+        default="text",
+        description="The format of the front's own log lines on stderr: text for people, or json.",
+    )
+    log_level: Level = Field(
+        default="info", description="The lowest level of the log lines that are written."
+    )
+
+
+class MemberSection(Section):
+    """One member: a service whose models the fleet has."""
+
+    address: Annotated[
+        str,
+        Field(strict=True),
+        AfterValidator(host_and_port),
+        Form("host:port", _HOST_AND_PORT),
+        DefaultText("must be set"),
+    ] = Field(description="Where the front reaches the member.")
+    lost_after: Annotated[PositiveOrUnset, DefaultText("that of `front.lost_after`")] = Field(
+        default=None,
+        description="How long this member may be silent before it is lost; for a Mac that sleeps, "
+        "as long as it may.",
+    )
+    san: Annotated[
+        str,
+        Field(strict=True),
+        AfterValidator(_name_of_certificate),
+        Form("text", "a name of a certificate, in quotes"),
+        DefaultText("the host of `address`"),
+    ] = Field(
+        default="",
+        description="The name that the member's certificate must have (subjectAltName): a DNS name "
+        "or an IP address.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: object) -> object:
+        """Take a text for the address."""
+        if isinstance(value, str):
+            return {"address": value}
+        if not isinstance(value, dict):
+            raise Flaw(f"must be {_HOST_AND_PORT}, or a table with it")
+        return value
+
+
+class MemberTlsSection(Section):
+    """Encryption between the front and what it calls: members and other fronts."""
+
+    ca: File = Field(
+        default=None,
+        description="The certificates in PEM of the authorities that issue certificates to the "
+        "members and to other fronts. The front trusts no others.",
+    )
+    cert: File = Field(
+        default=None,
+        description="The certificate in PEM that the front shows them, and after it those between "
+        "it and its authority. The members know the front by a name in it (`san` of their "
+        "`[clients.NAME]` with `fleet = true`).",
+    )
+    key: File = Field(
+        default=None,
+        description="Its private key in PEM, without a password. Nobody but you, and your group if "
+        "you like, may read the file.",
+    )
+
+
+class EtcdSection(Section):
+    """How etcd is called, if it is the leader's engine or the discovery."""
+
+    ca: File = Field(
+        default=None,
+        description="The certificates in PEM of the authorities that etcd's certificates are from. "
+        "With it, etcd is called by TLS.",
+    )
+    cert: File = Field(default=None, description="The certificate in PEM that etcd is shown.")
+    key: File = Field(default=None, description="Its private key in PEM, without a password.")
+    user: Annotated[
+        str,
+        Field(strict=True),
+        Form("text", "the name of a user of etcd, in quotes"),
+        DefaultText("none"),
+    ] = Field(default="", description="The user of etcd, if etcd asks for one.")
+    password_file: File = Field(
+        default=None,
+        description="The file with the user's password. Nobody but you may read it.",
+    )
+
+
+class FrontHttpSection(Section):
+    """The HTTP listener, for metrics."""
+
+    listen: Annotated[LocalAddress, DefaultText("none")] = Field(
+        default="",
+        description="Where to serve /metrics for Prometheus, and /healthz: host:port of loopback "
+        "(port 0: any free one, which the log names) or unix:PATH. Those may use it who may call "
+        "the front.",
+    )

@@ -1,0 +1,319 @@
+"""What a front's configuration refuses, each with its place and what to do."""
+
+import pytest
+
+from tests.fleet.config.conftest import FILES, ONE, Refusal
+
+LENGTH = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
+MEMBER = 'the address of a member, such as "studio.example:50051"'
+LEADER = '"none", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or "kubernetes[:NAMESPACE/NAME]"'
+DISCOVERY = (
+    '"static", "dns:NAME[:PORT]", "etcd:HOST:PORT,HOST:PORT[/PREFIX]", '
+    '"kubernetes:NAMESPACE/SERVICE" or "ray:HOST:PORT"'
+)
+CALLED = "is not an address that can be called; write host:port"
+
+
+def test_everything_that_is_wrong_is_reported_at_once(refusal: Refusal) -> None:
+    told = refusal(
+        """
+        [front]
+        beats = 1
+        leader = "raft"
+        [members]
+        one = "studio"
+        """,
+        {"POOL_SERVICE_FLEET_HISTORY": "many", "POOL_SERVICE_FLEET_DISCOVERI": "static"},
+        {"log_level": "loud"},
+    )
+    assert sorted(told.split("; ")) == sorted(
+        [
+            '--log-level: must be "debug", "info", "warning" or "error", not "loud"',
+            (
+                "POOL_SERVICE_FLEET_DISCOVERI: there is no such variable, did you mean "
+                "POOL_SERVICE_FLEET_DISCOVERY?"
+            ),
+            'POOL_SERVICE_FLEET_HISTORY: must be a whole number from 64 to 1000000, not "many"',
+            "front.beats: there is no such key, did you mean front.beat?",
+            f'front.leader: must be {LEADER}, not "raft"',
+            *f"members.one.address: 'studio' {CALLED}".split("; "),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[frnt]", "frnt: there is no such key, did you mean front?"),
+        ("[service]", "service: there is no such key"),
+        (
+            "[front]\nlissten = []",
+            "front.lissten: there is no such key, did you mean front.listen?",
+        ),
+        ("[front]\ncert = ''", "front.cert: there is no such key, did you mean member_tls.cert?"),
+        (
+            "[http]\npage = true",
+            "http.page: there is no such key; there is: listen",
+        ),
+        (
+            "[members.a]\naddress = 'h:1'\nadress = 'h:1'",
+            "members.a.adress: there is no such key, did you mean members.a.address?",
+        ),
+        (
+            "[members.a]\naddress = 'h:1'\nzone = 3",
+            "members.a.zone: there is no such key; there is: address, lost_after, san",
+        ),
+        ("[members.a]", f"members.a.address: must be set, to {MEMBER}"),
+        ("[members]\na = 3", f"members.a: must be {MEMBER}, or a table with it"),
+        (
+            "[[members]]\naddress = 'h:1'",
+            "members: must be a table, [members.NAME]",
+        ),
+        (
+            '[members]\n"a b" = "h:1"',
+            'members."a b": the name may have only ASCII letters, digits and . _ -, at most 64',
+        ),
+    ],
+)
+def test_a_key_that_is_none_is_named_with_what_was_meant(
+    refusal: Refusal, text: str, told: str
+) -> None:
+    assert refusal(text) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('[members]\nmac.local = "mac.local:50051"', "mac.local"),
+        ('[members]\nmac.home.example = "h:1"', "mac.home.example"),
+        ('[members.mac.local]\naddress = "h:1"', "mac.local"),
+        ('[members.mac.lan.example]\naddress = "h:1"', "mac.lan.example"),
+    ],
+)
+def test_a_name_with_dots_is_shown_in_quotes(refusal: Refusal, text: str, name: str) -> None:
+    told = f'there is no such key; a name with dots is written in quotes, [members."{name}"]'
+    assert told in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("front.beat", "0", f"must be {LENGTH} (more than 0, at most ten years), not 0"),
+        ("front.lost_after", '"-1s"', f"must be {LENGTH} (more than 0, at most ten years)"),
+        ("front.history", "1", "must be a whole number from 64 to 1000000, not 1"),
+        ("front.listen", "[]", 'must be a list of addresses, such as ["127.0.0.1:50051"], not []'),
+        ("front.log_format", '"xml"', 'must be "text" or "json", not "xml"'),
+        ("front.address", "3", 'must be an address of this front, such as "front1.example:50050"'),
+        ("front.address", '"unix:/x"', f"'unix:/x' {CALLED}"),
+        ("front.address", '"h:0"', f"'h:0' {CALLED}"),
+        ("front.leader", "true", f"must be {LEADER}, not true"),
+        ("front.leader", '"kubernetes:x"', f'must be {LEADER}, not "kubernetes:x"'),
+        ("front.leader", '"kubernetes:A/x"', "'A' cannot be a namespace"),
+        ("front.leader", '"kubernetes:a/x_y"', "'x_y' cannot be the name of a Lease"),
+        ("front.leader", '"etcd:"', f"'' {CALLED}"),
+        ("front.leader", '"etcd:h:1,"', f"'' {CALLED}"),
+        ("front.leader", '"etcd:http://h:1"', f"'http:' {CALLED}"),
+        (
+            "front.leader",
+            '"etcd:h:1/"',
+            "'/' is no prefix of keys; write one such as /pool-service, or leave it out",
+        ),
+        ("front.discovery", '"consul:h:1"', f'must be {DISCOVERY}, not "consul:h:1"'),
+        ("front.discovery", '"kubernetes"', f'must be {DISCOVERY}, not "kubernetes"'),
+        ("front.discovery", '"kubernetes:a/b.c"', "'b.c' cannot be the name of a Service"),
+        ("front.discovery", '"dns:"', "'' is no name of DNS"),
+        ("front.discovery", '"dns:10.0.0.1"', "'10.0.0.1' is no name of DNS"),
+        ("front.discovery", '"dns:x:0"', f"'x:0' {CALLED}"),
+        ("front.discovery", '"ray:h"', f"'h' {CALLED}"),
+        ("members.a.address", '"0.0.0.0:1"', f"'0.0.0.0:1' {CALLED}"),
+        ("members.a.address", '"[::]:1"', f"'[::]:1' {CALLED}"),
+        ("members.a.address", '["h:1"]', f'must be {MEMBER}, not ["h:1"]'),
+        ("members.a.lost_after", "0", f"must be {LENGTH} (more than 0, at most ten years), not 0"),
+        (
+            "members.a.san",
+            '"*.example"',
+            (
+                "'*.example' is neither a DNS name nor an IP address; write it as the member's "
+                "certificate has it, without a wildcard"
+            ),
+        ),
+        (
+            "members.a.san",
+            '"spiffe://home/a"',
+            (
+                "'spiffe://home/a' is neither a DNS name nor an IP address; write it as the "
+                "member's certificate has it, without a wildcard"
+            ),
+        ),
+        ("etcd.user", "3", "must be the name of a user of etcd, in quotes, not 3"),
+        ("member_tls.ca", "3", "must be the path of a file, in quotes, not 3"),
+    ],
+)
+def test_a_value_of_another_form_is_refused(
+    refusal: Refusal, key: str, value: str, told: str
+) -> None:
+    assert f"{key}: {told}" in refusal(f"{key} = {value}")
+
+
+FAR = '[members]\nstudio = "studio.example:50051"\n'
+LED = '[front]\naddress = "127.0.0.1:50050"\nleader = "etcd:127.0.0.1:2379"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "",
+            (
+                'members: must have at least one member, NAME = "host:port"; or set '
+                "front.discovery, if something else knows them"
+            ),
+        ),
+        (
+            f'[front]\ndiscovery = "dns:x"\n{ONE}{FILES}',
+            "front.discovery: is dns:x, and [members] names members; remove one of the two",
+        ),
+        (
+            f'[front]\nleader = "kubernetes"\n{ONE}',
+            (
+                "front.address: must be set, since front.leader is kubernetes: the host:port at "
+                "which the other fronts reach this one"
+            ),
+        ),
+        (
+            f'[front]\nleader = "kubernetes"\naddress = "10.0.0.1:1"\n{ONE}{FILES}',
+            (
+                "front.address: 10.0.0.1:1 is for other machines, and front.listen has only "
+                "addresses of this one; add one that they reach"
+            ),
+        ),
+        (
+            f"[front]\nlost_after = 1\nbeat = 0.6\n{ONE}",
+            "front.lost_after: lost_after (1 s) must be at least twice front.beat (0.6 s)",
+        ),
+        (
+            '[members.a]\naddress = "127.0.0.1:1"\nlost_after = "0.9s"',
+            "members.a.lost_after: lost_after (0.9 s) must be at least twice front.beat (0.5 s)",
+        ),
+        (
+            '[members]\na = "127.0.0.1:1"\nb = "localhost:1"',
+            "members.b.address: localhost:1 is that of members.a; remove one of them",
+        ),
+        (
+            '[members]\na = "localhost:50050"',
+            (
+                "members.a.address: localhost:50050 is the front's own (front.listen); write that "
+                "of a service"
+            ),
+        ),
+        (
+            FAR,
+            (
+                "member_tls: must have ca, cert, key: the front calls other machines "
+                "(studio.example:50051), and the front and they know each other by certificates"
+            ),
+        ),
+        (
+            f'{FAR}[member_tls]\nca = "/ca"\ncert = "/cert"',
+            (
+                "member_tls: must have key: the front calls other machines "
+                "(studio.example:50051), and the front and they know each other by certificates"
+            ),
+        ),
+        (
+            '[front]\ndiscovery = "ray:auto"',
+            (
+                "member_tls: must have ca, cert, key: the members that ray:auto knows are on "
+                "other machines, and the front and they know each other by certificates"
+            ),
+        ),
+        (
+            f'{ONE}[member_tls]\nca = "/ca"',
+            "member_tls.ca: has no effect without cert, key; set all three, or none",
+        ),
+        (
+            f'{ONE}[etcd]\nuser = "x"',
+            (
+                "etcd.user: has no effect, since neither front.leader nor front.discovery is etcd; "
+                "remove it"
+            ),
+        ),
+        (
+            f'{LED}{ONE}[etcd]\ncert = "/c"\nca = "/a"',
+            "etcd.cert: has no effect without key; set both or neither",
+        ),
+        (
+            f'{LED}{ONE}[etcd]\ncert = "/c"\nkey = "/k"',
+            "etcd.cert: has no effect without ca; set both or neither",
+        ),
+        (
+            f'{LED}{ONE}[etcd]\nuser = "x"',
+            "etcd.user: has no effect without password_file; set both or neither",
+        ),
+        (
+            f'{LED}{ONE}[etcd]\npassword_file = "/p"',
+            "etcd.password_file: has no effect without user; set both or neither",
+        ),
+        (
+            f'[front]\ndiscovery = "etcd:e1:2379,127.0.0.1:2379,e2:2379"\n{FILES}',
+            (
+                "etcd.ca: must be set: etcd is on other machines (e1:2379, e2:2379), and whoever "
+                "speaks for it decides who leads and who the members are"
+            ),
+        ),
+        (
+            f'{ONE}[clients.x]\ntoken_sha256 = "{"a" * 64}"\nmemory_share = "50%"',
+            (
+                "clients.x.memory_share: has no effect: a front has no memory budget of its own; "
+                "remove it"
+            ),
+        ),
+        (
+            f"{ONE}[clients.x]",
+            (
+                "clients.x.token_sha256: must be set, or san: nobody is known to be this client "
+                "otherwise"
+            ),
+        ),
+        (
+            f'[http]\nlisten = "127.0.0.1:50050"\n{ONE}',
+            (
+                "http.listen: 127.0.0.1:50050 is in front.listen already; choose another port or "
+                "path"
+            ),
+        ),
+        (
+            f'[tls]\ncert = "/c"\nkey = "/k"\nclient_ca = "/a"\ntoken_addresses = ["h:1"]\n{ONE}',
+            "tls.token_addresses: h:1 is not in front.listen, as it is written there; add it",
+        ),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(
+    refusal: Refusal, text: str, told: str
+) -> None:
+    assert refusal(text) == told
+
+
+def test_another_machine_reaches_the_front_by_tls_only(refusal: Refusal) -> None:
+    told = refusal(f'[front]\nlisten = ["0.0.0.0:50050"]\n{ONE}')
+    assert told.startswith("front.listen: 0.0.0.0:50050 can be reached from other machines")
+    assert "set tls.cert and tls.key" in told
+
+
+def test_other_fronts_on_other_machines_are_called_by_tls_only(refusal: Refusal) -> None:
+    text = (
+        '[front]\nlisten = ["0.0.0.0:50050"]\naddress = "10.0.0.1:50050"\nleader = "kubernetes"\n'
+        f'[tls]\ncert = "/c"\nkey = "/k"\n{ONE}'
+    )
+    told = refusal(text)
+    assert told.startswith("member_tls: must have ca, cert, key: the other fronts are on")
+
+
+def test_a_contradiction_names_the_variable_or_flag_that_made_it(refusal: Refusal) -> None:
+    variable = {"POOL_SERVICE_FLEET_LOST_AFTER": "0.1"}
+    assert refusal(ONE, variable) == (
+        "POOL_SERVICE_FLEET_LOST_AFTER: lost_after (0.1 s) must be at least twice front.beat "
+        "(0.5 s)"
+    )
+    told = refusal(ONE, {}, {"listen": ("0.0.0.0:1",)})
+    assert told.startswith("--listen: 0.0.0.0:1 can be reached from other machines")
