@@ -10,6 +10,7 @@ from pool_service.cli.description_command import describe
 from pool_service.cli.endpoint_commands import ensure, hold
 from pool_service.cli.events_command import events
 from pool_service.cli.exit_codes import EXIT_CODES, Group
+from pool_service.cli.fleet_command import fleet
 from pool_service.cli.gateway_command import gateway
 from pool_service.cli.insight import logs
 from pool_service.cli.options import (
@@ -254,5 +255,5 @@ def doctor(ctx: click.Context, config_file: Path | None, *, as_json: bool) -> No
     ctx.exit(examination.doctor(config_file, as_json=as_json))
 
 
-for group in (runtime, configuration, token):
+for group in (runtime, configuration, token, fleet):
     pool_service.add_command(group)
