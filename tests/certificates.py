@@ -32,6 +32,10 @@ def dns(text: str) -> x509.GeneralName:
     return x509.DNSName(text)
 
 
+def ip(text: str) -> x509.GeneralName:
+    return x509.IPAddress(ip_address(text))
+
+
 @dataclass(frozen=True)
 class Issued:
     """A certificate and its key, in PEM."""
