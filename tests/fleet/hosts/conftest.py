@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.namespaces import new_network
-from tests.fleet.network import Network
+from tests.fleet.hosts.namespaces import new_network
+from tests.fleet.hosts.network import Network
 
 
 def missing() -> str:

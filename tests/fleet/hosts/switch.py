@@ -6,7 +6,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tests.fleet.namespaces import RefusedError, configure, in_thread, new_network, path
+from tests.fleet.hosts.namespaces import RefusedError, configure, in_thread, new_network, path
 
 NETWORKS = 256
 """How many networks there can be at a time, each with its own 10.213.N.0/24."""

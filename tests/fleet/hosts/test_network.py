@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.namespaces import within
-from tests.fleet.network import ROOT, Direction, Host, Network
+from tests.fleet.hosts.namespaces import within
+from tests.fleet.hosts.network import ROOT, Direction, Host, Network
 
 PORT = 7777
 LIMIT_S = 60.0
@@ -35,7 +35,7 @@ while True:
 KILLED = """
 import sys
 from pathlib import Path
-from tests.fleet.network import Network
+from tests.fleet.hosts.network import Network
 network = Network(Path(sys.argv[1]))
 awake, asleep = network.add("awake"), network.add("asleep")
 pids = [one.popen(["sleep", "1000"]).pid for one in (awake, asleep)]

@@ -13,9 +13,9 @@ from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from pool_service_client import ServerState
 from tests.certificates import Authority, uri
-from tests.fleet.members import FRONT, Member, Members, MemberSettings, reaches, san_of
-from tests.fleet.network import Direction, Network
-from tests.fleet.watching import LIMIT_S, Watching
+from tests.fleet.hosts.members import FRONT, Member, Members, MemberSettings, reaches, san_of
+from tests.fleet.hosts.network import Direction, Network
+from tests.fleet.hosts.watching import LIMIT_S, Watching
 
 SILENCE_S = 1.0
 SOON_S = 10.0

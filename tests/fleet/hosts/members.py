@@ -11,7 +11,7 @@ import grpc
 
 from pool_service_client import PoolClient
 from tests.certificates import Authority, dns, ip, uri, written
-from tests.fleet.network import ROOT, Host
+from tests.fleet.hosts.network import ROOT, Host
 from tools.demo.service import STOP_TIMEOUT, ServiceFailedError, command
 
 FAKE = ROOT / "tests" / "fake_server.py"

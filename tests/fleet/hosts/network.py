@@ -17,14 +17,14 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tests.fleet.clocks import shifted
-from tests.fleet.namespaces import CLONE_NEWNS, CLONE_NEWPID, unshare, within
-from tests.fleet.switch import Switch
+from tests.fleet.hosts.clocks import shifted
+from tests.fleet.hosts.namespaces import CLONE_NEWNS, CLONE_NEWPID, unshare, within
+from tests.fleet.hosts.switch import Switch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 _INIT = """
 import signal, sys
