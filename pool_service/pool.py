@@ -172,22 +172,23 @@ class Pool:
         *,
         download: bool | None = None,
         account: Account | None = None,
+        least_generation: int = 0,
     ) -> Ensured:
         """Return a READY server of `model`; start one if there is none.
 
         keep_alive: in seconds, or FOREVER; None leaves it as it is.
         download: whether missing files may be downloaded; None: as configured.
         account: to whom a start counts; None: to nobody.
+        least_generation: the least generation of a server that is started for this call.
 
         Cancelling ends this wait only, not the start. Raises the PoolErrors of `Ensure`.
         """
         self._check_recovered()
+        asked = model, runtime_model, keep_alive, download, account, least_generation
         while True:
             request_id = self._answers.new_id()
             try:
-                event = events.EnsureRequested(
-                    request_id, model, runtime_model, keep_alive, download, account
-                )
+                event = events.EnsureRequested(request_id, *asked)
                 ensured: Ensured = await self._answers.ask(request_id, event)
             except asyncio.CancelledError:
                 self.feed(events.WaiterLeft(request_id))
@@ -207,25 +208,24 @@ class Pool:
         download: bool | None = None,
         holder: str = "",
         account: Account | None = None,
+        least_generation: int = 0,
     ) -> AsyncGenerator[Server]:
         """Keep `model` READY until the generator is closed; yield its server at each change.
 
         Yields the present state first. If changes come faster than they are consumed, only the
-        newest is yielded. holder: a label for those who want to evict the server. account: see
-        `ensure`. Raises the PoolErrors of `Hold`.
+        newest is yielded. holder: a label for those who want to evict the server. account,
+        least_generation: see `ensure`. Raises the PoolErrors of `Hold`.
         """
         self._check_recovered()
         request_id = self._answers.new_id()
+        asked = model, runtime_model, keep_alive, download, holder, account, least_generation
         name = self._machine.resolve(model)
         with self._subscribers.subscribe(name) as subscriber:
             # The machine answers a hold only when it ends it, and always with an error.
             error = self._answers.expect(request_id)
             error.add_done_callback(subscriber.wake)
             try:
-                event = events.HoldRequested(
-                    request_id, model, runtime_model, keep_alive, download, holder, account
-                )
-                self.feed(event)
+                self.feed(events.HoldRequested(request_id, *asked))
                 present = self._machine.get(name)
                 if present is not None:
                     subscriber.put(present)

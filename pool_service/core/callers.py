@@ -37,6 +37,7 @@ class Callers:
             download=download,
             since=self._state.now,
             account=asked.account,
+            least_generation=asked.least_generation,
         )
 
     def waiter_of_caller(self, model: str, asked: Asked, known: Server | LastRun | None) -> Waiter:

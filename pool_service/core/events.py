@@ -32,6 +32,7 @@ class EnsureRequested:
     keep_alive: seconds; None: as configured.
     download: whether the model's files may be downloaded; None: as configured.
     account: to whom a start counts; None: to nobody, so that no share limits it.
+    least_generation: the least generation of a server that is started for it.
     """
 
     request_id: int | None
@@ -40,6 +41,7 @@ class EnsureRequested:
     keep_alive: float | None = None
     download: bool | None = None
     account: Account | None = None
+    least_generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class HoldRequested:
     download: bool | None = None
     holder: str = ""
     account: Account | None = None
+    least_generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

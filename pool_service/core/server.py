@@ -186,7 +186,7 @@ class Server:
 
     @property
     def last_generation(self) -> int:
-        """The last generation given out for the model; the next process gets a higher one.
+        """The last generation given out or passed over for the model; the next one is higher.
 
         The generation of a start that has not begun is not given out yet.
         """
@@ -243,7 +243,7 @@ class LastRun:
 
     @property
     def last_generation(self) -> int:
-        """The last generation given out for the model."""
+        """The last generation given out or passed over for the model."""
         return max(self.generation, self.successor_generation)
 
 

@@ -232,6 +232,14 @@ class PoolState:
             else newest
         )
 
+    def next_generation(self, model: str, known: Server | LastRun | None) -> int:
+        """Return the generation of a model's next server, at least what its waiters ask for.
+
+        known: the newest server or last run of the model.
+        """
+        own = known.last_generation + 1 if known is not None else 1
+        return max(own, self.waiters.least_generation(model))
+
     def _holds_of(self, server: Server) -> int:
         return self.holds.count(server.model) if server.role is Role.CURRENT else 0
 

@@ -75,7 +75,7 @@ class Supervisor:
         state = self._state
         first = state.waiters.first(model)
         assert first is not None
-        generation = known.last_generation + 1 if known else 1
+        generation = state.next_generation(model, known)
         before = state.table.current(model)
         if before is not None and before.server.generation != generation:
             state.drop(before.server)
@@ -345,8 +345,7 @@ class Supervisor:
 
     def back_off(self, server: Server, settings: Settings, now: float, until: float) -> None:
         """Start the next generation at `until`, with the settings of its waiters."""
-        known = self._state.known(server.model)
-        generation = known.last_generation + 1 if known else 1
+        generation = self._state.next_generation(server.model, self._state.known(server.model))
         if server.role is Role.CURRENT:
             self._state.drop(server)
         self._state.put(life.backing_off(server, generation, settings, now, until))

@@ -20,6 +20,7 @@ class Waiter:
     pool's clock.
     account: to whom the start counts; None: to nobody.
     for_pin: the pool makes it since the model is pinned, and for no other reason.
+    least_generation: the least generation of the server that is started for it.
     """
 
     request_id: int | None
@@ -31,6 +32,7 @@ class Waiter:
     since: float = 0.0
     account: Account | None = None
     for_pin: bool = False
+    least_generation: int = 0
 
 
 class Waiters:
@@ -72,6 +74,11 @@ class Waiters:
         if len(limited) < len(accounts):
             return None
         return max(limited, key=lambda one: one.memory_share, default=None)
+
+    def least_generation(self, model: str) -> int:
+        """Return the least generation that the next server of `model` may have; 0: any."""
+        waiters = self._by_model.get(model, {}).values()
+        return max((waiter.least_generation for waiter in waiters), default=0)
 
     def replace(self, model: str, waiters: list[Waiter]) -> None:
         """Replace the waiters of `model`, which are the same requests with other settings.

@@ -6,6 +6,7 @@ Its books of processes and of what was put on disk outlive the machine: `restart
 another over them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -130,6 +131,7 @@ class Ledger:
     footprints: Mapping[Identity, int] = field(default_factory=dict)
     dead: set[Identity] = field(default_factory=set)
     generations: dict[str, int] = field(default_factory=dict)
+    leasts: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     spawned: dict[str, int] = field(default_factory=dict)
     adopted: set[ServerId] = field(default_factory=set)
     journal: list[tuple[Server, bool]] = field(default_factory=list)
@@ -293,8 +295,10 @@ class Ledger:
         match event:
             case EnsureRequested(int(request_id)):
                 self.waiting[request_id] = event
+                self.leasts[event.model].add(event.least_generation)
             case HoldRequested():
                 self.holding[event.request_id] = event
+                self.leasts[event.model].add(event.least_generation)
             case WaiterLeft(request_id) | HoldEnded(request_id):
                 self.left.add(request_id)
                 self.waiting.pop(request_id, None)
@@ -402,7 +406,9 @@ class Ledger:
         model, generation = server_id
         match command:
             case commands.Prepare():
-                assert generation == self.generations.get(model, 0) + 1, "generations rise by one"
+                own = self.generations.get(model, 0) + 1
+                assert generation == own or generation in self.leasts[model], "one more, or asked"
+                assert generation >= own, "generations rise"
                 self.generations[model] = generation
                 self._check_room()
                 if server.role is Role.SUCCESSOR:

@@ -39,6 +39,8 @@ ESTIMATES = commands.EstimateMemory | commands.Fetch
 """Of what is given up nothing comes, so that they are never stale."""
 RUNTIME_MODELS = st.sampled_from(["", "", "", "one", "two"])
 KEEP_ALIVES = st.sampled_from([None, None, 0.0, 5.0, 400.0, FOREVER])
+LEASTS = st.sampled_from([0, 0, 0, 2, 9, 40])
+"""Least generations of what is started: some below those that the pool has given out itself."""
 MODELS_WITH_CEILING = ("a", "b", "c")
 """Of the group of `c` there may be one at a time, so that nothing ever starts beside it."""
 LATER = st.one_of(
@@ -118,10 +120,12 @@ class Pool(RuleBasedStateMachine):
 
     # --- callers --------------------------------------------------------------------------
 
-    @rule(model=MODELS, runtime_model=RUNTIME_MODELS, keep_alive=KEEP_ALIVES)
-    def somebody_ensures(self, model: str, runtime_model: str, keep_alive: float | None) -> None:
-        request_id = next(self.request_ids)
-        self.ledger.handle(EnsureRequested(request_id, model, runtime_model, keep_alive))
+    @rule(model=MODELS, runtime_model=RUNTIME_MODELS, keep_alive=KEEP_ALIVES, least=LEASTS)
+    def somebody_ensures(
+        self, model: str, runtime_model: str, keep_alive: float | None, least: int = 0
+    ) -> None:
+        asked = EnsureRequested(next(self.request_ids), model, runtime_model, keep_alive)
+        self.ledger.handle(replace(asked, least_generation=least))
 
     @rule(model=MODELS, keep_alive=KEEP_ALIVES)
     def somebody_ensures_and_all_goes_well(self, model: str, keep_alive: float | None) -> None:
@@ -146,10 +150,12 @@ class Pool(RuleBasedStateMachine):
                 if command.server_id.model == model and isinstance(command, kind):
                     self._end(command, well(self.ledger, command))
 
-    @rule(model=MODELS, runtime_model=RUNTIME_MODELS, keep_alive=KEEP_ALIVES)
-    def somebody_holds(self, model: str, runtime_model: str, keep_alive: float | None) -> None:
-        request_id = next(self.request_ids)
-        self.ledger.handle(HoldRequested(request_id, model, runtime_model, keep_alive))
+    @rule(model=MODELS, runtime_model=RUNTIME_MODELS, keep_alive=KEEP_ALIVES, least=LEASTS)
+    def somebody_holds(
+        self, model: str, runtime_model: str, keep_alive: float | None, least: int
+    ) -> None:
+        asked = HoldRequested(next(self.request_ids), model, runtime_model, keep_alive)
+        self.ledger.handle(replace(asked, least_generation=least))
 
     @precondition(lambda self: self.ledger.holding)
     @rule(data=st.data())
