@@ -44,6 +44,7 @@ from pool_service.endpoints import Endpoints
 from pool_service.log_followers import LogFollowers
 from pool_service.lookup import Lookup
 from pool_service.models import Models
+from pool_service.offers import Offers
 from pool_service.ports import World
 from pool_service.subscribers import Subscribers
 from pool_service.suspension_timer import SuspensionTimer
@@ -87,6 +88,7 @@ class Pool:
         self.lookup = Lookup(machine, world.probe, self._endpoints, self._check_recovered)
         self.models = Models(machine, world.runtime, self._tasks)
         self.descriptions = Descriptions(machine, world, self._check_recovered)
+        self.offer = Offers(machine, world, history, self._tasks, self._check_recovered).of
         self.notices = world.notices
 
     # --- the start and the end of the service ----------------------------------------

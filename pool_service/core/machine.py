@@ -39,6 +39,8 @@ from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_error_policy import RETRY_PAUSE_S
 from pool_service.core.internal_errors import FailedCommands, FailedEvents
 from pool_service.core.limits import Limits
+from pool_service.core.offer import Look, LookNeeded, Offer
+from pool_service.core.offering import Offering
 from pool_service.core.pinning import Pinning
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
@@ -81,7 +83,8 @@ class Machine:
         pinning = self._pinning = Pinning(state, callers, scheduler, supervisor)
         self._reconfiguration = Reconfiguration(state, contain, callers, supervisor, pinning)
         recovery = self._recovery = Recovery(state, contain, callers, stopper, supervisor)
-        self._requests = Requests(state, callers, supervisor)
+        requests = self._requests = Requests(state, callers, supervisor)
+        self._offering = Offering(state, requests, sampler, scheduler)
         self._evicting = EvictionRequests(state, contain, stopper, supervisor, idle)
         self._failed_commands = FailedCommands(
             state, stopper, supervisor, idle, ready, scheduler, recovery
@@ -244,6 +247,13 @@ class Machine:
     def at_once(self, name: str, now: float) -> Server | None:
         """Return the READY server for an Ensure without options; None: feed EnsureRequested."""
         return self._requests.at_once(name, now)
+
+    def offer(self, asked: ev.EnsureRequested, look: Look | None, now: float) -> Offer | LookNeeded:
+        """Return what an Ensure would do now, or what has to be looked at first.
+
+        look: what was found for the last LookNeeded; None: nothing was looked at.
+        """
+        return self._offering.offer(asked, look, now)
 
     def next_deadline(self) -> float:
         """Return when TimeReached is due; FOREVER if nothing is."""

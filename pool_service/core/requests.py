@@ -24,7 +24,7 @@ from pool_service.core.server import LastRun, Phase, Server
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Row
-from pool_service.core.types import Settings
+from pool_service.core.types import Account, Settings
 from pool_service.core.waiters import Waiter
 
 USE_RESOLUTION_S = 0.2
@@ -59,6 +59,27 @@ class _Request:
             return None
         runtime_model = self.waiter.settings.runtime_model
         return self.known if self.known.settings.runtime_model == runtime_model else None
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What an Ensure would find if it came now.
+
+    settings: of the start that it would join, or begin.
+    refusal: the error with which it would be refused at once; None: it would not.
+    server: the model's server that is READY or on its way, or whose next generation others wait
+    for; None: the Ensure would begin a start.
+    is_held_up: that start would begin only after the end of the model's server, or a backoff.
+    may_download, account: of that start.
+    """
+
+    model: str
+    settings: Settings
+    refusal: PoolError | None
+    server: Server | None
+    is_held_up: bool
+    may_download: bool
+    account: Account | None
 
 
 class Requests:
@@ -97,6 +118,21 @@ class Requests:
             self._hand_out(request.row, event, now)
         else:
             self._wait(request, now)
+
+    def prospect(self, event: EnsureRequested, now: float) -> Prospect:
+        """Return what an Ensure would find, and change nothing."""
+        request = self._request(event)
+        row, waiter = request.row, request.waiter
+        joined = self._joined_settings(request.model, row)
+        return Prospect(
+            request.model,
+            joined or waiter.settings,
+            self._refusal(request, now),
+            row.server if row is not None and joined is not None else None,
+            not _begins_start(row) or _is_backing_off(request.last, now),
+            waiter.download,
+            waiter.account,
+        )
 
     def hold(self, event: HoldRequested, now: float) -> None:
         """Begin a hold, and start the model if it is not READY; or refuse the hold."""
@@ -180,8 +216,7 @@ class Requests:
     def _no_place(self, model: str, row: Row | None) -> PoolError | None:
         """Return QueueFull if the model would have to join a full queue, or None."""
         state = self._state
-        comes_new = row is None or row.server.phase is Phase.FAILED
-        if comes_new and len(state.queue) >= state.limits.queue_limit:
+        if _begins_start(row) and len(state.queue) >= state.limits.queue_limit:
             return queue_full(model, state.limits)
         return None
 
@@ -234,12 +269,22 @@ class Requests:
         if joined is not None:
             waiter = replace(waiter, settings=joined, starts=False)
         state.waiters.add(request.model, waiter)
-        if row is not None and row.server.phase is not Phase.FAILED:
+        if not _begins_start(row):
             return
-        if last is not None and now < last.retry_at:
+        if last is not None and _is_backing_off(last, now):
             self._supervisor.back_off(last, waiter.settings, now, last.retry_at)
         else:
             self._supervisor.enqueue(request.model, request.known, now)
+
+
+def _begins_start(row: Row | None) -> bool:
+    """Return whether a request begins a start, and waits for nothing of the model's server."""
+    return row is None or row.server.phase is Phase.FAILED
+
+
+def _is_backing_off(last: Server | None, now: float) -> bool:
+    """Return whether the next start of a model waits for the backoff of its last server."""
+    return last is not None and now < last.retry_at
 
 
 def _is_news(server: Server, now: float) -> bool:

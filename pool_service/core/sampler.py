@@ -5,6 +5,7 @@ most a fixed share of a processor. The scheduler runs on each of them, so they a
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from pool_service.core import lifecycle as life
 from pool_service.core import measuring
@@ -39,6 +40,18 @@ CALM_S = 10.0
 
 PROGRESS_STEP = 0.05
 """The step, of 1, by which the progress of a load or download has to rise to be published."""
+
+
+class Pressure(NamedTuple):
+    """The memory pressure of the machine.
+
+    at_present: the newest sample is pressured.
+    lately, critical: a sample of the last CALM_S seconds was pressured, or critical.
+    """
+
+    at_present: bool
+    lately: bool
+    critical: bool
 
 
 class Sampler:
@@ -161,11 +174,26 @@ class Sampler:
 
     def ensure_fresh(self, now: float) -> bool:
         """Return whether the last sample is fresh enough to start a server by; if not, take one."""
-        saw_all = self._began_at >= self._state.gone_at and not self._state.unmeasured
-        if saw_all and now - self._sampled_at <= FRESH_S:
+        if self.is_fresh(now):
             return True
         self.take(now)
         return False
+
+    def is_fresh(self, now: float) -> bool:
+        """Return whether the last sample is fresh enough to start a server by."""
+        saw_all = self._began_at >= self._state.gone_at and not self._state.unmeasured
+        return saw_all and now - self._sampled_at <= FRESH_S
+
+    def pressure(self, now: float, sample: MemorySample | None = None) -> Pressure:
+        """Return the memory pressure; sample: newer than the last one, None: by that."""
+        if sample is None:
+            at_present = self.last is not None and self.last.pressured
+            return Pressure(at_present, self.is_pressed, self.is_critical)
+        return Pressure(
+            sample.pressured,
+            sample.pressured or now < self._pressed_until,
+            sample.critical or now < self._critical_until,
+        )
 
     def is_current(self, now: float) -> bool:
         """Return whether the last sample still says how the machine is.

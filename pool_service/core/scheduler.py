@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from pool_service.core import lifecycle as life
-from pool_service.core import measuring, story
+from pool_service.core import story
 from pool_service.core.admission import (
     Admit,
     Capacity,
@@ -25,35 +25,30 @@ from pool_service.core.admission import (
     ExceedsShare,
     NeverFits,
     PreemptFirst,
-    PreemptionClass,
-    Resident,
     Wait,
     cheapest_unused,
     overrun,
     verdict,
 )
 from pool_service.core.callers import Callers
+from pool_service.core.capacity import read_capacity, resident
 from pool_service.core.commands import Fetch
 from pool_service.core.error_containment import Containment
 from pool_service.core.error_texts import not_on_disk, share_exceeded, too_large
 from pool_service.core.errors import PoolError
 from pool_service.core.events import EstimateFailed, Fetching, MemoryEstimated
 from pool_service.core.idle import IdleChecks
-from pool_service.core.memory_limit import USUAL_LOAD_S, Preemptions, with_recycling
+from pool_service.core.memory_limit import Preemptions, with_recycling
 from pool_service.core.names import MAX_SUGGESTIONS
-from pool_service.core.preemption_policy import Candidate, Uses
-from pool_service.core.sampler import CALM_S, Sampler
+from pool_service.core.offer import InQueue
+from pool_service.core.sampler import CALM_S, Pressure, Sampler
 from pool_service.core.server import Phase, Server, ServerId
 from pool_service.core.state import PoolState
 from pool_service.core.supervisor import Supervisor
 from pool_service.core.table import Row
-from pool_service.core.types import FOREVER
+from pool_service.core.types import Estimate, MemorySample
 
 SHORT_OF_MEMORY = "the machine, which is short of memory"
-
-RETURN_TIME_S = 2.0
-"""The time in which the memory of a process that ended becomes available again: the system frees
-that of a large process in the background."""
 
 
 class _Outcome(NamedTuple):
@@ -96,33 +91,45 @@ class Scheduler:
         if not row.is_estimating:
             return
         row.is_estimating = False
-        self._state.capacity_changed = True
-        server, limits = row.server, self._state.limits
-        if event.estimate.on_disk is False:
-            self._fetch(row, event.estimate.meant)
-            return
-        turn_by = now + limits.queue_timeout
-        server = life.estimated(server, event.estimate, turn_by, limits.memory_budget)
-        if server.expected > limits.memory_budget:
-            self.drop_start(server, too_large(server, limits.memory_budget))
-        else:
-            self._state.put(server)
-
-    def _fetch(self, row: Row, meant: tuple[str, ...]) -> None:
-        """Download a server's files if any of its waiters allows that; else drop its start.
-
-        meant: models on disk with similar names, to suggest in the error.
-        """
-        server, state = row.server, self._state
-        if any(waiter.download for waiter in state.waiters.of(server.model)):
+        state, server = self._state, row.server
+        state.capacity_changed = True
+        may_download = any(waiter.download for waiter in state.waiters.of(server.model))
+        if event.estimate.on_disk is False and may_download:
             state.put(life.fetching(server, 0, 0)).is_estimating = True
             state.commands.append(Fetch(server.id, server.settings))
             return
+        server, error = self.with_estimate(server, event.estimate, now, may_download=may_download)
+        if error is None:
+            state.put(server)
+        else:
+            self.drop_start(server, error)
+
+    def with_estimate(
+        self, server: Server, estimate: Estimate, now: float, *, may_download: bool
+    ) -> tuple[Server, PoolError | None]:
+        """Return a QUEUED server with its estimate, and the error with which that ends its start.
+
+        may_download: files that are not on disk may be downloaded.
+        """
+        limits, missing = self._state.limits, estimate.on_disk is False
+        turn_by = now + limits.queue_timeout
+        estimated = life.estimated(server, estimate, turn_by, limits.memory_budget)
+        if missing and not may_download:
+            return estimated, self._not_on_disk(server, estimate.meant)
+        if estimated.expected > limits.memory_budget:
+            return estimated, too_large(estimated, limits.memory_budget)
+        return estimated, None
+
+    def _not_on_disk(self, server: Server, meant: tuple[str, ...]) -> PoolError:
+        """Return the error for files that nobody may download.
+
+        meant: models on disk with similar names, to suggest.
+        """
         # A listed name is not misspelt, so no other is suggested.
-        is_listed = server.model in state.catalogue.models
+        is_listed = server.model in self._state.catalogue.models
         names = () if is_listed else (*self._callers.similar(server.model), *meant)
         near = tuple(dict.fromkeys(names))[:MAX_SUGGESTIONS]
-        self.drop_start(server, not_on_disk(server.model, server.settings.runtime_model, near))
+        return not_on_disk(server.model, server.settings.runtime_model, near)
 
     def on_fetching(self, row: Row, event: Fetching) -> None:
         """Publish the progress of a download."""
@@ -187,7 +194,7 @@ class Scheduler:
         preemptions: the servers to preempt so far; those for this server are added.
         """
         blocked = obstacle or self.why_blocked()
-        shortage = None if blocked else self._memory_shortage(now)
+        shortage = None if blocked else self._memory_shortage(self._sampler.pressure(now), now)
         if blocked:
             outcome = _Outcome(blocked, may_backfill=False)
         elif shortage is not None:
@@ -202,12 +209,23 @@ class Scheduler:
 
     def why_blocked(self) -> str:
         """Return why no server may start now, or ""."""
-        state = self._state
-        if state.table.count(life.TAKES_A_SLOT) >= state.limits.max_starts:
-            return f"others to start, {state.limits.max_starts} at a time"
-        return ""
+        return (
+            "" if self.slots > 0 else f"others to start, {self._state.limits.max_starts} at a time"
+        )
 
-    def _memory_shortage(self, now: float) -> _Outcome | None:
+    @property
+    def slots(self) -> int:
+        """The number of servers that may start now."""
+        return self._state.limits.max_starts - self._state.table.count(life.TAKES_A_SLOT)
+
+    def is_short(self, sample: MemorySample | None, now: float) -> bool:
+        """Return whether nothing may start, since the machine is short of memory.
+
+        sample: one that is newer than the sampler's last; None: by the last.
+        """
+        return self._memory_shortage(self._sampler.pressure(now, sample), now) is not None
+
+    def _memory_shortage(self, pressure: Pressure, now: float) -> _Outcome | None:
         """Return what the machine's shortage of memory means for every start; None: nothing.
 
         1. Nothing runs: start, since waiting would free nothing.
@@ -216,15 +234,15 @@ class Scheduler:
            wait.
         4. Otherwise: wait only if the system called the shortage critical.
         """
-        table, sampler = self._state.table, self._sampler
-        if not sampler.is_pressed or len(table) == table.count(life.WITHOUT_PROCESS):
+        table = self._state.table
+        if not pressure.lately or len(table) == table.count(life.WITHOUT_PROCESS):
             return None
         if table.count(life.LEAVING) or now < self._state.gone_at + CALM_S:
             return _Outcome(SHORT_OF_MEMORY, may_backfill=False)
         chosen: tuple[ServerId, ...] = ()
-        if sampler.last is not None and sampler.last.pressured:
+        if pressure.at_present:
             chosen = cheapest_unused(self.capacity(now), now)
-        if chosen or sampler.is_critical:
+        if chosen or pressure.critical:
             return _Outcome(SHORT_OF_MEMORY, may_backfill=False, preempts=chosen)
         return None
 
@@ -237,13 +255,10 @@ class Scheduler:
 
     def _try(self, server: Server, now: float) -> _Outcome:
         """Start a server if it fits; else return what it waits for or preempts."""
-        waited = now - self._state.queue[server.id]
-        account = self._state.waiters.account(server.model)
-        demand = Demand(server.model, server.expected, server.settings.groups, waited, account)
-        capacity = self.capacity(now)
+        demand, capacity = self._demand(server, now), self.capacity(now)
         match verdict(demand, capacity, now):
             case Admit():
-                counted = replace(server, account=account.name if account is not None else "")
+                counted = _counted(server, demand)
                 self._supervisor.start(counted, story.admission(capacity, demand.needed))
                 return _Outcome()
             case NeverFits():
@@ -258,6 +273,21 @@ class Scheduler:
             case Wait(why, may_backfill):
                 self._recheck_busy(now)
                 return _Outcome(why, may_backfill)
+
+    def _demand(self, server: Server, now: float) -> Demand:
+        account = self._state.waiters.account(server.model)
+        waited = now - self._state.queue[server.id]
+        return Demand(server.model, server.expected, server.settings.groups, waited, account)
+
+    def ahead(self, now: float) -> list[InQueue]:
+        """Return the queued servers whose turns come before that of a new one, in their order."""
+        found = []
+        for row in self._rows(self._state.queue):
+            if not row.is_estimating:
+                demand = self._demand(row.server, now)
+                started = life.admitted(_counted(row.server, demand))
+                found.append(InQueue(demand, resident(self._state, row, started, now)))
+        return found
 
     def _recheck_busy(self, now: float) -> None:
         """Check again the servers that were busy, since a queued one waits for them."""
@@ -277,58 +307,12 @@ class Scheduler:
     def _note(self, server: Server, why: str, choice: story.Choice | None = None) -> None:
         self._state.note(server, server.phase, server.phase, why, choice)
 
-    def capacity(self, now: float) -> Capacity:
-        """Return the capacity at this moment, as input of the admission rules."""
-        state, last = self._state, self._sampler.last
-        available = FOREVER
-        if last is not None:
-            # Standby processes give way to servers.
-            available = last.available + last.standbys - state.limits.memory_reserve
-        return Capacity(
-            budget=state.limits.memory_budget,
-            reserved=state.table.reserved,
-            growth=state.table.growth,
-            available=available,
-            returning=now < state.gone_at + RETURN_TIME_S,
-            residents=lambda: self._residents(now),
-            taken=state.table.group_counts,
-            groups=state.limits.groups,
-            reserved_by=state.table.reserved_by,
-        )
+    def capacity(self, now: float, sample: MemorySample | None = None) -> Capacity:
+        """Return the capacity at this moment, as input of the admission rules.
 
-    def _residents(self, now: float) -> tuple[Resident, ...]:
-        rows = [row for row in self._state.table if row.server.takes_memory]
-        return tuple(self._resident(row, now) for row in rows)
-
-    def _resident(self, row: Row, now: float) -> Resident:
-        server = row.server
-        candidate = Candidate(
-            server_id=server.id,
-            freed=max(server.reserved, 1),
-            load_seconds=measuring.load_seconds(server, USUAL_LOAD_S),
-            last_used_at=server.last_used_at,
-            uses=self._state.uses.get(server.model, Uses(now)).count(now),
-        )
-        preemption_class = self._preemption_class(row)
-        return Resident(
-            candidate,
-            preemption_class,
-            server.settings.groups,
-            server.resides_until,
-            server.account,
-        )
-
-    def _preemption_class(self, row: Row) -> PreemptionClass:
-        server, is_busy = row.server, row.busy_until is not None
-        # An eviction that found the server busy does not count: the server is about to be left out.
-        is_evicted = self._state.evictions.of(server.id) and not is_busy
-        if server.phase in life.LEAVING or is_evicted:
-            return PreemptionClass.LEAVING
-        if server.holds or server.settings.pinned:
-            return PreemptionClass.PROTECTED
-        if server.phase is not Phase.READY:
-            return PreemptionClass.STARTING
-        return PreemptionClass.BUSY if is_busy else PreemptionClass.UNUSED
+        sample: one that is newer than the sampler's last; None: by the last.
+        """
+        return read_capacity(self._state, sample or self._sampler.last, now)
 
     # --- preemption -----------------------------------------------------------------------
 
@@ -369,6 +353,11 @@ class Scheduler:
     def _rows(self, ids: Iterable[ServerId]) -> list[Row]:
         found = [self._state.table.find(server_id) for server_id in ids]
         return [row for row in found if row is not None]
+
+
+def _counted(server: Server, demand: Demand) -> Server:
+    """Return a server whose memory counts to the account of its demand, if that has one."""
+    return replace(server, account=demand.account.name if demand.account is not None else "")
 
 
 def _waits(why: str) -> str:

@@ -1,14 +1,12 @@
 """Conversion of descriptions of models to protobuf messages, of less than 1 MiB each."""
 
-from google.protobuf.duration_pb2 import Duration
-
 from pool_service.core.admission import PreemptionClass
 from pool_service.core.description import Description, InLine, Restarts
 from pool_service.core.runs import Origin, Run
 from pool_service.core.server import Exit, Phase
 from pool_service.core.story import Choice, Decision, Weighed
 from pool_service.core.types import FOREVER
-from pool_service.rpc.wire import EXPECTATIONS, ROLES, STATES, Wire, sendable
+from pool_service.rpc.wire import EXPECTATIONS, ROLES, STATES, Wire, duration, sendable
 from pool_service.v1 import pool_service_pb2 as pb
 
 MAX_ALIASES = 100
@@ -92,7 +90,7 @@ class DescriptionWire:
     def _add_restarts(self, message: pb.DescribeResponse, restarts: Restarts) -> None:
         message.crash_times.extend(map(self._wire.time, restarts.crashes))
         message.crash_limit = restarts.limit
-        message.crash_window.CopyFrom(_duration(restarts.window))
+        message.crash_window.CopyFrom(duration(restarts.window))
         if restarts.retry_at:
             message.retry_time.CopyFrom(self._wire.time(restarts.retry_at))
         if restarts.failure is not None:
@@ -111,7 +109,7 @@ class DescriptionWire:
             end_time=self._wire.time_if_any(run.ended_at),
             exit=self._short_exit(run.exit),
             peak_bytes=run.peak,
-            load=None if run.load_s is None else _duration(run.load_s),
+            load=None if run.load_s is None else duration(run.load_s),
         )
 
     def _short_exit(self, end: Exit | None) -> pb.Exit | None:
@@ -155,7 +153,7 @@ def _add_estimate(message: pb.DescribeResponse, described: Description) -> None:
     if estimate.on_disk is not None:
         message.on_disk = estimate.on_disk
     if estimate.load_s is not None:
-        message.usual_load.CopyFrom(_duration(estimate.load_s))
+        message.usual_load.CopyFrom(duration(estimate.load_s))
 
 
 def _position(described: Description) -> int:
@@ -198,9 +196,3 @@ def _state(phase: Phase | None) -> "pb.ServerState.ValueType":
 
 def _text(text: str) -> str:
     return sendable(text[:LONGEST_TEXT])
-
-
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromNanoseconds(int(seconds * 1e9))
-    return duration

@@ -2,10 +2,12 @@
 
 from typing import TypeVar
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pool_service.change_history import Change
 from pool_service.core.catalogue import Entry
+from pool_service.core.offer import Offer, OfferVerdict
 from pool_service.core.results import Ensured, Reloaded, Removed, Totals
 from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
 from pool_service.core.server_logs import LogEnd, LogPart
@@ -54,6 +56,14 @@ EXPECTATIONS = {
     EstimateSource.OBSERVED: pb.EXPECTATION_OBSERVED,
     EstimateSource.WEIGHTS: pb.EXPECTATION_WEIGHTS,
     EstimateSource.UNKNOWN: pb.EXPECTATION_GUESS,
+}
+
+VERDICTS = {
+    OfferVerdict.WARM: pb.OFFER_VERDICT_WARM,
+    OfferVerdict.FITS: pb.OFFER_VERDICT_FITS,
+    OfferVerdict.EVICTS: pb.OFFER_VERDICT_EVICTS,
+    OfferVerdict.WAITS: pb.OFFER_VERDICT_WAITS,
+    OfferVerdict.NEVER: pb.OFFER_VERDICT_NEVER,
 }
 
 MAX_CACHED = 4096
@@ -253,6 +263,33 @@ def model(entry: Entry) -> pb.Model:
         message.disk_bytes = entry.estimate.disk_bytes
         if entry.estimate.on_disk is not None:
             message.on_disk = entry.estimate.on_disk
+    return message
+
+
+def offer(made: Offer) -> pb.OfferResponse:
+    """Return the response of Offer."""
+    return pb.OfferResponse(
+        verdict=VERDICTS[made.verdict],
+        model=made.model,
+        runtime_model=made.runtime_model,
+        on_disk=made.on_disk,
+        usual_load=None if made.usual_load_s is None else duration(made.usual_load_s),
+        needed_bytes=made.needed,
+        free_bytes=made.free,
+        evicted_bytes=made.evicted,
+        evictable_bytes=made.evictable,
+        reason=made.error.reason if made.error is not None else "",
+        message=sendable(made.error.message) if made.error is not None else "",
+        revision=made.revision,
+        listed=made.listed,
+        queued=made.queued,
+    )
+
+
+def duration(seconds: float) -> Duration:
+    """Return the message of a duration."""
+    message = Duration()
+    message.FromNanoseconds(int(seconds * 1e9))
     return message
 
 

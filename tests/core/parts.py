@@ -18,6 +18,7 @@ from pool_service.core.home_model import HomeModel
 from pool_service.core.idle import IdleChecks
 from pool_service.core.internal_errors import FailedCommands, FailedEvents
 from pool_service.core.limits import Limits
+from pool_service.core.offering import Offering
 from pool_service.core.pinning import Pinning
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.reconfigure import Reconfiguration
@@ -301,6 +302,10 @@ class Parts:
     @cached_property
     def requests(self) -> Requests:
         return Requests(self.state, self.callers, self.supervisor)
+
+    @cached_property
+    def offering(self) -> Offering:
+        return Offering(self.state, self.requests, self.sampler, self.scheduler)
 
     @cached_property
     def pinning(self) -> Pinning:

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from pool_service.core.admission import STARVATION_LIMIT_S
+from pool_service.core.capacity import RETURN_TIME_S
 from pool_service.core.commands import CheckActivity, Prepare
 from pool_service.core.errors import ModelRejected
 from pool_service.core.results import Ensured
 from pool_service.core.sampler import CALM_S
-from pool_service.core.scheduler import RETURN_TIME_S, SHORT_OF_MEMORY
+from pool_service.core.scheduler import SHORT_OF_MEMORY
 from pool_service.core.server import Phase
 from tests.core.parts import (
     DEFAULTS,
