@@ -78,4 +78,4 @@ class OpenCalls:
 
 
 def _rights(principal: Principal) -> tuple[object, ...]:
-    return principal.scope, principal.logs, principal.models
+    return principal.scope, principal.logs, principal.models, principal.fleet

@@ -1,7 +1,7 @@
 """Principals: the callers that the service knows, with what each of them may do."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fnmatch import translate
@@ -26,18 +26,36 @@ class Scope(IntEnum):
 
 @dataclass(frozen=True)
 class ModelPatterns:
-    """Patterns of the models that a caller may know of; `*` and `?` are wildcards."""
+    """Patterns of the models that a caller may know of; `*` and `?` are wildcards.
+
+    within: patterns that must allow a model as well; None: there are none.
+    """
 
     patterns: tuple[str, ...] = ("*",)
+    within: "ModelPatterns | None" = None
 
     @cached_property
     def is_everything(self) -> bool:
         """Whether every model is allowed."""
-        return "*" in self.patterns
+        return "*" in self.patterns and (self.within is None or self.within.is_everything)
 
-    def allows(self, names: Iterable[str]) -> bool:
+    def allows(self, names: Collection[str]) -> bool:
         """Return whether a model is allowed. names: its name and its aliases."""
-        return self.is_everything or any(map(self._any_of.fullmatch, names))
+        if self.is_everything:
+            return True
+        if self.within is not None and not self.within.allows(names):
+            return False
+        return "*" in self.patterns or any(map(self._any_of.fullmatch, names))
+
+    def both(self, other: "ModelPatterns") -> "ModelPatterns":
+        """Return patterns that allow the models that these allow and `other` as well."""
+        if other.is_everything:
+            return self
+        if self.is_everything:
+            return other
+        return ModelPatterns(
+            self.patterns, other if self.within is None else self.within.both(other)
+        )
 
     @cached_property
     def _any_of(self) -> re.Pattern[str]:
@@ -84,6 +102,7 @@ class Principal:
     logs: whether the caller may read what servers write, which can hold parts of prompts.
     models: which models the caller may know of.
     limits: bounds for the caller's calls.
+    fleet: whether the caller is a front of the fleet, which may call for its own callers.
     """
 
     name: str
@@ -91,6 +110,7 @@ class Principal:
     logs: bool = False
     models: ModelPatterns = field(default_factory=ModelPatterns)
     limits: CallerLimits = field(default_factory=CallerLimits)
+    fleet: bool = False
 
     @cached_property
     def account(self) -> Account | None:
@@ -104,5 +124,5 @@ class Principal:
         return self.models.is_everything and self.logs and self.scope is Scope.ADMIN
 
 
-LOCAL: Final = Principal("local", Scope.ADMIN, logs=True, limits=UNLIMITED)
+LOCAL: Final = Principal("local", Scope.ADMIN, logs=True, limits=UNLIMITED, fleet=True)
 """The service's own user, by the socket or by loopback."""

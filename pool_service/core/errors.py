@@ -28,7 +28,9 @@ PoolError
 ├── TokenUnknown          ask for another token: this one is mistyped, expired or revoked
 ├── CertificateUnknown    have a name of the certificate added to the configuration
 ├── ScopeMissing          ask for a token that allows the call
-└── QuotaExceeded         release something, or try again: the caller's own limit is reached
+├── QuotaExceeded         release something, or try again: the caller's own limit is reached
+├── StaleFleet            follow the front that leads: it has a higher epoch
+└── FleetOnly             call the front of the fleet: this member starts servers for it only
 
 A message says what could not be done, why, and what to do about it. `rpc/status.py` maps each
 class to a status.
@@ -304,8 +306,15 @@ class PoolUnreachable(PoolError):
 
 @dataclass(eq=False)
 class StaleFleet(PoolError):
-    """Another front leads the fleet; epoch, front: the epoch and the name of that front."""
+    """The call is of a front that another one has followed; epoch, front: of that one."""
 
     epoch: int = field(kw_only=True)
     front: str = field(kw_only=True)
     REASON = "STALE_FLEET"
+
+
+@dataclass(eq=False)
+class FleetOnly(PoolError):
+    """The member starts servers for its fleet only, and the call comes from no leading front."""
+
+    REASON = "FLEET_ONLY"

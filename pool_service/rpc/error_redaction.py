@@ -95,6 +95,8 @@ OWN: Final = frozenset(
         errors.CertificateUnknown,
         errors.ScopeMissing,
         errors.QuotaExceeded,
+        errors.StaleFleet,
+        errors.FleetOnly,
     }
 )
 """The errors that tell of nothing but the call and the model that it names."""

@@ -67,6 +67,8 @@ CODES: dict[type[errors.PoolError], int] = {
     errors.CertificateUnknown: code_pb2.UNAUTHENTICATED,
     errors.ScopeMissing: code_pb2.PERMISSION_DENIED,
     errors.QuotaExceeded: code_pb2.RESOURCE_EXHAUSTED,
+    errors.StaleFleet: code_pb2.FAILED_PRECONDITION,
+    errors.FleetOnly: code_pb2.FAILED_PRECONDITION,
 }
 
 
@@ -217,6 +219,18 @@ def _(error: errors.QuotaExceeded, info: error_details_pb2.ErrorInfo) -> list[Me
     info.metadata["limit"] = error.limit
     info.metadata["most"] = str(error.most)
     return [_retry(error.retry_after), _quota(error.limit, error.message)]
+
+
+@_details.register
+def _(error: errors.StaleFleet, info: error_details_pb2.ErrorInfo) -> list[Message]:
+    info.metadata["epoch"] = str(error.epoch)
+    info.metadata["front"] = _cut(error.front, LONGEST_NAME_BYTES)
+    return []
+
+
+@_details.register
+def _(error: errors.FleetOnly, _info: error_details_pb2.ErrorInfo) -> list[Message]:
+    return [_precondition("FLEET", "fleet", error.message)]
 
 
 @_details.register(errors.ShuttingDown)
