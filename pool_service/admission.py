@@ -73,8 +73,7 @@ class Admission:
                 check(principal)
         except PoolError as error:
             code = "PERMISSION_DENIED" if isinstance(error, ScopeMissing) else "UNAUTHENTICATED"
-            name = principal.name if principal is not None else ""
-            self._audit.refused(replace(call, principal=name), code, error.reason, str(error))
+            self.keep_refusal(call, principal.name if principal is not None else "", code, error)
             raise
         except Exception as error:
             log.exception("a caller could not be checked", method=call.method)
@@ -84,6 +83,10 @@ class Admission:
             self._audit.refused(call, "INTERNAL", unchecked.reason, str(unchecked))
             raise unchecked from error
         return principal
+
+    def keep_refusal(self, call: Call, name: str, code: str, error: PoolError) -> None:
+        """Keep a call that is refused. name: the caller's, "" if not known; code: of the status."""
+        self._audit.refused(replace(call, principal=name), code, error.reason, str(error))
 
     def staying(
         self, principal: Principal, address: ListenAddress, shown: Shown, needed: Scope, call: Call
@@ -137,6 +140,17 @@ def check_logs(principal: Principal) -> None:
             "logs",
             f"{principal.name!r} may not read logs, which can hold parts of prompts. Ask the "
             "service's operator for a token with logs.",
+        )
+
+
+def check_front(principal: Principal, what: str) -> None:
+    """Raise ScopeMissing unless a caller is a front of the fleet, as `what` needs."""
+    if not principal.fleet:
+        raise scope_missing(
+            principal,
+            "fleet",
+            f"{what} is for fronts of the fleet, and {principal.name!r} is none. If it is to be "
+            "one, set `fleet = true` for it in the service's configuration.",
         )
 
 

@@ -4,11 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from pool_service.access.authentication import Authentication, Rules
+from pool_service.access.fence import Fence
+from pool_service.access.fleet import FleetSettings
 from pool_service.access.quotas import Quotas
 from pool_service.adapters.access.token_file import FILE_NAME as TOKEN_FILE_NAME
 from pool_service.adapters.access.token_file import TokenFile
@@ -22,6 +25,7 @@ from pool_service.adapters.probe.ready_notify import ReadyNotifications
 from pool_service.adapters.process.control_groups import delegated_groups
 from pool_service.adapters.process.processes import LocalProcesses
 from pool_service.adapters.prompts.prompt_store import PromptStore
+from pool_service.adapters.records.leader_file import LeaderFile
 from pool_service.adapters.records.records import FileRecords
 from pool_service.adapters.records.revision_file import first_revision
 from pool_service.adapters.runtime.diagnosis import Diagnose
@@ -47,6 +51,8 @@ from pool_service.pool import Pool
 from pool_service.ports import World
 from pool_service.reloader import Reloader
 from pool_service.rpc.authorization import Authorization
+from pool_service.rpc.fleet_calls import FleetCalls
+from pool_service.rpc.fleet_member import FleetMemberServicer
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.tls import Tls
@@ -102,8 +108,7 @@ def compose(
     runtimes = Runtimes(
         config.all_runtime_options, service.state_dir, progress=_log_progress, prompts=prompts
     )
-    working_sets = asyncio.Queue[int]()
-    groups = delegated_groups(service.state_dir)
+    working_sets, groups = asyncio.Queue[int](), delegated_groups(service.state_dir)
     standbys = Standbys(
         runtimes.standby_spec,
         service.state_dir,
@@ -123,6 +128,7 @@ def compose(
     probe = HttpProbe(notifications, service.state_dir)
     events = EventWriter(service.state_dir)
     audit = Audit(events)
+    fence, fleet = _fence(service.state_dir, clock), FleetSettings()
     world = World(
         clock,
         runtimes,
@@ -133,7 +139,7 @@ def compose(
         records,
         events,
         LogReader(logs),
-        (lambda: certificates.notices) if certificates is not None else tuple,
+        lambda: [fence.notice, *(certificates.notices if certificates is not None else ())],
     )
     limits = config.limits(machine.total(), machine.default_budget())
     history = History[Server](
@@ -148,10 +154,11 @@ def compose(
     pool = Pool(world, history, config.catalogue, limits, observers)
     groups.limit(limits.memory_budget)
     reloader = Reloader(source, config, machine, runtimes, pool, clients, groups, certificates)
-    servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit, Quotas(clock.now))
+    servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit, Quotas(clock.now), fleet)
     server = GrpcServer(
         servicer,
-        Authorization(admission),
+        FleetMemberServicer(pool, servicer, fence, fleet),
+        Authorization(admission, FleetCalls(fence)),
         inside=[traces.wrap] if traces is not None else [],
         outside=[metering.wrap] if metering is not None else [],
         tls=Tls(certificates, config.tls.token_addresses) if certificates is not None else None,
@@ -192,6 +199,12 @@ def _admission(config: Config, audit: Audit) -> tuple[Admission, ClientRegistry]
     tokens = TokenFile(config.service.state_dir / TOKEN_FILE_NAME, clients.create)
     authentication = Authentication(rules, peer_users(), own_users(), time.time, unmapped_user())
     return Admission(authentication, audit, tokens.refresh), clients
+
+
+def _fence(state_dir: Path, clock: SystemClock) -> Fence:
+    """Return the fence against fronts that are out of date, as the last service has left it."""
+    file = LeaderFile(state_dir)
+    return Fence(file.read(), file.write, clock.now)
 
 
 def _metering(

@@ -1,6 +1,7 @@
 """The catalogue for callers: lists models with their estimates, and downloads their files."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 
@@ -24,6 +25,25 @@ class Models:
         self._tasks = tasks
         self._aliases_of: Catalogue | None = None
         self._aliases: Mapping[str, tuple[str, ...]] = {}
+        self._version_of = machine.catalogue
+        self._process = secrets.token_hex(8)
+        self._changes = 0
+
+    @property
+    def catalogue_version(self) -> str:
+        """A text that is another one after each change of what `page` returns.
+
+        Changes are those of the catalogue, of the runtime models that callers have named, and of
+        expected memory, by a measurement or a download; not those of files by other programs.
+        """
+        if self._version_of is not self._machine.catalogue:
+            self._version_of = self._machine.catalogue
+            self._changes += 1
+        return f"{self._process}.{self._changes}"
+
+    def note_change(self) -> None:
+        """Note that the estimates or the named runtime models are about to be others."""
+        self._changes += 1
 
     def is_listed(self, model: str) -> bool:
         """Return whether the configuration lists a model."""
@@ -106,6 +126,7 @@ class Models:
             if fetching.cancelled():
                 raise shutting_down(name)
             fetching.result()
+            self.note_change()
         finally:
             fetching.cancel()
             await asyncio.gather(fetching, return_exceptions=True)

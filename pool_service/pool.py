@@ -372,10 +372,12 @@ class Pool:
         match command:
             case RecordNamings(namings):
                 self._world.records.put_namings(namings)
+                self.models.note_change()
             case RecordPins(pins):
                 self._world.records.put_pins(pins)
             case RecordUsage(settings, needed):
                 self._world.runtime.record_usage(settings, needed)
+                self.models.note_change()
             case RecordLoad(settings, seconds):
                 self._world.runtime.record_load(settings, seconds)
             case KeepStandbys(settings, wanted, allowed, refill):

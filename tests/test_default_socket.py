@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 from pool_service.address import LONGEST_SOCKET_PATH, Address, AddressError
 from pool_service.config import load
 from pool_service.default_socket import make_private, socket_path
-from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from tests.access.letting_in import admission
+from tests.rpc.bare import server_of
 
 STATE = Path("/home/me/state")
 LOOPBACK = [Address.parse("127.0.0.1:0")]
@@ -128,7 +128,7 @@ def test_a_directory_that_cannot_be_made_is_an_error_that_says_why(tmp_path: Pat
 def bare() -> GrpcServer:
     """A server whose own calls do not matter."""
     servicer = PoolServicer(None, None, None, None, None)  # type: ignore[arg-type]
-    return GrpcServer(servicer, Authorization(admission()))
+    return server_of(servicer, admission())
 
 
 async def is_answered(address: str) -> bool:

@@ -20,16 +20,18 @@ from urllib.parse import unquote
 import grpc
 
 from pool_service.access.authentication import End, Kind, ListenAddress, Shown
+from pool_service.access.fleet import OUTSIDE, FleetCall
 from pool_service.access.principal import Principal, Scope
 from pool_service.access.sans import SanKind, sans_of
-from pool_service.admission import Admission
+from pool_service.admission import Admission, check_scope
 from pool_service.core.errors import PoolError
 from pool_service.event_records import Call
 from pool_service.open_calls import RightsChanged
 from pool_service.rpc.answering import abort
 from pool_service.rpc.call_context import CallContext
+from pool_service.rpc.fleet_calls import FleetCalls, raw_fleet_call
 from pool_service.rpc.malformed import AUTHORIZATION, Wrap
-from pool_service.rpc.methods import needed_by
+from pool_service.rpc.methods import BY_FRONTS, needed_by
 from pool_service.rpc.status import status_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -56,13 +58,15 @@ _NOTHING = Shown()
 class Authorization:
     """Lets calls through to handlers, or refuses them."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, fleet_calls: FleetCalls) -> None:
         self._admission = admission
+        self._fleet_calls = fleet_calls
 
-    def wrap(self, address: ListenAddress, *, by_header: bool) -> Wrap:
+    def wrap(self, address: ListenAddress, *, by_metadata: bool) -> Wrap:
         """Return what wraps the handlers of the server that listens at an address.
 
-        by_header: whether for the calls with `authorization` in their metadata, or for the others.
+        by_metadata: whether for the calls whose metadata have one of METADATA_KEYS, or for the
+        others.
         """
 
         def wrap(path: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":  # noqa: ANN401
@@ -74,7 +78,10 @@ class Authorization:
                 "request_deserializer": handler.request_deserializer,
                 "response_serializer": handler.response_serializer,
             }
-            gate = _Gate(self._admission, address, path, needed, by_header=by_header)
+            fleet_calls = self._fleet_calls if by_metadata and path in BY_FRONTS else None
+            gate = _Gate(
+                self._admission, address, path, needed, fleet_calls, by_metadata=by_metadata
+            )
             if handler.request_streaming:
                 stream = gate.stream(handler.stream_stream)
                 return grpc.stream_stream_rpc_method_handler(stream, **coders)
@@ -96,14 +103,17 @@ class _Gate:
         address: ListenAddress,
         path: str,
         needed: Scope,
+        fleet_calls: FleetCalls | None,
         *,
-        by_header: bool,
+        by_metadata: bool,
     ) -> None:
+        """fleet_calls: of calls by fronts; None: such calls are not looked for."""
         self._admission = admission
         self._address = address
         self._method = path.rpartition("/")[2]
         self._needed = needed
-        self._by_header = by_header
+        self._fleet_calls = fleet_calls
+        self._by_metadata = by_metadata
         self._names = dict[bytes, tuple[str, ...]]()
 
     def one_request(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
@@ -117,7 +127,13 @@ class _Gate:
                     principal = await self._admitted(context, shown)
                 except PoolError as error:
                     await abort(context, status_of(error))
-            return await behaviour(request, CallContext(context, principal))
+            call = OUTSIDE
+            if self._fleet_calls is not None:
+                try:
+                    principal, call = self._acting(context, principal)
+                except PoolError as error:
+                    await abort(context, status_of(error))
+            return await behaviour(request, CallContext(context, principal, call))
 
         return admitted
 
@@ -125,8 +141,8 @@ class _Gate:
         """Return a handler that admits its caller first, for one request and a stream."""
 
         async def admitted(request: object, context: Context) -> None:
-            async with self._admitted_while_allowed(context) as principal:
-                await behaviour(request, CallContext(context, principal))
+            async with self._admitted_while_allowed(context) as (principal, call):
+                await behaviour(request, CallContext(context, principal, call))
 
         return admitted
 
@@ -137,8 +153,8 @@ class _Gate:
             requests: AsyncIterator[object], context: Context
         ) -> AsyncGenerator[Any]:
             async with (
-                self._admitted_while_allowed(context) as principal,
-                aclosing(behaviour(requests, CallContext(context, principal))) as responses,
+                self._admitted_while_allowed(context) as (principal, call),
+                aclosing(behaviour(requests, CallContext(context, principal, call))) as responses,
             ):
                 async for response in responses:
                     yield response
@@ -146,15 +162,22 @@ class _Gate:
         return admitted
 
     @asynccontextmanager
-    async def _admitted_while_allowed(self, context: Context) -> AsyncIterator[Principal]:
-        """Admit the caller of a stream, and end the stream once it may no longer make it."""
+    async def _admitted_while_allowed(
+        self, context: Context
+    ) -> AsyncIterator[tuple[Principal, FleetCall]]:
+        """Admit the caller of a stream, and end the stream once it may no longer make it.
+
+        Of a front's stream the front is checked again, not its epoch: a stream that was opened in
+        time goes on under the next leader.
+        """
         shown = self._shown(context)
         try:
             principal = await self._admitted(context, shown)
+            acting = self._acting(context, principal)
             async with self._admission.staying(
                 principal, self._address, shown, self._needed, self._call(context)
             ):
-                yield principal
+                yield acting
         except PoolError as error:
             await abort(context, status_of(error))
         except RightsChanged as changed:
@@ -166,12 +189,30 @@ class _Gate:
         call = self._call(context)
         return await self._admission.principal(self._address, shown, self._needed, call)
 
+    def _acting(self, context: Context, principal: Principal) -> tuple[Principal, FleetCall]:
+        """Return on whose behalf a caller calls, and what it says with the call as a front.
+
+        Raises PoolError, and keeps the call then.
+        """
+        raw = None if self._fleet_calls is None else raw_fleet_call(context.invocation_metadata())
+        if raw is None or self._fleet_calls is None:
+            return principal, OUTSIDE
+        acting = principal
+        try:
+            acting, call = self._fleet_calls.admit(principal, raw)
+            check_scope(acting, self._needed, self._method)
+        except PoolError as error:
+            code = status_of(error).code.name
+            self._admission.keep_refusal(self._call(context), acting.name, code, error)
+            raise
+        return acting, call
+
     def _call(self, context: Context) -> Call:
         return Call(self._method, "", context.peer())
 
     def _shown(self, context: Context) -> Shown:
         address = self._address
-        header = _authorization(context) if self._by_header else None
+        header = _authorization(context) if self._by_metadata else None
         # Only on loopback the user at the other end decides.
         if address.kind is Kind.LOOPBACK:
             return Shown(end_of(context.peer()), header)

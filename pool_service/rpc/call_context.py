@@ -4,18 +4,23 @@ from typing import Any, NoReturn
 
 import grpc
 
+from pool_service.access.fleet import OUTSIDE, FleetCall
 from pool_service.access.principal import Principal
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallContext:
-    """The context of a call, with its caller. Handlers get it in the place of gRPC's."""
+    """The context of a call, with its caller. Handlers get it in the place of gRPC's.
 
-    __slots__ = ("_context", "principal")
+    fleet: what a front says with the call.
+    """
 
-    def __init__(self, context: Context, principal: Principal) -> None:
+    __slots__ = ("_context", "fleet", "principal")
+
+    def __init__(self, context: Context, principal: Principal, fleet: FleetCall = OUTSIDE) -> None:
         self.principal = principal
+        self.fleet = fleet
         self._context = context
 
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:

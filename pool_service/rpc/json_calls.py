@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from pool_service.access.fleet import OUTSIDE, FleetCall
 from pool_service.access.principal import Principal
 from pool_service.core.errors import InvalidField, PoolError
 from pool_service.event_records import Call
@@ -56,6 +57,7 @@ class Caller:
 
     address: str
     principal: Principal
+    fleet: FleetCall = OUTSIDE
 
     def peer(self) -> str:
         """Return the address as it is kept with what the caller changes."""

@@ -34,6 +34,13 @@ Wrap = Callable[[str, "grpc.RpcMethodHandler[Any, Any]"], "grpc.RpcMethodHandler
 AUTHORIZATION: Final = "authorization"
 """The key in a call's metadata of what the caller shows of itself."""
 
+FLEET_CALL: Final = "pool-fleet-bin"
+"""The key in a call's metadata of what a front says with the call."""
+
+METADATA_KEYS: Final = frozenset({AUTHORIZATION, FLEET_CALL})
+"""The keys in a call's metadata that handlers look for. Most calls have none of them, and get
+handlers that do not look."""
+
 
 class Registrar:
     """Registers services with a gRPC server so that malformed requests are refused.
@@ -43,7 +50,7 @@ class Registrar:
     every method that is registered by its name, some 7 µs for the methods of this service.
 
     wraps: applied to the handlers that refuse malformed requests, the first one innermost.
-    wraps_without: the same for calls without `authorization` in their metadata.
+    wraps_without: the same for calls without METADATA_KEYS in their metadata.
     """
 
     def __init__(
@@ -81,7 +88,7 @@ class _Service(grpc.GenericRpcHandler):
     """Finds the handlers of one service's methods, by their paths."""
 
     def __init__(self, handlers: _Handlers, handlers_without: _Handlers) -> None:
-        """handlers_without: for calls without `authorization` in their metadata."""
+        """handlers_without: for calls without METADATA_KEYS in their metadata."""
         self._handlers = handlers
         self._handlers_without = handlers_without
 
@@ -90,7 +97,7 @@ class _Service(grpc.GenericRpcHandler):
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Return the handler of a call; None if it is of no method of this service."""
         for key, _ in handler_call_details.invocation_metadata:
-            if key == AUTHORIZATION:
+            if key in METADATA_KEYS:
                 return self._handlers.get(handler_call_details.method)
         return self._handlers_without.get(handler_call_details.method)
 

@@ -6,6 +6,7 @@ from typing import Final
 from pool_service.access.principal import Scope
 
 SERVICE: Final = "pool_service.v1.PoolService"
+FLEET_MEMBER: Final = "pool_service.v1.FleetMemberService"
 HEALTH: Final = "grpc.health.v1.Health"
 REFLECTION: Final = "grpc.reflection.v1alpha.ServerReflection"
 
@@ -32,8 +33,15 @@ NEEDED: Final[Mapping[str, Scope | None]] = {
     f"{SERVICE}/Pin": Scope.ADMIN,
     f"{SERVICE}/Forget": Scope.ADMIN,
     f"{SERVICE}/Reload": Scope.ADMIN,
+    # The caller must also be a front.
+    f"{FLEET_MEMBER}/Beat": Scope.READ,
+    f"{FLEET_MEMBER}/Offer": Scope.READ,
+    f"{FLEET_MEMBER}/EndHold": Scope.USE,
 }
 """By SERVICE/METHOD."""
+
+BY_FRONTS: Final = frozenset(path for path in NEEDED if path.startswith(f"{SERVICE}/"))
+"""The methods that fronts call for their callers."""
 
 
 def needed_by(path: str) -> Scope | None:

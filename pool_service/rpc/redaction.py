@@ -126,6 +126,16 @@ def _list(message: pb.ListResponse, principal: Principal) -> None:
         message.ClearField("notices")
 
 
+def _beat(message: pb.BeatResponse, principal: Principal) -> None:
+    if not principal.models.is_everything:
+        message.ClearField("notices")
+
+
+def _offer(message: pb.OfferResponse, principal: Principal) -> None:
+    if not (principal.logs and principal.models.is_everything):
+        message.message = PROBLEM if message.message else ""
+
+
 def _models(message: pb.ListModelsResponse, principal: Principal) -> None:
     if not principal.models.is_everything:
         for model in message.models:
@@ -197,4 +207,8 @@ REDACTIONS: Final[Mapping[type[Message], Callable[[Any, Principal], None]]] = {
     pb.ForgetResponse: _nothing,
     pb.PinResponse: _nothing,
     pb.ReloadResponse: _nothing,
+    # Only fronts get these.
+    pb.BeatResponse: _beat,
+    pb.OfferResponse: _offer,
+    pb.EndHoldResponse: _nothing,
 }

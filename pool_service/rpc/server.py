@@ -16,6 +16,7 @@ from pool_service.admission import kind_of
 from pool_service.default_socket import make_private
 from pool_service.listening import resolve
 from pool_service.rpc.authorization import Authorization
+from pool_service.rpc.fleet_member import FleetMemberServicer
 from pool_service.rpc.last_calls import LastCalls
 from pool_service.rpc.malformed import Registrar, Wrap
 from pool_service.rpc.reflection import described_pool
@@ -26,6 +27,8 @@ from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PoolService"].full_name
+
+FLEET_MEMBER = pb.DESCRIPTOR.services_by_name["FleetMemberService"].full_name
 
 RECORDS = f"{SERVICE}/records"
 """The health service's name for the records: SERVING if changes are written to disk."""
@@ -163,6 +166,9 @@ class Servicer(Protocol):
     refused_at: float
     is_ending: bool
 
+    async def end_holds(self) -> None:
+        """End the holds that go on without a call."""
+
 
 class GrpcServer:
     """Serves one PoolService by gRPC. Its health is NOT_SERVING until `set_serving`.
@@ -174,6 +180,7 @@ class GrpcServer:
     def __init__(
         self,
         servicer: Servicer,
+        fleet_member: FleetMemberServicer | None,
         authorization: Authorization,
         inside: Sequence[Wrap] = (),
         outside: Sequence[Wrap] = (),
@@ -187,6 +194,7 @@ class GrpcServer:
         """
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_worth_logging)
         self._servicer = servicer
+        self._fleet_member = fleet_member
         self._authorization = authorization
         self._inside = inside
         self._outside = outside
@@ -203,16 +211,20 @@ class GrpcServer:
         options = [*OPTIONS, *TLS_OPTIONS] if listens.kind is Kind.NETWORK else OPTIONS
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
         wraps, wraps_without = (
-            (*self._inside, self._authorization.wrap(listens, by_header=by_header), *self._outside)
-            for by_header in (True, False)
+            (*self._inside, self._authorization.wrap(listens, by_metadata=found), *self._outside)
+            for found in (True, False)
         )
         # Registrar has the methods that generated code calls; the stubs ask for a whole server.
         registrar = cast("grpc.aio.Server", Registrar(server, wraps, wraps_without))
         # Its handlers get a context with the caller, which the stubs do not know.
         handlers = cast("pb_grpc.PoolServiceServicer", self._servicer)
         pb_grpc.add_PoolServiceServicer_to_server(handlers, registrar)
+        names = [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        if self._fleet_member is not None:
+            of_member = cast("pb_grpc.FleetMemberServiceServicer", self._fleet_member)
+            pb_grpc.add_FleetMemberServiceServicer_to_server(of_member, registrar)
+            names.append(FLEET_MEMBER)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflected = reflection.aio.ReflectionServicer(names, pool=described_pool())
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
             reflected, registrar
@@ -272,6 +284,7 @@ class GrpcServer:
         sockets, self._sockets = self._sockets, []
         for unix_socket in sockets:
             unix_socket.remove()
+        await self._servicer.end_holds()
         servers, self._servers = self._servers, []
         ends = [*(one.stop(grace) for one in servers), *(one.stop(grace) for one in sockets)]
         await asyncio.gather(*ends)

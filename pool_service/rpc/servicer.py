@@ -1,6 +1,7 @@
 """The API handlers: each parses its request, calls the pool and writes the response."""
 
 import asyncio
+import functools
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, aclosing, nullcontext
@@ -9,6 +10,7 @@ from typing import TypeVar
 import grpc
 import structlog
 
+from pool_service.access.fleet import FleetSettings
 from pool_service.access.principal import Principal, Scope
 from pool_service.access.quotas import Quotas, Start
 from pool_service.admission import check_logs, check_scope
@@ -22,6 +24,8 @@ from pool_service.rpc import validation
 from pool_service.rpc.answering import Context, failure_status, keep_refusal, streaming, unary
 from pool_service.rpc.description_wire import DescriptionWire
 from pool_service.rpc.error_redaction import redacted_error
+from pool_service.rpc.fleet_calls import check_by_fleet
+from pool_service.rpc.fleet_holds import FleetHolds
 from pool_service.rpc.redaction import Redactions
 from pool_service.rpc.visibility import Visibility
 from pool_service.rpc.wire import Wire, model, reloaded, totals
@@ -69,8 +73,16 @@ class PoolServicer:
         reload: Callable[[], Awaitable[Reloaded]],
         audit: Audit,
         quotas: Quotas,
+        fleet: FleetSettings | None = None,
     ) -> None:
-        """reload: reads the configuration again and applies it; raises ConfigInvalid."""
+        """Create the servicer.
+
+        reload: reads the configuration again and applies it; raises ConfigInvalid. fleet: None: the
+        service is no member of a fleet.
+        """
+        settings = fleet or FleetSettings()
+        self._only_fleet = settings.only_fleet
+        self.fleet_holds = FleetHolds(settings.hold_grace_s)
         self._audit = audit
         self._pool = pool
         self._quotas = quotas
@@ -119,8 +131,14 @@ class PoolServicer:
             why = ENDED if self.is_ending else GONE
             self._audit.refused(call, grpc.StatusCode.CANCELLED.name, "", why)
 
+    async def end_holds(self) -> None:
+        """End the holds of fronts that go on without a call, as the service ends."""
+        await self.fleet_holds.close()
+
     @unary
     async def Ensure(self, request: pb.EnsureRequest, context: Context) -> pb.EnsureResponse:
+        if self._only_fleet:
+            check_by_fleet(context.fleet)
         principal, name, runtime_model = context.principal, request.model, request.runtime_model
         if not principal.sees_all:
             self._visibility.check_use(principal, validation.model(name), runtime_model)
@@ -137,6 +155,7 @@ class PoolServicer:
                 validation.keep_alive(request),
                 download=validation.download(request),
                 account=principal.account,
+                least_generation=context.fleet.least_generation,
             )
             start.counts = ensured.started
         if ensured.started:
@@ -209,6 +228,8 @@ class PoolServicer:
     async def Hold(
         self, request: pb.HoldRequest, context: Context
     ) -> AsyncGenerator[pb.HoldResponse]:
+        if self._only_fleet:
+            check_by_fleet(context.fleet)
         principal = context.principal
         name = validation.model(request.model)
         self._visibility.check_use(principal, name, request.runtime_model)
@@ -219,8 +240,13 @@ class PoolServicer:
             download=validation.download(request),
             holder=validation.holder(request.holder),
             account=principal.account,
+            least_generation=context.fleet.least_generation,
         )
         call, is_holding = self.called("Hold", request, context), False
+        if context.fleet.hold:
+            # Its end is told by the hold itself, which can outlive this call.
+            tell = functools.partial(self._tell_hold, call, request)
+            held = self.fleet_holds.follow(context.fleet.hold, held, tell)
         with self._quotas.open(principal, "holds"), self._start(principal, name):
             try:
                 async with aclosing(held):
@@ -230,10 +256,17 @@ class PoolServicer:
                             self._audit.held(call, "the hold begins", request.holder)
                         yield self._wire.held(server)
             finally:
-                # By the pool, the client, or a lost connection: gRPC does not say which of these.
-                log.info("hold ended", model=request.model, holder=request.holder)
-                if is_holding:
-                    self._audit.held(call, "the hold has ended", request.holder)
+                if not context.fleet.hold:
+                    # By the pool, the client, or a lost connection: gRPC does not say which.
+                    self._tell_hold(call, request, "the hold has ended", is_kept=is_holding)
+
+    def _tell_hold(
+        self, call: Call, request: pb.HoldRequest, what: str, *, is_kept: bool = True
+    ) -> None:
+        """Log what became of a hold, and keep it if it has begun."""
+        log.info(what, model=request.model, holder=request.holder)
+        if is_kept:
+            self._audit.held(call, what, request.holder)
 
     @streaming
     async def TailLogs(

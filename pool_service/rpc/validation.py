@@ -52,7 +52,7 @@ def keep_alive(request: pb.EnsureRequest | pb.HoldRequest) -> float | None:
     return FOREVER if seconds < 0 else seconds
 
 
-def download(request: pb.EnsureRequest | pb.HoldRequest) -> bool | None:
+def download(request: pb.EnsureRequest | pb.HoldRequest | pb.OfferRequest) -> bool | None:
     """Return whether missing files may be downloaded; None if not given."""
     return request.download if request.HasField("download") else None
 
@@ -63,6 +63,22 @@ def holder(value: str) -> str:
     if flaw:
         raise _invalid("holder", flaw)
     return value
+
+
+def front(request: pb.BeatRequest) -> str:
+    """Return the name of the front's process; it may be empty if the front does not lead."""
+    flaw = holder_flaw(request.front) if request.front or request.epoch else None
+    if flaw:
+        raise _invalid("front", flaw)
+    return request.front
+
+
+def hold(request: pb.EndHoldRequest) -> str:
+    """Return the name of the hold to end."""
+    flaw = holder_flaw(request.hold)
+    if flaw:
+        raise _invalid("hold", flaw)
+    return request.hold
 
 
 def target(request: pb.EvictRequest) -> str | Every:

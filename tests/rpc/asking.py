@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 from google.protobuf.message import Message
 
+from pool_service.access.fleet import OUTSIDE
 from pool_service.access.principal import Principal
 from pool_service.rpc.servicer import PoolServicer
 
@@ -17,6 +18,7 @@ class Told:
 
     def __init__(self, principal: Principal) -> None:
         self.principal = principal
+        self.fleet = OUTSIDE
         self.told: list[bytes] = []
         self.method = ""
         self.code = ""

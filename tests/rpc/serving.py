@@ -17,6 +17,8 @@ from grpc_status import rpc_status
 from opentelemetry.sdk.trace import TracerProvider
 
 from pool_service.access.authentication import Rules
+from pool_service.access.fence import Fence
+from pool_service.access.fleet import FleetSettings
 from pool_service.access.quotas import Quotas
 from pool_service.address import Address
 from pool_service.announcer import Observer
@@ -30,6 +32,8 @@ from pool_service.metrics.call_counts import CallCounts
 from pool_service.pool import Pool
 from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.counting import counting
+from pool_service.rpc.fleet_calls import FleetCalls
+from pool_service.rpc.fleet_member import FleetMemberServicer
 from pool_service.rpc.server import SERVICE, GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.tls import Tls
@@ -39,6 +43,7 @@ from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.access.letting_in import admission
 from tests.pool.running import BUDGET, DEFAULTS, ports
+from tests.rpc.bare import fence as new_fence
 from tests.world import Script, World
 
 REVISION = 5000
@@ -64,7 +69,7 @@ DETAILS: Mapping[str, type[Message]] = {
 
 @dataclass
 class Service:
-    """One service and its parts; `stub` speaks to it."""
+    """One service and its parts; `stub` speaks to it, and `member` as a front does."""
 
     world: World
     pool: Pool
@@ -73,6 +78,7 @@ class Service:
     address: str
     channel: grpc.aio.Channel
     stub: Any
+    member: Any
     audit: Audit
 
     async def ensure(
@@ -114,6 +120,8 @@ async def serving(
     reload_result: Reloaded | None = None,
     rules: Rules | None = None,
     tls: Tls | None = None,
+    fleet: FleetSettings | None = None,
+    fence: Fence | None = None,
     **settings: float,
 ) -> AsyncIterator[Service]:
     """A service with fast scripts; ended as the real one is."""
@@ -132,23 +140,24 @@ async def serving(
         return reload_result or await pool.reload(catalogue, limits)
 
     audit = Audit(world.events)
-    servicer = PoolServicer(pool, Wire(world.clock), reload, audit, Quotas(world.clock.now))
-    counted = [counting(counts, SERVICE)] if counts is not None else []
+    fleet, fence = fleet or FleetSettings(), fence or new_fence()
+    servicer = PoolServicer(pool, Wire(world.clock), reload, audit, Quotas(world.clock.now), fleet)
     letting_in = admission(audit, rules)
     server = GrpcServer(
         servicer,
-        Authorization(letting_in),
+        FleetMemberServicer(pool, servicer, fence, fleet),
+        Authorization(letting_in, FleetCalls(fence)),
         inside=[traces.wrap] if traces else [],
-        outside=counted,
+        outside=[counting(counts, SERVICE)] if counts is not None else [],
         tls=tls,
     )
     (bound,) = await server.start([Address.parse(address)])
     await server.set_serving()
     checking = asyncio.create_task(letting_in.keep_checking())
     async with grpc.aio.insecure_channel(bound) as channel:
-        stub = pb_grpc.PoolServiceStub(channel)
+        stubs = pb_grpc.PoolServiceStub(channel), pb_grpc.FleetMemberServiceStub(channel)
         try:
-            yield Service(world, pool, servicer, server, bound, channel, stub, audit)
+            yield Service(world, pool, servicer, server, bound, channel, *stubs, audit)
         finally:
             checking.cancel()
             await server.set_not_serving()

@@ -18,13 +18,13 @@ from pool_service.access.clients import Client, Clients
 from pool_service.access.principal import Principal, Scope
 from pool_service.address import Address
 from pool_service.metrics.call_counts import CallCounts
-from pool_service.rpc.authorization import Authorization, end_of
-from pool_service.rpc.methods import NEEDED, OPEN, needed_by
-from pool_service.rpc.server import GrpcServer
+from pool_service.rpc.authorization import end_of
+from pool_service.rpc.methods import FLEET_MEMBER, NEEDED, OPEN, needed_by
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.access.letting_in import admission
 from tests.pool.running import DEFAULTS
+from tests.rpc.bare import server_of
 from tests.rpc.serving import failure, failure_of, serving, settled_hold
 from tests.rpc.test_traces import Recorded
 
@@ -102,7 +102,7 @@ def test_for_each_registered_method_it_is_decided_who_may_call_it(
     monkeypatch.setattr(grpc.aio, "server", lambda **_: Server())
     nothing: Any = None
     servicer = PoolServicer(nothing, nothing, nothing, nothing, nothing)
-    server = GrpcServer(servicer, Authorization(nothing))
+    server = server_of(servicer, nothing)
     server._new_server(ListenAddress(Kind.SOCKET, "unix:"))
     assert registered == set(NEEDED) == set(METHODS)
 
@@ -197,9 +197,10 @@ async def test_a_caller_may_call_what_the_scope_permits_and_nothing_else(scope: 
                 assert failure_of(error).reason == "SCOPE_MISSING", path
             else:
                 assert not codes & {"UNAUTHENTICATED"}, path
-                # Logs need a right of their own.
+                # Logs need a right of their own, and the calls of fronts are for these.
                 is_refused = "PERMISSION_DENIED" in codes
-                assert is_refused is path.endswith("/TailLogs"), path
+                needs_more = path.endswith("/TailLogs") or path.startswith(FLEET_MEMBER)
+                assert is_refused is needs_more, path
 
 
 @pytest.mark.parametrize(
@@ -342,7 +343,7 @@ async def test_callers_at_one_address_keep_nobody_from_another(
     monkeypatch.setattr("pool_service.rpc.server.MAX_CALLS", 1)
     nothing: Any = None
     servicer = PoolServicer(nothing, nothing, nothing, nothing, nothing)
-    server = GrpcServer(servicer, Authorization(admission()))
+    server = server_of(servicer, admission())
     socket, check = f"unix:{tmp_path}/s", "grpc.health.v1.Health/Check"
     tcp, _ = await server.start([Address.parse("127.0.0.1:0"), Address.parse(socket)])
     try:

@@ -19,12 +19,12 @@ from pool_service.address import Address, AddressError
 from pool_service.listening import resolve
 from pool_service.rpc import reflection
 from pool_service.rpc import server as server_module
-from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.server import SERVICE, GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.access.letting_in import admission
+from tests.rpc.bare import server_of
 from tests.rpc.serving import Service, failure, serving
 from tools import generate_stubs
 
@@ -35,7 +35,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 def bare() -> GrpcServer:
     """A server whose own calls do not matter."""
     servicer = PoolServicer(None, None, None, None, None)  # type: ignore[arg-type]
-    return GrpcServer(servicer, Authorization(admission()))
+    return server_of(servicer, admission())
 
 
 # --- health -------------------------------------------------------------------------------
@@ -164,6 +164,7 @@ async def test_reflection_lists_the_services() -> None:
         names = {each.name for each in response.list_services_response.service}
         assert names == {
             "pool_service.v1.PoolService",
+            "pool_service.v1.FleetMemberService",
             "grpc.health.v1.Health",
             "grpc.reflection.v1alpha.ServerReflection",
         }

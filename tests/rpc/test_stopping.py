@@ -16,11 +16,11 @@ from pool_service.audit import Audit
 from pool_service.core.error_texts import shutting_down
 from pool_service.event_records import Call
 from pool_service.rpc import last_calls
-from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from tests.access.letting_in import admission
 from tests.fake_events import FakeEvents
+from tests.rpc.bare import server_of
 
 pytestmark = pytest.mark.looptime
 
@@ -65,7 +65,7 @@ async def refusing(
     calls = [
         loop.call_later(after, servicer.refuse, shutting_down("m"), call, LOCAL) for after in times
     ]
-    server = GrpcServer(servicer, Authorization(admission()))
+    server = server_of(servicer, admission())
     # As if it listened at one address.
     server._servers.append(server._new_server(ListenAddress(Kind.SOCKET, "unix:")))
     yield server, grpc

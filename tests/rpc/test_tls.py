@@ -15,14 +15,13 @@ from pool_service.access.authentication import Rules
 from pool_service.access.clients import Client, Clients
 from pool_service.access.principal import Principal, Scope
 from pool_service.address import Address, AddressError
-from pool_service.rpc.authorization import Authorization
-from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.tls import OPTIONS, Tls
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.access.letting_in import admission
 from tests.certificates import LOCAL, Authority, Files, Issued, dns, uri
+from tests.rpc.bare import server_of
 from tests.rpc.serving import Failure, Service, failure, failure_of, serving
 from tests.rpc.test_authorization import end_of_stream
 
@@ -228,7 +227,7 @@ async def test_streams_end_as_their_certificate_is_no_clients_any_more(
 
 async def test_without_certificates_a_service_listens_where_nobody_else_reaches_it() -> None:
     servicer = PoolServicer(None, None, None, None, None)  # type: ignore[arg-type]
-    server = GrpcServer(servicer, Authorization(admission()))
+    server = server_of(servicer, admission())
     with pytest.raises(AddressError, match="nothing would be encrypted"):
         await server.start([Address.parse(EVERYWHERE)])
 
