@@ -13,6 +13,7 @@ from pool_service.core.events import EnsureRequested
 from pool_service.core.machine import Machine
 from pool_service.core.offer import Look, LookNeeded, Offer
 from pool_service.core.sampler import FRESH_S
+from pool_service.core.server import Server
 from pool_service.core.types import Account, Estimate, MemorySample, Settings
 from pool_service.ports import World
 
@@ -40,7 +41,7 @@ class Offers:
         self,
         machine: Machine,
         world: World,
-        history: History,
+        history: History[Server],
         tasks: CommandTasks,
         check_recovered: Callable[[], None],
     ) -> None:

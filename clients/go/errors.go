@@ -78,6 +78,8 @@ const (
 	ErrScopeMissing Kind = "ScopeMissing"
 	// ErrQuotaExceeded: a limit of the token is reached; Metadata has which "limit". Retry.
 	ErrQuotaExceeded Kind = "QuotaExceeded"
+	// ErrFleetOnly: the service is a member of a fleet; call the front of the fleet instead.
+	ErrFleetOnly Kind = "FleetOnly"
 	// ErrInternal: a bug of the service; report it, with RequestID.
 	ErrInternal Kind = "InternalError"
 	// ErrPoolUnavailable: the service cannot be reached, the connection to it broke, or it dropped
@@ -126,6 +128,7 @@ var kindsByReason = map[string]Kind{
 	"CERTIFICATE_UNKNOWN":    ErrCertificateUnknown,
 	"SCOPE_MISSING":          ErrScopeMissing,
 	"QUOTA_EXCEEDED":         ErrQuotaExceeded,
+	"FLEET_ONLY":             ErrFleetOnly,
 	"INTERNAL":               ErrInternal,
 }
 

@@ -17,15 +17,14 @@ def serve(config_file: Path | None, options: Mapping[str, object]) -> int:
     source = front_source(config_file, overrides, os.environ)
     config = _loaded(source)
     try:
-        from pool_service.fleet.app import run  # type: ignore[import-not-found]
+        from pool_service.fleet.app import run
     except ImportError as error:
         raise Failure(
             f"cannot run the front of a fleet: the package {error.name!r} is missing. Install the "
             "extra: pip install 'pool-service[fleet]'.",
             ExitCode.USAGE,
         ) from error
-    code: int = run(source, config)
-    return code
+    return run(source, config)
 
 
 def check(file: Path) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import structlog
 
 from pool_service.access.authentication import Authentication, Rules
+from pool_service.access.fence import Fence
+from pool_service.access.fence import Leader as SeenLeader
 from pool_service.access.quotas import Quotas
 from pool_service.adapters.sockets.peer_users import own_users, peer_users, unmapped_user
 from pool_service.adapters.system.clock import SystemClock
@@ -33,6 +35,7 @@ from pool_service.fleet.rpc.forwarding import Forwarding
 from pool_service.fleet.rpc.leader import Leader
 from pool_service.fleet.rpc.servicer import FleetServicer
 from pool_service.rpc.authorization import Authorization
+from pool_service.rpc.fleet_calls import FleetCalls
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.tls import Tls
 from pool_service.tracing_setup import traces_of
@@ -128,7 +131,8 @@ def compose(
     traces = traces_of(config.trace.endpoint, lambda name: name)
     server = GrpcServer(
         servicer,
-        Authorization(admission),
+        None,
+        Authorization(admission, FleetCalls(Fence(SeenLeader(), lambda _: "", clock.now))),
         inside=[traces.wrap] if traces is not None else [],
         tls=Tls(certificates, config.tls.token_addresses) if certificates is not None else None,
     )

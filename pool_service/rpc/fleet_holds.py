@@ -1,7 +1,8 @@
 """Holds of fronts, which go on for a while after the connection of the front is lost.
 
 A front whose own caller ends a hold says so (EndHold). If the stream of a hold ends otherwise, the
-front has vanished: the server stays held for the grace, so that the next front finds it.
+front has vanished: the server stays held for the grace, so that the next front finds it. So it
+does after the front's rights have changed, which ends its streams: gRPC tells no difference.
 """
 
 import asyncio

@@ -12,10 +12,9 @@ from pool_service.core.errors import ModelUnknown, Recovering, ScopeMissing
 from pool_service.pool import Pool
 from pool_service.rpc import validation
 from pool_service.rpc.answering import Context, unary
-from pool_service.rpc.offer_wire import offer_response
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.visibility import Visibility
-from pool_service.rpc.wire import totals
+from pool_service.rpc.wire import offer, totals
 from pool_service.v1 import pool_service_pb2 as pb
 
 
@@ -86,7 +85,7 @@ class FleetMemberServicer:
             download=validation.download(request),
             account=principal.account,
         )
-        return offer_response(offered)
+        return offer(offered)
 
     @unary
     async def EndHold(self, request: pb.EndHoldRequest, context: Context) -> pb.EndHoldResponse:

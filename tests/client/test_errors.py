@@ -17,6 +17,7 @@ from pool_service_client import (
     CrashLoop,
     Evicted,
     FetchFailed,
+    FleetOnly,
     InternalError,
     InvalidRequest,
     LogNotFound,
@@ -80,6 +81,7 @@ REASONS = {
     "CERTIFICATE_UNKNOWN": CertificateUnknown,
     "SCOPE_MISSING": ScopeMissing,
     "QUOTA_EXCEEDED": QuotaExceeded,
+    "FLEET_ONLY": FleetOnly,
     "INTERNAL": InternalError,
     "A_NEW_REASON": PoolError,
 }

@@ -11,8 +11,15 @@ from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios import AREAS
 from tests.conformance.steps import Do, End
 
-BY_NO_CLIENT = {"INVALID_REQUEST"}
-"""Reasons that only a program without generated code gets: see tests/rpc/test_malformed.py."""
+BY_NO_CLIENT = {
+    "INVALID_FLEET_CALL",
+    "INVALID_FRONT",
+    "INVALID_HOLD",
+    "INVALID_REQUEST",
+    "STALE_FLEET",
+}
+"""Reasons that only a program without generated code gets, or a front: see
+tests/rpc/test_malformed.py and tests/rpc/test_fleet_calls.py."""
 
 ERRORS = Path(__file__).parents[2] / "docs/reference/errors.md"
 SCENARIOS = [scenario for scenarios in AREAS.values() for scenario in scenarios]

@@ -10,9 +10,10 @@ from pool_service.access.authentication import Local, Rules
 from pool_service.access.clients import Client, Clients
 from pool_service.access.fence import Fence
 from pool_service.access.fleet import FleetSettings
-from pool_service.access.principal import UNLIMITED, ModelPatterns, Principal, Scope
+from pool_service.access.principal import LOCAL, UNLIMITED, ModelPatterns, Principal, Scope
 from pool_service.adapters.records.leader_file import LeaderFile
 from pool_service.rpc import fleet_calls
+from pool_service.rpc.json_calls import Caller, CallFailed, JsonCalls
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.pool.running import DEFAULTS
 from tests.rpc.bare import fence
@@ -267,3 +268,12 @@ async def test_a_member_of_a_fleet_only_serves_its_fleet_and_shows_itself_to_oth
         assert [each async for each in service.stub.Pull(pb.PullRequest(model="m"))]
         await service.stub.Evict(pb.EvictRequest(model=server.model, force=True))
         assert service.pool.totals().servers == 0
+
+
+async def test_the_page_starts_nothing_on_a_member_of_a_fleet_only() -> None:
+    async with serving(fleet=FleetSettings(only_fleet=True)) as service:
+        calls = JsonCalls(service.servicer)
+        page = Caller("ipv4:127.0.0.1:1", LOCAL)
+        with pytest.raises(CallFailed) as refused:
+            await calls.unary("Ensure", b'{"model": "m"}', page)
+        assert refused.value.reason == "FLEET_ONLY"

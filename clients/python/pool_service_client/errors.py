@@ -29,6 +29,7 @@ PoolError                   the base class, and any error that this package does
 ├── CertificateUnknown      have a name of your certificate added to the configuration
 ├── ScopeMissing            ask the operator for a token that allows the call
 ├── QuotaExceeded           release something, or try again: your own limit is reached
+├── FleetOnly               call the front of the fleet: this member starts servers for it only
 ├── InternalError           report the bug, with `request_id`
 ├── ServiceNotStarted       install the service, or mend what the message says
 ├── PoolUnavailable         start the service, or correct its address
@@ -202,6 +203,10 @@ class QuotaExceeded(PoolError):
 
     The limits are "holds", "waiting" (calls), "streams" and "starts" (a minute).
     """
+
+
+class FleetOnly(PoolError):
+    """The service is a member of a fleet and starts servers for the fleet's front only."""
 
 
 class InternalError(PoolError):

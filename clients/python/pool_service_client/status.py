@@ -28,6 +28,7 @@ from pool_service_client.errors import (
     DeadlineExceeded,
     Evicted,
     FetchFailed,
+    FleetOnly,
     InternalError,
     InvalidRequest,
     LogNotFound,
@@ -86,6 +87,7 @@ _BY_REASON: Mapping[str, type[PoolError]] = {
     "CERTIFICATE_UNKNOWN": CertificateUnknown,
     "SCOPE_MISSING": ScopeMissing,
     "QUOTA_EXCEEDED": QuotaExceeded,
+    "FLEET_ONLY": FleetOnly,
     "INTERNAL": InternalError,
 }
 

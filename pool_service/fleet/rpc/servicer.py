@@ -95,6 +95,9 @@ class FleetServicer:
             why = ENDED if self.is_ending else GONE
             self._audit.refused(call, grpc.StatusCode.CANCELLED.name, "", why)
 
+    async def end_holds(self) -> None:
+        """Do nothing: holds go on at the members, for the next front."""
+
     # --- calls of one model ---------------------------------------------------------------
 
     @unary

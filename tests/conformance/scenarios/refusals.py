@@ -44,6 +44,11 @@ def not_allowed(script: Script) -> None:
     script.answer("Evict", refusal)
 
 
+def fleet_only(script: Script) -> None:
+    refusal = Refusal(StatusCode.FAILED_PRECONDITION, "call the front", "FLEET_ONLY")
+    script.answer("Ensure", refusal)
+
+
 def bugs(script: Script) -> None:
     script.answer("Ensure", BUG)
 
@@ -191,6 +196,18 @@ SCENARIOS = (
         not_allowed,
         [call("evict", model="m", fails=refused("SCOPE_MISSING", "PERMISSION_DENIED"))],
         calls={"Evict": 1},
+    ),
+    Scenario(
+        "FLEET_ONLY",
+        fleet_only,
+        [
+            call(
+                "ensure",
+                model="m",
+                fails=refused("FLEET_ONLY", "FAILED_PRECONDITION", metadata=("model",)),
+            )
+        ],
+        calls={"Ensure": 1},
     ),
     Scenario(
         "REVISION_COMPACTED",
