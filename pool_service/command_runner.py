@@ -9,7 +9,7 @@ import structlog
 from pool_service.core import commands, events
 from pool_service.core.errors import PoolError, StartFailed
 from pool_service.core.server import StopSignal
-from pool_service.core.types import Unready
+from pool_service.core.types import ListensElsewhere, Unready
 from pool_service.ports import Probe, Processes, Records, Runtime
 
 log = structlog.get_logger("pool_service.pool")
@@ -135,6 +135,8 @@ class CommandRunner:
             return events.ListenerLost(server_id)
         if found is Unready.GONE:
             return None  # AwaitExit reports the exit
+        if isinstance(found, ListensElsewhere):
+            return events.BoundElsewhere(server_id, found.endpoint)
         return events.BecameReady(server_id, found)
 
     async def _check_activity(self, command: commands.CheckActivity) -> events.ServerEvent:

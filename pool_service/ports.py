@@ -19,6 +19,7 @@ from pool_service.core.types import (
     ExitReport,
     Identity,
     LaunchPlan,
+    ListensElsewhere,
     MemorySample,
     ProbeResult,
     Settings,
@@ -158,11 +159,12 @@ class Probe(Protocol):
 
     async def ready(
         self, identity: Identity, plan: LaunchPlan, probe_timeout: float, *, again: bool = False
-    ) -> str | Unready:
+    ) -> str | Unready | ListensElsewhere:
         """Wait until this very process listens and its health path answers; return its base URL.
 
         again: the server was READY under an earlier service. Return an Unready if the server
-        will not become ready.
+        will not become ready, and a ListensElsewhere if its plan says where it must listen, and
+        it answers at another address.
         """
 
     def endpoint_state(self, identity: Identity, endpoint: str) -> EndpointState:

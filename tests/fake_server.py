@@ -151,7 +151,7 @@ class Server:
         listener = self.bind()
         child_pid = self.start_child(listener)
         self.catch_signals()
-        host, port = listener.getsockname()
+        host, port = listener.getsockname()[:2]
         say(f"INFO:     Uvicorn running on http://{host}:{port} (Press CTRL+C to quit)")
         self.write_log()
         if "tell" in self.flags:
@@ -220,7 +220,8 @@ class Server:
 
     def bind(self) -> socket.socket:
         try:
-            listener = socket.socket()
+            is_v6 = ":" in self.address[0]
+            listener = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET)
         except PermissionError:
             # Confined: the launcher has bound the address, for uvicorn.
             listener = socket_for_uvicorn()

@@ -7,6 +7,7 @@ hashes for the next service, so the hash of given settings must stay the same in
 import hashlib
 import json
 
+from pool_service.adapters.runtime.launch_plan import LOOPBACK
 from pool_service.adapters.runtime.runtime_options import DEFAULT_HEALTH_PATH, RuntimeOptions
 from pool_service.core.types import Settings
 
@@ -46,8 +47,11 @@ def config_hash_of(options: RuntimeOptions, settings: Settings) -> str:
         "server_keys": None if options.server_keys else False,
         "sandbox": options.sandbox,
         "sandbox_readable": tuple(map(str, options.sandbox_readable)),
+        # The default is where servers listen without it.
+        "host": None if options.bound_host == LOOPBACK else options.host,
     }
-    # Of `drains` and `server_keys`, `allowed_hosts` and other lists, `ready`, `busy`, `sandbox`.
+    # Of `drains`, `server_keys`, `host`; of `allowed_hosts` and other lists; of `ready`, `busy`,
+    # `sandbox`.
     unset = (None, (), ["", ""], [""], "auto")
     values |= {name: value for name, value in newer.items() if value not in unset}
     if options.is_vllm_mlx_itself and settings.prompt_cache != UNHASHED_PROMPT_CACHE_BYTES:

@@ -99,6 +99,17 @@ def start_failure(server: Server, report: ExitReport) -> PoolError:
     )
 
 
+def bound_elsewhere(server: Server, endpoint: str) -> RuntimeUnavailable:
+    """Return the error for waiters of a server that does not listen at the advertised address."""
+    host = server.plan.host if server.plan else ""
+    return RuntimeUnavailable(
+        f"{server.model!r} cannot be started: its server listens at {endpoint}, and not at {host}, "
+        f"the address of fleet.advertise. Correct {runtime_section(server.settings)} command in "
+        "the configuration, so that it tells the program to listen at {host}, and reload.",
+        model=server.model,
+    )
+
+
 def start_timeout(server: Server) -> StartTimeout:
     """Return the error for waiters of a server that was not ready within its start timeout."""
     seconds = server.settings.start_timeout

@@ -258,6 +258,17 @@ class BecameReady:
 
 
 @dataclass(frozen=True, slots=True)
+class BoundElsewhere:
+    """A process is healthy at an endpoint that is not at its plan's host: an answer to AwaitReady.
+
+    It will not become READY, since callers on other machines could not reach it there.
+    """
+
+    server_id: ServerId
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerLost:
     """A live process no longer listens at its endpoint, or another process does as well."""
 
@@ -336,6 +347,7 @@ ServerEvent = (
     | Spawned
     | NotStarted
     | BecameReady
+    | BoundElsewhere
     | ListenerLost
     | ActivityReported
     | Exited

@@ -24,6 +24,7 @@ from pool_service.core.events import (
     ActivityReported,
     Adopted,
     BecameReady,
+    BoundElsewhere,
     CleanedUp,
     CommandFailed,
     EnsureRequested,
@@ -224,7 +225,13 @@ def _stopping(server: Server) -> Server:
 
 _OF_A_START = Prepared | Spawned | NotStarted | BecameReady | Adopted | CommandFailed
 _OWN_EVENTS = (
-    TimeReached | ActivityReported | ServerProbed | ListenerLost | CommandFailed | BecameReady
+    TimeReached
+    | ActivityReported
+    | ServerProbed
+    | ListenerLost
+    | CommandFailed
+    | BecameReady
+    | BoundElsewhere
 )
 _OTHER_EVENTS = (
     EnsureRequested | WaiterLeft | HoldRequested | HoldEnded | ReloadRequested | MemorySampled

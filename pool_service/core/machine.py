@@ -203,6 +203,8 @@ class Machine:
                 self._recycler.on_became_ready(row, event, now)
             case ev.BecameReady():
                 self._ready.on_became_ready(row, event, now)
+            case ev.BoundElsewhere():
+                self._timers.on_bound_elsewhere(row, event, now)
             case ev.ListenerLost():
                 self._ready.on_listener_lost(row, now)
             case ev.ServerProbed():

@@ -5,9 +5,15 @@ from dataclasses import replace
 from pool_service.core import lifecycle as life
 from pool_service.core.commands import ReadLog
 from pool_service.core.error_containment import Containment
-from pool_service.core.error_texts import pool_full, stall_reason, start_stalled, start_timeout
+from pool_service.core.error_texts import (
+    bound_elsewhere,
+    pool_full,
+    stall_reason,
+    start_stalled,
+    start_timeout,
+)
 from pool_service.core.errors import StartTimeout
-from pool_service.core.events import LogRead, TimeReached
+from pool_service.core.events import BoundElsewhere, LogRead, TimeReached
 from pool_service.core.idle import IdleChecks
 from pool_service.core.readiness import ReadyServers
 from pool_service.core.sampler import Sampler
@@ -139,6 +145,17 @@ class Timers:
         row.timed_out = TimedOut(why, error)
         self._state.put_unpublished(life.out_of_time(row.server, now + LOG_TIMEOUT_S))
         self._state.commands.append(ReadLog(row.server.id, row.server.log_path))
+
+    def on_bound_elsewhere(self, row: Row, event: BoundElsewhere, now: float) -> None:
+        """End a start whose process listens where it must not, and tell its waiters."""
+        server = row.server
+        if server.phase is not Phase.STARTING or row.timed_out is not None:
+            return
+        error = bound_elsewhere(server, event.endpoint)
+        if server.is_current:
+            self._state.fail_waiters(server.model, error)
+        why = f"it listened at {event.endpoint}, which other machines do not reach"
+        self._supervisor.stop(life.timed_out(server, error), Cause.START_TIMEOUT, now, why)
 
     def on_log_read(self, row: Row, event: LogRead, now: float) -> None:
         """Stop a start that took too long, and answer its waiters with the end of its log."""

@@ -21,6 +21,13 @@ class Unready(Enum):
     LOST = "it was READY before, and listens nowhere any more"
 
 
+@dataclass(frozen=True, slots=True)
+class ListensElsewhere:
+    """A process is healthy, but not at the address at which its plan says that it must listen."""
+
+    endpoint: str
+
+
 class EndpointState(Enum):
     """The state of a server's endpoint, by the operating system's list of sockets."""
 
@@ -222,16 +229,18 @@ class Sandbox:
     readable: files and directories, besides those of the system and of its program.
     ports: to listen on; 0: any free one; None: all.
     private: directories of which nothing that is readable may be a parent.
+    leaves_loopback: whether it may listen where other machines reach it.
     """
 
     readable: tuple[str, ...] = ()
     ports: tuple[int, ...] | None = (0,)
     private: tuple[str, ...] = ()
+    leaves_loopback: bool = False
 
     def covers(self, other: "Sandbox") -> bool:
         """Return whether a process with this sandbox may use all that another one may."""
         places = [PurePath(place) for place in self.readable]
-        if self.private != other.private:
+        if self.private != other.private or self.leaves_loopback < other.leaves_loopback:
             return False
         if self.ports is not None and (other.ports is None or {*other.ports} - {*self.ports}):
             return False
@@ -259,6 +268,7 @@ class LaunchPlan:
     loads a model for them besides its own; empty: it does not.
     mapped_bytes: weights that the process maps into memory, which no memory sample sees.
     sandbox: what the process may use; None: it is not confined.
+    host: the one IP address at which the process must listen to be READY; empty: any.
     """
 
     argv: tuple[str, ...]
@@ -279,6 +289,7 @@ class LaunchPlan:
     embedding_model_name: str = ""
     mapped_bytes: int = 0
     sandbox: Sandbox | None = None
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ st.register_type_strategy(
         health_path=_paths,
         ready_path=_paths,
         mapped_bytes=st.integers(0, 2**40),
+        host=st.sampled_from(["", "10.0.0.11", "fd00::11"]),
         embedding_model_name=st.sampled_from(["", "org/embeds", "/models/embeds"]),
         api_key=st.sampled_from(["", f"psk_{'Ab-9_' * 8}xyz"]),
     ),

@@ -16,6 +16,8 @@ from pool_service.adapters.sockets.connections import (
     connections_in_use,
     has_clients_by_psutil,
     has_unread_request,
+    listening_ports,
+    port_of_endpoint,
 )
 from pool_service.adapters.sockets.sock_diag import CLOSE_WAIT, ESTABLISHED, ConnectionEnd
 
@@ -30,9 +32,11 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))):
 """
 
 
-def end(state: int = ESTABLISHED, host: str = "127.0.0.1", **more: int) -> ConnectionEnd:
+def end(
+    state: int = ESTABLISHED, host: str = "127.0.0.1", peer: str = "", **more: int
+) -> ConnectionEnd:
     fields = {"inode": 10, "unread": 0, **more}
-    return ConnectionEnd(state, host, PORT, host, PEER, **fields)
+    return ConnectionEnd(state, host, PORT, peer or host, PEER, **fields)
 
 
 def client(state: int = ESTABLISHED, host: str = "127.0.0.1", inode: int = 20) -> ConnectionEnd:
@@ -56,8 +60,8 @@ def used(
         # Its client sent all that it had to say, and waits for the answer.
         (end(CLOSE_WAIT), client(FIN_WAIT)),
         # Elsewhere, so that nothing of it is known.
-        (end(host="10.0.0.9"), None),
-        (end(CLOSE_WAIT, host="10.0.0.9"), None),
+        (end(host="10.0.0.2", peer="10.0.0.9"), None),
+        (end(CLOSE_WAIT, host="10.0.0.2", peer="10.0.0.9"), None),
         # The other end as IPv4 within IPv6 shows it.
         (end(host="::ffff:127.0.0.1"), client()),
         (end(CLOSE_WAIT, host="::ffff:127.0.0.1"), client(FIN_WAIT)),
@@ -78,6 +82,8 @@ def test_a_connection_whose_client_may_wait_is_a_use(
         (end(CLOSE_WAIT), client(FIN_WAIT, inode=0)),
         (end(CLOSE_WAIT, host="::ffff:127.0.0.1"), None),
         (end(CLOSE_WAIT, host="::1"), None),
+        # Only this machine calls from the server's own address.
+        (end(CLOSE_WAIT, host="10.0.0.2"), None),
     ],
 )
 def test_one_whose_client_is_gone_is_none(
@@ -109,6 +115,30 @@ def at(server: socket.socket) -> set[ListeningPort]:
     return {ListeningPort(server.getsockname()[1], server.family == socket.AF_INET6)}
 
 
+def test_a_server_at_one_address_has_the_connections_to_that_alone() -> None:
+    anywhere = {ListeningPort(80, is_v6=False)}
+    assert port_of_endpoint("http://127.0.0.1:80") == anywhere
+    assert port_of_endpoint("http://127.0.0.2:80") == {ListeningPort(80, False, "127.0.0.2")}
+    assert port_of_endpoint("http://[fd00::11]:80") == {ListeningPort(80, True, "fd00::11")}
+    assert port_of_endpoint("http://[::1]:80") == {ListeningPort(80, is_v6=True)}
+    assert port_of_endpoint("") == set()
+
+
+@on_linux
+def test_a_stranger_on_the_same_port_of_another_address_is_no_use() -> None:
+    with (
+        socket.create_server(("127.0.0.2", 0)) as ours,
+        socket.create_server(("127.0.0.1", ours.getsockname()[1])) as theirs,
+        socket.create_connection(theirs.getsockname()),
+    ):
+        ports = listening_ports([os.getpid()], f"http://127.0.0.2:{ours.getsockname()[1]}")
+        ours_alone = {one for one in ports if one.host == "127.0.0.2"}
+        assert len(ours_alone) == 1
+        assert client_connections(ours_alone, [NOBODY]) == ()
+        with socket.create_connection(ours.getsockname()):
+            assert len(client_connections(ours_alone, [NOBODY])) == 1
+
+
 def by_netlink(server: socket.socket) -> bool:
     return bool(client_connections(at(server), [NOBODY]))
 
@@ -118,6 +148,7 @@ def by_netlink(server: socket.socket) -> bool:
     ("family", "host", "to"),
     [
         (socket.AF_INET, "127.0.0.1", "127.0.0.1"),
+        (socket.AF_INET, "127.0.0.2", "127.0.0.2"),
         (socket.AF_INET, "0.0.0.0", "127.0.0.1"),
         (socket.AF_INET6, "::1", "::1"),
         (socket.AF_INET6, "::", "127.0.0.1"),

@@ -311,7 +311,7 @@ def test_a_description_is_whole(description: ProgramDescription) -> None:
     assert bool(description.ready_path) == bool(description.ready_body)
     assert bool(description.use.path) == bool(description.use.gauges)
     placeholders = {option.value for option in description.options}
-    assert {"{runtime_model}", "{port}", "127.0.0.1"} <= placeholders
+    assert {"{runtime_model}", "{port}", "{host}"} <= placeholders
     # A model's arguments cannot take the place of what the pool sets.
     assert "--port" in description.refused
     for name in description.served_names:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,19 @@ def test_the_programs_name_tells_the_kind(program: str, kind: str) -> None:
 def test_the_options_that_the_pool_relies_on_follow_serve() -> None:
     command = with_options(TEMPLATE, "{model}")
     assert command[:4] == ("vllm-mlx", "serve", "--served-model-name", "{model}")
-    assert option_value(command, "--host") == "127.0.0.1"
+    assert option_value(command, "--host") == "{host}"
     assert option_value(command, "--download-retries") == "1"
     assert float(option_value(command, "--auto-unload-idle-seconds") or 0) > 1e8
     assert command[-3:] == TEMPLATE[2:]
+
+
+def test_the_host_is_loopback_unless_another_one_is_to_be_taken() -> None:
+    command = with_options((*TEMPLATE, "--url=http://[{host}]"), "m")
+    names = Names("m", "org/m", "0")
+    assert option_value(fill(command, names), "--host") == "127.0.0.1"
+    elsewhere = fill(command, replace(names, host="fd00::11"))
+    assert option_value(elsewhere, "--host") == "fd00::11"
+    assert elsewhere[-1] == "--url=http://[fd00::11]"
 
 
 def test_a_command_without_arguments_has_no_options() -> None:

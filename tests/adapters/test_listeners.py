@@ -43,6 +43,31 @@ def test_the_url_is_one_that_reaches_it_here(host: str, url: str) -> None:
     assert Listener(":" in host, host, 80, 1, 3).url == url
 
 
+@pytest.mark.parametrize(
+    ("host", "wanted", "is_there"),
+    [
+        ("10.0.0.2", "10.0.0.2", True),
+        ("fd00::11", "fd00::11", True),
+        ("10.0.0.2", "", True),
+        ("10.0.0.2", "10.0.0.3", False),
+        ("0.0.0.0", "10.0.0.2", False),
+        ("::", "fd00::11", False),
+        ("::", "10.0.0.2", False),
+        ("127.0.0.1", "10.0.0.2", False),
+        ("fe80::1%eth0", "fd00::11", False),
+    ],
+)
+def test_one_that_is_bound_to_all_addresses_is_at_none(
+    host: str, wanted: str, is_there: bool
+) -> None:
+    assert Listener(":" in host, host, 80, 1, 3).is_at(wanted) is is_there
+
+
+def test_the_bound_url_shows_that_it_stands_for_all() -> None:
+    assert Listener(False, "0.0.0.0", 80, 1, 3).bound_url == "http://0.0.0.0:80"
+    assert Listener(True, "::", 80, 1, 3).bound_url == "http://[::]:80"
+
+
 def test_ipv4_is_tried_first() -> None:
     v4, v6 = Listener(False, "0.0.0.0", 80, 1, 4), Listener(True, "::", 80, 1, 3)
     assert sorted([v6, v4]) == [v4, v6]

@@ -20,6 +20,9 @@ POLL = 'INFO:     127.0.0.1:40000 - "GET /health HTTP/1.1" 200 OK'
         # llama.cpp, http.server, and a program that writes JSON.
         "srv  log_server_r: request: GET /health 127.0.0.1 200",
         '127.0.0.1 - - [26/Nov/2026 10:00:00] "GET /health HTTP/1.1" 200 -',
+        # Of servers in a fleet.
+        'INFO:     10.0.0.11:40000 - "GET /health HTTP/1.1" 200 OK',
+        "srv  log_server_r: request: GET /health 10.0.0.11 200",
         '{"msg": "GET /health?full=1 HTTP/1.1", "status": 200}',
     ],
 )
@@ -37,6 +40,7 @@ def test_an_access_line_of_a_probe_is_left_out(line: str) -> None:
         "ERROR:    Exception in GET /health HTTP/1.1",
         '127.0.0.1 "GET /health HTTP/1.1" 500 Internal Server Error',
         "Mounted GET /health",
+        "Mounted GET /health in version 1.2.3",
         "INFO:     Uvicorn running on http://127.0.0.1:40000 (Press CTRL+C to quit)",
     ],
 )

@@ -17,6 +17,7 @@ from pool_service.adapters.runtime.search import Versions
 from pool_service.core.activity import UseSignals
 from pool_service.core.errors import ModelRejected, RuntimeUnavailable
 from pool_service.core.types import EstimateSource, PromptCache, Settings
+from tests.second_address import NOWHERE, SECOND_LOOPBACK
 
 PLAIN = ("{program}", "--model", "{runtime_model}", "--port", "{port}", "--alias={model}")
 
@@ -106,6 +107,28 @@ async def test_a_plain_runtime_is_told_a_free_port_that_no_other_plan_has(
     for plan in plans:
         assert plan.argv[1:] == ("--model", "org/name", "--port", str(plan.port), "--alias=m")
         assert plan.served_model_name == "org/name"
+
+
+async def test_every_runtime_is_told_the_address_at_which_it_must_listen(
+    options: RuntimeOptions, plain: RuntimeOptions
+) -> None:
+    for host, given in ((SECOND_LOOPBACK, SECOND_LOOPBACK), ("", "127.0.0.1")):
+        for one in (options, replace(plain, command=(*plain.command, "--host", "{host}"))):
+            plan = await CommandRuntime(replace(one, host=host)).prepare("m", Settings("org/m"))
+            assert option_value(plan.argv, "--host") == given
+            # Without an advertised address a command may name another one, as before.
+            assert plan.host == host
+
+
+async def test_nothing_is_started_where_the_address_is_not_there(
+    options: RuntimeOptions, plain: RuntimeOptions
+) -> None:
+    for one in (options, plain):
+        runtime = CommandRuntime(replace(one, host=NOWHERE))
+        with pytest.raises(RuntimeUnavailable) as refused:
+            await runtime.prepare("m", Settings("org/m"))
+        assert f"'m' cannot be started: fleet.advertise is {NOWHERE}" in str(refused.value)
+        assert "no address of this machine now" in str(refused.value)
 
 
 async def test_a_plain_template_without_a_port_may_listen_where_it_wants(

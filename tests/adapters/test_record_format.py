@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pool_service.adapters.records.plan_format import from_plan
 from pool_service.adapters.records.record_format import Entry, Record, decode, encode
 from pool_service.adapters.records.record_members import BadRecord
 from pool_service.core.errors import CrashLoop, Evicted, PoolError
@@ -138,6 +139,17 @@ def test_a_port_that_is_none_is_refused(port: int) -> None:
     server = replace(ready(), plan=replace(PLAN, port=port))
     with pytest.raises(BadRecord, match="port"):
         through(server)
+
+
+@pytest.mark.parametrize("host", ["studio.local", "10.0.0.1:80", "[fd00::1]"])
+def test_a_host_that_is_no_address_is_refused(host: str) -> None:
+    server = replace(ready(), plan=replace(PLAN, host=host))
+    with pytest.raises(BadRecord, match="host"):
+        through(server)
+
+
+def test_a_server_of_no_fleet_is_recorded_as_before_there_were_any() -> None:
+    assert "host" not in (from_plan(PLAN) or {})
 
 
 @pytest.mark.parametrize("pid", [1, 0, -1])

@@ -240,8 +240,10 @@ async def test_the_home_of_the_user_database_is_private_too(scene: Scene) -> Non
         (Sandbox((), (1,)), False),
         (Sandbox((), None), False),
         (Sandbox((), (0,), ("/p",)), False),
+        (Sandbox(leaves_loopback=True), False),
     ],
 )
 def test_a_sandbox_covers_another_that_permits_no_more(other: Sandbox, covered: bool) -> None:
     assert Sandbox(("/a", "/c")).covers(other) is covered
-    assert Sandbox(("/",), None).covers(replace(other, private=()))
+    most = Sandbox(("/",), None, leaves_loopback=True)
+    assert most.covers(replace(other, private=()))

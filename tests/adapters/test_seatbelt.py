@@ -84,6 +84,11 @@ def test_it_listens_on_loopback_only(ports: tuple[int, ...] | None, addresses: l
     assert found == [["local", "ip", f'"{address}"'] for address in addresses]
 
 
+def test_a_server_of_a_fleet_listens_where_other_machines_are() -> None:
+    found = rules(Sandbox(ports=(1,), leaves_loopback=True), "allow", "network-bind")
+    assert found == [["local", "ip", '"*:1"']]
+
+
 def test_a_path_cannot_end_its_string() -> None:
     path = '/models/a") (allow default) ("\\'
     (place,) = [

@@ -86,6 +86,13 @@ def test_where_it_listens_on_all_addresses_any_of_them_will_do() -> None:
     assert not Names([], "192.168.1.2").is_host(b"192.168.1.3:80")
 
 
+@pytest.mark.parametrize("host", [b"[fd00::11]:80", b"[FD00:0:0::11]", b"[fd00::0011]:8000"])
+def test_its_own_address_of_ipv6_has_several_spellings(host: bytes) -> None:
+    assert Names([], "fd00::11").is_host(host)
+    assert Names([], "fd00::11").is_origin(b"http://" + host)
+    assert not Names([], "fd00::12").is_host(host)
+
+
 async def app(
     scope: dict[str, Any], _receive: object, send: Callable[[object], Awaitable[None]]
 ) -> None:

@@ -82,7 +82,9 @@ def _unused_and_alive(command: commands.ServerCommand) -> events.ServerEvent | N
             return None
 
 
-def badly(command: commands.ServerCommand) -> events.ServerEvent:
+def badly(  # noqa: PLR0911  # a case for each command
+    command: commands.ServerCommand,
+) -> events.ServerEvent:
     """What comes of it if it fails in the way that its port promises."""
     server_id, model = command.server_id, command.server_id.model
     match command:
@@ -93,6 +95,8 @@ def badly(command: commands.ServerCommand) -> events.ServerEvent:
             return events.NotStarted(server_id, RuntimeUnavailable("none", model=model))
         case commands.AwaitReady(again=True):
             return events.ListenerLost(server_id)
+        case commands.AwaitReady():
+            return events.BoundElsewhere(server_id, "http://0.0.0.0:1")
         case commands.CheckActivity():
             return events.ActivityReported(server_id, Activity(None))
         case commands.ProbeServer():

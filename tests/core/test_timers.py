@@ -11,8 +11,9 @@ from pool_service.core.commands import (
     ReadLog,
     SendSignal,
 )
-from pool_service.core.errors import StartTimeout
+from pool_service.core.errors import RuntimeUnavailable, StartTimeout
 from pool_service.core.events import (
+    BoundElsewhere,
     LogRead,
     MemorySampled,
     TimeReached,
@@ -22,6 +23,7 @@ from pool_service.core.liveness import Liveness
 from pool_service.core.server import Cause, Phase, Role, StopSignal
 from pool_service.core.timers import LOG_TIMEOUT_S
 from pool_service.core.types import FOREVER, Work
+from tests.core.acting import plan
 from tests.core.parts import (
     DEFAULTS,
     LOADED_AT,
@@ -50,6 +52,40 @@ def starting(parts: Parts, at: float = NOW, **changes: Field) -> None:
     parts.waits(1)
     parts.waits(2)
     parts.there(phase=Phase.STARTING, step_deadline=at, **changes)
+
+
+# --- where it listens ---------------------------------------------------------------------
+
+ELSEWHERE = BoundElsewhere(M1, "http://0.0.0.0:5000")
+AT_TEN = replace(plan("m", 1), host="10.0.0.11")
+
+
+def test_a_start_that_others_cannot_reach_is_ended_and_its_waiters_are_told_what_to_do() -> None:
+    parts = Parts()
+    parts.waits(1)
+    parts.waits(2)
+    row = parts.there(phase=Phase.STARTING, plan=AT_TEN)
+    parts.timers.on_bound_elsewhere(row, ELSEWHERE, NOW)
+    server = parts.shown()
+    assert (server.phase, server.stop_cause) == (Phase.STOPPING, Cause.START_TIMEOUT)
+    assert "http://0.0.0.0:5000" in server.detail
+    found = answers(parts.taken())
+    assert found.keys() == {1, 2}
+    for error in found.values():
+        assert isinstance(error, RuntimeUnavailable)
+        assert "listens at http://0.0.0.0:5000, and not at 10.0.0.11" in str(error)
+        assert "Correct [runtime] command" in str(error)
+        assert "{host}" in str(error)
+
+
+@pytest.mark.parametrize("phase", [Phase.READY, Phase.STOPPING])
+def test_where_a_process_listens_that_starts_no_more_changes_nothing(phase: Phase) -> None:
+    parts = Parts()
+    row = parts.there(phase=phase, plan=AT_TEN)
+    parts.timers.on_bound_elsewhere(row, ELSEWHERE, NOW)
+    assert parts.shown() == row.server
+    assert parts.shown().phase is phase
+    assert parts.taken() == []
 
 
 # --- what is due ----------------------------------------------------------------------------

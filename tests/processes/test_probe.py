@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,11 +12,19 @@ from pathlib import Path
 import pytest
 
 from pool_service.adapters.probe import activity
+from pool_service.adapters.probe import probe as probe_module
 from pool_service.adapters.probe.probe import HttpProbe
 from pool_service.adapters.sockets.free_ports import FreePorts
 from pool_service.core.server import StopSignal
-from pool_service.core.types import Identity, LaunchPlan, Unready
+from pool_service.core.types import (
+    EndpointState,
+    Identity,
+    LaunchPlan,
+    ListensElsewhere,
+    Unready,
+)
 from tests.processes.bench import FAKE_SERVER, Bench, fake_plan, plan
+from tests.second_address import SECOND_LOOPBACK, needs_ipv4_addresses
 
 TIMEOUT = 30.0
 SHORT = 0.1
@@ -41,6 +50,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"ok")
 Server(("::1", 0), Handler).serve_forever()
+"""
+
+
+# Listens at two addresses: first at the one that is not meant.
+TWO = """
+import http.server, threading
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"ok")
+servers = [http.server.HTTPServer((host, 0), Handler) for host in ("127.0.0.1", "127.0.0.2")]
+threading.Thread(target=servers[1].serve_forever).start()
+servers[0].serve_forever()
 """
 
 
@@ -113,6 +136,87 @@ async def test_a_server_on_ipv6_only_is_ready_there(bench: Bench) -> None:
     endpoint = await ready(bench, plan(sys.executable, "-c", V6))
     assert endpoint is not None
     assert endpoint.startswith("http://[::1]:")
+
+
+def at(host: str, *more: str, must: str = "") -> LaunchPlan:
+    """A fake server that listens at an address; must: the address of its plan, if another one."""
+    base = fake_plan()
+    return replace(base, argv=(*base.argv, "--host", host, *more), host=must or host)
+
+
+@pytest.mark.parametrize("host", [SECOND_LOOPBACK, "::1"])
+async def test_a_server_is_ready_at_the_one_address_that_its_plan_demands(
+    bench: Bench, host: str
+) -> None:
+    launch_plan = at(host)
+    identity = await bench.spawn(launch_plan)
+    endpoint = await proven(identity, launch_plan)
+    assert endpoint is not None
+    assert endpoint.startswith(f"http://[{host}]:" if ":" in host else f"http://{host}:")
+    probe = HttpProbe()
+    assert probe.endpoint_state(identity, endpoint) is EndpointState.KEPT
+    other = endpoint.replace(host, "127.0.0.1").replace("[", "").replace("]", "")
+    assert probe.endpoint_state(identity, other) is EndpointState.LOST
+    result = await probe.check_liveness(identity, launch_plan, endpoint, "", TIMEOUT)
+    assert (result.answered, result.listens) == (True, True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_a_server_that_listens_elsewhere_is_told_with_its_address(
+    bench: Bench, host: str
+) -> None:
+    launch_plan = at(host, must=SECOND_LOOPBACK)
+    identity = await bench.spawn(launch_plan)
+    found = await HttpProbe().ready(identity, launch_plan, TIMEOUT)
+    assert isinstance(found, ListensElsewhere)
+    assert found.endpoint.startswith(f"http://{host}:")
+
+
+@needs_ipv4_addresses
+async def test_a_listener_beside_the_demanded_one_is_no_fault(bench: Bench) -> None:
+    launch_plan = replace(plan(sys.executable, "-c", TWO), host="127.0.0.2")
+    endpoint = await ready(bench, launch_plan)
+    assert endpoint is not None
+    assert endpoint.startswith("http://127.0.0.2:")
+
+
+@needs_ipv4_addresses
+async def test_requests_at_the_demanded_address_count_as_elsewhere(bench: Bench) -> None:
+    launch_plan = at("127.0.0.2")
+    identity = await bench.spawn(launch_plan)
+    endpoint = await proven(identity, launch_plan)
+    assert endpoint is not None
+    probe, port = HttpProbe(), int(endpoint.rpartition(":")[2])
+
+    async def requests() -> int | None:
+        use = await probe.check_activity(identity, None, endpoint, TIMEOUT)
+        return use.requests
+
+    assert await requests() == 0
+    with socket.create_connection(("127.0.0.2", port)):
+        assert await requests() is None
+    while await requests() != 0:  # noqa: ASYNC110 - until the server has let go of it
+        await asyncio.sleep(0.01)
+
+
+async def test_a_server_whose_address_is_away_is_not_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the network that has it were down; to take an address away needs an administrator."""
+    launch_plan = fake_plan()
+    identity = await bench.spawn(launch_plan)
+    endpoint = await proven(identity, launch_plan)
+    assert endpoint is not None
+
+    async def unreachable(*_: object, **__: object) -> None:
+        return None
+
+    monkeypatch.setattr(probe_module, "get", unreachable)
+    for is_there in (True, False):
+        monkeypatch.setattr(probe_module, "is_own_address", lambda _, is_there=is_there: is_there)
+        result = await HttpProbe().check_liveness(identity, launch_plan, endpoint, "", SHORT)
+        assert result.answered is not is_there
+        assert result.listens
 
 
 async def test_a_listener_of_a_member_of_its_session_is_its_own(bench: Bench) -> None:

@@ -315,7 +315,8 @@ class Names:
         except ValueError:
             return False
         inner = getattr(address, "ipv4_mapped", None) or address
-        return self._takes_any_address or inner.is_loopback
+        # An address of IPv6 has several spellings.
+        return self._takes_any_address or inner.is_loopback or str(inner) in self._hosts
 
     def _is_origin(self, value: bytes) -> bool:
         """Return whether an Origin header is of a page with an allowed name."""
@@ -358,8 +359,8 @@ async def send_refusal(
         return
     shown = value.decode("latin1")[:200]
     error = {
-        "message": f"This server refuses requests with {header} {shown!r}. Call it by 127.0.0.1 "
-        "or localhost, or add that host to allowed_hosts of the runtime's section.",
+        "message": f"This server refuses requests with {header} {shown!r}. Call it by the "
+        "address of its endpoint, or add that host to allowed_hosts of the runtime's section.",
         "type": "invalid_request_error",
         "param": header.lower(),
         "code": "forbidden_host",

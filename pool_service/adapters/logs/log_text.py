@@ -14,7 +14,7 @@ ONLY_PROBES = "(nothing but answers to the pool's own health checks)"
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_CLIENT = re.compile(r"HTTP/[\d.]+|\b127\.0\.0\.1\b|::1\b|\blocalhost\b")
+_CLIENT = re.compile(r"HTTP/[\d.]+|\b\d{1,3}(?:\.\d{1,3}){3}\b|::1\b|\blocalhost\b")
 _FAILURE = re.compile(r"error|exception|traceback|fatal|panic", re.IGNORECASE)
 
 
@@ -42,8 +42,9 @@ def short(line: str) -> str:
 class ProbeFilter:
     """Recognizes the access log lines of the pool's own probes.
 
-    A line is one of theirs if it has `GET` or `POST` with one of the paths, and a loopback address
-    or the HTTP version. A line that mentions an error is none.
+    A line is one of theirs if it has `GET` or `POST` with one of the paths, and an address (of
+    loopback, or any of IPv4, as a server of a fleet is asked at) or the HTTP version. A line that
+    mentions an error is none.
 
     paths: the URL paths of the pool's probes.
     """
@@ -52,7 +53,7 @@ class ProbeFilter:
         known = "|".join(re.escape(path) for path in sorted(set(paths)) if path)
         self._asked = re.compile(rf"\b(?:GET|POST)\s+(?:{known})(?=[?\s\"']|$)") if known else None
         self._typical = re.compile(
-            rb'^INFO: +127\.0\.0\.1:\d+ - "(?:GET|POST) (?:%s) HTTP/1\.[01]" 200 OK\n'
+            rb'^INFO: +\d+\.\d+\.\d+\.\d+:\d+ - "(?:GET|POST) (?:%s) HTTP/1\.[01]" 200 OK\n'
             % (known or "(?!)").encode(),
             re.MULTILINE,
         )

@@ -3,7 +3,8 @@
 A server is ready if these hold, in this order:
 1. the process, or one of its session, owns a listening socket;
 2. the health path at that address answers healthy;
-3. the same process still owns the same socket.
+3. the same process still owns the same socket;
+4. that is at the address that its plan demands, if any.
 Another program that has taken the port and answers 200 fails 1 or 3. `ownership.py` checks the
 socket again at each later probe, and before an endpoint is handed out.
 """
@@ -23,9 +24,17 @@ from pool_service.adapters.process.launch import work_dirs
 from pool_service.adapters.process.processor_time import processor_seconds
 from pool_service.adapters.prompts.reports import reused_tokens
 from pool_service.adapters.sockets.listeners import Listener, listeners, scan_listeners
+from pool_service.adapters.sockets.own_addresses import is_own_address
 from pool_service.adapters.sockets.ownership import Ownership
 from pool_service.core.activity import Activity
-from pool_service.core.types import EndpointState, Identity, LaunchPlan, ProbeResult, Unready
+from pool_service.core.types import (
+    EndpointState,
+    Identity,
+    LaunchPlan,
+    ListensElsewhere,
+    ProbeResult,
+    Unready,
+)
 
 # The pause between two readiness checks is a hundredth of the time waited so far, within these
 # bounds. That adds about half a percent to a start, and disturbs a long load little.
@@ -61,7 +70,7 @@ class HttpProbe:
 
     async def ready(
         self, identity: Identity, plan: LaunchPlan, probe_timeout: float, *, again: bool = False
-    ) -> str | Unready:
+    ) -> str | Unready | ListensElsewhere:
         """Wait until this very process listens and answers healthy; see the port."""
         search, notified = _Search(identity, plan.port), self._notifications.of(identity)
         loaded = again or not plan.ready_path
@@ -71,8 +80,10 @@ class HttpProbe:
                 return Unready.GONE
             if again and search.found_none:
                 return Unready.LOST
-            for listener in await _healthy(candidates, plan.health_path, probe_timeout):
+            for listener in await _healthy(candidates, plan, probe_timeout):
                 if await asyncio.to_thread(self._is_proven, search, identity, listener):
+                    if not listener.is_at(plan.host):
+                        return ListensElsewhere(listener.bound_url)
                     if loaded:
                         return listener.url
                     # Loading may take minutes, so the next round proves the ownership anew.
@@ -121,6 +132,9 @@ class HttpProbe:
         url = urlsplit(endpoint)
         host, port = url.hostname or "", url.port or 0
         answer = await get(host, port, plan.health_path, probe_timeout)
+        if answer is None and not is_own_address(host):
+            # The network is away, as of a VPN: a new server could not be reached either.
+            return ProbeResult(answered=True, progress=())
         if self.endpoint_state(identity, endpoint) is EndpointState.LOST:
             return _NOT_LISTENING
         if is_healthy(answer):
@@ -193,12 +207,12 @@ async def _pause(pause: float, notified: asyncio.Event | None) -> None:
 
 
 async def _healthy(
-    candidates: tuple[Listener, ...], health_path: str, probe_timeout: float
+    candidates: tuple[Listener, ...], plan: LaunchPlan, probe_timeout: float
 ) -> list[Listener]:
-    """Return the candidates that answer healthy, in their order."""
-    asked = candidates[:_MAX_LISTENERS]
+    """Return the candidates that answer healthy: those at the plan's host first."""
+    asked = sorted(candidates, key=lambda one: not one.is_at(plan.host))[:_MAX_LISTENERS]
     answers = await asyncio.gather(
-        *(get(one.connect_host, one.port, health_path, probe_timeout) for one in asked)
+        *(get(one.connect_host, one.port, plan.health_path, probe_timeout) for one in asked)
     )
     return [one for one, answer in zip(asked, answers, strict=True) if is_healthy(answer)]
 

@@ -6,6 +6,7 @@ is written, as it cannot be changed any more.
 """
 
 import re
+from ipaddress import ip_address
 from typing import Any
 
 from pool_service.access.server_keys import is_key
@@ -47,6 +48,7 @@ def from_plan(plan: LaunchPlan | None) -> dict[str, Any] | None:
         "embedding_model_name": plan.embedding_model_name,
         "mapped_bytes": plan.mapped_bytes,
         "confined": plan.sandbox is not None,
+        **({"host": plan.host} if plan.host else {}),
     }
 
 
@@ -94,6 +96,7 @@ def to_plan(value: object) -> LaunchPlan:
         embedding_model_name=of.optional("embedding_model_name", to_text) or "",
         mapped_bytes=of.optional("mapped_bytes", to_count) or 0,
         sandbox=Sandbox() if of.optional("confined", to_boolean) else None,
+        host=of.optional("host", _to_host) or "",
     )
 
 
@@ -137,6 +140,14 @@ def _to_path(value: object) -> str:
     if path and not _PATH.fullmatch(path):
         raise BadRecord("it has a path that no URL has")
     return path
+
+
+def _to_host(value: object) -> str:
+    text = to_text(value)
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise BadRecord("its 'host' is no IP address") from None
 
 
 def _to_port(value: object) -> int:

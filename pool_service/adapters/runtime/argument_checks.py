@@ -26,13 +26,16 @@ _SIMILARITY = 0.75
 """The least similarity of a name that may have been meant. Names such as --lora and --port, which
 have nothing to do with each other, reach 0.67."""
 
+LISTENING = (
+    "servers listen where fleet.advertise says, else on loopback; set it in the runtime's command"
+)
 REFUSED_OPTIONS = {
     "--port": "the pool chooses it",
-    "--host": "servers listen on loopback; set it in the runtime's command",
+    "--host": LISTENING,
     vllm_mlx.SERVED_MODEL_NAME: "set served_model_name of the runtime",
     vllm_mlx.AUTO_UNLOAD: "the pool needs it to see which servers are in use",
     "--models-config": "a server has one model",
-    "--api-key": "every user of the machine could read the key; servers listen on loopback",
+    "--api-key": "every user of the machine could read the key; see server_keys of the runtime",
     vllm_mlx.TRUST: "set trust_remote_code = true instead",
     "--lazy-load-model": "the server would be called ready before its model is loaded",
     "--offline": "it requires every file of a repository; servers do not ask the hub anyway",

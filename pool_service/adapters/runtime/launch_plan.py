@@ -15,20 +15,27 @@ from pool_service.paths import begins_a_path, home_directory
 
 Kind = Literal["vllm-mlx", "plain"]
 
-_PLACEHOLDER = re.compile(r"\{(runtime_model|port|model|api_key_file)\}")
+LOOPBACK = "127.0.0.1"
+"""The address at which servers listen for this machine only."""
+
+HOST = "{host}"
+"""Stands for the address to listen on in a command."""
+
+_PLACEHOLDER = re.compile(r"\{(runtime_model|port|host|model|api_key_file)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
     """The values for a command template.
 
-    key_file: the path of the file with the server's key.
+    key_file: the path of the file with the server's key. host: the address to listen on.
     """
 
     model: str
     runtime_model: str
     port: str
     key_file: str = ""
+    host: str = LOOPBACK
 
 
 def kind_of(command: Sequence[str]) -> Kind:
@@ -47,6 +54,7 @@ def fill(command: Sequence[str], names: Names) -> tuple[str, ...]:
         "model": names.model,
         "runtime_model": names.runtime_model,
         "port": names.port,
+        "host": names.host,
         "api_key_file": names.key_file,
     }
     return tuple(_PLACEHOLDER.sub(lambda match: values[match[1]], part) for part in command)
@@ -54,7 +62,10 @@ def fill(command: Sequence[str], names: Names) -> tuple[str, ...]:
 
 def fill_json(template: str, names: Names) -> str:
     """Return a JSON template with the placeholders inside its strings replaced."""
-    escaped = (json.dumps(name)[1:-1] for name in (names.model, names.runtime_model, names.port))
+    escaped = (
+        json.dumps(name)[1:-1]
+        for name in (names.model, names.runtime_model, names.port, "", names.host)
+    )
     return fill((template,), Names(*escaped))[0]
 
 

@@ -16,6 +16,7 @@ import structlog
 
 from pool_service.access.server_keys import new_key
 from pool_service.adapters.runtime import vllm_mlx
+from pool_service.adapters.runtime.advertised import check_address
 from pool_service.adapters.runtime.argument_checks import argument_flaw, argument_flaws, options_of
 from pool_service.adapters.runtime.commands import (
     embedding_model_name,
@@ -108,7 +109,7 @@ class CommandRuntime:
         self._inherited = dict(inherited)
         self._versions = ProgramCache(versions_of, lambda found: found.places)
         self._program_options = ProgramCache(options_of)
-        self._ports = FreePorts()
+        self._ports = FreePorts(options.bound_host)
 
     @property
     def kind(self) -> Kind:
@@ -159,6 +160,7 @@ class CommandRuntime:
         Raises RuntimeUnavailable, and ModelRejected if the model's name or path is not valid.
         """
         check_names(model, settings.runtime_model)
+        check_address(self._options.host, model)
         if self.kind == "vllm-mlx":
             await asyncio.to_thread(check_directory, model, settings.runtime_model)
         try:
@@ -364,17 +366,17 @@ class CommandRuntime:
         else:
             command, served = other_command(options, program.path, settings)
             port = self._ports.reserve() if takes_port(command) else None
-            # Without {port} in the template the argument is not used.
-            port_argument = str(port)
+            port_argument = str(port)  # without {port} in the template it is not used
         nonce = secrets.token_hex(16)
         ready_path, ready_body = options.ready_request
         key_file = str(self._work_dirs / nonce / FILE_NAME)
-        names = Names(model, runtime_model, port_argument, key_file)
+        names = Names(model, runtime_model, port_argument, key_file, options.bound_host)
         argv = fill(command, names)
         return LaunchPlan(
             argv=argv,
             environment=with_key(self.environment(settings), key),
             port=port,
+            host=options.host,
             health_path=options.effective_health_path,
             served_model_name=fill((served,), names)[0],
             nonce=nonce,

@@ -1,13 +1,14 @@
 """The options of one runtime, as the configuration gives them."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 from pool_service.adapters.runtime import vllm_mlx
 from pool_service.adapters.runtime.descriptions.description import ProgramDescription
 from pool_service.adapters.runtime.descriptions.programs import description_of
-from pool_service.adapters.runtime.launch_plan import Kind, kind_of, option_names
+from pool_service.adapters.runtime.launch_plan import LOOPBACK, Kind, kind_of, option_names
 from pool_service.core.activity import UseSignals
 from pool_service.core.types import Settings
 
@@ -35,7 +36,7 @@ class RuntimeOptions:
 
     data_dir: the directory into which vllm-mlx is installed.
     command: a template of the command line, run without a shell; its placeholders are
-        {runtime_model}, {port} and {model}.
+        {runtime_model}, {port}, {host} and {model}.
     kind: how the program is treated; None: by its name.
     health_path: answers 200 when the model is loaded; None: not set.
     served_model_name: the model name that requests must use; None: not set.
@@ -51,6 +52,8 @@ class RuntimeOptions:
     sandbox: whether processes are confined; auto: those of vllm-mlx, where that is possible.
     sandbox_readable: directories that confined processes may read besides what they need.
     model_directories: the configured models that are directories.
+    host: the one IP address at which servers must listen; empty: they are told to listen on
+        LOOPBACK, and may listen elsewhere as their command says.
     """
 
     data_dir: Path
@@ -72,6 +75,17 @@ class RuntimeOptions:
     sandbox: SandboxMode = "auto"
     sandbox_readable: tuple[Path, ...] = ()
     model_directories: tuple[str, ...] = ()
+    host: str = ""
+
+    @property
+    def bound_host(self) -> str:
+        """The address at which servers are told to listen."""
+        return self.host or LOOPBACK
+
+    @property
+    def leaves_loopback(self) -> bool:
+        """Whether other machines are to reach the servers."""
+        return not ip_address(self.bound_host).is_loopback
 
     @property
     def description(self) -> ProgramDescription | None:

@@ -29,11 +29,12 @@ READY and answer every chat with 500 (seen with 0.3.0, 0.4.1 and 0.6.0); with 0.
 # The program takes a free port itself; its listening socket shows which.
 ANY_PORT = "0"
 
+HOST_OPTION = "--host"
 SERVED_MODEL_NAME = "--served-model-name"
 AUTO_UNLOAD = "--auto-unload-idle-seconds"
 OPTIONS = (
-    # The present default, so that a later default cannot open the server to others.
-    ("--host", "127.0.0.1"),
+    # Set always, so that no default of the program decides who reaches the server.
+    (HOST_OPTION, "{host}"),
     # With the default of three retries it takes ten seconds to refuse a missing model.
     ("--download-retries", "1"),
     # Over 31 years: never unloads, but makes /health report active_requests and last_used_at.

@@ -98,7 +98,9 @@ class Sandboxing:
 
     def _sandbox(self, readable: Iterable[str], subject: Subject, port: int | None) -> Sandbox:
         # Sorted: the same permissions are equal, whatever order they were found in.
-        return Sandbox(tuple(sorted({*readable})), _ports(subject, port), self._private)
+        readable = tuple(sorted({*readable}))
+        leaves = subject.options.leaves_loopback
+        return Sandbox(readable, _ports(subject, port), self._private, leaves_loopback=leaves)
 
     async def _is_confined(self, model: str, subject: Subject) -> bool:
         obstacle = await self.obstacle(subject)

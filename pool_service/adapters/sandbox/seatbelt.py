@@ -37,7 +37,9 @@ def profile(sandbox: Sandbox, work_dir: Path) -> str:
     """Return the profile of a process with this sandbox and this working directory."""
     work = _named("subpath", [str(work_dir)])
     ports = ["*"] if sandbox.ports is None or 0 in sandbox.ports else map(str, sandbox.ports)
-    addresses = " ".join(f'(local ip "localhost:{port}")' for port in ports)
+    # The language has no other addresses than these two.
+    host = "*" if sandbox.leaves_loopback else "localhost"
+    addresses = " ".join(f'(local ip "{host}:{port}")' for port in ports)
     rules = [
         "(version 1)",
         "(deny default)",

@@ -26,22 +26,35 @@ _SETTLE_S = 0.1
 
 
 class ListeningPort(NamedTuple):
-    """A port on which a server listens, of IPv4 or of IPv6."""
+    """A port on which a server listens, of IPv4 or of IPv6.
+
+    host: the one address of this machine at which it listens; empty: any may be one of its own.
+    """
 
     port: int
     is_v6: bool
+    host: str = ""
+
+
+_SHARED_HOSTS = ("127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - to compare with
+"""Addresses that endpoints have of servers that may listen at all."""
 
 
 def listening_ports(pids: Collection[int], endpoint: str) -> set[ListeningPort]:
     """Return the ports on which these processes listen, and that of `endpoint` ("": not known)."""
-    found = {ListeningPort(one.port, one.is_v6) for one in listeners(pids)}
+    found = {_port_at(one.host, one.port) for one in listeners(pids)}
     return found | port_of_endpoint(endpoint)
 
 
 def port_of_endpoint(endpoint: str) -> set[ListeningPort]:
     """Return the port of an endpoint as a set, which is empty if the endpoint is not known ("")."""
     url = urlsplit(endpoint)
-    return {ListeningPort(url.port, ":" in (url.hostname or ""))} if url.port else set()
+    return {_port_at(url.hostname or "", url.port)} if url.port else set()
+
+
+def _port_at(host: str, port: int) -> ListeningPort:
+    plain = _plain(host) if host else ""
+    return ListeningPort(port, ":" in host, "" if plain in _SHARED_HOSTS else plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ def connections_in_use(ends: Ends) -> Iterator[ConnectionEnd]:
         client = clients.get((_plain(end.peer_host), end.peer_port))
         if client is None:
             # The client is on another machine; or it was on this one, and its end is gone.
-            is_gone = end.state == CLOSE_WAIT and ip_address(_plain(end.peer_host)).is_loopback
+            is_gone = end.state == CLOSE_WAIT and _is_of_this_machine(end)
         else:
             is_gone = client.inode == 0 and client.state != ESTABLISHED
         does_not_count = client is not None and (
@@ -138,7 +151,10 @@ def client_connections(
     netlink fails.
     """
     server_ends = tuple(
-        end for one in ports for end in sock_diag.connections(local_port=one.port, is_v6=one.is_v6)
+        end
+        for one in ports
+        for end in sock_diag.connections(local_port=one.port, is_v6=one.is_v6)
+        if one.host in ("", _plain(end.host))
     )
     if not server_ends:
         return ()
@@ -203,6 +219,12 @@ def _inodes(pids: Iterable[int]) -> frozenset[int]:
         with contextlib.suppress(OSError):
             found.update(inode for _, inode in socket_inodes(pid))
     return frozenset(found)
+
+
+def _is_of_this_machine(end: ConnectionEnd) -> bool:
+    """Return whether the client of a connection is certainly on this machine, by its address."""
+    peer = _plain(end.peer_host)
+    return ip_address(peer).is_loopback or peer == _plain(end.host)
 
 
 def _plain(host: str) -> str:

@@ -1,4 +1,4 @@
-"""Reservation of free loopback ports, for runtimes that must be given a port."""
+"""Reservation of free ports, for runtimes that must be given a port."""
 
 import contextlib
 import socket
@@ -14,28 +14,30 @@ _MAX_ATTEMPTS = 64
 
 
 class FreePorts:
-    """Reserves ports of 127.0.0.1 that are free and not among the last 1024 reserved."""
+    """Reserves ports of one address that are free and not among the last 1024 reserved."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self._recent: deque[int] = deque(maxlen=_MAX_REMEMBERED)
 
     def reserve(self) -> int:
         """Return a free port. Raises StartFailed if none was found."""
         with contextlib.ExitStack() as held:
             for _ in range(_MAX_ATTEMPTS):
-                port = _bound_port(held)
+                port = _bound_port(self._host, held)
                 if port not in self._recent:
                     self._recent.append(port)
                     return port
-        raise StartFailed("No free port was found on 127.0.0.1; stop what listens there.")
+        raise StartFailed(f"No free port was found on {self._host}; stop what listens there.")
 
 
-def _bound_port(held: contextlib.ExitStack) -> int:
+def _bound_port(host: str, held: contextlib.ExitStack) -> int:
     """Bind a free port until `held` ends, so that the next call finds another; return the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = held.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
+        listener = held.enter_context(socket.socket(family))
+        listener.bind((host, 0))
     except OSError as error:
-        raise StartFailed(f"No port could be taken on 127.0.0.1: {reason(error)}") from error
+        raise StartFailed(f"No port could be taken on {host}: {reason(error)}") from error
     port: int = listener.getsockname()[1]
     return port

@@ -41,11 +41,22 @@ class Listener:
             return _LOOPBACK_V6 if self.is_v6 else _LOOPBACK_V4
         return self.host
 
+    def is_at(self, host: str) -> bool:
+        """Return whether the socket is bound to exactly this IP address; empty: any will do."""
+        return not host or ip_address(self.host.partition("%")[0]) == ip_address(host)
+
     @property
     def url(self) -> str:
         """The base URL of the socket's HTTP server."""
-        host = f"[{self.connect_host}]" if self.is_v6 else self.connect_host
-        return f"http://{host}:{self.port}"
+        return self._url_at(self.connect_host)
+
+    @property
+    def bound_url(self) -> str:
+        """The base URL with the address as bound, which may stand for all addresses."""
+        return self._url_at(self.host)
+
+    def _url_at(self, host: str) -> str:
+        return f"http://[{host}]:{self.port}" if self.is_v6 else f"http://{host}:{self.port}"
 
 
 def listeners(pids: Iterable[int], port: int | None = None) -> tuple[Listener, ...]:

@@ -15,11 +15,13 @@ from pool_service.adapters.runtime.descriptions.description import (
     Option,
     ProgramDescription,
 )
+from pool_service.adapters.runtime.launch_plan import HOST
 from pool_service.core.activity import UseSignals
 
-_HERE: Final = "127.0.0.1"
 _OWN_PORT: Final = "the pool chooses it"
-_OWN_HOST: Final = "servers listen on loopback; set it in the runtime's command"
+_OWN_HOST: Final = (
+    "servers listen where fleet.advertise says, else on loopback; set it in the runtime's command"
+)
 _OWN_NAME: Final = "set served_model_name of the runtime"
 _SHOWN_KEY: Final = "every user of the machine could read the key; see server_keys of the runtime"
 _GUARDED_HEALTH: Final = "the pool asks its health path without a key"
@@ -33,7 +35,7 @@ LLAMA_SERVER: Final = ProgramDescription(
             MODEL,
             hub_name="-hf",
         ),
-        Option(("--host",), _HERE),
+        Option(("--host",), HOST),
         Option(("--port",), PORT),
         Option(("--metrics",)),
     ),
@@ -62,7 +64,7 @@ VLLM: Final = ProgramDescription(
     starts=(("vllm", "serve"),),
     options=(
         Option(("", "--model", "--model-tag"), MODEL),
-        Option(("--host", "--uds"), _HERE),
+        Option(("--host", "--uds"), HOST),
         Option(("--port", "--uds"), PORT),
     ),
     served_names=("--served-model-name",),
@@ -93,7 +95,7 @@ MLX_LM: Final = ProgramDescription(
     ),
     options=(
         Option(("--model",), MODEL),
-        Option(("--host",), _HERE),
+        Option(("--host",), HOST),
         Option(("--port",), PORT),
     ),
     refused={"--port": _OWN_PORT, "--host": _OWN_HOST},
@@ -113,7 +115,7 @@ MLX_VLM: Final = ProgramDescription(
     options=(
         Option(("--model",), MODEL),
         # By default it listens on all addresses.
-        Option(("--host",), _HERE),
+        Option(("--host",), HOST),
         Option(("--port",), PORT),
     ),
     refused={"--port": _OWN_PORT, "--host": _OWN_HOST, "--api-key": _GUARDED_HEALTH},
@@ -133,7 +135,7 @@ MLX_OPENAI: Final = ProgramDescription(
     options=(
         Option(("--model-path", "--config"), MODEL),
         Option(("--model-type", "--config"), "lm"),
-        Option(("--host", "--config"), _HERE),
+        Option(("--host", "--config"), HOST),
         Option(("--port", "--config"), PORT),
         # Its file would be in the working directory, which goes with the server.
         Option(("--no-log-file", "--log-file", "--config")),
@@ -148,7 +150,7 @@ LLAMA_CPP_PYTHON: Final = ProgramDescription(
     starts=((PYTHON, "-m", "llama_cpp.server"),),
     options=(
         Option(("--model",), MODEL),
-        Option(("--host",), _HERE),
+        Option(("--host",), HOST),
         Option(("--port",), PORT),
         # Else a request that waits ends the stream before it, as if that were complete.
         Option(("--interrupt_requests",), "false"),
@@ -171,7 +173,7 @@ WHISPER_SERVER: Final = ProgramDescription(
     starts=(("whisper-server",),),
     options=(
         Option(("-m", "--model"), MODEL),
-        Option(("--host",), _HERE),
+        Option(("--host",), HOST),
         Option(("--port",), PORT),
     ),
     refused={"--port": _OWN_PORT, "--host": _OWN_HOST},
@@ -184,7 +186,7 @@ TEXT_EMBEDDINGS: Final = ProgramDescription(
     options=(
         Option(("--model-id",), MODEL),
         # By default it listens on all addresses.
-        Option(("--hostname",), _HERE),
+        Option(("--hostname",), HOST),
         Option(("--port", "-p"), PORT),
     ),
     served_names=("--served-model-name",),
