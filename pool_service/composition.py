@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ import structlog
 
 from pool_service.access.authentication import Authentication, Rules
 from pool_service.access.fence import Fence
-from pool_service.access.fleet import FleetSettings
 from pool_service.access.quotas import Quotas
 from pool_service.adapters.access.token_file import FILE_NAME as TOKEN_FILE_NAME
 from pool_service.adapters.access.token_file import TokenFile
@@ -28,6 +28,7 @@ from pool_service.adapters.prompts.prompt_store import PromptStore
 from pool_service.adapters.records.leader_file import LeaderFile
 from pool_service.adapters.records.records import FileRecords
 from pool_service.adapters.records.revision_file import first_revision
+from pool_service.adapters.runtime.advertised import address_notices
 from pool_service.adapters.runtime.diagnosis import Diagnose
 from pool_service.adapters.runtime.oom import OomWatch, oom_aware
 from pool_service.adapters.runtime.registry import Runtimes, diagnose_of
@@ -128,7 +129,7 @@ def compose(
     probe = HttpProbe(notifications, service.state_dir)
     events = EventWriter(service.state_dir)
     audit = Audit(events)
-    fence, fleet = _fence(service.state_dir, clock), FleetSettings()
+    fence, fleet = _fence(service.state_dir, clock), config.fleet.settings
     world = World(
         clock,
         runtimes,
@@ -139,7 +140,7 @@ def compose(
         records,
         events,
         LogReader(logs),
-        lambda: [fence.notice, *(certificates.notices if certificates is not None else ())],
+        partial(_notices, config.fleet.advertise, certificates, fence),
     )
     limits = config.limits(machine.total(), machine.default_budget())
     history = History[Server](
@@ -154,7 +155,9 @@ def compose(
     pool = Pool(world, history, config.catalogue, limits, observers)
     groups.limit(limits.memory_budget)
     reloader = Reloader(source, config, machine, runtimes, pool, clients, groups, certificates)
-    servicer = PoolServicer(pool, Wire(clock), reloader.reload, audit, Quotas(clock.now), fleet)
+    servicer = PoolServicer(
+        pool, Wire(clock, fleet.name), reloader.reload, audit, Quotas(clock.now), fleet
+    )
     server = GrpcServer(
         servicer,
         FleetMemberServicer(pool, servicer, fence, fleet),
@@ -190,6 +193,12 @@ def compose(
         logs=logs,
         limits=limits,
     )
+
+
+def _notices(advertised: str, certificates: CertificateKeeper | None, fence: Fence) -> list[str]:
+    """Return what works less well than it should, besides the records: a sentence each."""
+    of_certificates = certificates.notices if certificates else ()
+    return [*address_notices(advertised), fence.notice, *of_certificates]
 
 
 def _admission(config: Config, audit: Audit) -> tuple[Admission, ClientRegistry]:

@@ -59,9 +59,10 @@ class Reloader:
             except ConfigError as error:
                 log.warning("reload refused", why=str(error))
                 raise ConfigInvalid(f"{error}. Nothing was changed.") from error
+            changed = restart_needed(self._started_with, config)
+            config = config.bound_as(self._started_with)
             self._runtimes.replace(config.all_runtime_options)
-            result = await self._apply(config)
-            result = replace(result, restart_needed=restart_needed(self._started_with, config))
+            result = replace(await self._apply(config), restart_needed=changed)
             problems = (*await self._certificate_problems(), *await self.look_for_problems())
             result = replace(result, problems=problems)
             log.info("reloaded", **{name: getattr(result, name) for name in result.__slots__})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pool_service.access.principal import ADMIN_OF_ALL, LOCAL
 from pool_service.address import Address
-from pool_service.config.client_section import ClientSection
+from pool_service.config.client_section import LIMIT_KEYS, ClientSection
 from pool_service.config.errors import KeyPath, key_name
 from pool_service.config.tls_section import TlsSection
 
@@ -18,6 +18,7 @@ class Access:
     """What a configuration says of who may call.
 
     key: that of the addresses. http_listen: the address of the HTTP listener; empty: none.
+    no_fronts: why no front calls, as the end of a sentence; empty: fronts may.
     """
 
     key: KeyPath
@@ -25,6 +26,7 @@ class Access:
     http_listen: str
     tls: TlsSection
     clients: Mapping[str, ClientSection]
+    no_fronts: str
 
 
 def access_contradictions(access: Access) -> Contradictions:
@@ -78,6 +80,14 @@ def _tls_contradictions(access: Access) -> Contradictions:
         yield ("tls", "token_addresses"), what
 
 
+def _front_problems(section: ClientSection, access: Access) -> Iterator[tuple[str, str]]:
+    if access.no_fronts:
+        yield "fleet", f"has no effect {access.no_fronts}"
+    for key in LIMIT_KEYS:
+        if key in section.model_fields_set:
+            yield key, "does not apply to a front, whose calls are those of others; remove it"
+
+
 def _client_problems(
     name: str, section: ClientSection, access: Access
 ) -> Iterator[tuple[str, str]]:
@@ -95,5 +105,7 @@ def _client_problems(
             yield key, f"is that of [clients.{same[0]}], too; {what} for each client"
     if section.san and access.tls.client_ca is None:
         yield "san", "has no effect without tls.client_ca, the authority of callers; set that"
+    if section.fleet:
+        yield from _front_problems(section, access)
     if section.scope == "admin" and "*" not in section.models:
         yield "models", ADMIN_OF_ALL

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PlainValidator
 
 from pool_service.access.clients import Client
-from pool_service.access.principal import CallerLimits, ModelPatterns, Principal, Scope
+from pool_service.access.principal import UNLIMITED, CallerLimits, ModelPatterns, Principal, Scope
 from pool_service.access.sans import SanKind, kind_of_san
 from pool_service.config.types import (
     DefaultText,
@@ -21,6 +21,9 @@ from pool_service.core.units import share_of
 
 MOST = 100_000
 """More than the calls that a service takes at a time."""
+
+LIMIT_KEYS = ("max_holds", "max_waiting", "max_streams", "starts_per_minute", "memory_share")
+"""The keys with the limits of a client."""
 
 _LIMITS = CallerLimits()
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -111,6 +114,11 @@ class ClientSection(Section):
         description="The models that the client may know of, by name or alias; `*` and `?` are "
         "wildcards. Other models do not exist for it.",
     )
+    fleet: Switch = Field(
+        default=False,
+        description="The client is a front of the fleet: it calls for its own callers, who may do "
+        "what both they and this section allow. It has none of the limits below.",
+    )
     max_holds: Count = Field(
         default=int(_LIMITS.holds), description="How many holds the client may have open."
     )
@@ -146,7 +154,8 @@ class ClientSection(Section):
             Scope[self.scope.upper()],
             logs=self.logs,
             models=ModelPatterns(self.models),
-            limits=limits,
+            limits=UNLIMITED if self.fleet else limits,
+            fleet=self.fleet,
         )
         return Client(
             principal,

@@ -10,6 +10,7 @@ from pool_service.adapters.runtime.runtime_options import RuntimeOptions, whole_
 from pool_service.config.auth_section import AuthSection
 from pool_service.config.client_section import ClientSection
 from pool_service.config.config_hash import config_hash_of
+from pool_service.config.fleet_section import FleetSection
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import (
     DefaultsSection,
@@ -47,11 +48,21 @@ class Config(Section):
     http: HttpSection
     auth: AuthSection
     tls: TlsSection
+    fleet: FleetSection
     defaults: DefaultsSection
     groups: Mapping[SectionName, GroupSection] = Field(default_factory=dict)
     models: Mapping[ModelName, ModelSection] = Field(default_factory=dict)
     clients: Mapping[SectionName, ClientSection] = Field(default_factory=dict)
     _places: Mapping[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+
+    def bound_as(self, started_with: "Config") -> "Config":
+        """Return the configuration with the name and the address of a service that runs.
+
+        It keeps those with which it was started, whatever a reload reads.
+        """
+        fleet = started_with.fleet
+        kept = {"name": fleet.name, "advertise": fleet.advertise}
+        return self.model_copy(update={"fleet": self.fleet.model_copy(update=kept)})
 
     def limits(self, total: int, default_budget: int) -> Limits:
         """Return the limits of the whole pool.
@@ -126,6 +137,7 @@ class Config(Section):
         service = self.service
         return RuntimeOptions(
             data_dir=service.data_dir,
+            host=self.fleet.advertise,
             trusted_directories=service.trusted_directories,
             model_directories=tuple(
                 path

@@ -34,8 +34,10 @@ def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
             http_listen=config.http.listen,
             tls=config.tls,
             clients=config.clients,
+            no_fronts="" if config.fleet.name else "without fleet.name; set that",
         )
     )
+    yield from _fleet_problems(config)
     yield from _in(("runtime",), _runtime_problems(config.runtime, config.runtime_options))
     for name, section in config.runtimes.items():
         options = config.all_runtime_options[name]
@@ -54,6 +56,22 @@ def contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
 def _in(place: KeyPath, problems: Problems) -> Iterator[tuple[KeyPath, str]]:
     for key, what in problems:
         yield (*place, key), what
+
+
+def _fleet_problems(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    fleet = config.fleet
+    if fleet.model_fields_set - {"name"} and not fleet.name:
+        yield ("fleet", "name"), "must be set as well: the name of this host in its fleet"
+    if not fleet.leaves_loopback:
+        return
+    for name, options in config.all_runtime_options.items():
+        if not options.server_keys:
+            what = (
+                "must not be false while fleet.advertise lets other machines reach the servers, "
+                "since whoever reaches one could use it; remove one of the two"
+            )
+            section = ("runtimes", name) if name else ("runtime",)
+            yield (*section, "server_keys"), what
 
 
 def _service_problems(config: Config) -> Problems:

@@ -13,12 +13,13 @@ _APPLIED_BY_RELOAD = {
     "home_model",
     "only_listed",
     "trusted_directories",
+    *("only_fleet", "hold_grace"),
     *(field.name for field in fields(Limits)),
 }
 
 RESTART_KEYS: tuple[KeyPath, ...] = tuple(
     (section, key)
-    for section in ("service", "tls", "logs", "http", "trace")
+    for section in ("service", "tls", "logs", "http", "trace", "fleet")
     for key in tables()[section].model_fields
     if key not in _APPLIED_BY_RELOAD
 )

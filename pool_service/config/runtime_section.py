@@ -36,9 +36,10 @@ class RuntimeSection(Section):
     command: Command = Field(
         default=_RUNTIME.command,
         description="The program and its arguments, never a shell; {runtime_model}, {port}, "
-        "{model} and {api_key_file} (see server_keys) are filled in. A program that the pool knows "
-        "also gets the options that the pool relies on: of vllm-mlx, llama-server and others the "
-        "name is enough. The default program is looked for beside the running interpreter, on "
+        "{host} (the address to listen on: that of fleet.advertise, else 127.0.0.1), {model} and "
+        "{api_key_file} (see server_keys) are filled in. A program that the pool knows also gets "
+        "the options that the pool relies on: of vllm-mlx, llama-server and others the name is "
+        "enough. The default program is looked for beside the running interpreter, on "
         "PATH, and in data_dir.",
     )
     kind: Annotated[RuntimeKind, DefaultText("derived from the program's name")] = Field(

@@ -31,7 +31,7 @@ SHORTEST_HISTORY = 64
 
 # Not preceded by $, so that a shell's ${NAME} in a script argument is no placeholder.
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}")
-_PLACEHOLDERS = ("runtime_model", "port", "model", "api_key_file")
+_PLACEHOLDERS = ("runtime_model", "port", "host", "model", "api_key_file")
 _VARIABLE = re.compile(r"[^=\0]+")
 _ORIGIN = r"[a-z][a-z0-9.+-]*://[a-z0-9._:\[\]-]+"
 _HOST = re.compile(rf"\*|[a-z0-9._-]+|[0-9a-f:.]+|{_ORIGIN}", re.IGNORECASE)
@@ -167,7 +167,7 @@ def _command(command: tuple[str, ...]) -> tuple[str, ...]:
     _check_without_key(command)
     unknown = _unknown_placeholder(command)
     if unknown:
-        known = "{runtime_model}, {port}, {model} and {api_key_file}"
+        known = "{runtime_model}, {port}, {host}, {model} and {api_key_file}"
         raise Flaw(f"has the unknown placeholder {unknown}, known are {known}")
     return command
 

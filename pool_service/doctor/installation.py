@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from pool_service.adapters.models.files import hub_cache, locate
+from pool_service.adapters.runtime.advertised import address_flaw, binding_doubt, key_doubt
 from pool_service.adapters.runtime.program import CommandRuntime
 from pool_service.adapters.system.os_errors import reason
 from pool_service.address import Address, AddressError
@@ -77,6 +78,19 @@ def count_findings(config: Config) -> Iterator[Finding]:
             # Those of its runtime's command are told of the runtime.
             if key != "command":
                 yield Finding(f"model {name}", Verdict.WARNING, f"{key}: {what}")
+
+
+def fleet_findings(config: Config) -> Iterator[Finding]:
+    """Check that the address at which servers are to listen is one of this machine."""
+    host = config.fleet.advertise
+    if flaw := address_flaw(host):
+        yield Finding("fleet", Verdict.BROKEN, f"no server can start: {flaw}")
+    elif host:
+        yield Finding("fleet", Verdict.OK, f"servers listen at {host}, an address of this machine")
+    for name, options in config.all_runtime_options.items():
+        section = f"[runtimes.{name}]" if name else "[runtime]"
+        for doubt in filter(None, (binding_doubt(options), key_doubt(options))):
+            yield Finding("fleet", Verdict.WARNING, f"{section} command: {doubt}")
 
 
 def service_findings(config: Config) -> Iterator[Finding]:

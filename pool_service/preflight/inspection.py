@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from pool_service.adapters.memory.machine_memory import MachineMemory
+from pool_service.adapters.runtime.advertised import address_flaw, binding_doubt, key_doubt
 from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.config import Config
 from pool_service.config.errors import KeyPath, key_name
@@ -67,6 +68,8 @@ class _Inspection:
         if self._only_listed and not self._settings:
             what = "no model is listed, so every request is refused; list models, or remove it"
             yield Problem(("service", "only_listed"), what)
+        if flaw := address_flaw(self._config.fleet.advertise):
+            yield Problem(("fleet", "advertise"), f"no server can start: {flaw}", is_error=False)
         for problem in await asyncio.to_thread(lambda: list(directory_problems(self._config))):
             yield problem
         for find in (self._of_programs, self._of_arguments, self._of_aliases, self._of_models):
@@ -78,10 +81,12 @@ class _Inspection:
         used |= set() if self._only_listed else {self._catalogue.defaults.runtime}
         for name in sorted(used):
             if (flaw := await self._runtimes.program_flaw(name)) is not None:
-                path = ("runtimes", name, "command") if name else ("runtime", "command")
                 why, is_found = flaw
                 # A program that is missing may be installed later.
-                yield Problem(path, why.rstrip("."), is_error=is_found)
+                yield Problem((*_section_of(name), "command"), why.rstrip("."), is_error=is_found)
+            options = self._config.all_runtime_options[name]
+            for doubt in filter(None, (binding_doubt(options), key_doubt(options))):
+                yield Problem((*_section_of(name), "command"), doubt, is_error=False)
 
     async def _of_arguments(self) -> AsyncIterator[Problem]:
         if not self._only_listed:
@@ -97,7 +102,7 @@ class _Inspection:
     def _path_of(self, model: str, settings: Settings, key: str) -> KeyPath:
         """Return the key of a model's settings, of the defaults, or of the model's runtime."""
         if key == "command":
-            return ("runtimes", settings.runtime, key) if settings.runtime else ("runtime", key)
+            return (*_section_of(settings.runtime), key)
         is_own = key in self._config.models[model].model_fields_set
         return ("models", model, key) if is_own else ("defaults", key)
 
@@ -164,3 +169,8 @@ class _Inspection:
         except PoolError as error:
             what = str(error).rstrip(".")
             return Problem(key, what, is_error=not isinstance(error, _MAY_PASS))
+
+
+def _section_of(runtime: str) -> KeyPath:
+    """Return the path of a runtime's section; runtime: empty: the default one."""
+    return ("runtimes", runtime) if runtime else ("runtime",)

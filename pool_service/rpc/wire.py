@@ -71,10 +71,14 @@ MAX_CACHED = 4096
 
 
 class Wire:
-    """Makes protobuf messages; the clock converts the pool's times to Unix time."""
+    """Makes protobuf messages; the clock converts the pool's times to Unix time.
 
-    def __init__(self, clock: Clock) -> None:
+    host: the name of this host in its fleet; empty: it is in none.
+    """
+
+    def __init__(self, clock: Clock, host: str = "") -> None:
         self._clock = clock
+        self._host = host
         self._servers: dict[ServerId, tuple[Server, pb.Server]] = {}
         self._responses: dict[str, tuple[Server, pb.EnsureResponse]] = {}
         """By model: only its current server is handed out, and a str is the quickest key."""
@@ -132,6 +136,7 @@ class Wire:
             outdated=server.outdated,
             role=ROLES[server.role],
             prompt_cache=_prompt_cache(server),
+            host=self._host,
         )
         if server.expected:
             message.expected_by = EXPECTATIONS[server.expected_by]

@@ -181,8 +181,8 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             "runtime.command",
             '["serve", "{modle}"]',
             (
-                "has the unknown placeholder {modle}, known are {runtime_model}, {port}, {model} "
-                "and {api_key_file}"
+                "has the unknown placeholder {modle}, known are {runtime_model}, {port}, {host}, "
+                "{model} and {api_key_file}"
             ),
         ),
         (
@@ -190,7 +190,7 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             '["serve", "--port", "{PORT}"]',
             (
                 "has the unknown placeholder {PORT} (did you mean {port}?), known are "
-                "{runtime_model}, {port}, {model} and {api_key_file}"
+                "{runtime_model}, {port}, {host}, {model} and {api_key_file}"
             ),
         ),
         (
@@ -198,7 +198,7 @@ def test_a_key_that_is_none_is_named_with_what_was_meant(
             '["serve", "{ runtime-model }"]',
             (
                 "has the unknown placeholder { runtime-model } (did you mean {runtime_model}?), "
-                "known are {runtime_model}, {port}, {model} and {api_key_file}"
+                "known are {runtime_model}, {port}, {host}, {model} and {api_key_file}"
             ),
         ),
         (

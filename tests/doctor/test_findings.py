@@ -18,6 +18,7 @@ from pool_service.doctor import Finding, Verdict, access, installation, kernel, 
 from pool_service.doctor.examination import examine, guarded
 from tests.certificates import LOCAL, Authority
 from tests.client.scripted import Refusal, running
+from tests.second_address import NOWHERE, SECOND_LOOPBACK
 
 
 def config_of(tmp_path: Path, text: str = "") -> Config:
@@ -52,6 +53,26 @@ def test_a_mac_must_be_one_that_mlx_runs_on(
     monkeypatch.setattr(platform, "machine", lambda: machine_name)
     monkeypatch.setattr(platform, "mac_ver", lambda: (release, ("", "", ""), machine_name))
     assert only(machine.platform_findings()).verdict is verdict
+
+
+def test_it_is_told_whether_the_address_of_the_fleet_is_there(tmp_path: Path) -> None:
+    member = "[fleet]\nname = 'one'\nadvertise = '{}'"
+    assert list(installation.fleet_findings(config_of(tmp_path, ""))) == []
+    there = only(installation.fleet_findings(config_of(tmp_path, member.format(SECOND_LOOPBACK))))
+    assert (there.subject, there.verdict) == ("fleet", Verdict.OK)
+    away = only(installation.fleet_findings(config_of(tmp_path, member.format(NOWHERE))))
+    assert away.verdict is Verdict.BROKEN
+    assert f"fleet.advertise is {NOWHERE}, which is no address of this machine" in away.found
+
+
+def test_a_runtime_of_a_fleet_that_may_listen_elsewhere_is_told(tmp_path: Path) -> None:
+    text = (
+        f"[fleet]\nname = 'one'\nadvertise = '{SECOND_LOOPBACK}'\n"
+        "[runtimes.ours]\ncommand = ['our-server', '{port}']"
+    )
+    _, doubt = installation.fleet_findings(config_of(tmp_path, text))
+    assert doubt.verdict is Verdict.WARNING
+    assert doubt.found.startswith("[runtimes.ours] command: it does not tell the program")
 
 
 RUNTIME = """

@@ -9,6 +9,7 @@ import pytest
 from pool_service.adapters.runtime.registry import Runtimes
 from pool_service.config import load
 from pool_service.preflight import Problem, find_problems
+from tests.second_address import NOWHERE, SECOND_LOOPBACK
 
 USAGE = (
     "usage: vllm-mlx serve [-h] [--max-tokens N] [--mllm] [--api-key KEY] "
@@ -74,6 +75,23 @@ def only(problems: list[Problem]) -> Problem:
 
 def test_a_model_that_is_there_is_no_problem(inspect: Inspect) -> None:
     assert inspect('[models.a]\nruntime_model = "TMP/good"\n[models."org/there"]') == []
+
+
+def test_an_address_that_is_not_there_is_a_warning_as_it_may_come(inspect: Inspect) -> None:
+    problem = only(inspect(f"[fleet]\nname = 'one'\nadvertise = '{NOWHERE}'"))
+    assert (problem.path, problem.is_error) == (("fleet", "advertise"), False)
+    assert "no server can start" in problem.what
+    assert inspect(f"[fleet]\nname = 'one'\nadvertise = '{SECOND_LOOPBACK}'") == []
+
+
+def test_a_runtime_that_may_listen_elsewhere_is_named(inspect: Inspect) -> None:
+    fleet = f"[fleet]\nname = 'one'\nadvertise = '{SECOND_LOOPBACK}'\n"
+    ours = "[runtimes.ours]\ncommand = ['/bin/true', '{port}']\n"
+    used = "[models.a]\nruntime = 'ours'\nruntime_model = 'TMP/good'"
+    problem = only(inspect(fleet + ours + used))
+    assert (problem.path, problem.is_error) == (("runtimes", "ours", "command"), False)
+    assert "write {host}" in problem.what
+    assert inspect(fleet + ours.replace("'{port}'", "'{host}', '{port}'") + used) == []
 
 
 def test_each_wrong_argument_is_reported_once_with_its_key(inspect: Inspect) -> None:

@@ -14,6 +14,7 @@ from pool_service.config import ConfigSource
 from pool_service.core.results import Reloaded
 from pool_service.reloader import Reloader
 from tests.preflight.test_inspection import Machine
+from tests.second_address import NOWHERE
 
 
 class Pool:
@@ -50,6 +51,15 @@ def test_a_reload_answers_with_the_problems_and_logs_each_in_a_line(tmp_path: Pa
     told = [log for log in logs if log["event"] == "problem in the configuration"]
     assert [log["log_level"] for log in told] == ["warning", "warning", "error"]
     assert told[0]["why"] == "there is no directory '/nowhere'"
+
+
+def test_servers_stay_at_the_address_of_the_start_until_a_restart(tmp_path: Path) -> None:
+    reloading = reloader(tmp_path)
+    file = tmp_path / "pool.toml"
+    file.write_text(f"{file.read_text()}\n[fleet]\nname = 'one'\nadvertise = '{NOWHERE}'")
+    result = asyncio.run(reloading.reload())
+    assert result.restart_needed == ("fleet.name", "fleet.advertise")
+    assert not any("fleet" in problem for problem in result.problems)
 
 
 def test_what_has_been_said_is_not_said_again(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def contradictions(config: FrontConfig) -> Contradictions:
             http_listen=config.http.listen,
             tls=config.tls,
             clients=config.clients,
+            no_fronts="" if config.leader else "without other fronts; set front.leader",
         )
     )
     yield from _client_contradictions(config)
