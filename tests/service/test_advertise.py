@@ -1,7 +1,11 @@
 """A member of a fleet: its servers listen at the address that it advertises, and nowhere else."""
 
+import itertools
+import shutil
 import socket
+import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +23,7 @@ from pool_service_client import PoolClient, RetryPolicy, RuntimeUnavailable, Ser
 from tests.second_address import NOWHERE, needs_ipv4_addresses
 from tests.service.conftest import FAKE, Start
 from tests.service.test_ensure import servers_of
+from tools.demo.service import RunningService, running
 
 pytestmark = needs_ipv4_addresses
 
@@ -187,3 +192,62 @@ def test_where_the_address_is_not_there_no_server_starts_and_a_notice_says_so(
     assert servers_of(service) == []
     assert "no address of this machine" in service.log.read_text()
     assert not list((tmp_path / "state" / "logs").glob("*/*.log"))
+
+
+AWAY = "10.9.8.7"
+"""An address of a network that the test makes, and takes away."""
+
+IN_ITS_OWN_NETWORK = (
+    *("unshare", "--net", "sh", "-c"),
+    f"""ip link set lo up
+    ip link add fleet0 type veth peer name fleet1
+    ip addr add {AWAY}/24 dev fleet0
+    ip link set fleet0 up
+    ip link set fleet1 up
+    exec "$@" """,
+    "sh",
+)
+
+
+def change_address(service: RunningService, what: str) -> None:
+    """Let the network of a service have its address ("add"), or not ("del")."""
+    namespace = f"--net=/proc/{service.process.pid}/ns/net"
+    command = ("ip", "addr", what, f"{AWAY}/24", "dev", "fleet0")
+    subprocess.run(["nsenter", namespace, *command], check=True)
+
+
+def test_while_the_address_is_away_servers_are_left_alone_and_none_is_started(
+    tmp_path: Path,
+) -> None:
+    """Each probe would end a server that something else than its network had made deaf."""
+    tools = all(map(shutil.which, ("ip", "unshare", "nsenter")))
+    if not tools or subprocess.run([*IN_ITS_OWN_NETWORK, "true"], check=False).returncode:
+        pytest.skip("needs root, util-linux and iproute2, to make a network")
+    config = tmp_path / "pool.toml"
+    quick = "[service]\nprobe_interval = '0.1s'\nprobe_limit = 1\nstandby = 0\n"
+    config.write_text(member(AWAY, f"{quick}{LIKE_VLLM_MLX}"))
+    # A socket, which the test reaches from its own network.
+    with (
+        running(
+            tmp_path / "state",
+            listen=(f"unix:{tmp_path}/s",),
+            arguments=["--config", str(config)],
+            wrapper=IN_ITS_OWN_NETWORK,
+        ) as service,
+        PoolClient.connect(service.address, retry=ONCE) as pool,
+    ):
+        before = pool.ensure("m").server
+        assert address_of(before)[0] == AWAY
+        assert not next(pool.pages()).notices
+        change_address(service, "del")
+        (notice,) = next(pool.pages()).notices
+        assert "is no address of this machine now" in notice
+        # One probe without an answer is enough to end a server, and twenty are due meanwhile.
+        until, numbers = time.monotonic() + 2.0, itertools.count()
+        while time.monotonic() < until:
+            with pytest.raises(RuntimeUnavailable, match="no address of this machine now"):
+                pool.ensure(f"other-{next(numbers)}")
+        change_address(service, "add")
+        assert not next(pool.pages()).notices
+        assert pool.ensure("m").server.pid == before.pid
+        assert address_of(pool.ensure("other").server)[0] == AWAY
