@@ -1,0 +1,1 @@
+"""What the front decides: values in, values out."""
