@@ -73,6 +73,7 @@ class FleetState:
     now: float = 0.0
     commands: list[Command] = field(default_factory=list)
     is_listed: bool = False
+    """The front has been told at least once who the members are."""
     members: dict[str, Member] = field(default_factory=dict)
     lead: Lead = field(default_factory=lambda: Lead(leads=False))
     epoch: int = 0
@@ -118,9 +119,8 @@ class FleetState:
     @property
     def is_settled(self) -> bool:
         """Whether each member has told its servers, or is lost."""
-        return self.is_listed and all(
-            one.presence is not Presence.EXPECTED for one in self.members.values()
-        )
+        told = all(one.presence is not Presence.EXPECTED for one in self.members.values())
+        return self.is_listed and told
 
     def presence(self, host: str) -> Presence:
         """Return how the front sees a host; one that is no member any more is lost."""
