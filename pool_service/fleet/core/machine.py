@@ -57,6 +57,7 @@ class Machine:
         else:
             self._of_fleet(event)
         self._seats.reconsider()
+        self._tidying.tidy()
         return state.commands
 
     def next_deadline(self) -> float:
@@ -135,12 +136,9 @@ class Machine:
         match event:
             case ev.MemberTold():
                 self._sightings.on_told(member, event.servers, event.revision)
-                for model in {server.model for server in event.servers}:
-                    self._tidying.tidy(model)
             case ev.ServerChanged():
                 if member.presence is Presence.PRESENT:
                     self._sightings.on_changed(member, event.server, removed=event.removed)
-                    self._tidying.tidy(event.server.model)
             case ev.BeatAnswered():
                 self._sightings.on_report(member, event.report)
             case ev.CatalogueTold():

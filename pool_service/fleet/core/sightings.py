@@ -122,7 +122,10 @@ class Sightings:
     def _put(self, member: Member, server: SeenServer) -> None:
         state = self._state
         member.servers[server.key] = server
-        state.by_model.setdefault(server.model, {})[server.host, server.generation] = server
+        servers = state.by_model.setdefault(server.model, {})
+        servers[server.host, server.generation] = server
+        if len(servers) > 1:
+            state.doubled.add(server.model)
         state.remember_generation(server)
         state.give(Publish(server, removed=False))
 
@@ -131,6 +134,8 @@ class Sightings:
         del member.servers[server.key]
         servers = state.by_model[server.model]
         del servers[server.host, server.generation]
+        if len(servers) <= 1:
+            state.doubled.discard(server.model)
         if not servers:
             del state.by_model[server.model]
         state.give(Publish(server, removed=True))

@@ -92,6 +92,8 @@ class FleetState:
     awaited."""
     by_model: dict[str, dict[tuple[str, int], SeenServer]] = field(default_factory=dict)
     """All servers that members have told, by their models, then by host and generation."""
+    doubled: set[str] = field(default_factory=set)
+    """The models that have more than one server."""
     generations: dict[str, int] = field(default_factory=dict)
     """The highest generation of each model that any member has told."""
     aliases: dict[str, str] = field(default_factory=dict)

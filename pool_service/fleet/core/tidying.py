@@ -1,7 +1,7 @@
 """Tidying: of a model with servers on several hosts, all but one are evicted once unused."""
 
 from pool_service.fleet.core.commands import EvictCopy
-from pool_service.fleet.core.copies import surplus
+from pool_service.fleet.core.copies import kept, surplus
 from pool_service.fleet.core.leading import Leading
 from pool_service.fleet.core.state import FleetState
 from pool_service.fleet.core.values import Presence, ServerState
@@ -17,14 +17,22 @@ class Tidying:
         self._state = state
         self._leading = leading
 
-    def tidy(self, model: str) -> None:
-        """Evict the copies of a model, without force, if this front leads."""
+    def tidy(self) -> None:
+        """Evict the copies of all models, without force, if this front leads."""
+        state = self._state
+        if state.doubled and state.epoch and self._leading.flaw() is None:
+            for model in sorted(state.doubled):
+                self._tidy(model)
+
+    def _tidy(self, model: str) -> None:
         state = self._state
         claim = state.claims.get(model)
-        copies = surplus(state.seen(model), claim.host if claim is not None else "")
-        if not copies or not state.epoch or self._leading.flaw() is not None:
+        claimed = claim.host if claim is not None else ""
+        servers = list(state.seen(model))
+        stays = kept(servers, claimed)
+        if stays is None or state.presence(stays.host) is not Presence.PRESENT:
             return
-        for copy in copies:
+        for copy in surplus(servers, claimed):
             again = state.evicting.get((copy.host, model), state.now)
             is_due = again is not None and again <= state.now
             # One that still starts may have callers of its own, whom an eviction would fail.
@@ -39,9 +47,8 @@ class Tidying:
             self._state.evicting[host, model] = self._state.now + EVICT_AGAIN_S
 
     def on_time(self) -> None:
-        """Evict again the copies that were in use, and forget those that are gone."""
+        """Forget the evictions that may be tried again; what is still a copy is evicted anew."""
         state = self._state
         for (host, model), again in list(state.evicting.items()):
             if again is not None and again <= state.now:
                 del state.evicting[host, model]
-                self.tidy(model)
