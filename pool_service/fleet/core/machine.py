@@ -128,7 +128,7 @@ class Machine:
 
     # --- dispatch -----------------------------------------------------------------------
 
-    def _of_member(self, event: MemberEvent) -> None:  # noqa: C901 - a case for each event
+    def _of_member(self, event: MemberEvent) -> None:
         host = event.server.host if isinstance(event, ev.ServerChanged) else event.host
         member = self._state.members.get(host)
         if member is None:

@@ -65,16 +65,6 @@ def after(offer: Offer, placed: Pending) -> Offer:
     return replace(offer, verdict=verdict, free=free)
 
 
-def least_final(offers: Mapping[str, Offer]) -> str | None:
-    """Return the host whose refusal a caller gets if no member would start the model."""
-    refusing = [
-        (_rank_of_reason(offer.reason), host)
-        for host, offer in offers.items()
-        if offer.verdict is Verdict.NEVER
-    ]
-    return min(refusing)[1] if refusing else None
-
-
 def first_reason(refusals: Mapping[str, str]) -> str | None:
     """Return the host whose refusal a caller gets, of the reasons by host; None if none refused."""
     ranked = [(_rank_of_reason(reason), host) for host, reason in refusals.items()]

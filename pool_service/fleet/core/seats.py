@@ -1,6 +1,6 @@
 """Seats: where each call goes, and how a model is placed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import count
 
 from pool_service.core.errors import PoolError, PoolUnreachable
@@ -18,7 +18,7 @@ ASK_AGAIN_S = 0.5
 """The pause before members are asked again of whom none has answered."""
 
 MOST_TRIES = 4
-"""How often members are asked for offers, of whom none answers."""
+"""How often members are asked for offers, of whom none answers or has heard who leads."""
 
 
 class Seats:
@@ -47,18 +47,20 @@ class Seats:
     def on_refused(self, event: SeatRefused) -> None:
         """Find another host for a call that its host has refused."""
         state, request = self._state, self._request(event)
-        state.seated.pop(request.request_id, None)
+        # The front may not have heard what the name means, but the seat was of a model.
+        request.model = self._unseat(request.request_id) or request.model
+        refusals = state.refused.setdefault(request.request_id, {})
+        refusals[event.host] = event.reason
         claim = state.claims.get(request.model)
-        refusals = {event.host: event.reason}
-        if claim is not None:
-            claim.calls.discard(request.request_id)
-            if claim.host == event.host:
-                refusals |= claim.refusals
-                del state.claims[request.model]
-        if request.model in state.claims:
-            self._give(request)
-        else:
+        if claim is None:
             self._place(request, refusals)
+        elif claim.host == event.host:
+            del state.claims[request.model]
+            self._place(request, claim.refusals | refusals)
+        elif claim.host in refusals:
+            self._answer(request, AsRefused(placing.first_reason(refusals) or event.host))
+        else:
+            self._give(request)
 
     def _request(self, event: SeatRequested | SeatRefused) -> Request:
         return Request(
@@ -75,17 +77,26 @@ class Seats:
         request = state.waiting.pop(request_id, None)
         if request is not None:
             self._withdraw(request)
+        state.refused.pop(request_id, None)
+        model = self._unseat(request_id)
+        if model is not None:
+            self.refresh(model)
+
+    def _unseat(self, request_id: int) -> str | None:
+        """Count a call to its claim no longer; return the model of its seat, None if none."""
+        state = self._state
         model = state.seated.pop(request_id, None)
         if model is not None and model in state.claims:
             state.claims[model].calls.discard(request_id)
-            self.refresh(model)
+        return model
 
     def _withdraw(self, request: Request) -> None:
         """Take a call out of where it waits."""
         state, request_id = self._state, request.request_id
         state.unsettled.pop(request_id, None)
-        for parked in state.parked.values():
-            parked.pop(request_id, None)
+        for host, parked in list(state.parked.items()):
+            if parked.pop(request_id, None) is not None and not parked:
+                del state.parked[host]
         placed = state.rounds.get(request.model)
         if placed is not None and request_id in placed.waiting:
             del placed.waiting[request_id]
@@ -114,8 +125,12 @@ class Seats:
         elif not claim.calls:
             state.claims[model] = Claim(stays.host, stays.needed, stays.revision)
 
-    def on_seen(self, host: str) -> None:
-        """Give the calls their seats that wait for a host."""
+    def on_seen(self, host: str, revision: int) -> None:
+        """Give the calls their seats that wait for a host, which has told all its servers."""
+        for claim in self._state.claims.values():
+            if claim.host == host and claim.seen_revision is not None:
+                # A member that has started anew counts its revisions anew.
+                claim.seen_revision = min(claim.seen_revision, revision)
         for request in self._state.parked.pop(host, {}).values():
             self._give(request)
 
@@ -143,12 +158,27 @@ class Seats:
 
     def reconsider(self) -> None:
         """Answer the calls that wait for a placing, if this front may place nothing any more."""
-        if not self._state.rounds or (self._state.lead.leads and self._leading.flaw() is None):
+        if not self._state.rounds or (self._state.epoch and self._leading.flaw() is None):
             return
         for placed in list(self._state.rounds.values()):
             del self._state.rounds[placed.model]
             for request in placed.waiting.values():
                 self._give(request)
+
+    def on_acknowledged(self) -> None:
+        """Ask members for offers that have heard now who leads, if all have."""
+        able = self._able()
+        if all(one.acknowledged == self._state.epoch for one in able):
+            for placed in list(self._state.rounds.values()):
+                if placed.ask_at is not None:
+                    self._ask(placed)
+
+    def forget_unseen(self) -> None:
+        """Forget where models were placed whose servers were not seen; others lead since then."""
+        claims = self._state.claims
+        for model in [model for model, claim in claims.items() if claim.seen_revision is None]:
+            del claims[model]
+            self.refresh(model)
 
     # --- one call ---------------------------------------------------------------------
 
@@ -157,6 +187,8 @@ class Seats:
         claim = state.claims.get(request.model)
         if claim is None:
             self._place(request, {})
+        elif not state.lead.leads and self._server_of(request.model, claim) is None:
+            self._answer(request, OfLeader())
         elif state.presence(claim.host) is Presence.PRESENT:
             claim.calls.add(request.request_id)
             state.seated[request.request_id] = request.model
@@ -201,17 +233,16 @@ class Seats:
 
     def _ask(self, placed: Round) -> None:
         """Ask all members for offers that may get the model and have not refused it."""
-        state = self._state
         placed.ask_at = None
-        members = [one for one in state.members.values() if one.presence is Presence.PRESENT]
-        hosts = [
-            one.host for one in members if one.is_reachable and one.acknowledged == state.epoch
-        ]
-        placed.asked = tuple(host for host in hosts if host not in placed.refusals)
-        if placed.asked:
+        placed.tries += 1
+        able = self._able()
+        others = [one for one in able if one.host not in placed.refusals]
+        heard = [one.host for one in others if one.acknowledged == self._state.epoch]
+        # Who has not heard yet who leads does so with the next beat.
+        if heard and (len(heard) == len(others) or placed.tries > 1):
+            placed.asked = tuple(heard)
             first = next(iter(placed.waiting.values()))
-            placed.tries += 1
-            state.give(
+            self._state.give(
                 AskOffers(
                     placed.round_id,
                     placed.asked,
@@ -220,23 +251,22 @@ class Seats:
                     first.download,
                 )
             )
-        elif any(host in placed.refusals for host in hosts):
-            self._refuse(placed)
-        else:
+        elif others:
             self._ask_later(placed)
+        else:
+            self._refuse(placed, {})
+
+    def _able(self) -> list[Member]:
+        """Return the members on which models may be placed, once they have heard who leads."""
+        members = self._state.members.values()
+        return [one for one in members if one.presence is Presence.PRESENT and one.is_reachable]
 
     def _ask_later(self, placed: Round) -> None:
         """Ask again after a pause; give up after some tries."""
-        if not self._hosts_to_come() or placed.tries >= MOST_TRIES:
-            self._fail(placed)
-            return
-        placed.tries += 1
-        placed.ask_at = self._state.now + ASK_AGAIN_S
-
-    def _hosts_to_come(self) -> bool:
-        """Return whether there are members on which models may be placed, soon at least."""
-        members = self._state.members.values()
-        return any(one.presence is Presence.PRESENT and one.is_reachable for one in members)
+        if placed.tries >= MOST_TRIES or not self._able():
+            self._refuse(placed, {})
+        else:
+            placed.ask_at = self._state.now + ASK_AGAIN_S
 
     def _decide(self, placed: Round, offers: Mapping[str, Offer]) -> None:
         state = self._state
@@ -245,63 +275,60 @@ class Seats:
             for host, offer in offers.items()
             if state.presence(host) is Presence.PRESENT and host not in placed.refusals
         }
-        model = self._model_of(placed, valid.values())
-        pending = {host: self._pending(host, offer, model) for host, offer in valid.items()}
+        # Another model than the round's if the front has not heard of an alias yet.
+        models = {host: offer.model or placed.model for host, offer in valid.items()}
+        pending = {host: self._pending(host, valid[host], model) for host, model in models.items()}
         host = placing.choose(valid, pending)
         if host is not None:
-            self._claim(placed, model, host, valid[host].needed)
-        elif not valid and not placed.refusals:
-            self._ask_later(placed)
+            self._claim(placed, models[host], host, valid[host].needed)
+        elif valid:
+            self._refuse(placed, {host: offer.reason for host, offer in valid.items()})
         else:
-            self._refuse(placed, valid)
-
-    def _model_of(self, placed: Round, offers: Iterable[Offer]) -> str:
-        """Return the model that the members mean, to whom a name may be an alias.
-
-        Another one than the round's if the front has not heard of that alias yet.
-        """
-        names = {offer.model for offer in offers if offer.model}
-        return names.pop() if len(names) == 1 else placed.model
+            self._ask_later(placed)
 
     def _claim(self, placed: Round, model: str, host: str, needed: int) -> None:
         """Place a model on a host, and give all that wait for it their seats."""
         state = self._state
         del state.rounds[placed.model]
         claim = state.claims.get(model)
-        if claim is None:
-            claim = state.claims[model] = Claim(host, needed, refusals=dict(placed.refusals))
+        if claim is None or claim.host in placed.refusals:
+            state.claims[model] = Claim(host, needed, refusals=dict(placed.refusals))
         for request in placed.waiting.values():
             request.model = model
             self._give(request)
+        self.refresh(model)
 
-    def _refuse(self, placed: Round, offers: Mapping[str, Offer] | None = None) -> None:
-        """Answer all that wait with a refusal: one that a call has had, or that a member will give.
+    def _refuse(self, placed: Round, unwilling: Mapping[str, str]) -> None:
+        """Answer all that wait that no member starts the model.
 
-        A member that offers nothing gives the error itself, with all its details.
+        Who was refused gets the first of its own refusals. Others are sent to a member that will
+        refuse them itself, with all details, if there is one. unwilling: the reasons of those that
+        have offered nothing, by host.
         """
         state = self._state
         del state.rounds[placed.model]
-        refused = placing.first_reason(placed.refusals)
-        final = placing.least_final(offers or {})
+        able = {one.host for one in self._able()}
+        refusing = {host: why for host, why in placed.refusals.items() if host in able}
+        final = placing.first_reason({**refusing, **unwilling})
         for request in placed.waiting.values():
-            if refused is not None:
-                self._answer(request, AsRefused(refused))
+            own = placing.first_reason(state.refused.get(request.request_id, {}))
+            if own is not None:
+                self._answer(request, AsRefused(own))
             elif final is not None:
                 self._answer(request, self._seat(request.model, final, may_move=False))
+            else:
+                self._answer(request, self._nobody(request))
 
-    def _fail(self, placed: Round) -> None:
-        """Answer all that wait that no member can be asked."""
-        state = self._state
-        del state.rounds[placed.model]
-        told = "; ".join(f"{one.host}: {_state_in_words(one)}" for one in state.members.values())
-        for request in placed.waiting.values():
-            error = PoolUnreachable(
-                f"no member of the fleet can start {request.name!r} now ({told or 'it has none'}). "
-                "Try again, or look at the members.",
-                model=request.model,
-                retry_after=RETRY_AFTER_S,
-            )
-            self._answer(request, error)
+    def _nobody(self, request: Request) -> PoolUnreachable:
+        """Return the error of a call for which no member can be asked."""
+        members = self._state.members.values()
+        told = "; ".join(f"{one.host}: {_state_in_words(one)}" for one in members)
+        return PoolUnreachable(
+            f"no member of the fleet can start {request.name!r} now ({told or 'it has none'}). "
+            "Try again, or look at the members.",
+            model=request.model,
+            retry_after=RETRY_AFTER_S,
+        )
 
     def _pending(self, host: str, offer: Offer, model: str) -> Pending:
         """Return what was placed on a host and is not in its offer yet."""

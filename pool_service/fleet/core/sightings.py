@@ -52,7 +52,7 @@ class Sightings:
         self._turn(member, Presence.PRESENT, "")
         for model in {server.model for server in servers}:
             self._seats.refresh(model)
-        self._seats.on_seen(member.host)
+        self._seats.on_seen(member.host, revision)
         self._settle()
 
     def on_changed(self, member: Member, server: SeenServer, *, removed: bool) -> None:
@@ -66,17 +66,24 @@ class Sightings:
 
     def on_report(self, member: Member, report: Report) -> None:
         """Take what a member says of itself."""
-        was_reachable = member.is_reachable
+        was_reachable, acknowledged = member.is_reachable, member.acknowledged
         member.report = report
         self._state.told_epoch = max(self._state.told_epoch, report.epoch)
         self._leading.on_report(member)
-        if member.is_reachable != was_reachable:
+        if member.acknowledged != acknowledged:
+            self._seats.on_acknowledged()
+        if was_reachable and not member.is_reachable:
+            self._seats.on_lost(member.host)
+        elif member.is_reachable != was_reachable:
             for model in {server.model for server in member.servers.values()}:
                 self._seats.refresh(model)
 
     def on_names(self, member: Member, names: CatalogueNames) -> None:
         """Take the names of a member's catalogue; of several members' the first counts."""
         member.names = names
+        self._learn_names()
+
+    def _learn_names(self) -> None:
         state = self._state
         state.aliases, state.names_of = {}, {}
         for one in state.members.values():
@@ -112,6 +119,7 @@ class Sightings:
         """Follow a member no longer that is not listed any more, or is at another address."""
         self._lose(member)
         del self._state.members[member.host]
+        self._learn_names()
         self._state.give(Disconnect(member.host))
 
     def _turn(self, member: Member, presence: Presence, why: str) -> None:

@@ -87,6 +87,8 @@ class FleetState:
     """All calls that have no seat yet: those of a round, parked and unsettled ones."""
     seated: dict[int, str] = field(default_factory=dict)
     """The model of each call that counts to a claim."""
+    refused: dict[int, dict[str, str]] = field(default_factory=dict)
+    """Why hosts have refused each call, by host."""
     evicting: dict[tuple[str, str], float | None] = field(default_factory=dict)
     """Copies that are being evicted, by host and model: when to try again; None: an answer is
     awaited."""

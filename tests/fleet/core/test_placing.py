@@ -14,7 +14,6 @@ from pool_service.fleet.core.placing import (
     after,
     choose,
     first_reason,
-    least_final,
 )
 from pool_service.fleet.core.values import Offer, Verdict
 
@@ -165,14 +164,3 @@ def test_the_refusal_that_passes_by_itself_is_the_callers() -> None:
     assert first_reason({"a": "MODEL_TOO_LARGE", "b": "POOL_FULL", "c": "X"}) == "b"
     assert first_reason({"b": "POOL_FULL", "a": "POOL_FULL"}) == "a"
     assert first_reason({"a": "UNHEARD_OF", "b": MOVING_REASONS[-1]}) == "b"
-
-
-def test_of_offers_the_refusal_of_a_host_that_never_starts_it_is_the_callers() -> None:
-    never = replace(HERE, verdict=Verdict.NEVER)
-    offers = {
-        "a": replace(never, reason="MODEL_UNKNOWN"),
-        "b": replace(never, reason="MODEL_TOO_LARGE"),
-        "c": replace(WAITS, reason="POOL_FULL"),
-    }
-    assert least_final(offers) == "b"
-    assert least_final({"c": offers["c"]}) is None

@@ -1,0 +1,305 @@
+"""Where calls go: placing, waiting, refusals, aliases."""
+
+from collections import Counter
+from dataclasses import replace
+
+from pool_service.core.errors import PoolUnreachable
+from pool_service.fleet.core import commands as cmd
+from pool_service.fleet.core import events as ev
+from pool_service.fleet.core.seats import ASK_AGAIN_S
+from pool_service.fleet.core.values import (
+    CatalogueNames,
+    Lead,
+    Offer,
+    Seat,
+    ServerState,
+    Verdict,
+)
+from tests.fleet.core.fronts import FITS, WAITS, WARM, Front, never, server
+
+STARTING = ServerState.STARTING
+
+
+def test_a_model_is_placed_once_however_many_call() -> None:
+    front = Front("a", "b")
+    calls = [front.ask() for _ in range(5)]
+    assert sum(isinstance(one, cmd.AskOffers) for one in front.commands) == 1
+    assert front.asked().hosts == ("a", "b")
+    front.offer(a=WAITS, b=FITS)
+    calls.append(front.ask())
+    assert {front.seat(one) for one in calls} == {Seat("b", "m", 1, front.machine.epoch)}
+
+
+def test_calls_of_a_ready_server_need_no_placing() -> None:
+    front = Front("a", "b")
+    front.changed(server("b", generation=7))
+    assert front.machine.at_once("m") == Seat("b", "m", 8, front.machine.epoch)
+    assert front.host_of(front.ask()) == "b"
+    front.changed(server("b", generation=7), removed=True)
+    assert front.machine.at_once("m") is None
+
+
+def test_a_server_that_still_starts_is_no_seat_at_once() -> None:
+    front = Front("a")
+    front.changed(server("a", state=STARTING))
+    assert front.machine.at_once("m") is None
+    assert front.host_of(front.ask()) == "a"
+
+
+def test_a_server_that_somebody_started_at_the_member_is_where_calls_go() -> None:
+    front = Front("a", "b")
+    front.changed(server("b", state=STARTING))
+    assert front.host_of(front.ask()) == "b"
+
+
+def test_a_herd_of_models_is_spread_evenly() -> None:
+    front = Front("a", "b", "c")
+    # Placed in bursts: offers come before any server is seen.
+    rounds = []
+    for number in range(30):
+        front.ask(f"m{number}")
+        rounds.append(front.asked())
+    offer = Offer(Verdict.FITS, "", on_disk=True, usual_load=5.0, needed=100, free=1000)
+    for asked in rounds:
+        front.feed(ev.OffersCame(asked.round_id, dict.fromkeys(asked.hosts, offer)))
+    hosts = Counter(front.host_of(one) for one in front.answers)
+    assert hosts == {"a": 10, "b": 10, "c": 10}
+
+
+def test_what_an_offer_counts_already_is_not_counted_twice() -> None:
+    front = Front("a", "b")
+    front.place("a", "other")
+    front.changed(server("a", "other", state=STARTING, revision=5))
+    # The offer of `a` has less room as it knows of the other one: 900 - 100 = 800 > 750.
+    front.ask()
+    front.offer(a=replace(FITS, free=900, revision=5), b=replace(FITS, free=850))
+    assert front.machine.hosts_of("other") == ["a"]
+    assert front.host_of(2) == "a"
+    # That of an earlier revision does not know it.
+    front.ask("third")
+    third = replace(FITS, model="third")
+    front.offer(a=replace(third, free=900, revision=4), b=replace(third, free=850, revision=4))
+    assert front.host_of(3) == "b"
+
+
+def test_after_a_member_has_begun_anew_its_servers_are_not_counted_twice() -> None:
+    front = Front("a", "b")
+    front.changed(server("a", "other", revision=500))
+    front.lose_sight("a")
+    front.told("a", server("a", "other", revision=3), revision=3)
+    call = front.ask()
+    front.offer(a=replace(FITS, free=900, revision=3), b=replace(FITS, free=850))
+    assert front.host_of(call) == "a"
+
+
+def test_a_member_that_is_not_reachable_is_never_placed_on() -> None:
+    front = Front("a", "b")
+    front.beat("a", front.machine.epoch, "front", 0.0, reachable=False)
+    front.changed(server("a"))
+    assert front.machine.at_once("m") is None
+    call = front.ask()
+    assert front.asked().hosts == ("b",)
+    front.offer(b=FITS)
+    assert front.host_of(call) == "b"
+
+
+def test_a_model_leaves_a_member_that_is_reachable_no_more() -> None:
+    front = Front("a", "b")
+    front.place("a")
+    front.changed(server("a"))
+    front.beat("a", front.machine.epoch, "front", 0.0, reachable=False)
+    assert front.machine.at_once("m") is None
+    call = front.ask()
+    front.offer(b=FITS)
+    assert front.host_of(call) == "b"
+
+
+def test_without_any_reachable_member_the_caller_is_told_of_each() -> None:
+    front = Front("a", "b")
+    front.beat("a", reachable=False)
+    front.lose_sight("b")
+    error = front.answers[front.ask()]
+    assert isinstance(error, PoolUnreachable)
+    assert error.retry_after > 0
+    assert "a: no other host reaches its servers" in str(error)
+    assert "b: suspect, cut" in str(error)
+
+
+def test_members_that_do_not_answer_are_asked_again_and_then_the_caller_is_told() -> None:
+    front = Front("a")
+    call = front.ask()
+    for _ in range(3):
+        front.offer()
+        assert front.waits(call)
+        front.pass_time(ASK_AGAIN_S)
+    front.offer()
+    assert isinstance(front.answers[call], PoolUnreachable)
+
+
+def test_a_call_that_gives_up_leaves_no_placing_behind() -> None:
+    front = Front("a")
+    call = front.ask()
+    asked = front.asked()
+    front.leave(call)
+    assert front.feed(ev.OffersCame(asked.round_id, {"a": FITS})) == []
+    assert front.machine.hosts_of("m") == []
+    # Its place is free for the next one, who is asked for anew.
+    front.ask()
+    assert front.asked().round_id != asked.round_id
+
+
+def test_offers_of_members_that_are_gone_meanwhile_do_not_count() -> None:
+    front = Front("a", "b", "c")
+    call = front.ask()
+    front.lose_sight("a")
+    front.offer(a=WARM, b=FITS)
+    assert front.host_of(call) == "b"
+
+
+# --- refusals -------------------------------------------------------------------------------
+
+
+def test_a_refusal_moves_on_and_ends_with_the_reason_that_comes_first() -> None:
+    front = Front("a", "b", "c")
+    call = front.place("a")
+    front.refuse(call, "a", "POOL_FULL")
+    assert front.asked().hosts == ("b", "c")
+    front.offer(b=FITS, c=WAITS)
+    assert front.host_of(call) == "b"
+    front.refuse(call, "b", "MODEL_NOT_ON_DISK")
+    assert front.asked().hosts == ("c",)
+    front.offer(c=never("MODEL_UNKNOWN"))
+    assert front.answers[call] == cmd.AsRefused("a")
+
+
+def test_if_no_member_would_start_it_one_refuses_it_itself() -> None:
+    front = Front("a", "b")
+    call = front.ask()
+    front.offer(a=never("MODEL_UNKNOWN"), b=never("MODEL_TOO_LARGE"))
+    assert front.seat(call) == Seat("b", "m", 1, front.machine.epoch, may_move=False)
+
+
+def test_a_call_gets_only_a_refusal_that_it_has_had() -> None:
+    """Of others' refusals it has no error to give: the host refuses it itself."""
+    front = Front("a", "b")
+    first = front.place("a")
+    front.refuse(first, "a", "POOL_FULL")
+    second = front.ask()
+    front.offer(b=never("MODEL_TOO_LARGE"))
+    assert front.answers[first] == cmd.AsRefused("a")
+    assert front.seat(second).may_move is False
+
+
+def test_a_call_that_joined_later_gets_the_refusal_that_it_has_had() -> None:
+    front = Front("a", "b")
+    first = front.place("a")
+    front.refuse(first, "a", "POOL_FULL")
+    second = front.ask()
+    front.offer(b=FITS)
+    front.refuse(first, "b", "QUEUE_FULL")
+    assert front.answers[first] == cmd.AsRefused("a")
+    front.refuse(second, "b", "QUEUE_FULL")
+    assert front.asked().hosts == ("a",)
+    front.offer(a=never("POOL_FULL"))
+    assert front.answers[second] == cmd.AsRefused("b")
+
+
+def test_what_was_refused_elsewhere_is_forgotten_once_the_server_is_ready() -> None:
+    front = Front("a", "b")
+    call = front.place("a")
+    front.refuse(call, "a", "POOL_FULL")
+    front.offer(b=FITS)
+    front.changed(server("b"))
+    front.leave(call)
+    front.changed(server("b", state=ServerState.FAILED))
+    front.ask()
+    assert front.asked().hosts == ("a", "b")
+
+
+def test_a_call_that_is_refused_where_its_model_is_no_more_goes_where_it_is() -> None:
+    front = Front("a", "b", "c")
+    slow, quick = front.place("a"), front.ask()
+    front.refuse(quick, "a", "POOL_FULL")
+    front.offer(b=FITS)
+    front.refuse(slow, "a", "POOL_FULL")
+    assert front.host_of(slow) == front.host_of(quick) == "b"
+
+
+def test_a_refusal_waits_for_members_that_have_not_heard_who_leads() -> None:
+    front = Front("a", "b")
+    call = front.place("a")
+    front.lose_sight("b")
+    front.pass_time(5.0)
+    front.told("b")
+    front.refuse(call, "a", "POOL_FULL")
+    assert front.waits(call)
+    front.acknowledge("b")
+    front.pass_time(ASK_AGAIN_S)
+    assert front.asked().hosts == ("b",)
+
+
+# --- aliases --------------------------------------------------------------------------------
+
+
+def test_an_alias_means_the_model() -> None:
+    front = Front("a")
+    front.feed(ev.CatalogueTold("a", CatalogueNames({"fast": "m"}, frozenset({"m"}))))
+    front.changed(server("a"))
+    assert front.machine.at_once("fast") == front.machine.at_once("m") is not None
+    assert front.machine.hosts_of("fast") == ["a"]
+
+
+def test_the_aliases_of_a_member_that_is_taken_out_mean_nothing() -> None:
+    front = Front("a", "b")
+    front.feed(ev.CatalogueTold("a", CatalogueNames({"fast": "m"}, frozenset({"m"}))))
+    front.changed(server("b"))
+    front.listed("b")
+    assert front.machine.at_once("m") is not None
+    assert front.machine.at_once("fast") is None
+
+
+def test_an_alias_that_the_front_has_not_heard_of_is_placed_as_its_model() -> None:
+    front = Front("a", "b")
+    by_alias = front.ask("fast")
+    front.offer(a=FITS, b=WAITS)
+    assert front.host_of(by_alias) == "a"
+    assert front.seat(by_alias).model == "m"
+    assert front.host_of(front.ask("m")) == "a"
+
+
+def test_a_refusal_of_an_alias_that_the_front_has_not_heard_of_moves_on() -> None:
+    front = Front("a", "b")
+    call = front.ask("fast")
+    front.offer(a=FITS, b=WAITS)
+    front.refuse(call, "a", "POOL_FULL", "fast")
+    assert front.asked().hosts == ("b",)
+    front.offer(b=WAITS)
+    assert front.host_of(call) == "b"
+    front.refuse(call, "b", "QUEUE_FULL", "fast")
+    assert front.answers[call] == cmd.AsRefused("a")
+
+
+def test_an_alias_that_means_another_model_elsewhere_means_that_of_the_host() -> None:
+    front = Front("a", "b")
+    call = front.ask("fast")
+    front.offer(a=replace(WAITS, model="large"), b=replace(FITS, model="small"))
+    assert front.seat(call).model == "small"
+    assert front.host_of(front.ask("small")) == "b"
+
+
+def test_a_call_leaves_nothing_behind_whatever_its_name_meant() -> None:
+    front = Front("a")
+    call = front.ask("fast")
+    front.offer(a=FITS)
+    front.feed(ev.CatalogueTold("a", CatalogueNames({"fast": "other"})))
+    front.leave(call)
+    # A claim that nobody waits for and that has no server is none.
+    call = front.ask("m")
+    assert front.waits(call)
+
+
+def test_a_follower_knows_where_servers_are_and_places_nothing() -> None:
+    front = Front("a", "b", lead=Lead(leads=False, epoch=4, address="leader:1"))
+    front.changed(server("b"))
+    assert front.seat(front.ask()) == Seat("b", "m", 2, 4)
+    assert front.answers[front.ask("other")] == cmd.OfLeader()
