@@ -1,11 +1,13 @@
 """Leading: with which epoch this front places, and whether it may."""
 
+from dataclasses import replace
+
 from pool_service.core.errors import PoolError, PoolUnreachable, StaleFleet
 from pool_service.fleet.core.commands import TellLead
 from pool_service.fleet.core.member import Member
 from pool_service.fleet.core.sight import is_cut_off
 from pool_service.fleet.core.state import FleetState
-from pool_service.fleet.core.values import Lead, Presence
+from pool_service.fleet.core.values import Lead, Presence, Report
 
 RETRY_AFTER_S = 1.0
 """Seconds after which a caller may try again that finds no leader, or a front that is cut off."""
@@ -17,26 +19,27 @@ class Leading:
     def __init__(self, state: FleetState) -> None:
         self._state = state
 
-    def on_lead_changed(self, lead: Lead) -> None:
-        """Lead from now on, or follow."""
+    def on_lead_changed(self, lead: Lead) -> bool:
+        """Lead from now on, or follow; return whether more has changed than until when."""
         state = self._state
-        state.lead, state.epoch, state.rival = lead, 0, ""
+        before, state.lead = state.lead, lead
+        if replace(before, until=lead.until) == lead:
+            return False
+        state.epoch, state.rival, state.rival_at = 0, "", float("-inf")
         self.choose_epoch()
+        return True
 
     def choose_epoch(self) -> None:
         """Choose the epoch of this front once every member has told which it has seen.
 
         Above all that members have seen: those of an engine that has lost its data begin anew, and
-        without an engine there are no others.
+        without an engine there are no others. Never below one that it had before.
         """
         state = self._state
         if not state.lead.leads or state.epoch or not state.is_settled:
             return
-        state.epoch, state.epoch_at = (
-            max(state.lead.epoch, self._highest_of_others() + 1),
-            state.now,
-        )
-        self._tell_all()
+        state.epoch_at = state.now
+        self._lead_with(max(state.lead.epoch, self._highest_of_others() + 1, state.own_epoch))
 
     def on_report(self, member: Member) -> None:
         """Note the epoch that a member has seen; tell it this front's if it is another one."""
@@ -46,8 +49,8 @@ class Leading:
             member.acknowledged = report.epoch
         if not state.epoch:
             return
-        if report.front != state.name and report.epoch >= state.epoch:
-            self._meet(member)
+        if state.rival or (report.front != state.name and report.epoch >= state.epoch):
+            self._meet(report)
         if not state.rival and member.acknowledged != state.epoch:
             state.give(TellLead(member.host))
 
@@ -60,6 +63,12 @@ class Leading:
                 "nothing. Call the other front, or end it.",
                 epoch=state.epoch,
                 front=state.rival,
+            )
+        if state.now >= state.lead.until:
+            return PoolUnreachable(
+                "this front has not heard for so long that it leads that another may lead by now: "
+                "it starts nothing until it hears. Look at the engine that chooses the leader.",
+                retry_after=RETRY_AFTER_S,
             )
         vanished = [
             one.vanished_at for one in state.members.values() if one.vanished_at is not None
@@ -75,20 +84,25 @@ class Leading:
             )
         return None
 
-    def _meet(self, member: Member) -> None:
+    def _meet(self, report: Report) -> None:
         """Yield to another front that leads since this one does, or raise the epoch above it.
 
         With an engine nobody else leads, so what the member has seen is of an earlier leader.
         """
-        state, report = self._state, member.report
-        assert report is not None
-        heard_at = None if report.front_heard is None else state.now - report.front_heard
-        is_rival = not state.lead.epoch and heard_at is not None and heard_at > state.epoch_at
-        if is_rival and heard_at is not None and state.now - heard_at <= state.lost_after:
-            state.rival = report.front
+        state = self._state
+        is_other = report.front != state.name and report.epoch >= state.epoch
+        if is_other and not state.lead.epoch and report.front_heard is not None:
+            heard_at = state.now - report.front_heard
+            if heard_at > max(state.epoch_at, state.rival_at):
+                state.rival, state.rival_at = report.front, heard_at
+        # Of several members, some have not heard the rival for long: the last word counts.
+        if state.rival and state.now - state.rival_at <= state.lost_after:
             return
         state.rival = ""
-        state.epoch = self._highest_of_others() + 1
+        self._lead_with(self._highest_of_others() + 1)
+
+    def _lead_with(self, epoch: int) -> None:
+        self._state.epoch = self._state.own_epoch = epoch
         self._tell_all()
 
     def _highest_of_others(self) -> int:

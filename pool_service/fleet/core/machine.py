@@ -155,7 +155,8 @@ class Machine:
             case ev.PatienceChanged():
                 self._sightings.on_patience(event.usual, event.of_members)
             case ev.LeadChanged():
-                self._leading.on_lead_changed(event.lead)
+                if self._leading.on_lead_changed(event.lead):
+                    self._seats.forget_unseen()
             case ev.SeatRequested():
                 self._seats.on_requested(event)
             case ev.SeatRefused():

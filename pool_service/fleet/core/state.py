@@ -78,7 +78,11 @@ class FleetState:
     lead: Lead = field(default_factory=lambda: Lead(leads=False))
     epoch: int = 0
     epoch_at: float = 0.0
+    own_epoch: int = 0
+    """The highest epoch with which this front has led."""
     rival: str = ""
+    rival_at: float = float("-inf")
+    """When a member has heard the rival last, as far as known."""
     claims: dict[str, Claim] = field(default_factory=dict)
     rounds: dict[str, Round] = field(default_factory=dict)
     parked: dict[str, dict[int, Request]] = field(default_factory=dict)
