@@ -143,7 +143,7 @@ def compose(
         audit=audit,
         leader=leader,
         membership=membership,
-        leadership=leadership_of(config, clock.now),
+        leadership=leadership_of(config),
         reloader=reloader,
     )
 

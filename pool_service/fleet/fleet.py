@@ -186,7 +186,9 @@ class Fleet(Generic[L]):
         """Return the host where a model would be placed; empty if nowhere. Nothing is placed."""
         hosts = [one.host for one in self._machine.members if one.presence is Presence.PRESENT]
         offers = await self._offers(hosts, name, runtime_model, download=True)
-        return placing.choose(offers, {}) or placing.least_final(offers) or ""
+        best = placing.choose(offers, {})
+        refusing = {host: offer.reason for host, offer in offers.items()}
+        return best or placing.first_reason(refusing) or ""
 
     # --- events in, commands out --------------------------------------------------------
 

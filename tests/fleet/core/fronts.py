@@ -71,7 +71,7 @@ class Front:
         return commands
 
     def listed(self, *hosts: str) -> list[cmd.Command]:
-        return self.feed(ev.MembersListed({host: f"{host}:1" for host in hosts}, {}))
+        return self.feed(ev.MembersListed({host: f"{host}:1" for host in hosts}))
 
     def told(self, host: str, *servers: SeenServer, revision: int = 1) -> list[cmd.Command]:
         return self.feed(ev.MemberTold(host, servers, revision))

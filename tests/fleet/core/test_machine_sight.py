@@ -29,7 +29,7 @@ def test_members_are_followed_as_they_are_listed() -> None:
 def test_a_member_at_another_address_is_followed_there_and_its_servers_are_told_again() -> None:
     front = Front("a")
     front.changed(server("a"))
-    commands = front.feed(ev.MembersListed({"a": "elsewhere:1"}, {}))
+    commands = front.feed(ev.MembersListed({"a": "elsewhere:1"}))
     assert cmd.Publish(server("a"), removed=True) in commands
     followed = [one for one in commands if isinstance(one, cmd.Connect | cmd.Disconnect)]
     assert followed == [cmd.Disconnect("a"), cmd.Connect("a", "elsewhere:1")]
@@ -99,7 +99,8 @@ def test_a_call_that_leaves_while_it_is_parked_is_not_answered() -> None:
 
 def test_a_member_has_its_own_patience() -> None:
     front = Front("a", "b", "c")
-    front.feed(ev.MembersListed({host: f"{host}:1" for host in "abc"}, {"a": 60.0}))
+    front.feed(ev.PatienceChanged(3.0, {"a": 60.0}))
+    front.feed(ev.MembersListed({host: f"{host}:1" for host in "abc"}))
     front.lose_sight("a")
     front.pass_time(59.0)
     assert presences(front)["a"] is Presence.SUSPECT
