@@ -3,11 +3,11 @@
 # and the awk of macOS, by which tests/tools reads documents and the Makefile; fish for completion;
 # systemd, mandoc and ruby, which check units, manual pages and the formula; Prometheus, which scrapes
 # the service and checks metrics, alerts and the dashboard; Chromium, which shows the page; ip of
-# iproute2, which makes the networks of tests/fleet. They are installed where this runs as root on
-# Debian; nowhere else is anything installed.
+# iproute2, which makes the networks of tests/fleet, and etcd, by which its fronts choose a leader.
+# They are installed where this runs as root on Debian; nowhere else is anything installed.
 set -eu
 
-packages="libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc protobuf-compiler pkg-config zsh original-awk fish mandoc ruby systemd prometheus chromium iproute2"
+packages="libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc protobuf-compiler pkg-config zsh original-awk fish mandoc ruby systemd prometheus chromium iproute2 etcd-server"
 
 missing=""
 for package in $packages; do

@@ -6,6 +6,8 @@ which `make setup` runs.
 
 The client's are the service's with imports of its own, so that it needs nothing of the server.
 Both register one descriptor under one file name, which is why one process can load both.
+
+Of etcd's API the fleet has messages only, beside the proto file that names them.
 """
 
 import argparse
@@ -20,7 +22,12 @@ PROTO = ROOT / "proto"
 SERVICE = ROOT / "pool_service/v1"
 CLIENT = ROOT / "clients/python/pool_service_client/v1"
 DESCRIBED = SERVICE / "described.binpb"
+ETCD = ROOT / "pool_service/fleet/engines/etcd"
 INIT = '"""Generated from proto/pool_service/v1 by `make proto`."""\n'
+PLUGINS = tuple(
+    f"--plugin={name}={Path(sys.executable).parent / name}"
+    for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+)
 # What names a Python module, beside the names on the wire, which the two packages share.
 MODULE_REFERENCES = ("from pool_service.v1 import", "'pool_service.v1.pool_service_pb2'")
 
@@ -30,31 +37,31 @@ class GenerateError(Exception):
 
 
 def generate(target: Path) -> None:
-    """Write the stubs as protoc does, under `target`/pool_service/v1."""
-    scripts = Path(sys.executable).parent
-    protoc(
-        *(
-            f"--plugin={name}={scripts / name}"
-            for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
-        ),
-        *(f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")),
-    )
+    """Write the stubs as protoc does, each under `target` in the directory of its package."""
+    kinds = ("python", "grpc_python", "mypy", "mypy_grpc")
+    protoc(PROTO, sources(), *PLUGINS, *(f"--{kind}_out={target}" for kind in kinds))
+    etcd = str((ETCD / "etcd.proto").relative_to(ROOT))
+    protoc(ROOT, [etcd], PLUGINS[0], f"--python_out={target}", f"--mypy_out={target}")
 
 
 def describe(target: Path = DESCRIBED) -> None:
     """Write the descriptor set with the comments."""
     new = target.with_suffix(".new")
-    protoc(f"--descriptor_set_out={new}", "--include_source_info")
+    protoc(PROTO, sources(), f"--descriptor_set_out={new}", "--include_source_info")
     new.replace(target)
 
 
-def protoc(*options: str) -> None:
-    """Run protoc on all files. Raises GenerateError if it refuses them."""
-    sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("pool_service/**/*.proto"))
-    command = (sys.executable, "-m", "grpc_tools.protoc", "-I", str(PROTO), *options, *sources)
+def sources() -> list[str]:
+    """Return the files of proto/, as they import each other."""
+    return sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("pool_service/**/*.proto"))
+
+
+def protoc(root: Path, files: list[str], *options: str) -> None:
+    """Run protoc on files under `root`. Raises GenerateError if it refuses them."""
+    command = (sys.executable, "-m", "grpc_tools.protoc", "-I", str(root), *options, *files)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise GenerateError(f"protoc refused proto/:\n{done.stderr.strip()}")
+        raise GenerateError(f"protoc refused {', '.join(files)}:\n{done.stderr.strip()}")
 
 
 def for_client(text: str) -> str:
@@ -74,6 +81,8 @@ def wanted() -> dict[Path, bytes]:
             text = path.read_text()
             files[SERVICE / path.name] = text.encode()
             files[CLIENT / path.name] = for_client(text).encode()
+        for path in (Path(directory) / ETCD.relative_to(ROOT)).glob("*_pb2.py*"):
+            files[ETCD / path.name] = path.read_bytes()
     return files
 
 
@@ -82,7 +91,7 @@ def stale(files: dict[Path, bytes]) -> Iterator[Path]:
     for path, content in files.items():
         if not path.is_file() or path.read_bytes() != content:
             yield path
-    for package in (SERVICE, CLIENT):
+    for package in (SERVICE, CLIENT, ETCD):
         yield from (path for path in package.glob("*_pb2*.py*") if path not in files)
 
 

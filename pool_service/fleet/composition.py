@@ -24,7 +24,7 @@ from pool_service.core.errors import ConfigInvalid
 from pool_service.fleet.config import FrontConfig, FrontSource, restart_needed
 from pool_service.fleet.core.machine import Machine
 from pool_service.fleet.core.values import SeenServer
-from pool_service.fleet.engines.choice import leadership_of, membership_of
+from pool_service.fleet.engine_choice import leadership_of, membership_of
 from pool_service.fleet.engines.static import StaticMembership
 from pool_service.fleet.fleet import Feed, Fleet
 from pool_service.fleet.members import security
@@ -39,7 +39,6 @@ from pool_service.rpc.fleet_calls import FleetCalls
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.tls import Tls
 from pool_service.tracing_setup import traces_of
-from pool_service.v1 import pool_service_pb2 as pb
 
 log = structlog.get_logger("pool_service.fleet")
 
@@ -85,8 +84,11 @@ class Reloader:
         self._fleet = fleet
         self._membership = membership
 
-    async def reload(self) -> pb.ReloadResponse:
-        """Read the configuration and apply it. Raises ConfigInvalid, having changed nothing."""
+    async def reload(self) -> tuple[str, ...]:
+        """Read the configuration and apply it; return the changed keys that need a restart.
+
+        Raises ConfigInvalid, having changed nothing.
+        """
         try:
             config = await asyncio.to_thread(self._source.load_again)
         except ConfigError as error:
@@ -99,7 +101,7 @@ class Reloader:
             self._membership.replace(config.static_members)
         needed = restart_needed(self._started_with, config)
         log.info("reloaded", restart_needed=needed)
-        return pb.ReloadResponse(restart_needed=needed)
+        return needed
 
 
 def compose(
@@ -143,7 +145,7 @@ def compose(
         audit=audit,
         leader=leader,
         membership=membership,
-        leadership=leadership_of(config),
+        leadership=leadership_of(config, name, clock.now),
         reloader=reloader,
     )
 

@@ -1,20 +1,25 @@
 """The ports of the front: what it needs of the outside world."""
 
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 from pool_service.fleet.core.values import Lead, Offer
 
-__all__ = ["Lead", "Leadership", "Link", "MemberLost", "Membership"]
+__all__ = ["MAY_NOT_PLACE", "Lead", "Leadership", "Link", "MemberLost", "Membership"]
+
+MAY_NOT_PLACE = -math.inf
+"""`Lead.until` of a front that does not lead."""
 
 
 class Membership(Protocol):
     """Tells which members there are."""
 
     def changes(self) -> AsyncIterator[Mapping[str, str]]:
-        """Yield the gRPC address of each member by its name, at once and after each change.
+        """Yield the gRPC address of each member by its name: all that are known, at each change.
 
-        Nothing is yielded while that cannot be found out: what was told last holds.
+        The first mapping comes as soon as one is known, which is at once unless discovery fails.
+        While discovery fails, the last one holds: no other is yielded, and nothing is raised.
         """
 
 
@@ -22,7 +27,12 @@ class Leadership(Protocol):
     """Tells which front may place."""
 
     async def run(self, changed: Callable[[Lead], None]) -> None:
-        """Call `changed` at once and at each change, until cancelled."""
+        """Stand for leader until cancelled, and call `changed` with each change.
+
+        Until the first call nobody is known to lead. A leader is told each new `until`, several
+        times before the last one has passed. When this ends, the lead is over, and the next leader
+        need not wait.
+        """
 
 
 class Link(Protocol):

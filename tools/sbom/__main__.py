@@ -28,6 +28,9 @@ def bills(own: str) -> Mapping[str, Callable[[], Bill]]:
         f"{SERVICE}-otel": lambda: python.bill(
             LISTS / "otel.txt", f"{SERVICE}[otel]", "application", own, beside
         ),
+        f"{SERVICE}-fleet": lambda: python.bill(
+            LISTS / "fleet.txt", f"{SERVICE}[fleet]", "application", own, beside
+        ),
         f"{SERVICE}-gateway": lambda: python.bill(
             LISTS / "gateway.txt", f"{SERVICE}[gateway]", "application", own, beside
         ),

@@ -12,14 +12,6 @@ from pool_service.config.types import Flaw
 DEFAULT_PREFIX = "pool-service"
 """The beginning of a fleet's keys in etcd."""
 
-DEFAULT_LEASE = "pool-service"
-"""The name of a fleet's Lease in Kubernetes."""
-
-THIS_CLUSTER = "auto"
-"""The Ray cluster of this machine, as Ray calls it."""
-
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_LEASE_LENGTH = 253
 _PREFIX = re.compile(r"[!-.0-~]+(?:/[!-.0-~]+)*")
 
 
@@ -32,14 +24,6 @@ class EtcdKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class KubernetesLease:
-    """A Lease of Kubernetes. namespace: empty: that of the front's own pod."""
-
-    namespace: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class DnsName:
     """A name whose SRV records are the members; with a port, its addresses are."""
 
@@ -47,36 +31,18 @@ class DnsName:
     port: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class KubernetesService:
-    """A Service of Kubernetes, whose endpoints are the members."""
-
-    namespace: str
-    service: str
-
-
-@dataclass(frozen=True, slots=True)
-class RayCluster:
-    """A Ray cluster, whose nodes name the members. address: host:port, or THIS_CLUSTER."""
-
-    address: str
-
-
-Leader = EtcdKeys | KubernetesLease
-Discovery = DnsName | EtcdKeys | KubernetesService | RayCluster
+Leader = EtcdKeys
+Discovery = DnsName | EtcdKeys
 
 
 def leader_of(text: str) -> Leader | None:
     """Return what decides who leads; None: this front alone. Raises Flaw or ValueError."""
     if text == "none":
         return None
-    if text == "kubernetes":
-        return KubernetesLease("", DEFAULT_LEASE)
     kind, _, rest = text.partition(":")
-    readers: dict[str, Callable[[str], Leader]] = {"etcd": _etcd, "kubernetes": _lease}
-    if kind not in readers:
+    if kind != "etcd":
         raise ValueError
-    return readers[kind](rest)
+    return _etcd(rest)
 
 
 def discovery_of(text: str) -> Discovery | None:
@@ -87,8 +53,6 @@ def discovery_of(text: str) -> Discovery | None:
     readers: dict[str, Callable[[str], Discovery]] = {
         "dns": _dns,
         "etcd": _etcd,
-        "kubernetes": _service,
-        "ray": _ray,
     }
     if kind not in readers:
         raise ValueError
@@ -130,30 +94,6 @@ def _etcd(text: str) -> EtcdKeys:
     return EtcdKeys(endpoints, f"{prefix}/")
 
 
-def _lease(text: str) -> KubernetesLease:
-    namespace, name = _in_namespace(text)
-    labels = name.split(".")
-    if len(name) > _LEASE_LENGTH or not all(map(_LABEL.fullmatch, labels)):
-        raise Flaw(f"{name!a} cannot be the name of a Lease")
-    return KubernetesLease(namespace, name)
-
-
-def _service(text: str) -> KubernetesService:
-    namespace, name = _in_namespace(text)
-    if _LABEL.fullmatch(name) is None:
-        raise Flaw(f"{name!a} cannot be the name of a Service")
-    return KubernetesService(namespace, name)
-
-
-def _in_namespace(text: str) -> tuple[str, str]:
-    namespace, slash, name = text.partition("/")
-    if not slash:
-        raise ValueError
-    if _LABEL.fullmatch(namespace) is None:
-        raise Flaw(f"{namespace!a} cannot be a namespace")
-    return namespace, name
-
-
 def _dns(text: str) -> DnsName:
     name, colon, digits = text.partition(":")
     if colon:
@@ -162,7 +102,3 @@ def _dns(text: str) -> DnsName:
     if kind_of_san(name) is not SanKind.DNS:
         raise Flaw(f"{name!a} is no name of DNS")
     return DnsName(name, int(digits) if colon else None)
-
-
-def _ray(text: str) -> RayCluster:
-    return RayCluster(text if text == THIS_CLUSTER else host_and_port(text))

@@ -19,7 +19,6 @@ from pool_service.config.types import (
     Section,
 )
 from pool_service.fleet.config.engines import (
-    DEFAULT_LEASE,
     DEFAULT_PREFIX,
     discovery_of,
     host_and_port,
@@ -27,11 +26,8 @@ from pool_service.fleet.config.engines import (
 )
 
 _HOST_AND_PORT = 'the address of a member, such as "studio.example:50051"'
-_LEADER = '"none", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or "kubernetes[:NAMESPACE/NAME]"'
-_DISCOVERY = (
-    '"static", "dns:NAME[:PORT]", "etcd:HOST:PORT,HOST:PORT[/PREFIX]", '
-    '"kubernetes:NAMESPACE/SERVICE" or "ray:HOST:PORT"'
-)
+_LEADER = '"none" or "etcd:HOST:PORT,HOST:PORT[/PREFIX]"'
+_DISCOVERY = '"static", "dns:NAME[:PORT]" or "etcd:HOST:PORT,HOST:PORT[/PREFIX]"'
 
 
 def _own_address(text: str) -> str:
@@ -88,9 +84,7 @@ class FrontSection(Section):
         default="none",
         description="What decides which of several fronts places models. `none`: there is one "
         "front, this one. `etcd:HOST:PORT,HOST:PORT[/PREFIX]`: a lease in etcd, below PREFIX "
-        f"(without it: `{DEFAULT_PREFIX}`). `kubernetes[:NAMESPACE/NAME]`: a Lease of Kubernetes "
-        f"(without it: `{DEFAULT_LEASE}` in the namespace of the front's pod). All fronts of a "
-        "fleet have the same one.",
+        f"(without it: `{DEFAULT_PREFIX}`). All fronts of a fleet have the same one.",
     )
     discovery: Annotated[
         str,
@@ -101,10 +95,8 @@ class FrontSection(Section):
         default="static",
         description="What knows the members. `static`: `[members]`. `dns:NAME`: the SRV records of "
         "NAME. `dns:NAME:PORT`: the addresses of NAME, each with this port. "
-        "`etcd:HOST:PORT,HOST:PORT[/PREFIX]`: what the members write of themselves into etcd, "
-        f"below PREFIX (without it: `{DEFAULT_PREFIX}`). `kubernetes:NAMESPACE/SERVICE`: the "
-        "endpoints of a Service. `ray:HOST:PORT`: the nodes of a Ray cluster (`ray:auto`: of the "
-        "one on this machine).",
+        "`etcd:HOST:PORT,HOST:PORT[/PREFIX]`: the keys PREFIX/members/NAME in etcd (without "
+        f"PREFIX: `{DEFAULT_PREFIX}`), each with the address of a member.",
     )
     lost_after: PositiveSeconds = Field(
         default=3.0,

@@ -36,7 +36,7 @@ log = structlog.get_logger("pool_service.fleet")
 CURSOR_MARK = "~"
 """Stands between the host of a log and the member's own cursor; no host's name has it."""
 
-Reload = Callable[[], Awaitable[pb.ReloadResponse]]
+Reload = Callable[[], Awaitable[tuple[str, ...]]]
 
 
 class FleetServicer:
@@ -54,7 +54,10 @@ class FleetServicer:
         audit: Audit,
         quotas: Quotas,
     ) -> None:
-        """reload: reads the front's configuration again and applies it; raises ConfigInvalid."""
+        """reload: reads the front's configuration again and applies it; raises ConfigInvalid.
+
+        Returns the names of the keys that need a restart.
+        """
         self._fleet = fleet
         self._forwarding = forwarding
         self._reload = reload
@@ -281,9 +284,9 @@ class FleetServicer:
 
     @unary
     async def Reload(self, request: pb.ReloadRequest, context: Context) -> pb.ReloadResponse:
-        response = await self._reload()
+        restart_needed = await self._reload()
         self._audit.changed(self.called("Reload", request, context), "read the configuration again")
-        return response
+        return pb.ReloadResponse(restart_needed=restart_needed)
 
     # --- parts ----------------------------------------------------------------------------
 

@@ -19,10 +19,7 @@ from pool_service.fleet.config.engines import (
     Discovery,
     DnsName,
     EtcdKeys,
-    KubernetesLease,
-    KubernetesService,
     Leader,
-    RayCluster,
 )
 from pool_service.fleet.config.loading import FRONT
 from tests.fleet.config.conftest import FILES, ONE, Read
@@ -73,8 +70,6 @@ def test_a_discovered_member_is_as_the_front_says(read: Read) -> None:
         ("etcd:127.0.0.1:2379", EtcdKeys(("127.0.0.1:2379",), "pool-service/")),
         ("etcd:127.0.0.1:1, [::1]:2/a/b", EtcdKeys(("127.0.0.1:1", "[::1]:2"), "a/b/")),
         ("etcd:127.0.0.1:1/a/", EtcdKeys(("127.0.0.1:1",), "a/")),
-        ("kubernetes", KubernetesLease("", "pool-service")),
-        ("kubernetes:models/fleet.one", KubernetesLease("models", "fleet.one")),
     ],
 )
 def test_each_engine_of_the_leader(read: Read, text: str, leader: Leader | None) -> None:
@@ -90,9 +85,6 @@ def test_each_engine_of_the_leader(read: Read, text: str, leader: Leader | None)
         ("dns:members.example.", DnsName("members.example", None)),
         ("dns:members.example.:50051", DnsName("members.example", 50051)),
         ("etcd:127.0.0.1:2379/x", EtcdKeys(("127.0.0.1:2379",), "x/")),
-        ("kubernetes:models/pool", KubernetesService("models", "pool")),
-        ("ray:10.0.0.1:6379", RayCluster("10.0.0.1:6379")),
-        ("ray:auto", RayCluster("auto")),
     ],
 )
 def test_each_discovery(read: Read, text: str, discovery: Discovery) -> None:

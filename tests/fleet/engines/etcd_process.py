@@ -1,0 +1,151 @@
+"""An etcd of one member, as a process with ports and a directory of its own."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from tests.certificates import LOCAL, Authority
+from tools.bench.turns import free_ports
+
+LIMIT_S = 60.0
+"""How long etcd may take to start, on a machine that is busy."""
+
+ENVIRONMENT = {**os.environ, "ETCD_UNSUPPORTED_ARCH": "arm64"}
+"""etcd 3.4 runs on arm64 only when it is told to."""
+
+
+@dataclass
+class EtcdProcess:
+    """Starts etcd in `directory`, where its data stays.
+
+    authority: it has TLS, and clients need a certificate of this authority.
+    """
+
+    directory: Path
+    authority: Authority | None = None
+    port: int = field(default_factory=lambda: free_ports(2))
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.authority else "http"
+
+    def start(self) -> None:
+        """Start, and return once it answers."""
+        peers = f"http://127.0.0.1:{self.port + 1}"
+        command = [
+            "etcd",
+            "--name=one",
+            f"--data-dir={self.directory / 'data'}",
+            f"--listen-client-urls={self.scheme}://{self.endpoint}",
+            f"--advertise-client-urls={self.scheme}://{self.endpoint}",
+            f"--listen-peer-urls={peers}",
+            f"--initial-advertise-peer-urls={peers}",
+            f"--initial-cluster=one={peers}",
+            "--log-level=error",
+            *self._tls_options(),
+        ]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                env=ENVIRONMENT,
+            )
+        limit = time.monotonic() + LIMIT_S
+        while not self._healthy():
+            assert self.process.poll() is None, (self.directory / "log").read_text()
+            assert time.monotonic() < limit, (self.directory / "log").read_text()
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def forget(self) -> None:
+        """Delete all that it has stored."""
+        shutil.rmtree(self.directory / "data")
+
+    def pause(self) -> None:
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process
+        self.process.send_signal(signal.SIGCONT)
+
+    def ask(self, path: str, **request: object) -> Any:  # noqa: ANN401  # any JSON
+        """Return etcd's answer over its gateway for JSON."""
+        with urlopen(
+            Request(f"{self.scheme}://{self.endpoint}/v3/{path}", json.dumps(request).encode()),
+            timeout=LIMIT_S,
+            context=self._context(),
+        ) as response:
+            return json.load(response)
+
+    def delete(self, key: str) -> None:
+        self.ask("kv/deleterange", key=coded(key))
+
+    def _tls_options(self) -> list[str]:
+        if self.authority is None:
+            return []
+        (self.directory / "ca.pem").write_bytes(self.authority.certificate)
+        chain, key = self.authority.issue(*LOCAL).write(self.directory, "etcd")
+        return [
+            f"--cert-file={chain}",
+            f"--key-file={key}",
+            f"--trusted-ca-file={self.directory / 'ca.pem'}",
+            "--client-cert-auth",
+        ]
+
+    def _context(self) -> ssl.SSLContext | None:
+        if self.authority is None:
+            return None
+        context = ssl.create_default_context(cafile=str(self.directory / "ca.pem"))
+        context.load_cert_chain(
+            *self.authority.issue(common_name="root").write(self.directory, "root")
+        )
+        return context
+
+    def _healthy(self) -> bool:
+        try:
+            with urlopen(
+                f"{self.scheme}://{self.endpoint}/health", timeout=5, context=self._context()
+            ) as response:
+                return bool(json.load(response)["health"] == "true")
+        except (URLError, OSError):
+            return False
+
+
+def coded(text: str) -> str:
+    """Return a key or a value as the gateway for JSON has it."""
+    return base64.b64encode(text.encode()).decode()
+
+
+@contextmanager
+def etcd(directory: Path, authority: Authority | None = None) -> Iterator[EtcdProcess]:
+    directory.mkdir(exist_ok=True)
+    process = EtcdProcess(directory, authority)
+    try:
+        process.start()
+        yield process
+    finally:
+        process.kill()
