@@ -169,8 +169,8 @@ LED = '[front]\naddress = "127.0.0.1:50050"\nleader = "etcd:127.0.0.1:2379"\n'
         (
             f'[front]\nleader = "etcd:127.0.0.1:2379"\n{ONE}',
             (
-                "front.address: must be set, since front.leader is etcd:127.0.0.1:2379: the host:port at "
-                "which the other fronts reach this one"
+                "front.address: must be set, since front.leader is etcd:127.0.0.1:2379: the "
+                "host:port at which the other fronts reach this one"
             ),
         ),
         (
@@ -295,7 +295,8 @@ def test_another_machine_reaches_the_front_by_tls_only(refusal: Refusal) -> None
 
 def test_other_fronts_on_other_machines_are_called_by_tls_only(refusal: Refusal) -> None:
     text = (
-        '[front]\nlisten = ["0.0.0.0:50050"]\naddress = "10.0.0.1:50050"\nleader = "etcd:127.0.0.1:2379"\n'
+        '[front]\nlisten = ["0.0.0.0:50050"]\naddress = "10.0.0.1:50050"\n'
+        'leader = "etcd:127.0.0.1:2379"\n'
         f'[tls]\ncert = "/c"\nkey = "/k"\n{ONE}'
     )
     told = refusal(text)
