@@ -16,8 +16,9 @@ from pool_service import app
 from pool_service.adapters.event_log.event_reader import read_events
 from pool_service.adapters.event_log.event_writer import EventWriter
 from pool_service.adapters.state_dir.takeover import LEAVE_SIGNAL
-from pool_service.app import _flush, _in_background, _story
+from pool_service.app import _flush, _story
 from pool_service.audit import Audit
+from pool_service.background import in_background
 from pool_service.event_records import Call
 
 
@@ -36,7 +37,7 @@ async def test_work_that_fails_is_reported_at_once_and_ends_nothing_else() -> No
             raise
 
     with capture_logs() as logs:
-        async with _in_background(fail(), go_on()):
+        async with in_background(fail(), go_on()):
             for _ in range(10):
                 await asyncio.sleep(0)
             assert not is_cancelled
@@ -46,7 +47,7 @@ async def test_work_that_fails_is_reported_at_once_and_ends_nothing_else() -> No
 
 async def test_an_error_of_the_block_comes_through() -> None:
     with pytest.raises(KeyError):
-        async with _in_background(asyncio.sleep(1000)):
+        async with in_background(asyncio.sleep(1000)):
             raise KeyError
 
 

@@ -65,6 +65,7 @@ CONTENTS = {
     "How-to guides": [
         "docs/how-to/install",
         "docs/how-to/operations",
+        "docs/how-to/fleet",
         "docs/how-to/access",
         "docs/how-to/sandbox",
         "docs/how-to/page",

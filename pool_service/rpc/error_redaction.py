@@ -70,6 +70,7 @@ NAMING: Final[Mapping[type[PoolError], Callable[[Any, Principal], PoolError]]] =
         "the download with this call."
     ),
     errors.ModelUnknown: _unknown,
+    errors.PoolUnreachable: _says("the fleet cannot be asked for it now. Try again."),
     errors.PoolFull: _says("there was no room for {model} in time. Try again."),
     errors.ServerInUse: _in_use,
 }

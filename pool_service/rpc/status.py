@@ -67,6 +67,7 @@ CODES: dict[type[errors.PoolError], int] = {
     errors.CertificateUnknown: code_pb2.UNAUTHENTICATED,
     errors.ScopeMissing: code_pb2.PERMISSION_DENIED,
     errors.QuotaExceeded: code_pb2.RESOURCE_EXHAUSTED,
+    errors.PoolUnreachable: code_pb2.UNAVAILABLE,
     errors.StaleFleet: code_pb2.FAILED_PRECONDITION,
     errors.FleetOnly: code_pb2.FAILED_PRECONDITION,
 }
@@ -234,6 +235,7 @@ def _(error: errors.FleetOnly, _info: error_details_pb2.ErrorInfo) -> list[Messa
 
 
 @_details.register(errors.ShuttingDown)
+@_details.register(errors.PoolUnreachable)
 @_details.register(errors.Recovering)
 def _(_error: errors.PoolError, _info: error_details_pb2.ErrorInfo) -> list[Message]:
     return [_retry()]

@@ -252,6 +252,7 @@ def server(message: pb.Server, api_key: str = "") -> Server:
         role=ServerRole(message.role),
         prompt_cache=_prompt_cache(message),
         embedding_model_name=message.embedding_model_name,
+        host=message.host,
         message=message,
         **_server_times(message),
     )

@@ -142,6 +142,7 @@ class Server:
         served_model_name: the model's name for requests; empty unless READY.
         embedding_model_name: the name for requests of embeddings, if the server serves a second
             model for them; else empty.
+        host: the member of a fleet whose server it is; empty outside a fleet.
         pid: 0 without a process.
         expire_time: when the server stops if it stays unused; None: never, or not in this state.
         expected_ready_time: when it is expected to be READY, while it loads; None: not known.
@@ -185,6 +186,7 @@ class Server:
     role: ServerRole
     prompt_cache: PromptCache | None
     embedding_model_name: str
+    host: str
     message: pb.Server = field(repr=False, compare=False)
     api_key: str = field(default="", repr=False)
 

@@ -21,7 +21,7 @@ def contradictions(config: FrontConfig) -> Contradictions:
         Access(
             key=("front", "listen"),
             listen=config.front.listen,
-            http_listen=config.http.listen,
+            http_listen="",
             tls=config.tls,
             clients=config.clients,
             no_fronts="" if config.leader else "without other fronts; set front.leader",

@@ -22,7 +22,6 @@ from pool_service.fleet.config.engines import (
 )
 from pool_service.fleet.config.sections import (
     EtcdSection,
-    FrontHttpSection,
     FrontSection,
     MemberSection,
     MemberTlsSection,
@@ -60,7 +59,6 @@ class FrontConfig(Section):
     members: Mapping[SectionName, MemberSection] = Field(default_factory=dict)
     member_tls: MemberTlsSection
     etcd: EtcdSection
-    http: FrontHttpSection
     trace: TraceSection
     auth: AuthSection
     tls: TlsSection

@@ -15,7 +15,6 @@ from pool_service.config.types import (
     Format,
     HistoryLength,
     Level,
-    LocalAddress,
     Section,
 )
 from pool_service.fleet.config.engines import (
@@ -198,15 +197,4 @@ class EtcdSection(Section):
     password_file: File = Field(
         default=None,
         description="The file with the user's password. Nobody but you may read it.",
-    )
-
-
-class FrontHttpSection(Section):
-    """The HTTP listener, for metrics."""
-
-    listen: Annotated[LocalAddress, DefaultText("none")] = Field(
-        default="",
-        description="Where to serve /metrics for Prometheus, and /healthz: host:port of loopback "
-        "(port 0: any free one, which the log names) or unix:PATH. Those may use it who may call "
-        "the front.",
     )

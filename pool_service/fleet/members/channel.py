@@ -73,6 +73,11 @@ class Channel:
             call.cancel()
             self._end(call)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no call is in progress, and none can be made any more."""
+        return self._closing is not None
+
     def interrupt(self) -> None:
         """Cancel the calls in progress, which raise MemberLost, and close the connection."""
         self._interrupted = True

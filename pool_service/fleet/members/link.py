@@ -65,18 +65,25 @@ class GrpcLink:
         self._beat = asyncio.Event()
         self._catalogue: str | None = None
         self._channel = self._connect()
+        self._retired: list[Channel] = []
+        """Channels before the present one, whose calls may still be answered."""
         self._following = asyncio.create_task(self._follow_for_ever())
 
     def close(self) -> None:
         self._following.cancel()
-        self._channel.interrupt()
+        self._interrupt_calls()
 
     def beat_now(self) -> None:
         self._beat.set()
 
     def interrupt(self) -> None:
-        self._channel.interrupt()
+        self._interrupt_calls()
         self._channel = self._connect()
+
+    def _interrupt_calls(self) -> None:
+        for channel in (*self._retired, self._channel):
+            channel.interrupt()
+        self._retired = []
 
     async def offer(self, name: str, runtime_model: str, *, download: bool | None) -> Offer | None:
         request = pb.OfferRequest(model=name, runtime_model=runtime_model, download=download)
@@ -142,8 +149,9 @@ class GrpcLink:
                 log.exception("a member could not be followed", member=self.host)
                 self._feed(ev.SightLost(self.host, str(error)))
             await asyncio.sleep(PAUSE_S)
-            # Another connection: the old one can hang after a cut. Its calls may still be answered.
+            # Another connection: the old one can hang after a cut.
             self._channel.retire()
+            self._retired = [one for one in (*self._retired, self._channel) if not one.is_closed]
             self._channel = self._connect()
 
     async def _follow(self, channel: Channel) -> NoReturn:
