@@ -298,6 +298,7 @@ NAMES_OTHERS = [
     errors.ModelNotOnDisk("not there. Did you mean 'secret-a'?", model="mine-a"),
     errors.ModelUnknown("its name stands for 'secret-a' now", model="mine-a"),
     errors.PoolFull("it waits for 'secret-a'", model="mine-a", subject="memory", retry_after=5.0),
+    errors.PoolUnreachable("no answer (secret-host: it is lost)", model="mine-a", retry_after=1.0),
     errors.ServerInUse("held by secret", model="mine-a", requests=1, holders=("secret", "b")),
 ]
 
