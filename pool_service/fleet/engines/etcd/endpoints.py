@@ -106,10 +106,12 @@ class Endpoints:
 
         Raises EtcdError, or grpc.aio.AioRpcError as the reading from the stream does.
         """
+        over = asyncio.Event()
 
         async def requests() -> AsyncIterator[Q]:
+            # etcd ends a stream whose caller will ask nothing more.
             yield request
-            await asyncio.Event().wait()
+            await over.wait()
 
         metadata = await self._metadata()
         channel = self._open()
@@ -117,6 +119,7 @@ class Endpoints:
             method = channel.stream_stream(path, type(request).SerializeToString, answer.FromString)
             yield method(requests(), metadata=metadata)
         finally:
+            over.set()
             await channel.close()
 
     def leave(self, endpoint: str) -> None:
