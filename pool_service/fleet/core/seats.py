@@ -115,8 +115,9 @@ class Seats:
         claim = state.claims.get(model)
         stays = kept(state.seen(model), claim.host if claim is not None else "")
         if claim is None:
-            if stays is not None and model not in state.rounds:
+            if stays is not None and self._may_stay(model, stays.host):
                 state.claims[model] = Claim(stays.host, stays.needed, stays.revision)
+                self._end_placing(model)
         elif stays is None:
             if not claim.calls:
                 del state.claims[model]
@@ -124,6 +125,18 @@ class Seats:
             self._note(claim, stays)
         elif not claim.calls:
             state.claims[model] = Claim(stays.host, stays.needed, stays.revision)
+
+    def _may_stay(self, model: str, host: str) -> bool:
+        """Return whether calls of a model may go to a host that has it, also those being placed."""
+        placed = self._state.rounds.get(model)
+        is_present = self._state.presence(host) is Presence.PRESENT
+        return placed is None or (is_present and host not in placed.refusals)
+
+    def _end_placing(self, model: str) -> None:
+        """Give the calls their seats that wait for a model to be placed, which is somewhere now."""
+        placed = self._state.rounds.pop(model, None)
+        for request in placed.waiting.values() if placed is not None else ():
+            self._give(request)
 
     def on_seen(self, host: str, revision: int) -> None:
         """Give the calls their seats that wait for a host, which has told all its servers."""

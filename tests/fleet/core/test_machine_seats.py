@@ -39,6 +39,28 @@ def test_calls_of_a_ready_server_need_no_placing() -> None:
     assert front.machine.at_once("m") is None
 
 
+def test_a_model_that_is_seen_while_it_is_being_placed_is_placed_nowhere_else() -> None:
+    front = Front("a", "b", "c")
+    front.changed(server("a"))
+    front.lose_sight("a")
+    front.pass_time(5.0)
+    call = front.ask()
+    assert front.asked().hosts == ("b", "c")
+    front.told("a", server("a"))
+    assert front.host_of(call) == "a"
+    assert front.offer(b=FITS, c=FITS) == []
+
+
+def test_a_server_of_a_host_that_has_refused_it_does_not_end_its_placing() -> None:
+    front = Front("a", "b")
+    call = front.place("a")
+    front.refuse(call, "a", "MODEL_TOO_LARGE")
+    front.changed(server("a"))
+    assert front.waits(call)
+    front.offer(b=FITS)
+    assert front.host_of(call) == "b"
+
+
 def test_a_server_that_still_starts_is_no_seat_at_once() -> None:
     front = Front("a")
     front.changed(server("a", state=STARTING))
