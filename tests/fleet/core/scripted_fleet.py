@@ -294,15 +294,18 @@ class Fleet:
     def go_on(self) -> None:
         """Do all that can be done now, until nothing is left to do but to wait."""
         for _ in range(1000):
-            if not self._go_on_once():
+            if not self.go_on_once():
                 return
         raise AssertionError("it never comes to rest")
 
-    def _go_on_once(self) -> bool:
-        """Do each thing once that can be done now; return whether there was any."""
+    def go_on_once(self, *, starts: bool = True) -> bool:
+        """Do each thing once that can be done now; return whether there was any.
+
+        starts: starts end, too, well.
+        """
         under_way = [one for one in self.links if one.on_the_way and not one.cut]
         to_do = [(front, command) for front in self.fronts for command in front.to_do]
-        starting, answering = self.starting(), len(self.answering)
+        starting, answering = self.starting() if starts else [], len(self.answering)
         for link in self.links:
             self.follow(link)
             while link.on_the_way and not link.cut:

@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.values import Lead
 from tests.fleet.core.scripted_fleet import Fleet, Link
+from tests.fleet.core.scripted_member import ALIASES
 from tests.fleet.core.watched_front import WatchedFront
 
 NAMES = st.sampled_from(["m", "n", "o", "fast"])
@@ -68,6 +69,27 @@ class RandomFleet(RuleBasedStateMachine):
         for _ in range(times):
             self.fleet.ask(self._front(front), name)
         self.all_goes_well()
+
+    @rule(front=FRONTS, name=NAMES, reason=REASONS, times=st.integers(1, 3))
+    def a_member_refuses_what_it_has_offered(
+        self, front: int, name: str, reason: str, times: int
+    ) -> None:
+        """And perhaps so does the next one."""
+        for _ in range(2):
+            self.fleet.ask(self._front(front), name)
+        model = ALIASES.get(name, name)
+        for _ in range(times):
+            self.all_arrives(1)
+            for call in self._front(front).calls.values():
+                if call.seat is not None and not call.sent:
+                    self.fleet.members[call.seat.host].refusing[model] = reason
+        self.all_arrives(1)
+
+    @rule(steps=st.integers(1, 3))
+    def all_arrives(self, steps: int) -> None:
+        """All that is on its way now; what follows from it is on its way then."""
+        for _ in range(steps):
+            self.fleet.go_on_once(starts=False)
 
     @rule(data=st.data(), front=FRONTS)
     def somebody_leaves(self, data: st.DataObject, front: int) -> None:
@@ -163,6 +185,7 @@ class RandomFleet(RuleBasedStateMachine):
         if noticed and link.follows:
             self.fleet.notice(link)
 
+    @precondition(lambda self: not self._links(cut=True))
     @rule(front=FRONTS, noticed=st.booleans())
     def a_front_is_cut_off(self, front: int, noticed: bool) -> None:
         for link in self.fleet.links:
@@ -182,6 +205,11 @@ class RandomFleet(RuleBasedStateMachine):
     def a_cable_is_mended(self, data: st.DataObject) -> None:
         links = self._links(cut=True)
         self.fleet.mend(links[data.draw(st.integers(0, len(links) - 1))])
+
+    @rule()
+    def all_is_mended(self) -> None:
+        self.fleet.heal()
+        self.all_goes_well()
 
     @rule(data=st.data())
     def a_front_follows_a_member(self, data: st.DataObject) -> None:

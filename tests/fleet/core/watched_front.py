@@ -39,7 +39,7 @@ class WatchedFront:
         self.placed: dict[str, str] = {}
         """Where the calls of each model go, since the front leads with its epoch."""
         self.released: set[tuple[str, str]] = set()
-        """Models and hosts that have refused them, or were lost, since they were placed there."""
+        """Models and hosts that have refused them, were lost, or have them no more, since then."""
         self.epoch = 0
 
     def feed(self, event: ev.Event, now: float) -> None:
@@ -52,6 +52,7 @@ class WatchedFront:
             self.released.clear()
         for command in commands:
             self._take(command)
+        self._release_gone()
         self._assert_consistent()
 
     def _note(self, event: ev.Event) -> None:
@@ -114,20 +115,24 @@ class WatchedFront:
             return
         assert seat.epoch == self.epoch
         before = self.placed.get(seat.model, seat.host)
-        may_move = (seat.model, before) in self.released or before not in self._reachable()
-        if before != seat.host and not may_move:
-            assert before not in self._living(seat.model), "it has moved from where it lives"
-            waiting = [
-                one
-                for one in self.calls.values()
-                if one.seat is not None
-                and (one.seat.model, one.seat.host) == (seat.model, before)
-                and one.seat.epoch == seat.epoch
-                and one.seat.may_move
-            ]
-            assert not waiting, "it has moved from where calls are under way"
+        if before != seat.host:
+            self._release_gone()
+            assert (seat.model, before) in self.released, "it has moved from where it is"
         self.placed[seat.model] = seat.host
         self.released.discard((seat.model, seat.host))
+
+    def _release_gone(self) -> None:
+        """Note which models are no more where they were placed, nor calls of them under way."""
+        reachable = self._reachable()
+        for model, host in self.placed.items():
+            under_way = any(
+                (one.seat.model, one.seat.host, one.seat.epoch) == (model, host, self.epoch)
+                and one.seat.may_move
+                for one in self.calls.values()
+                if one.seat is not None
+            )
+            if host not in reachable or not (under_way or host in self._living(model)):
+                self.released.add((model, host))
 
     def _assert_evictable(self, copy: cmd.EvictCopy) -> None:
         assert copy.epoch == self.machine.epoch != 0
