@@ -54,6 +54,8 @@ class Fleet:
         """Calls that were sent over a link that is cut."""
         self._ids = count(1)
         self.engine_epoch = 0
+        self.tells_names = True
+        """Fronts hear what aliases mean."""
 
     def _teller(self, host: str) -> Tell:
         return lambda server, removed: self._tell(host, ev.ServerChanged(server, removed))
@@ -241,7 +243,7 @@ class Fleet:
             self._ask_anew(front, member.host)
         link.incarnation = member.incarnation
         link.on_the_way = [
-            ev.CatalogueTold(member.host, CatalogueNames(ALIASES)),
+            ev.CatalogueTold(member.host, CatalogueNames(ALIASES if self.tells_names else {})),
             ev.MemberTold(member.host, member.snapshot(), member.revision),
         ]
 

@@ -309,6 +309,16 @@ def test_an_alias_that_means_another_model_elsewhere_means_that_of_the_host() ->
     assert front.host_of(front.ask("small")) == "b"
 
 
+def test_a_call_is_not_sent_back_to_a_host_where_its_alias_means_another_model() -> None:
+    front = Front("a", "b")
+    front.changed(server("a", "small"))
+    call = front.ask("fast")
+    front.offer(a=replace(FITS, model="large"), b=replace(WAITS, model="small"))
+    front.refuse(call, "a", "POOL_FULL", "fast")
+    front.offer(b=replace(WAITS, model="small"))
+    assert front.host_of(call) == "b"
+
+
 def test_a_call_leaves_nothing_behind_whatever_its_name_meant() -> None:
     front = Front("a")
     call = front.ask("fast")

@@ -26,6 +26,7 @@ class RandomFleet(RuleBasedStateMachine):
         fronts=st.sampled_from([1, 1, 2]),
         engine=st.booleans(),
         follows=st.booleans(),
+        tells_names=st.booleans(),
     )
     def begin(
         self,
@@ -34,10 +35,12 @@ class RandomFleet(RuleBasedStateMachine):
         fronts: int,
         engine: bool,
         follows: bool,
+        tells_names: bool,
     ) -> None:
         self.engine = engine
         members = [(room, place != unreachable) for place, room in enumerate(rooms)]
         self.fleet = Fleet(fronts, members)
+        self.fleet.tells_names = tells_names
         for front in self.fleet.fronts:
             if not engine:
                 front.feed(ev.LeadChanged(Lead(leads=True)), self.fleet.now)
