@@ -14,7 +14,7 @@ log = structlog.get_logger("pool_service.access")
 
 
 class CallerConfig(Protocol):
-    """What a configuration says of callers, that of a service or of a front."""
+    """Says who may call: the configuration of a service, or of a front."""
 
     @property
     def auth(self) -> AuthSection: ...

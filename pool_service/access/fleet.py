@@ -27,7 +27,7 @@ class FleetSettings:
 
 @dataclass(frozen=True, slots=True)
 class FleetCall:
-    """What a front says with a call.
+    """Holds what a front says with a call.
 
     epoch: of the fleet that the front leads or follows; 0: none. front: the name of its process.
     least_generation: of a server that the call starts. hold: the name of the hold, by which it is

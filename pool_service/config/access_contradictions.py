@@ -15,7 +15,7 @@ Contradictions = Iterator[tuple[KeyPath, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What a configuration says of who may call.
+    """Holds what a configuration says of who may call.
 
     key: that of the addresses. http_listen: the address of the HTTP listener; empty: none.
     no_fronts: why no front calls, as the end of a sentence; empty: fronts may.

@@ -1,4 +1,4 @@
-"""What the pool has room for, read from its state: the input of `admission.py`."""
+"""Capacity: reads from the pool's state how much room there is, for `admission.py`."""
 
 from pool_service.core import lifecycle as life
 from pool_service.core import measuring

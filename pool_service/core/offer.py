@@ -28,7 +28,7 @@ from pool_service.core.types import FOREVER, Estimate, MemorySample, Settings
 
 
 class OfferVerdict(Enum):
-    """What an Ensure would do."""
+    """Says what an Ensure would do."""
 
     WARM = "the model has a server that is READY, or on its way to be"
     FITS = "a server would be started at once"
@@ -39,7 +39,7 @@ class OfferVerdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What an Ensure would do, and what it would cost. Sizes in bytes.
+    """Says what an Ensure would do, and what it would cost. Sizes in bytes.
 
     runtime_model: what the runtime would load.
     on_disk: all files that the load needs are on disk; None if unknown.
@@ -71,7 +71,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class LookNeeded:
-    """What has to be looked at for an offer; settings: what the model would be started with.
+    """Asks for a look at a model's files; settings: what the model would be started with.
 
     wants_sample: the last memory sample is not fresh.
     """
@@ -83,7 +83,7 @@ class LookNeeded:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was found for a LookNeeded.
+    """Holds what was found for a LookNeeded.
 
     settings: of which the estimate is. estimate: or the error with which it failed.
     sample: a newer memory sample; None: none was taken in time.

@@ -15,6 +15,7 @@ from pool_service.background import in_background
 from pool_service.core.errors import ConfigInvalid
 from pool_service.fleet.composition import Parts, compose
 from pool_service.fleet.config import FrontConfig, FrontSource
+from pool_service.fleet.engine_choice import EngineFlaw
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
 from pool_service.socket_check import check_sockets
@@ -40,8 +41,16 @@ def run(source: FrontSource, config: FrontConfig) -> int:
         check_sockets(addresses)
         with LogStream(sys.stderr) as stream:
             configure_logging(config.front.log_format, config.front.log_level, stream)
-            asyncio.run(_serve(source, config, addresses, _certificates(config)))
-    except (AddressError, CertificateFlaw) as error:
+            own = _own_certificates(config)
+            asyncio.run(_serve(source, config, addresses, _certificates(config), own))
+    except ImportError as error:
+        print(  # no log line: for the user who starts it
+            f"pool-service: the package {error.name!r} is missing. Install the extra: pip install "
+            "'pool-service[fleet]'.",
+            file=sys.stderr,
+        )
+        return 1
+    except (AddressError, CertificateFlaw, EngineFlaw) as error:
         print(f"pool-service: {error}", file=sys.stderr)  # no log line: for the user who starts it
         return 1
     return 0
@@ -55,13 +64,25 @@ def _certificates(config: FrontConfig) -> CertificateKeeper | None:
     return CertificateKeeper(CertificateFiles(tls.cert, tls.key, tls.client_ca))
 
 
+def _own_certificates(config: FrontConfig) -> CertificateKeeper | None:
+    """Return what the front shows to members, if they are on other machines.
+
+    Raises CertificateFlaw.
+    """
+    files = config.member_credentials
+    if files is None:
+        return None
+    return CertificateKeeper(CertificateFiles(files.cert, files.key, files.ca, "member_tls", "ca"))
+
+
 async def _serve(
     source: FrontSource,
     config: FrontConfig,
     addresses: list[Address],
     certificates: CertificateKeeper | None,
+    own: CertificateKeeper | None,
 ) -> None:
-    parts = compose(source, config, certificates)
+    parts = compose(source, config, certificates, own)
     bound = await parts.server.start(addresses)
     ended = asyncio.Event()
     upkeep = [
@@ -69,8 +90,7 @@ async def _serve(
         parts.admission.keep_checking(),
         _say_when_serving(parts, bound),
     ]
-    if certificates is not None:
-        upkeep.append(certificates.keep())
+    upkeep += [keeper.keep() for keeper in (certificates, own) if keeper is not None]
     following = asyncio.create_task(parts.fleet.run(parts.membership, parts.leadership))
     following.add_done_callback(lambda _: ended.set())
     with _Signals(ended.set, parts):
@@ -85,6 +105,8 @@ async def _serve(
         following.result()
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
+    if parts.traces is not None:
+        await asyncio.to_thread(parts.traces.close())
 
 
 async def _say_when_serving(parts: Parts, bound: list[str]) -> None:

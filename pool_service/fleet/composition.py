@@ -5,7 +5,9 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import grpc
 import structlog
 
 from pool_service.access.authentication import Authentication, Rules
@@ -27,9 +29,8 @@ from pool_service.fleet.core.values import SeenServer
 from pool_service.fleet.engine_choice import leadership_of, membership_of
 from pool_service.fleet.engines.static import StaticMembership
 from pool_service.fleet.fleet import Feed, Fleet
-from pool_service.fleet.members import security
 from pool_service.fleet.members.link import GrpcLink, Manner
-from pool_service.fleet.members.security import Files, Security
+from pool_service.fleet.members.security import Security
 from pool_service.fleet.ports import Leadership, Membership
 from pool_service.fleet.rpc.forwarding import Forwarding
 from pool_service.fleet.rpc.leader import Leader
@@ -39,6 +40,9 @@ from pool_service.rpc.fleet_calls import FleetCalls
 from pool_service.rpc.server import GrpcServer
 from pool_service.rpc.tls import Tls
 from pool_service.tracing_setup import traces_of
+
+if TYPE_CHECKING:
+    from pool_service.tracing.traces import Traces
 
 log = structlog.get_logger("pool_service.fleet")
 
@@ -55,6 +59,7 @@ class Parts:
     membership: Membership
     leadership: Leadership
     reloader: "Reloader"
+    traces: "Traces | None"
 
 
 class LoggedEvents:
@@ -105,11 +110,18 @@ class Reloader:
 
 
 def compose(
-    source: FrontSource, config: FrontConfig, certificates: CertificateKeeper | None
+    source: FrontSource,
+    config: FrontConfig,
+    certificates: CertificateKeeper | None,
+    own: CertificateKeeper | None,
 ) -> Parts:
-    """Build all parts from the configuration; nothing is started yet. Needs a running loop."""
+    """Build all parts from the configuration; nothing is started yet. Needs a running loop.
+
+    certificates: those of [tls]; own: those of [member_tls]; None: there are none. Raises
+    ImportError if a package of an engine is missing, and EngineFlaw.
+    """
     clock, name = SystemClock(), secrets.token_hex(8)
-    secure = _Security(config)
+    secure = _Security(config, own)
     history = History[SeenServer](time.time_ns() // 1000, config.front.history)
     # The links come after the fleet, and are asked only once it runs.
     manner = Manner(name, lambda: fleet.epoch, lambda: reloader.config.front.beat, secure)
@@ -147,6 +159,7 @@ def compose(
         membership=membership,
         leadership=leadership_of(config, name, clock.now),
         reloader=reloader,
+        traces=traces,
     )
 
 
@@ -159,15 +172,17 @@ def lost_after(config: FrontConfig) -> Mapping[str, float]:
 class _Security:
     """Returns the security of connections, as the configuration says."""
 
-    def __init__(self, config: FrontConfig) -> None:
+    def __init__(self, config: FrontConfig, own: CertificateKeeper | None) -> None:
         self._config = config
+        self._own = own
 
     def __call__(self, name: str, address: str) -> Security | None:
         member = self._config.member(name, address)
-        files = self._config.member_credentials
-        if not member.with_tls or files is None:
+        if not member.with_tls or self._own is None:
             return None
-        return security.read(Files(files.ca, files.cert, files.key), member.san)
+        now = self._own.current
+        credentials = grpc.ssl_channel_credentials(now.client_ca, now.key, now.chain)
+        return Security(credentials, member.san)
 
 
 async def _nothing() -> None:

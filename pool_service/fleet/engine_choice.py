@@ -1,6 +1,7 @@
 """The engines that a front's configuration chooses. Each is imported only if it is."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pool_service.fleet.config import FrontConfig
@@ -8,12 +9,17 @@ from pool_service.fleet.config.engines import EtcdKeys
 from pool_service.fleet.engines.static import SoleLeadership, StaticMembership
 from pool_service.fleet.ports import Leadership, Membership
 
+
+class EngineFlaw(Exception):
+    """An engine cannot be used as it is configured; the text says why, and what to do."""
+
+
 if TYPE_CHECKING:
     from pool_service.fleet.engines.etcd.endpoints import Access
 
 
 def membership_of(config: FrontConfig) -> Membership:
-    """Return what knows the members. Raises ImportError if a package for it is missing."""
+    """Return what knows the members. Raises EngineFlaw, or ImportError for a missing package."""
     discovery = config.discovery
     if discovery is None:
         return StaticMembership(config.static_members)
@@ -31,6 +37,7 @@ def leadership_of(config: FrontConfig, name: str, now: Callable[[], float]) -> L
     """Return what decides who leads.
 
     name: of the front's process. now: the time in seconds, which the sleep of a machine counts to.
+    Raises EngineFlaw.
     """
     leader = config.leader
     if leader is None:
@@ -48,11 +55,21 @@ def leadership_of(config: FrontConfig, name: str, now: Callable[[], float]) -> L
 
 
 def _access(config: FrontConfig, keys: EtcdKeys) -> "Access":
-    """Return how etcd is reached."""
+    """Return how etcd is reached. Raises EngineFlaw."""
     from pool_service.fleet.engines.etcd.endpoints import Access  # noqa: PLC0415
     from pool_service.fleet.engines.etcd.tls_files import TlsFiles  # noqa: PLC0415
 
     etcd = config.etcd
     tls = None if etcd.ca is None else TlsFiles(etcd.ca, etcd.cert, etcd.key)
-    password = etcd.password_file.read_text().strip() if etcd.password_file else ""
-    return Access(keys.endpoints, tls, etcd.user, password)
+    return Access(keys.endpoints, tls, etcd.user, _password(etcd.password_file))
+
+
+def _password(file: Path | None) -> str:
+    """Return the password in a file; empty without a file. Raises EngineFlaw."""
+    if file is None:
+        return ""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise EngineFlaw(f"etcd.password_file: cannot read {file}: {why}; correct it") from error

@@ -74,7 +74,7 @@ CODES: dict[type[errors.PoolError], int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Status(grpc.Status):
+class Status(grpc.Status):
     """A status with its metadata; gRPC declares these three, and has no class with them."""
 
     code: grpc.StatusCode
@@ -321,4 +321,4 @@ def _with_pushback(status: grpc.Status, details: Sequence[Message]) -> grpc.Stat
     # Rounded up: a call that comes too early would be refused again.
     pushback_ms = -(-delays[0].ToNanoseconds() // 1_000_000) if delays else NO_RETRY
     metadata = (*status.trailing_metadata, (PUSHBACK, str(pushback_ms)))
-    return _Status(status.code, status.details, metadata)
+    return Status(status.code, status.details, metadata)

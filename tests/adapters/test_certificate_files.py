@@ -47,7 +47,7 @@ def test_a_certificate_its_key_and_the_authorities_are_what_the_files_hold(tmp_p
     both = AUTHORITY.certificate + Authority("other").certificate
     found = load(files(tmp_path, client_ca=both))
     assert (found.chain, found.key, found.client_ca) == (GOOD.chain, GOOD.key, both)
-    assert [each.key for each in found.validities] == ["cert", "client_ca", "client_ca"]
+    assert [each.key for each in found.validities] == ["tls.cert", "tls.client_ca", "tls.client_ca"]
     for each in found.validities:
         assert 29 * DAY_S < each.ends_at - time.time() <= 30 * DAY_S
         assert not each.notice(time.time())
@@ -76,7 +76,7 @@ def test_one_that_has_expired_is_used_and_told_of(tmp_path: Path) -> None:
 def test_an_end_is_told_of_before_it_comes_as_the_life_is_long(
     life: float, left: float, told: str
 ) -> None:
-    notice = Validity("cert", begins_at=0.0, ends_at=life).notice(life - left)
+    notice = Validity("tls.cert", begins_at=0.0, ends_at=life).notice(life - left)
     assert (told in notice) if told else not notice
 
 
@@ -143,3 +143,10 @@ def test_files_that_other_users_could_replace_are_refused(tmp_path: Path, key: s
     moved = path.rename(tmp_path / "open" / path.name)
     found = flaw(CertificateFiles(**{**dict(right.named()), key: moved}))
     assert (found.key, "other users could replace" in found.what) == (key, True)
+
+
+def test_a_flaw_says_the_key_of_the_section_that_names_the_file(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.pem"
+    with pytest.raises(CertificateFlaw) as caught:
+        load(CertificateFiles(missing, missing, missing, "member_tls", "ca"))
+    assert str(caught.value).startswith(f"member_tls.cert: cannot read {missing}")

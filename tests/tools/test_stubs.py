@@ -35,8 +35,8 @@ def test_the_client_imports_nothing_of_the_service() -> None:
 
 def test_the_proto_file_is_there_once() -> None:
     listed = run(ROOT, "git", "ls-files", "*.proto").split()
-    # What is asked of etcd is etcd's.
-    assert [file for file in listed if "etcd" not in file] == [f"proto/{FILE}"]
+    # The other one is what a front asks of etcd.
+    assert listed == ["pool_service/fleet/engines/etcd/etcd.proto", f"proto/{FILE}"]
 
 
 @pytest.mark.process

@@ -7,7 +7,7 @@ can be wrong with the files is found here first.
 import ssl
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 
@@ -38,22 +38,33 @@ _HOURS_TOLD = 48
 class CertificateFlaw(Exception):
     """Certificates cannot be used.
 
-    key: the one of [tls] that names the file. what: the reason, and what to do.
+    key: the one of its section that names the file. what: the reason, and what to do. name: of the
+    key with its section; empty: it is in [tls].
     """
 
-    def __init__(self, key: str, what: str) -> None:
-        super().__init__(f"tls.{key}: {what}")
+    def __init__(self, key: str, what: str, name: str = "") -> None:
+        super().__init__(f"{name or f'tls.{key}'}: {what}")
         self.key = key
         self.what = what
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """The files that [tls] names. client_ca: None: callers show no certificates."""
+    """The files that a section of the configuration names.
+
+    client_ca: the authorities of those at the other end; None: they show no certificates. section,
+    ca_key: the section, and its key for the authorities.
+    """
 
     cert: Path
     key: Path
     client_ca: Path | None = None
+    section: str = "tls"
+    ca_key: str = "client_ca"
+
+    def name_of(self, key: str) -> str:
+        """Return the name that a key (cert, key or client_ca) has in the configuration."""
+        return f"{self.section}.{self.ca_key if key == 'client_ca' else key}"
 
     def named(self) -> Iterator[tuple[str, Path]]:
         """Yield each file with the key that names it."""
@@ -70,7 +81,7 @@ it is missing."""
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """When a certificate is valid, in seconds since the epoch. key: of the file that it is in."""
+    """Says when a certificate is valid, in seconds since the epoch. key: of its file, in full."""
 
     key: str
     begins_at: float
@@ -80,11 +91,11 @@ class Validity:
         """Return a sentence if it is not valid now, or not for long any more; else ""."""
         left = self.ends_at - now
         if now < self.begins_at:
-            return f"the certificate in tls.{self.key} is not valid yet: callers will refuse it"
+            return f"the certificate in {self.key} is not valid yet: callers will refuse it"
         if left <= 0:
-            return f"the certificate in tls.{self.key} has expired: replace it"
+            return f"the certificate in {self.key} has expired: replace it"
         if left < min(_SOON_S, _SOON_SHARE * (self.ends_at - self.begins_at)):
-            return f"the certificate in tls.{self.key} expires in {_span(left)}: replace it"
+            return f"the certificate in {self.key} expires in {_span(left)}: replace it"
         return ""
 
 
@@ -109,12 +120,20 @@ def stamps_of(files: CertificateFiles) -> Stamps:
 
 def load(files: CertificateFiles) -> Certificates:
     """Read and check the files. Raises CertificateFlaw."""
+    try:
+        return _loaded(files)
+    except CertificateFlaw as flaw:
+        raise CertificateFlaw(flaw.key, flaw.what, files.name_of(flaw.key)) from flaw
+
+
+def _loaded(files: CertificateFiles) -> Certificates:
     content = {key: _content(key, path) for key, path in files.named()}
     _check_secret(files.key)
     own = _own_validity(files)
     authorities = _authorities(files.client_ca) if files.client_ca is not None else ()
+    validities = (replace(one, key=files.name_of(one.key)) for one in (own, *authorities))
     return Certificates(
-        content["cert"], content["key"], content.get("client_ca"), (own, *authorities)
+        content["cert"], content["key"], content.get("client_ca"), tuple(validities)
     )
 
 

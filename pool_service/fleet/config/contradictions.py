@@ -41,6 +41,9 @@ def _client_contradictions(config: FrontConfig) -> Contradictions:
         if "memory_share" in section.model_fields_set:
             what = "has no effect: a front has no memory budget of its own; remove it"
             yield ("clients", name, "memory_share"), what
+        if "starts_per_minute" in section.model_fields_set:
+            what = "has no effect: the members start the servers, and count no callers of a front"
+            yield ("clients", name, "starts_per_minute"), f"{what}; remove it"
 
 
 def _leader_contradictions(config: FrontConfig) -> Contradictions:

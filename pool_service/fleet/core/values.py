@@ -62,7 +62,7 @@ class Presence(Enum):
 
 
 class Verdict(IntEnum):
-    """What an Ensure would do at a member; see OfferVerdict in the proto file."""
+    """Ranks what an Ensure would do at a member; see OfferVerdict in the proto file."""
 
     WARM = 1
     FITS = 2

@@ -2,18 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The files in PEM of a front that calls others: whom to trust, and what to show."""
-
-    ca: Path
-    cert: Path
-    key: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +20,5 @@ class Security:
 
 
 Secure = Callable[[str, str], Security | None]
-"""Returns the security of a connection to a member, by its name and its address; None: none, as it
-does not leave this machine. The leader has no name."""
-
-
-def read(files: Files, name: str) -> Security:
-    """Return the security of a new connection. Its files are read anew, as they are replaced.
-
-    name: what the other's certificate must be of. Raises OSError.
-    """
-    credentials = grpc.ssl_channel_credentials(
-        files.ca.read_bytes(), files.key.read_bytes(), files.cert.read_bytes()
-    )
-    return Security(credentials, name)
+"""Returns the security of a new connection to a member, by its name and its address; None: none, as
+it does not leave this machine. The leader has no name."""

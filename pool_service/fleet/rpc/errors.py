@@ -1,30 +1,19 @@
 """Errors of members, which callers of the front get as they are."""
 
-from dataclasses import dataclass
-
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from pool_service.rpc.status import DOMAIN
+from pool_service.rpc.status import DOMAIN, Status
 
 RESTARTING = frozenset({"SHUTTING_DOWN", "RECOVERING"})
 """The reasons of a member that is just being replaced by the next service."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Status(grpc.Status):
-    """A status with its metadata; gRPC declares these three, and has no class with them."""
-
-    code: grpc.StatusCode
-    details: str
-    trailing_metadata: tuple[tuple[str, str | bytes], ...]
-
-
 def status_of(error: grpc.aio.AioRpcError) -> grpc.Status:
     """Return the status of a member's error, with the same details."""
     metadata = tuple((key, value) for key, value in error.trailing_metadata() or ())
-    return _Status(error.code(), error.details() or "", metadata)
+    return Status(error.code(), error.details() or "", metadata)
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:

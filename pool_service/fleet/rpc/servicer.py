@@ -14,7 +14,13 @@ from pool_service.access.quotas import Quotas
 from pool_service.admission import check_logs
 from pool_service.audit import Audit
 from pool_service.core.error_texts import watch_ended
-from pool_service.core.errors import LogNotFound, PoolError, PoolUnreachable, ScopeMissing
+from pool_service.core.errors import (
+    InvalidField,
+    LogNotFound,
+    PoolError,
+    PoolUnreachable,
+    ScopeMissing,
+)
 from pool_service.event_records import Call
 from pool_service.fleet.core.leading import RETRY_AFTER_S
 from pool_service.fleet.core.values import SeenServer
@@ -190,12 +196,18 @@ class FleetServicer:
             return request, links + [one for one in self._fleet.present if one not in links]
         host, mark, cursor = request.cursor.partition(CURSOR_MARK)
         if not mark:
-            validation.log_position("")
+            raise InvalidField("cursor is not one that this front returned.", field_name="cursor")
         link = self._fleet.link(host)
+        if link is None:
+            raise PoolUnreachable(
+                f"the log is on {host}, which is no member any more. Begin without a cursor.",
+                model=request.model,
+                retry_after=RETRY_AFTER_S,
+            )
         asked = pb.TailLogsRequest()
         asked.CopyFrom(request)
         asked.cursor = cursor
-        return asked, [link] if link is not None else []
+        return asked, [link]
 
     # --- calls of several members ---------------------------------------------------------
 
@@ -206,6 +218,13 @@ class FleetServicer:
         if isinstance(target, str):
             hosts = self._fleet.hosts_of(target)
             having = [link for link in links if link.host in hosts]
+            if hosts and not having:
+                raise PoolUnreachable(
+                    f"{target!r} is on {hosts[0]}, which is not seen now, so that nothing was "
+                    "evicted. Try again.",
+                    model=target,
+                    retry_after=RETRY_AFTER_S,
+                )
             links = having or links[:1]
         answers = await self._ask_all(links, "Evict", request, context, context.time_remaining())
         if answers.refusals:

@@ -262,6 +262,13 @@ LED = '[front]\naddress = "127.0.0.1:50050"\nleader = "etcd:127.0.0.1:2379"\n'
             ),
         ),
         (
+            f'{ONE}[clients.x]\ntoken_sha256 = "{"a" * 64}"\nstarts_per_minute = 3',
+            (
+                "clients.x.starts_per_minute: has no effect: the members start the servers, and "
+                "count no callers of a front; remove it"
+            ),
+        ),
+        (
             f"{ONE}[clients.x]",
             (
                 "clients.x.token_sha256: must be set, or san: nobody is known to be this client "
