@@ -141,7 +141,8 @@ def test_files_that_other_users_could_replace_are_refused(tmp_path: Path, key: s
     (tmp_path / "open").chmod(0o777)
     path = dict(right.named())[key]
     moved = path.rename(tmp_path / "open" / path.name)
-    found = flaw(CertificateFiles(**{**dict(right.named()), key: moved}))
+    named = {**dict(right.named()), key: moved}
+    found = flaw(CertificateFiles(named["cert"], named["key"], named["client_ca"]))
     assert (found.key, "other users could replace" in found.what) == (key, True)
 
 
