@@ -78,6 +78,8 @@ const (
 	ErrScopeMissing Kind = "ScopeMissing"
 	// ErrQuotaExceeded: a limit of the token is reached; Metadata has which "limit". Retry.
 	ErrQuotaExceeded Kind = "QuotaExceeded"
+	// ErrPoolUnreachable: the front of the fleet sees no member that it may ask now; try again.
+	ErrPoolUnreachable Kind = "PoolUnreachable"
 	// ErrFleetOnly: the service is a member of a fleet; call the front of the fleet instead.
 	ErrFleetOnly Kind = "FleetOnly"
 	// ErrInternal: a bug of the service; report it, with RequestID.
@@ -128,6 +130,7 @@ var kindsByReason = map[string]Kind{
 	"CERTIFICATE_UNKNOWN":    ErrCertificateUnknown,
 	"SCOPE_MISSING":          ErrScopeMissing,
 	"QUOTA_EXCEEDED":         ErrQuotaExceeded,
+	"POOL_UNREACHABLE":       ErrPoolUnreachable,
 	"FLEET_ONLY":             ErrFleetOnly,
 	"INTERNAL":               ErrInternal,
 }

@@ -19,8 +19,9 @@ BY_NO_CLIENT = {
     "POOL_UNREACHABLE",
     "STALE_FLEET",
 }
-"""Reasons that only a program without generated code gets, or a front, or a front's caller, to whom
-it is as every UNAVAILABLE: see tests/rpc/test_malformed.py and tests/rpc/test_fleet_calls.py."""
+"""Reasons that only a program without generated code gets, or a front, or a front's caller, who
+tries again as after any UNAVAILABLE: see tests/rpc/test_malformed.py, tests/rpc/test_fleet_calls.py
+and the unit tests of each client."""
 
 ERRORS = Path(__file__).parents[2] / "docs/reference/errors.md"
 SCENARIOS = [scenario for scenarios in AREAS.values() for scenario in scenarios]

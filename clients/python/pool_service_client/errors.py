@@ -29,6 +29,7 @@ PoolError                   the base class, and any error that this package does
 ├── CertificateUnknown      have a name of your certificate added to the configuration
 ├── ScopeMissing            ask the operator for a token that allows the call
 ├── QuotaExceeded           release something, or try again: your own limit is reached
+├── PoolUnreachable         try again: the front of the fleet sees no member that it may ask now
 ├── FleetOnly               call the front of the fleet: this member starts servers for it only
 ├── InternalError           report the bug, with `request_id`
 ├── ServiceNotStarted       install the service, or mend what the message says
@@ -203,6 +204,10 @@ class QuotaExceeded(PoolError):
 
     The limits are "holds", "waiting" (calls), "streams" and "starts" (a minute).
     """
+
+
+class PoolUnreachable(PoolError):
+    """The front of a fleet sees no member that it may ask now."""
 
 
 class FleetOnly(PoolError):

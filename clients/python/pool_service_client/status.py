@@ -39,6 +39,7 @@ from pool_service_client.errors import (
     PoolError,
     PoolFull,
     PoolUnavailable,
+    PoolUnreachable,
     QueueFull,
     QuotaExceeded,
     Recovering,
@@ -87,6 +88,7 @@ _BY_REASON: Mapping[str, type[PoolError]] = {
     "CERTIFICATE_UNKNOWN": CertificateUnknown,
     "SCOPE_MISSING": ScopeMissing,
     "QUOTA_EXCEEDED": QuotaExceeded,
+    "POOL_UNREACHABLE": PoolUnreachable,
     "FLEET_ONLY": FleetOnly,
     "INTERNAL": InternalError,
 }

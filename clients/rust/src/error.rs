@@ -71,6 +71,8 @@ pub enum Reason {
     ScopeMissing,
     /// Release something, or retry: a limit of the token is reached.
     QuotaExceeded,
+    /// Try again: the front of the fleet sees no member that it may ask now.
+    PoolUnreachable,
     /// Call the front of the fleet: this service is a member, and starts servers for it only.
     FleetOnly,
     /// Report it, with [`Error::request_id`]: it is a bug of the service.
@@ -118,6 +120,7 @@ impl Reason {
             "CERTIFICATE_UNKNOWN" => Self::CertificateUnknown,
             "SCOPE_MISSING" => Self::ScopeMissing,
             "QUOTA_EXCEEDED" => Self::QuotaExceeded,
+            "POOL_UNREACHABLE" => Self::PoolUnreachable,
             "FLEET_ONLY" => Self::FleetOnly,
             "INTERNAL" => Self::Internal,
             invalid if invalid.starts_with("INVALID_") => Self::InvalidRequest,

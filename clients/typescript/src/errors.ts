@@ -152,6 +152,9 @@ export class ScopeMissing extends PoolError {}
 /** A limit of the token is reached: release something, or retry. */
 export class QuotaExceeded extends PoolError {}
 
+/** The front of the fleet sees no member that it may ask now: try again. */
+export class PoolUnreachable extends PoolError {}
+
 /** The service is a member of a fleet: call the front of the fleet instead. */
 export class FleetOnly extends PoolError {}
 

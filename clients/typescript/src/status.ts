@@ -47,6 +47,7 @@ const BY_REASON: ReadonlyMap<string, ErrorClass> = new Map<string, ErrorClass>([
   ["CERTIFICATE_UNKNOWN", errors.CertificateUnknown],
   ["SCOPE_MISSING", errors.ScopeMissing],
   ["QUOTA_EXCEEDED", errors.QuotaExceeded],
+  ["POOL_UNREACHABLE", errors.PoolUnreachable],
   ["FLEET_ONLY", errors.FleetOnly],
   ["INTERNAL", errors.InternalError],
 ]);

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pool_service.core.errors import PoolError, PoolUnreachable, StaleFleet
+from pool_service.core.errors import PoolError, PoolUnreachable
 from pool_service.fleet.core.commands import TellLead
 from pool_service.fleet.core.member import Member
 from pool_service.fleet.core.sight import is_cut_off
@@ -58,11 +58,10 @@ class Leading:
         """Return why this front may not place anything now; None if it may."""
         state = self._state
         if state.rival:
-            return StaleFleet(
-                "another front has begun to lead the members of this one, so that this one starts "
-                "nothing. Call the other front, or end it.",
-                epoch=state.epoch,
-                front=state.rival,
+            return PoolUnreachable(
+                "another front has begun to lead the members of this one, which obey this one no "
+                "more. Call the other front, or end it.",
+                retry_after=RETRY_AFTER_S,
             )
         if state.now >= state.lead.until:
             return PoolUnreachable(

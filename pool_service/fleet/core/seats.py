@@ -198,7 +198,8 @@ class Seats:
     def _give(self, request: Request) -> None:
         state = self._state
         claim = state.claims.get(request.model)
-        if claim is None:
+        if claim is None or state.rival:
+            # The members refuse whatever this front sends while another one leads.
             self._place(request, {})
         elif not state.lead.leads and self._server_of(request.model, claim) is None:
             self._answer(request, OfLeader())

@@ -1,6 +1,6 @@
 """Who may place: epochs, followers, and other fronts."""
 
-from pool_service.core.errors import PoolUnreachable, StaleFleet
+from pool_service.core.errors import PoolUnreachable
 from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.seats import ASK_AGAIN_S
@@ -162,9 +162,11 @@ def test_without_an_engine_a_front_yields_to_one_that_began_later() -> None:
     front.pass_time(10.0)
     assert told_lead(front.beat("a", 2, "rival", 0.1)) == []
     error = front.answers[waiting]
-    assert isinstance(error, StaleFleet)
-    assert error.front == "rival"
-    assert isinstance(front.answers[front.ask("n")], StaleFleet)
+    assert isinstance(error, PoolUnreachable)
+
+    assert isinstance(front.answers[front.ask("n")], PoolUnreachable)
+    # Also of a model that is READY: its member would refuse the call.
+    assert isinstance(front.answers[front.ask()], PoolUnreachable)
     assert front.machine.epoch == 0
     # Nor does it evict anything.
     front.changed(server("b"))
