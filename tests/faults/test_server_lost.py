@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -88,29 +88,44 @@ def the_next_comes_and_the_stream_is_whole(
     recovered: Recovery,
     runtime_model: str,
     tokens: int,
-    seen: Callable[[], None] = lambda: None,
+    holds_the_stream: Callable[[Server], AbstractContextManager[object]],
 ) -> None:
     """While a stream runs somebody else sends SIGTERM, as earlyoom or a person does.
 
-    seen: called when the stream need not go on.
+    holds_the_stream: keeps a server's stream from its end, until the next one has been seen.
     """
     first = service.pool.ensure("m", runtime_model=runtime_model).server
     stream = Stream(first, tokens)
     os.kill(first.pid, signal.SIGTERM)
     until_it_refuses(first)
+    with holds_the_stream(first):
+        the_next_is_beside_it(service, recovered, first)
+        assert stream.is_running
+    assert stream.is_whole()
+    service.invariants.wait_removed("m", generation=1)
+    (server,) = service.pool.list()
+    assert server.generation == first.generation + 1
+
+
+def the_next_is_beside_it(service: Service, recovered: Recovery, first: Server) -> None:
     with recovered.measured():
         again = service.pool.ensure("m").server
         assert is_healthy(again)
     assert again.generation == first.generation + 1
-    assert stream.is_running, "the next was there before the stream had ended"
     aside, current = service.pool.list()
     assert (aside.generation, aside.role) == (first.generation, ServerRole.SUPERSEDED)
     assert (aside.pid, aside.endpoint) == (first.pid, "")
     assert (current.pid, current.role) == (again.pid, ServerRole.CURRENT)
-    seen()
-    assert stream.is_whole()
-    service.invariants.wait_removed("m", generation=1)
-    assert [server.pid for server in service.pool.list()] == [again.pid]
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """Keep a process from going on."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
 
 
 @pytest.mark.fault("SIGTERM from outside while a stream runs")
@@ -119,7 +134,13 @@ def test_of_a_server_that_drains_by_itself_nobody_is_given_the_endpoint(
 ) -> None:
     service, seen = fake(LOOKS_SELDOM), tmp_path / "seen"
     flags = f"x?delay=0.1&answers_until={seen}"
-    the_next_comes_and_the_stream_is_whole(service, recovered, flags, 50, seen.touch)
+
+    @contextmanager
+    def held(_: Server) -> Iterator[None]:
+        yield
+        seen.touch()
+
+    the_next_comes_and_the_stream_is_whole(service, recovered, flags, 50, held)
 
 
 @pytest.mark.fault("SIGTERM from outside while a stream runs")
@@ -127,11 +148,11 @@ def test_a_vllm_mlx_that_drains_by_itself_is_replaced_at_once_and_its_stream_end
     real: Start, tiny: str, recovered: Recovery
 ) -> None:
     service = real(LOOKS_SELDOM)
-    the_next_comes_and_the_stream_is_whole(service, recovered, tiny, LONG_ANSWER)
+    the_next_comes_and_the_stream_is_whole(service, recovered, tiny, LONG_ANSWER, stopped)
 
 
 LONG_ANSWER = 8000
-"""Tokens: so many that the next generation is READY long before."""
+"""Tokens: so many that the answer has not ended when the server has lost its listener."""
 
 
 @pytest.mark.fault("another program takes the port of a server that drains")

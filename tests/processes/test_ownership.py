@@ -15,6 +15,7 @@ from pool_service.adapters.process.identity import identity_of
 from pool_service.adapters.sockets import libproc_sockets
 from pool_service.adapters.sockets import ownership as module
 from pool_service.adapters.sockets.exact_queries import ExactQuery, ListenerQuery
+from pool_service.adapters.sockets.listeners import Listener
 from pool_service.adapters.sockets.ownership import Ownership
 from pool_service.core.types import EndpointState, Identity
 
@@ -135,14 +136,20 @@ def by_libproc(libproc: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterato
     libproc.set_refused(0, 0)
 
 
+def forbid_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a sandbox."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+
+    monkeypatch.setattr(module, "listening_sockets", forbidden)
+    monkeypatch.setattr(ExactQuery, "_ask", forbidden)
+
+
 @pytest.fixture(params=["asked", "netlink is forbidden", "as on macOS", "without libproc"])
 def ownership(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ownership:
-    def forbidden(*_: object, **__: object) -> None:
-        raise OSError(93, "Protocol not supported")
-
     if request.param == "netlink is forbidden":
-        monkeypatch.setattr(module, "listening_sockets", forbidden)
-        monkeypatch.setattr(ExactQuery, "_ask", forbidden)
+        forbid_netlink(monkeypatch)
     if request.param == "as on macOS":
         request.getfixturevalue("by_libproc")
     if request.param == "without libproc":
@@ -200,6 +207,33 @@ def test_macos_reports_a_loss_at_once_too(how: str, monkeypatch: pytest.MonkeyPa
         assert ownership.check(server.identity, server.endpoint) is (
             KEPT if how == "again" else LOST
         )
+
+
+@on_linux
+@pytest.mark.parametrize("where", ["on macOS", "netlink is forbidden"])
+@pytest.mark.parametrize("what", ["closed", "closed and another opened"])
+def test_a_proof_during_which_the_listener_was_closed_is_not_believed(
+    where: str, what: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "on macOS":
+        request.getfixturevalue("by_libproc")
+    else:
+        forbid_netlink(monkeypatch)
+    monkeypatch.setattr(module, "PROOF_VALID_S", 1e9)
+    find, told = module._listener, ["close" if what == "closed" else "again"]
+    with served() as server:
+
+        def find_and_close(pid: int, host: str, port: int) -> Listener | None:
+            found = find(pid, host, port)
+            if told:
+                server.tell(told.pop())
+            return found
+
+        monkeypatch.setattr(module, "_listener", find_and_close)
+        state = LOST if what == "closed" else KEPT
+        ownership = Ownership()
+        assert ownership.prove(server.identity, server.endpoint) is state
+        assert ownership.check(server.identity, server.endpoint) is state
 
 
 @on_linux

@@ -4,10 +4,12 @@ A process may close its listener and live on, as while it drains, and another pr
 the port. Therefore ownership is checked
 1. in full at each probe (`prove`), by everything that the system says of the socket;
 2. quickly before an endpoint is handed out (`check`): does the same descriptor still lead to that
-   socket, and would a connection still reach it? macOS answers only the first question. Where no
-   quick check is possible, a full proof is valid for PROOF_VALID_S.
+   socket, and would a connection still reach it? Without netlink, as on macOS, only the first
+   question is answered. What no quick check can answer is believed for PROOF_VALID_S after a full
+   proof.
 """
 
+import errno
 import os
 import sys
 import time
@@ -30,8 +32,15 @@ MAX_PROOFS = 4096
 """The number of proofs that are kept; a dropped one is made anew when it is needed."""
 
 PROOF_VALID_S = 1.0
-"""How long a full proof is valid where no quick check is possible; a proof takes some 100
-microseconds."""
+"""How long a full proof is believed where a quick check cannot answer everything; a proof takes
+some 100 microseconds."""
+
+_LOOKS = 3
+"""How often a listener is looked for that was closed while it was looked at: the server may have
+opened another one."""
+
+_CLOSED = frozenset({errno.EBADF, errno.ENOENT, errno.ENOTSOCK, errno.ESRCH})
+"""Errors of a descriptor that does not lead to a TCP socket any more."""
 
 _ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to compare with
 
@@ -40,11 +49,11 @@ _ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to compare with
 class _Proof:
     """The proof that a server owns its endpoint. All times are of time.monotonic().
 
-    descriptor: the path in /proc of a descriptor of the listener; empty without netlink.
+    descriptor: the path in /proc of a descriptor of the listener; empty on macOS.
     link: the target of that path, which names the socket.
     inodes: the inodes of all listeners at the address (with SO_REUSEPORT several); empty if the
         kernel does not answer which one a connection would reach.
-    known: the listener on macOS, else None.
+    known: the listener on macOS; None on Linux, or if macOS does not let it be read.
     at: the time of the proof.
     """
 
@@ -119,16 +128,13 @@ class Ownership:
 
     def _holds(self, proof: _Proof) -> bool:
         """Return whether the quick check confirms a proof; False as well if it cannot tell."""
-        if not proof.descriptor:
-            return _holds_without_netlink(proof)
+        if proof.known is not None:
+            return proof.known.listens()
         try:
-            if os.readlink(proof.descriptor) != proof.link:  # noqa: PTH115 - no path
+            if proof.descriptor and _link_of(proof.descriptor) != proof.link:
                 return False
-        except OSError:
-            return False
-        if not proof.inodes:
-            return True
-        try:
+            if not proof.inodes:
+                return time.monotonic() - proof.at < PROOF_VALID_S
             return self._query.inode_at(proof.host, proof.port) in proof.inodes
         except OSError:
             return False
@@ -144,8 +150,7 @@ class Ownership:
             with suppress(OSError):
                 inodes = _inodes_at(host, port)
         if inodes is None:
-            found = _listener(pid, host, port)
-            return _Proof(endpoint, host, port, known=_known(found)) if found else None
+            return _proof_without_netlink(pid, endpoint, host, port)
         found_by = _descriptor_of(pid, inodes) if inodes else None
         if found_by is None:
             return None
@@ -164,10 +169,49 @@ class Ownership:
             return False
 
 
-def _holds_without_netlink(proof: _Proof) -> bool:
-    if proof.known is not None:
-        return proof.known.listens()
-    return time.monotonic() - proof.at < PROOF_VALID_S
+def _proof_without_netlink(pid: int, endpoint: str, host: str, port: int) -> _Proof | None:
+    """Return the proof that a server owns a listener at an address; None if it does not.
+
+    Raises OSError if that cannot be found out.
+    """
+    failure = OSError()
+    for _ in range(_LOOKS):
+        found = _listener(pid, host, port)
+        if found is None:
+            return None
+        try:
+            return _proof_by(found, endpoint, host, port)
+        except OSError as error:
+            if error.errno not in _CLOSED:
+                raise
+            failure = error
+    raise failure
+
+
+def _proof_by(found: Listener, endpoint: str, host: str, port: int) -> _Proof:
+    """Return the proof by a listener that was found. Raises OSError if it is closed by now."""
+    if sys.platform == "darwin":
+        return _Proof(endpoint, host, port, known=_known(found))
+    path = f"/proc/{found.pid}/fd/{found.descriptor}"
+    return _Proof(endpoint, host, port, path, _link_of(path))
+
+
+def _known(found: Listener) -> KnownListener | None:
+    """Return the listener for macOS's quick check; None if macOS does not let it be read.
+
+    Raises OSError if it is closed by now: it must not be believed to listen for another second.
+    """
+    try:
+        return KnownListener.at(found.pid, found.descriptor)
+    except OSError as error:
+        if error.errno in _CLOSED:
+            raise
+        return None
+
+
+def _link_of(path: str) -> str:
+    """Return the target of a descriptor's path in /proc. Raises OSError."""
+    return os.readlink(path)  # noqa: PTH115 - no path
 
 
 def _inodes_at(host: str, port: int) -> frozenset[int]:
@@ -200,14 +244,6 @@ def _descriptor_of(pid: int, inodes: frozenset[int]) -> tuple[str, str] | None:
             return path, f"socket:[{inode}]"
     if failure is not None:
         raise failure
-    return None
-
-
-def _known(found: Listener) -> KnownListener | None:
-    """Return the listener for macOS's quick check; None on Linux, or if it cannot be read."""
-    if sys.platform == "darwin":
-        with suppress(OSError):
-            return KnownListener.at(found.pid, found.descriptor)
     return None
 
 
