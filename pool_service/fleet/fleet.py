@@ -198,7 +198,7 @@ class Fleet(Generic[L]):
         try:
             for command in self._machine.handle(event, now):
                 self._carry_out(command)
-            if self._machine.is_settled and not self.settled.is_set():
+            if not self.settled.is_set() and self._machine.is_settled:
                 self.settled.set()
         finally:
             self._timer.arm(self._machine.next_deadline())

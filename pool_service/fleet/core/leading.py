@@ -26,6 +26,7 @@ class Leading:
         if replace(before, until=lead.until) == lead:
             return False
         state.epoch, state.rival, state.rival_at = 0, "", float("-inf")
+        state.touch_all()
         self.choose_epoch()
         return True
 
@@ -69,10 +70,8 @@ class Leading:
                 "it starts nothing until it hears. Look at the engine that chooses the leader.",
                 retry_after=RETRY_AFTER_S,
             )
-        vanished = [
-            one.vanished_at for one in state.members.values() if one.vanished_at is not None
-        ]
-        known = sum(one.was_seen for one in state.members.values())
+        vanished = [one.vanished_at for one in state.unseen.values() if one.vanished_at is not None]
+        known = len(state.known)
         if is_cut_off(vanished, known, state.lost_after):
             return PoolUnreachable(
                 f"{len(vanished)} of {known} members have vanished at once, so this front may be "

@@ -63,7 +63,7 @@ class Machine:
     def next_deadline(self) -> float:
         """Return when the next `TimeReached` is due; infinity if nothing waits for a time."""
         state = self._state
-        times: list[float | None] = [one.lost_at for one in state.members.values()]
+        times: list[float | None] = [one.lost_at for one in state.unseen.values()]
         times += [one.ask_at for one in state.rounds.values()]
         times += state.evicting.values()
         return min((time for time in times if time is not None), default=float("inf"))
@@ -105,7 +105,7 @@ class Machine:
 
     def hosts_of(self, name: str) -> list[str]:
         """Return the hosts that have a server of a model, the one first that callers get."""
-        model = self._state.resolve(name)
+        model = self._state.names.resolve(name)
         claim = self._state.claims.get(model)
         hosts = sorted({one.host for one in self._state.by_model.get(model, {}).values()})
         if claim is not None and claim.host in hosts:
@@ -115,11 +115,11 @@ class Machine:
 
     def aliases_of(self, model: str) -> tuple[str, ...]:
         """Return the other names of a model."""
-        return self._state.names_of.get(model, ())
+        return self._state.names.aliases_of(model)
 
     def listing(self, name: str) -> list[str]:
         """Return the hosts whose catalogue lists a model."""
-        model = self._state.resolve(name)
+        model = self._state.names.resolve(name)
         return [one.host for one in self._state.members.values() if model in one.names.models]
 
     def flaw(self) -> PoolError | None:

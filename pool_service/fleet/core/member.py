@@ -12,7 +12,6 @@ class Member:
     lost_after: seconds of silence after which it is lost.
     since: the time since when its presence is as it is.
     vanished_at: when it fell silent; None while it is present, and if it was never seen.
-    was_seen: it has told its servers at least once.
     acknowledged: the epoch that it has heard from this front.
     """
 
@@ -22,7 +21,6 @@ class Member:
     since: float
     presence: Presence = Presence.EXPECTED
     vanished_at: float | None = None
-    was_seen: bool = False
     why: str = "it has not answered yet"
     report: Report | None = None
     names: CatalogueNames = field(default_factory=CatalogueNames)
@@ -46,7 +44,6 @@ class Member:
         """Note that the front sees it otherwise from now on."""
         if presence is Presence.PRESENT:
             self.vanished_at = None
-            self.was_seen = True
         elif self.presence is Presence.PRESENT:
             self.vanished_at = now
         self.presence, self.why, self.since = presence, why, now

@@ -32,7 +32,7 @@ class Seats:
     def at_once(self, name: str) -> Seat | None:
         """Return the seat of a call for a READY server, without noting anything; None if none."""
         state = self._state
-        model = state.aliases.get(name, name)
+        model = state.names.resolve(name)
         claim = state.claims.get(model)
         if claim is None or state.presence(claim.host) is not Presence.PRESENT:
             return None
@@ -55,7 +55,7 @@ class Seats:
         if claim is None:
             self._place(request, refusals)
         elif claim.host == event.host:
-            del state.claims[request.model]
+            state.unclaim(request.model)
             self._place(request, claim.refusals | refusals)
         elif claim.host in refusals:
             self._answer(request, AsRefused(placing.first_reason(refusals) or event.host))
@@ -66,7 +66,7 @@ class Seats:
         return Request(
             event.request_id,
             event.name,
-            self._state.resolve(event.name),
+            self._state.names.resolve(event.name),
             event.runtime_model,
             event.download,
         )
@@ -116,15 +116,15 @@ class Seats:
         stays = kept(state.seen(model), claim.host if claim is not None else "")
         if claim is None:
             if stays is not None and self._may_stay(model, stays.host):
-                state.claims[model] = Claim(stays.host, stays.needed, stays.revision)
+                state.claim(model, Claim(stays.host, stays.needed, stays.revision))
                 self._end_placing(model)
         elif stays is None:
             if not claim.calls:
-                del state.claims[model]
+                state.unclaim(model)
         elif stays.host == claim.host:
             self._note(claim, stays)
         elif not claim.calls:
-            state.claims[model] = Claim(stays.host, stays.needed, stays.revision)
+            state.claim(model, Claim(stays.host, stays.needed, stays.revision))
 
     def _may_stay(self, model: str, host: str) -> bool:
         """Return whether calls of a model may go to a host that has it, also those being placed."""
@@ -140,8 +140,8 @@ class Seats:
 
     def on_seen(self, host: str, revision: int) -> None:
         """Give the calls their seats that wait for a host, which has told all its servers."""
-        for claim in self._state.claims.values():
-            if claim.host == host and claim.seen_revision is not None:
+        for claim in self._state.claimed_at.get(host, {}).values():
+            if claim.seen_revision is not None:
                 # A member that has started anew counts its revisions anew.
                 claim.seen_revision = min(claim.seen_revision, revision)
         for request in self._state.parked.pop(host, {}).values():
@@ -150,9 +150,8 @@ class Seats:
     def on_lost(self, host: str) -> None:
         """Take the models of a host that is lost off it; they are placed anew when asked for."""
         state = self._state
-        models = [model for model, claim in state.claims.items() if claim.host == host]
-        for model in models:
-            del state.claims[model]
+        for model in list(state.claimed_at.get(host, ())):
+            state.unclaim(model)
             self.refresh(model)
         for request in state.parked.pop(host, {}).values():
             self._give(request)
@@ -180,17 +179,16 @@ class Seats:
 
     def on_acknowledged(self) -> None:
         """Ask members for offers that have heard now who leads, if all have."""
-        able = self._able()
-        if all(one.acknowledged == self._state.epoch for one in able):
-            for placed in list(self._state.rounds.values()):
-                if placed.ask_at is not None:
-                    self._ask(placed)
+        late = [one for one in self._state.rounds.values() if one.ask_at is not None]
+        if late and all(one.acknowledged == self._state.epoch for one in self._able()):
+            for placed in late:
+                self._ask(placed)
 
     def forget_unseen(self) -> None:
         """Forget where models were placed whose servers were not seen; others lead since then."""
         claims = self._state.claims
         for model in [model for model, claim in claims.items() if claim.seen_revision is None]:
-            del claims[model]
+            self._state.unclaim(model)
             self.refresh(model)
 
     # --- one call ---------------------------------------------------------------------
@@ -306,7 +304,7 @@ class Seats:
         del state.rounds[placed.model]
         claim = state.claims.get(model)
         if claim is None or claim.host in placed.refusals:
-            state.claims[model] = Claim(host, needed, refusals=dict(placed.refusals))
+            state.claim(model, Claim(host, needed, refusals=dict(placed.refusals)))
         for request in placed.waiting.values():
             request.model = model
             self._give(request)
@@ -347,8 +345,8 @@ class Seats:
     def _pending(self, host: str, offer: Offer, model: str) -> Pending:
         """Return what was placed on a host and is not in its offer yet."""
         needed = servers = 0
-        for name, claim in self._state.claims.items():
-            if claim.host != host or name == model:
+        for name, claim in self._state.claimed_at.get(host, {}).items():
+            if name == model:
                 continue
             servers += 1
             if claim.seen_revision is None or claim.seen_revision > offer.revision:

@@ -28,7 +28,9 @@ class Sightings:
         for host, address in addresses.items():
             if host not in state.members:
                 patience = state.lost_after_of.get(host, state.lost_after)
-                state.members[host] = Member(host, address, patience, state.now)
+                member = Member(host, address, patience, state.now)
+                state.members[host] = state.unseen[host] = member
+                state.names.join(host)
                 state.give(Connect(host, address))
         self._settle()
 
@@ -75,22 +77,14 @@ class Sightings:
         if was_reachable and not member.is_reachable:
             self._seats.on_lost(member.host)
         elif member.is_reachable != was_reachable:
+            self._state.touch_all()
             for model in {server.model for server in member.servers.values()}:
                 self._seats.refresh(model)
 
     def on_names(self, member: Member, names: CatalogueNames) -> None:
         """Take the names of a member's catalogue; of several members' the first counts."""
         member.names = names
-        self._learn_names()
-
-    def _learn_names(self) -> None:
-        state = self._state
-        state.aliases, state.names_of = {}, {}
-        for one in state.members.values():
-            for alias, model in one.names.aliases.items():
-                state.aliases.setdefault(alias, model)
-        for alias, model in state.aliases.items():
-            state.names_of[model] = (*state.names_of.get(model, ()), alias)
+        self._state.names.tell(member.host, names.aliases)
 
     def on_sight_lost(self, member: Member, why: str) -> None:
         """Suspect a member that has fallen silent."""
@@ -101,7 +95,7 @@ class Sightings:
 
     def on_time(self) -> None:
         """Give up the members that have been silent for too long."""
-        for member in self._state.members.values():
+        for member in self._state.unseen.values():
             lost_at = member.lost_at
             if lost_at is not None and lost_at <= self._state.now:
                 self._lose(member)
@@ -118,14 +112,22 @@ class Sightings:
     def _forget(self, member: Member) -> None:
         """Follow a member no longer that is not listed any more, or is at another address."""
         self._lose(member)
-        del self._state.members[member.host]
-        self._learn_names()
+        del self._state.members[member.host], self._state.unseen[member.host]
+        self._state.known.discard(member.host)
+        self._state.names.leave(member.host)
         self._state.give(Disconnect(member.host))
 
     def _turn(self, member: Member, presence: Presence, why: str) -> None:
+        state = self._state
         if member.presence is not presence:
-            self._state.give(NotePresence(member.host, presence, why))
-        member.turn(presence, why, self._state.now)
+            state.give(NotePresence(member.host, presence, why))
+            state.touch_all()
+        member.turn(presence, why, state.now)
+        if presence is Presence.PRESENT:
+            state.unseen.pop(member.host, None)
+            state.known.add(member.host)
+        else:
+            state.unseen[member.host] = member
 
     def _put(self, member: Member, server: SeenServer) -> None:
         state = self._state
@@ -134,6 +136,7 @@ class Sightings:
         servers[server.host, server.generation] = server
         if len(servers) > 1:
             state.doubled.add(server.model)
+            state.touch(server.model)
         state.remember_generation(server)
         state.give(Publish(server, removed=False))
 
@@ -144,6 +147,8 @@ class Sightings:
         del servers[server.host, server.generation]
         if len(servers) <= 1:
             state.doubled.discard(server.model)
+            state.untidy.discard(server.model)
+        state.touch(server.model)
         if not servers:
             del state.by_model[server.model]
         state.give(Publish(server, removed=True))

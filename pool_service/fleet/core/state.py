@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pool_service.fleet.core.commands import Command
 from pool_service.fleet.core.member import Member
+from pool_service.fleet.core.names import Names
 from pool_service.fleet.core.values import Lead, Presence, SeenServer
 
 MOST_GENERATIONS = 100_000
@@ -75,6 +76,10 @@ class FleetState:
     is_listed: bool = False
     """The front has been told at least once who the members are."""
     members: dict[str, Member] = field(default_factory=dict)
+    unseen: dict[str, Member] = field(default_factory=dict)
+    """The members that are not present."""
+    known: set[str] = field(default_factory=set)
+    """The members that were seen at least once."""
     lead: Lead = field(default_factory=lambda: Lead(leads=False))
     epoch: int = 0
     epoch_at: float = 0.0
@@ -84,6 +89,9 @@ class FleetState:
     rival_at: float = float("-inf")
     """When a member has heard the rival last, as far as known."""
     claims: dict[str, Claim] = field(default_factory=dict)
+    """By model; changed by `claim` and `unclaim` alone."""
+    claimed_at: dict[str, dict[str, Claim]] = field(default_factory=dict)
+    """The same by host, then by model."""
     rounds: dict[str, Round] = field(default_factory=dict)
     parked: dict[str, dict[int, Request]] = field(default_factory=dict)
     unsettled: dict[int, Request] = field(default_factory=dict)
@@ -100,21 +108,17 @@ class FleetState:
     """All servers that members have told, by their models, then by host and generation."""
     doubled: set[str] = field(default_factory=set)
     """The models that have more than one server."""
+    untidy: set[str] = field(default_factory=set)
+    """Those of them that something has changed for since their copies were looked at."""
     generations: dict[str, int] = field(default_factory=dict)
     """The highest generation of each model that any member has told."""
-    aliases: dict[str, str] = field(default_factory=dict)
-    names_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """The aliases of each model."""
+    names: Names = field(default_factory=Names)
     told_epoch: int = 0
     """The highest epoch that a member has seen."""
 
     def give(self, command: Command) -> None:
         """Add a command to those that the driver carries out after this event."""
         self.commands.append(command)
-
-    def resolve(self, name: str) -> str:
-        """Return the model that a name means."""
-        return self.aliases.get(name, name)
 
     @property
     def followed_epoch(self) -> int:
@@ -127,13 +131,38 @@ class FleetState:
     @property
     def is_settled(self) -> bool:
         """Whether each member has told its servers, or is lost."""
-        told = all(one.presence is not Presence.EXPECTED for one in self.members.values())
-        return self.is_listed and told
+        expected = any(one.presence is Presence.EXPECTED for one in self.unseen.values())
+        return self.is_listed and not expected
 
     def presence(self, host: str) -> Presence:
         """Return how the front sees a host; one that is no member any more is lost."""
         member = self.members.get(host)
         return member.presence if member is not None else Presence.LOST
+
+    def claim(self, model: str, claim: Claim) -> None:
+        """Note that a model has been placed on a host, or was seen there."""
+        self.unclaim(model)
+        self.claims[model] = claim
+        self.claimed_at.setdefault(claim.host, {})[model] = claim
+
+    def unclaim(self, model: str) -> None:
+        """Forget where a model is."""
+        self.touch(model)
+        claim = self.claims.pop(model, None)
+        if claim is not None:
+            of_host = self.claimed_at[claim.host]
+            del of_host[model]
+            if not of_host:
+                del self.claimed_at[claim.host]
+
+    def touch(self, model: str) -> None:
+        """Let the copies of a model be looked at after this event, if it has any."""
+        if model in self.doubled:
+            self.untidy.add(model)
+
+    def touch_all(self) -> None:
+        """Let the copies of all models be looked at after this event."""
+        self.untidy |= self.doubled
 
     def seen(self, model: str) -> Iterator[SeenServer]:
         """Yield the servers of a model whose endpoints callers can reach."""

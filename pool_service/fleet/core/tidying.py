@@ -18,10 +18,15 @@ class Tidying:
         self._leading = leading
 
     def tidy(self) -> None:
-        """Evict the copies of all models, without force, if this front leads."""
+        """Evict the copies of models, without force, if this front leads.
+
+        Only of models that something has changed for: a heal can leave hundreds in use, and events
+        come by the thousand.
+        """
         state = self._state
-        if state.doubled and state.epoch and self._leading.flaw() is None:
-            for model in sorted(state.doubled):
+        if state.untidy and state.epoch and self._leading.flaw() is None:
+            models, state.untidy = sorted(state.untidy), set()
+            for model in models:
                 self._tidy(model)
 
     def _tidy(self, model: str) -> None:
@@ -52,3 +57,4 @@ class Tidying:
         for (host, model), again in list(state.evicting.items()):
             if again is not None and again <= state.now:
                 del state.evicting[host, model]
+                state.touch(model)

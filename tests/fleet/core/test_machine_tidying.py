@@ -6,7 +6,7 @@ from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.tidying import EVICT_AGAIN_S
 from pool_service.fleet.core.values import Lead, ServerState
-from tests.fleet.core.fronts import FITS, LOST_AFTER_S, Front, evicted, server
+from tests.fleet.core.fronts import FITS, LOST_AFTER_S, NAME, Front, evicted, server
 
 STARTING = ServerState.STARTING
 
@@ -124,3 +124,17 @@ def test_of_two_servers_on_one_host_none_is_a_copy() -> None:
     front = Front("a", "b")
     front.changed(server("a", generation=1))
     assert evicted(front.changed(server("a", generation=2))) == []
+
+
+def test_a_copy_is_evicted_once_the_host_is_seen_again_whose_server_stays() -> None:
+    front = healed()
+    front.lose_sight("b")
+    assert evicted(front.told("a", server("a", generation=1))) == []
+    assert evicted(front.told("b", server("b", generation=2))) == ["a"]
+
+
+def test_a_copy_is_evicted_once_the_host_is_reachable_whose_server_stays() -> None:
+    front = healed()
+    front.beat("a", front.machine.epoch, NAME, 0.0, reachable=False)
+    assert evicted(front.told("a", server("a", generation=1))) == []
+    assert evicted(front.beat("a", front.machine.epoch, NAME, 0.0)) == ["a"]
