@@ -19,6 +19,7 @@ from tools.bench import (
     direct,
     evict,
     first_token,
+    fleet,
     gateway,
     gateway_starts,
     ghz,
@@ -86,6 +87,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
         "size": lambda directory: size.measure(directory, rounds(5)),
         "ghz": lambda directory: ghz.measure(directory, _fake_config(directory), rounds(9)),
         "replacement": replacement.measure,
+        "fleet": lambda directory: fleet.measure(directory, rounds(7)),
         "watched": lambda directory: watched.measure(directory, rounds(9), 50 if quick else 500),
     }
 

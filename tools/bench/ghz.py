@@ -144,7 +144,8 @@ def _protoset() -> FileDescriptorSet:
 @contextmanager
 def _echo(answer: Path, unix: str) -> Iterator[list[str]]:
     """The addresses of a bare echo."""
-    command = [sys.executable, "-m", "tools.bench.echo_server", str(answer), "127.0.0.1:0", unix]
+    command = [sys.executable, "-m", "tools.bench.echo_server", "127.0.0.1:0", unix]
+    command += ["--answer", str(answer)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -106,20 +106,20 @@ class Pool:
     @property
     def cpu(self) -> float:
         """Milliseconds of processor that its process has used so far."""
-        return _cpu_of(self.service.process.pid)
+        return cpu_of(self.service.process.pid)
 
     @property
     def resident(self) -> float:
         """MiB of its process, without its servers."""
-        return _resident(self.service.process.pid)
+        return resident_of(self.service.process.pid)
 
 
-def _resident(pid: int) -> float:
+def resident_of(pid: int) -> float:
     """MiB of one process."""
     return psutil.Process(pid).memory_info().rss / 2**20
 
 
-def _cpu_of(pid: int) -> float:
+def cpu_of(pid: int) -> float:
     """To the microsecond; on Linux the usual counters go by the hundredth of a second."""
     tasks = list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
     if tasks:
@@ -355,7 +355,7 @@ def _start(directory: Path, models: int, rounds: int) -> list[Figure]:
         began = time.monotonic()
         with running(directory / f"start-{models}-{turn}", arguments=arguments) as service:
             serving = (time.monotonic() - began) * 1e3
-            resident = _resident(service.process.pid)
+            resident = resident_of(service.process.pid)
         times.append((serving, _whole(sys.executable, "-c", "import grpc")))
         sizes.append((resident, _resident_importing_grpc()))
     of = f"a catalogue of {models} models"
@@ -372,7 +372,7 @@ def _resident_importing_grpc() -> float:
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        resident = _resident(process.pid)
+        resident = resident_of(process.pid)
         process.kill()
         return resident
 

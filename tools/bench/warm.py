@@ -164,7 +164,16 @@ async def _echo(message: Path, unix: str, tls: Path) -> AsyncIterator[list[str]]
     """Run the echo; give its addresses by TCP, by a unix socket, and with TLS."""
     module = "tools.bench.echo_server"
     addresses = ("127.0.0.1:0", unix)
-    command = [sys.executable, "-m", module, str(message), *addresses, "--tls", str(tls)]
+    command = [
+        sys.executable,
+        "-m",
+        module,
+        *addresses,
+        "--answer",
+        str(message),
+        "--tls",
+        str(tls),
+    ]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:

@@ -119,9 +119,9 @@ class Members:
     """
 
     def __init__(self, directory: Path, fronts: tuple[str, ...] = (FRONT,)) -> None:
-        self._authority = Authority("fleet")
+        self.authority = Authority("fleet")
         self._directory = directory
-        self._ca = written(directory / "fleet-ca.pem", self._authority.certificate)
+        self._ca = written(directory / "fleet-ca.pem", self.authority.certificate)
         self.credentials = {front: self._issued(front) for front in fronts}
 
     def start(self, host: Host, settings: MemberSettings | None = None, *arguments: str) -> Member:
@@ -144,13 +144,13 @@ class Members:
         return Member(host, process, log, self.credentials)
 
     def _issued(self, front: str) -> Credentials:
-        pair = self._authority.issue(uri(san_of(front))).write(self._directory, front)
+        pair = self.authority.issue(uri(san_of(front))).write(self._directory, front)
         return Credentials(self._ca, *pair)
 
     def _issue_to(self, host: Host) -> None:
         if not (host.directory / "member.pem").exists():
             names = (dns(host.name), ip(host.address))
-            self._authority.issue(*names).write(host.directory, "member")
+            self.authority.issue(*names).write(host.directory, "member")
 
 
 def san_of(front: str) -> str:
