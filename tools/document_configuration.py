@@ -17,8 +17,9 @@ from pydantic.fields import FieldInfo
 
 from pool_service.config.errors import example_of, form_of, named_tables, tables
 from pool_service.config.layout import Layout
-from pool_service.config.loading import SERVICE, variables
+from pool_service.config.loading import variables
 from pool_service.config.schema import DefaultsSection, ModelSection
+from pool_service.config.service_source import SERVICE
 from pool_service.config.types import DefaultText
 from pool_service.core.types import FOREVER
 from pool_service.fleet.config.loading import FRONT

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from pool_service.config.config import Config
 from pool_service.config.layout import Layout, Places
 from pool_service.config.types import Flaw, Form
 
@@ -92,7 +91,7 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     return next(iter(difflib.get_close_matches(name, known, 1, cutoff)), None)
 
 
-def tables(root: type[BaseModel] = Config) -> dict[str, type[BaseModel]]:
+def tables(root: type[BaseModel]) -> dict[str, type[BaseModel]]:
     """Return the tables with fixed names, such as [service], and their types."""
     return {
         name: field.annotation
@@ -101,7 +100,7 @@ def tables(root: type[BaseModel] = Config) -> dict[str, type[BaseModel]]:
     }
 
 
-def named_tables(root: type[BaseModel] = Config) -> dict[str, type[BaseModel]]:
+def named_tables(root: type[BaseModel]) -> dict[str, type[BaseModel]]:
     """Return the tables that hold tables of any name, such as [models.NAME], and their types."""
     return {
         name: get_args(field.annotation)[1]

@@ -13,10 +13,7 @@ from pydantic import ValidationError
 
 from pool_service.adapters.models.files import TooLarge, read_within
 from pool_service.adapters.system.writers import first_flaw
-from pool_service.config.config import Config
-from pool_service.config.contradictions import contradictions
 from pool_service.config.errors import (
-    RENAMED,
     ConfigError,
     KeyPath,
     closest,
@@ -29,18 +26,7 @@ from pool_service.config.errors import (
 from pool_service.config.layout import C, Layout, Places
 from pool_service.paths import PathFlaw, absolute
 
-SERVICE = Layout(
-    root=Config,
-    main="service",
-    prefix="POOL_SERVICE_",
-    contradictions=contradictions,
-    with_places=Config.with_places,
-    harm="the programs that run as you",
-    renamed=RENAMED,
-)
-"""The configuration of a service."""
-
-FLEET_PREFIX = f"{SERVICE.prefix}FLEET_"
+FLEET_PREFIX = "POOL_SERVICE_FLEET_"
 """The beginning of the variables of a front, and of those of [fleet] of a service."""
 
 _MISSPELT_SIMILARITY = 0.85
@@ -124,40 +110,15 @@ class Source(Generic[C]):
         ]
 
 
-class ConfigSource(Source[Config]):
-    """The sources of a service's configuration."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        config_file: Path | None,
-        overrides: Mapping[str, object],
-        environ: Mapping[str, str],
-    ) -> None:
-        super().__init__(SERVICE, config_file, overrides, environ)
-
-
-def load(
-    config_file: Path | None,
-    overrides: Mapping[str, object],
-    environ: Mapping[str, str],
-    *,
-    may_be_empty: bool = True,
-) -> Config:
-    """Return the configuration of a service, as `Source.load` does."""
-    return ConfigSource(config_file, overrides, environ).load(may_be_empty=may_be_empty)
-
-
 def file_to_load(
-    config_file: Path | None, environ: Mapping[str, str], layout: Layout[Any] = SERVICE
+    config_file: Path | None, environ: Mapping[str, str], layout: Layout[Any]
 ) -> Path | None:
     """Return `config_file`, else the file that the layout's variable names, if it is set."""
     named = environ.get(layout.file_variable)
     return Path(named) if config_file is None and named else config_file
 
 
-def variables(layout: Layout[Any] = SERVICE) -> dict[str, tuple[str, str]]:
+def variables(layout: Layout[Any]) -> dict[str, tuple[str, str]]:
     """Return the section and key that each environment variable sets."""
     return {
         f"{layout.prefix}{key if section == layout.main else f'{section}_{key}'}".upper(): (

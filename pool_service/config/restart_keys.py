@@ -1,10 +1,8 @@
 """Keys that a reload cannot apply, and their comparison between two configurations."""
 
-from collections.abc import Iterable
 from dataclasses import fields
 
-from pydantic import BaseModel
-
+from pool_service.config.comparison import differing
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, key_name, tables
 from pool_service.core.limits import Limits
@@ -20,7 +18,7 @@ _APPLIED_BY_RELOAD = {
 RESTART_KEYS: tuple[KeyPath, ...] = tuple(
     (section, key)
     for section in ("service", "tls", "logs", "http", "trace", "fleet")
-    for key in tables()[section].model_fields
+    for key in tables(Config)[section].model_fields
     if key not in _APPLIED_BY_RELOAD
 )
 """Keys that are read only when the service starts."""
@@ -29,13 +27,3 @@ RESTART_KEYS: tuple[KeyPath, ...] = tuple(
 def restart_needed(old: Config, new: Config) -> tuple[str, ...]:
     """Return the names of the keys that differ and need a restart."""
     return tuple(key_name(path) for path in differing(RESTART_KEYS, old, new))
-
-
-def differing(keys: Iterable[KeyPath], old: BaseModel, new: BaseModel) -> Iterable[KeyPath]:
-    """Return those of `keys` whose values differ between two configurations."""
-    return [path for path in keys if _value(old, path) != _value(new, path)]
-
-
-def _value(config: BaseModel, path: KeyPath) -> object:
-    section, key = path
-    return getattr(getattr(config, section), key)

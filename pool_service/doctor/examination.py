@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pool_service.config import ConfigError, load
 from pool_service.config.loading import file_to_load
+from pool_service.config.service_source import SERVICE
 from pool_service.doctor import access, installation, kernel, machine, sandbox
 from pool_service.doctor.finding import Finding, Verdict
 
@@ -36,7 +37,7 @@ def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterato
     except ConfigError as error:
         yield _of_configuration(error)
         return
-    file = file_to_load(config_file, environment)
+    file = file_to_load(config_file, environment, SERVICE)
     yield Finding("configuration", Verdict.OK, str(file or "none; the defaults apply"))
     checks = (
         ("budget", partial(machine.budget_findings, config)),

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -9,13 +10,15 @@ from pool_service.access.fence import Fence
 from pool_service.access.fleet import FleetSettings
 from pool_service.admission import check_front
 from pool_service.core.errors import ModelUnknown, Recovering, ScopeMissing
-from pool_service.pool import Pool
 from pool_service.rpc import validation
 from pool_service.rpc.answering import Context, unary
 from pool_service.rpc.servicer import PoolServicer
 from pool_service.rpc.visibility import Visibility
 from pool_service.rpc.wire import offer, totals
 from pool_service.v1 import pool_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from pool_service.pool import Pool
 
 
 class FleetMemberServicer:
@@ -25,7 +28,7 @@ class FleetMemberServicer:
     """
 
     def __init__(
-        self, pool: Pool, servicer: PoolServicer, fence: Fence, settings: FleetSettings
+        self, pool: "Pool", servicer: PoolServicer, fence: Fence, settings: FleetSettings
     ) -> None:
         self._pool = pool
         self._visibility = Visibility(pool)

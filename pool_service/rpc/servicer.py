@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 import structlog
@@ -19,7 +19,6 @@ from pool_service.core.error_texts import watch_ended
 from pool_service.core.errors import PoolError, ScopeMissing
 from pool_service.core.results import Reloaded
 from pool_service.event_records import Call
-from pool_service.pool import Pool
 from pool_service.rpc import validation
 from pool_service.rpc.answering import Context, failure_status, keep_refusal, streaming, unary
 from pool_service.rpc.description_wire import DescriptionWire
@@ -30,6 +29,9 @@ from pool_service.rpc.redaction import Redactions
 from pool_service.rpc.visibility import Visibility
 from pool_service.rpc.wire import Wire, model, reloaded, totals
 from pool_service.v1 import pool_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from pool_service.pool import Pool
 
 PAGE_BYTES = 1024 * 1024
 """The size at which a page of servers or models is full; clients accept 4 MiB by default."""
@@ -68,7 +70,7 @@ class PoolServicer:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: "Pool",
         wire: Wire,
         reload: Callable[[], Awaitable[Reloaded]],
         audit: Audit,

@@ -4,18 +4,22 @@ A model that a caller may not know of does not exist for it: whether there is on
 get the same answer, and no text of another answer has its name (`redaction`, `error_redaction`).
 """
 
+from typing import TYPE_CHECKING
+
 from pool_service.access.principal import Principal, Scope
 from pool_service.admission import scope_missing
 from pool_service.core.catalogue import Entry
 from pool_service.core.errors import ModelUnknown
 from pool_service.core.server import Server, ServerId
-from pool_service.pool import Pool
+
+if TYPE_CHECKING:
+    from pool_service.pool import Pool
 
 
 class Visibility:
     """Tells which models of one pool a caller may know of."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
     def allows(self, principal: Principal, model: str) -> bool:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pool_service.config import Config
 from pool_service.config.errors import form_of, key_name, named_tables, tables
 from pool_service.config.loading import variables
 from pool_service.config.restart_keys import RESTART_KEYS
 from pool_service.config.schema import DefaultsSection, ModelSection
+from pool_service.config.service_source import SERVICE
 from pool_service.config.types import DefaultText
 from pool_service.core.types import FOREVER
 from tests.config.conftest import Read
@@ -18,7 +20,7 @@ from tools.document_configuration import default
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs/reference/configuration.md"
-SECTIONS = tables() | named_tables()
+SECTIONS = tables(Config) | named_tables(Config)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_every_key_is_described(section: str) -> None:
 
 def test_every_variable_is_documented() -> None:
     text = DOCUMENT.read_text()
-    assert [name for name in variables() if f"`{name}`" not in text] == []
+    assert [name for name in variables(SERVICE) if f"`{name}`" not in text] == []
 
 
 def test_every_key_that_needs_a_restart_is_named() -> None:
@@ -54,7 +56,7 @@ def test_every_key_that_needs_a_restart_is_named() -> None:
 
 def test_the_example_has_every_key_and_is_valid(example: str, read: Read) -> None:
     said = tomllib.loads(example)
-    for name, table in tables().items():
+    for name, table in tables(Config).items():
         # Some keys are for other programs than the first one.
         others = keys_of_all(said["runtimes"]) if name == "runtime" else set()
         assert said[name].keys() | others == table.model_fields.keys()
@@ -71,11 +73,11 @@ def keys_of_all(tables_by_name: dict[str, dict[str, object]]) -> set[str]:
     return {key for table in tables_by_name.values() for key in table}
 
 
-@pytest.mark.parametrize("section", tables())
+@pytest.mark.parametrize("section", tables(Config))
 def test_defaults_are_documented_as_one_would_write_them(section: str, read: Read) -> None:
     fields = {
         key: field
-        for key, field in tables()[section].model_fields.items()
+        for key, field in tables(Config)[section].model_fields.items()
         if not any(isinstance(part, DefaultText) for part in field.metadata)
     }
     text = "\n".join(f"{key} = {default(field).strip('`')}" for key, field in fields.items())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.config import ConfigError, ConfigSource, restart_needed
+from pool_service.config import Config, ConfigError, ConfigSource, restart_needed
 from pool_service.config.errors import tables
 from tests.config.conftest import Read
 
@@ -127,7 +127,7 @@ def test_what_is_read_at_the_start_alone_is_reported(read: Read) -> None:
     told = restart_needed(read(""), changed)
     assert told == restart_needed(changed, read(""))
     applied = {name.removeprefix("service.") for name in told} & set(
-        tables()["service"].model_fields
+        tables(Config)["service"].model_fields
     )
     assert applied == {
         *(

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pool_service.config import ConfigError, load
-from pool_service.config.loading import ConfigSource
+from pool_service.config import ConfigError, ConfigSource, load
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from pool_service.adapters.standby import process
 from pool_service.adapters.state_dir import directory_lock, guard_lock
 from pool_service.adapters.state_dir.holder import LOCK
 from pool_service.config.errors import ConfigError
-from pool_service.config.loading import load
+from pool_service.config.service_source import load
 from pool_service.core.errors import CrashLoop, InvalidField
 from pool_service.core.server import Cause, Exit, LastRun, Phase, Server
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Identity, LaunchPlan, Settings

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+from pool_service.config.comparison import differing
 from pool_service.config.errors import KeyPath, key_name, tables
 from pool_service.config.layout import Layout
 from pool_service.config.loading import FLEET_PREFIX, Source
-from pool_service.config.restart_keys import differing
 from pool_service.fleet.config.contradictions import contradictions
 from pool_service.fleet.config.front_config import FrontConfig
 

@@ -8,6 +8,7 @@ from pool_service.access.authentication import Rules
 from pool_service.client_registry import ClientRegistry
 from pool_service.config import load
 from pool_service.config.loading import variables
+from pool_service.config.service_source import SERVICE
 from pool_service.fleet.config import (
     ConfigError,
     Credentials,
@@ -122,7 +123,7 @@ def test_each_section_with_a_fixed_name_has_its_variables(read: Read) -> None:
 
 
 def test_a_front_and_a_service_do_not_read_each_others_variables(read: Read) -> None:
-    service = dict.fromkeys(variables(), "nonsense")
+    service = dict.fromkeys(variables(SERVICE), "nonsense")
     front = dict.fromkeys(variables(FRONT), "nonsense")
     assert service.keys().isdisjoint(front)
     of_member = {"POOL_SERVICE_FLEET_NAME": "studio", "POOL_SERVICE_FLEET_HOLD_GRACE": "15s"}
