@@ -101,13 +101,13 @@ class Machine:
 
     def servers(self) -> Iterable[SeenServer]:
         """Return all servers that are seen, in no order."""
-        return [one for servers in self._state.by_model.values() for one in servers.values()]
+        return [one for servers in self._state.by_model.values() for one in servers]
 
     def hosts_of(self, name: str) -> list[str]:
         """Return the hosts that have a server of a model, the one first that callers get."""
         model = self._state.names.resolve(name)
         claim = self._state.claims.get(model)
-        hosts = sorted({one.host for one in self._state.by_model.get(model, {}).values()})
+        hosts = sorted({one.host for one in self._state.by_model.get(model, ())})
         if claim is not None and claim.host in hosts:
             hosts.remove(claim.host)
             hosts.insert(0, claim.host)

@@ -14,9 +14,11 @@ class Names:
         self._order = count()
         self._ranks: dict[str, int] = {}
         self._told: dict[str, Mapping[str, str]] = {}
-        self._holders: dict[str, set[str]] = {}
-        self._meanings: dict[str, tuple[int, str]] = {}
-        self._aliases: dict[str, dict[str, None]] = {}
+        self._first: dict[str, str] = {}
+        """The member whose meaning of an alias counts."""
+        self._others: dict[str, set[str]] = {}
+        """The other members that have an alias, if there are any."""
+        self._aliases: dict[str, tuple[str, ...]] = {}
 
     def join(self, host: str) -> None:
         """Add a member, which has told no names yet."""
@@ -27,11 +29,8 @@ class Names:
         for alias in self._told[host]:
             self._withdraw(host, alias)
         self._told[host] = meanings
-        rank = self._ranks[host]
-        for alias, model in meanings.items():
-            self._holders.setdefault(alias, set()).add(host)
-            if alias not in self._meanings or rank < self._meanings[alias][0]:
-                self._mean(alias, rank, model)
+        for alias in meanings:
+            self._add(host, alias)
 
     def leave(self, host: str) -> None:
         """Forget a member."""
@@ -40,34 +39,46 @@ class Names:
 
     def resolve(self, name: str) -> str:
         """Return the model that a name means."""
-        meaning = self._meanings.get(name)
-        return name if meaning is None else meaning[1]
+        host = self._first.get(name)
+        return name if host is None else self._told[host][name]
 
     def aliases_of(self, model: str) -> tuple[str, ...]:
         """Return the aliases of a model."""
-        return tuple(self._aliases.get(model, ()))
+        return self._aliases.get(model, ())
+
+    def _add(self, host: str, alias: str) -> None:
+        first = self._first.get(alias)
+        if first is None:
+            self._count(alias, host)
+            return
+        if self._ranks[host] < self._ranks[first]:
+            self._count_no_more(alias)
+            self._count(alias, host)
+            host = first
+        self._others.setdefault(alias, set()).add(host)
 
     def _withdraw(self, host: str, alias: str) -> None:
-        """Take a member from those that have an alias; let the next one say what it means."""
-        holders = self._holders[alias]
-        holders.remove(host)
-        if self._meanings[alias][0] != self._ranks[host]:
-            return
-        self._forget(alias)
-        if holders:
-            rank, first = min((self._ranks[one], one) for one in holders)
-            self._mean(alias, rank, self._told[first][alias])
+        """Take an alias from a member; the next one that has it says what it means."""
+        others = self._others.get(alias, set())
+        if self._first[alias] == host:
+            self._count_no_more(alias)
+            if not others:
+                return
+            host = min(others, key=lambda one: self._ranks[one])
+            self._count(alias, host)
+        others.remove(host)
+        if not others:
+            del self._others[alias]
+
+    def _count(self, alias: str, host: str) -> None:
+        self._first[alias] = host
+        model = self._told[host][alias]
+        self._aliases[model] = (*self._aliases.get(model, ()), alias)
+
+    def _count_no_more(self, alias: str) -> None:
+        model = self._told[self._first.pop(alias)][alias]
+        left = tuple(one for one in self._aliases[model] if one != alias)
+        if left:
+            self._aliases[model] = left
         else:
-            del self._holders[alias]
-
-    def _mean(self, alias: str, rank: int, model: str) -> None:
-        self._forget(alias)
-        self._meanings[alias] = rank, model
-        self._aliases.setdefault(model, {})[alias] = None
-
-    def _forget(self, alias: str) -> None:
-        _, model = self._meanings.pop(alias, (0, None))
-        if model is not None:
-            del self._aliases[model][alias]
-            if not self._aliases[model]:
-                del self._aliases[model]
+            del self._aliases[model]

@@ -87,7 +87,7 @@ class Seats:
         state = self._state
         model = state.seated.pop(request_id, None)
         if model is not None and model in state.claims:
-            state.claims[model].calls.discard(request_id)
+            state.claims[model].calls.pop(request_id, None)
         return model
 
     def _withdraw(self, request: Request) -> None:
@@ -202,7 +202,7 @@ class Seats:
         elif not state.lead.leads and self._server_of(request.model, claim) is None:
             self._answer(request, OfLeader())
         elif state.presence(claim.host) is Presence.PRESENT:
-            claim.calls.add(request.request_id)
+            claim.calls[request.request_id] = None
             state.seated[request.request_id] = request.model
             self._answer(request, self._seat(request.model, claim.host))
         else:
@@ -357,7 +357,7 @@ class Seats:
 
     def _server_of(self, model: str, claim: Claim) -> SeenServer | None:
         """Return the living server of a claim; None if it has none."""
-        servers = self._state.by_model.get(model, {}).values()
+        servers = self._state.by_model.get(model, ())
         return next((one for one in servers if one.host == claim.host and one.lives), None)
 
     def _note(self, claim: Claim, server: SeenServer) -> None:

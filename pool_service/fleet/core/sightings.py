@@ -132,8 +132,8 @@ class Sightings:
     def _put(self, member: Member, server: SeenServer) -> None:
         state = self._state
         member.servers[server.key] = server
-        servers = state.by_model.setdefault(server.model, {})
-        servers[server.host, server.generation] = server
+        servers = *_without(state.by_model.get(server.model, ()), server), server
+        state.by_model[server.model] = servers
         if len(servers) > 1:
             state.doubled.add(server.model)
             state.touch(server.model)
@@ -143,13 +143,14 @@ class Sightings:
     def _remove(self, member: Member, server: SeenServer) -> None:
         state = self._state
         del member.servers[server.key]
-        servers = state.by_model[server.model]
-        del servers[server.host, server.generation]
+        servers = _without(state.by_model[server.model], server)
         if len(servers) <= 1:
             state.doubled.discard(server.model)
             state.untidy.discard(server.model)
         state.touch(server.model)
-        if not servers:
+        if servers:
+            state.by_model[server.model] = servers
+        else:
             del state.by_model[server.model]
         state.give(Publish(server, removed=True))
         self._seats.refresh(server.model)
@@ -159,3 +160,9 @@ class Sightings:
         if self._state.is_settled:
             self._leading.choose_epoch()
             self._seats.on_settled()
+
+
+def _without(servers: tuple[SeenServer, ...], server: SeenServer) -> tuple[SeenServer, ...]:
+    """Return the servers of a model without one of a host and a generation."""
+    place = server.host, server.generation
+    return tuple(one for one in servers if (one.host, one.generation) != place)

@@ -1,6 +1,10 @@
-"""Conversion of what members send to the values of the front."""
+"""Conversion of what members send to the values of the front.
+
+The names of models are interned: many members say the same ones, each several times.
+"""
 
 from collections.abc import Iterable
+from sys import intern
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -36,12 +40,12 @@ def seen(host: str, server: pb.Server, revision: int) -> SeenServer:
     """Return a server of a member. A state that is not known here is none that serves."""
     return SeenServer(
         host,
-        server.model,
+        intern(server.model),
         server.generation,
         STATES.get(server.state, ServerState.FAILED),
         server.role == pb.SERVER_ROLE_CURRENT,
         server.expected_bytes,
-        server.runtime_model,
+        intern(server.runtime_model),
         revision,
         server.SerializeToString(),
     )
@@ -80,8 +84,8 @@ def names(models: Iterable[pb.Model]) -> CatalogueNames:
     """Return the names of a member's catalogue."""
     listed = list(models)
     return CatalogueNames(
-        {alias: one.model for one in listed for alias in one.aliases},
-        frozenset(one.model for one in listed),
+        {alias: intern(one.model) for one in listed for alias in one.aliases},
+        frozenset(intern(one.model) for one in listed),
     )
 
 

@@ -45,4 +45,4 @@ def test_a_front_forgets_what_members_that_left_have_told() -> None:
     names.leave("a")
     assert names.resolve("x") == "x"
     assert names.aliases_of("m") == ()
-    assert not any(vars(names)[part] for part in ("_holders", "_meanings", "_aliases", "_told"))
+    assert not any(vars(names)[part] for part in ("_first", "_others", "_aliases", "_told"))
