@@ -117,7 +117,7 @@ class Member:
         models = [
             pb.Model(
                 model=one.model,
-                aliases=[f"{one.model}:latest"],
+                aliases=[f"{one.model}:latest"] if one.generation % 10 == 1 else [],
                 runtime_model=one.runtime_model,
                 runtime="vllm-mlx",
                 expected_bytes=one.expected_bytes,

@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from pool_service.fleet.core import events as ev
-from pool_service.fleet.core.values import Offer
+from pool_service.fleet.core.values import Offer, SeenServer
 from pool_service.fleet.members import messages
 from pool_service.fleet.members.channel import Channel
 from pool_service.fleet.members.metadata import FLEET_CALL, fleet_call
@@ -174,17 +174,16 @@ class GrpcLink:
 
         By pages: one message for each of hundreds of servers would take ten times as long.
         """
-        servers = list[pb.Server]()
+        told = list[SeenServer]()
         token, revision = "", None
         while token or revision is None:
             request = pb.ListRequest(page_size=PAGE_SIZE, page_token=token)
             page = await channel.pool.List(request, timeout=CONNECT_TIMEOUT_S)
-            servers += page.servers
             token = page.next_page_token
             # The changes since the first page, so that none between two pages is missed.
             revision = page.revision if revision is None else revision
-        told = tuple(messages.seen(self.host, server, revision) for server in servers)
-        self._feed(ev.MemberTold(self.host, told, revision))
+            told += [messages.seen(self.host, server, revision) for server in page.servers]
+        self._feed(ev.MemberTold(self.host, tuple(told), revision))
         return revision
 
     async def _watch(self, channel: Channel, revision: int) -> None:
