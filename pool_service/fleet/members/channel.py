@@ -53,8 +53,7 @@ class Channel:
         try:
             return await call
         except asyncio.CancelledError:
-            if self._interrupted:
-                raise MemberLost from None
+            self._raise_if_lost()
             raise
         finally:
             self._end(call)
@@ -66,12 +65,17 @@ class Channel:
             async for answer in call:
                 yield answer
         except asyncio.CancelledError:
-            if self._interrupted:
-                raise MemberLost from None
+            self._raise_if_lost()
             raise
         finally:
             call.cancel()
             self._end(call)
+
+    def _raise_if_lost(self) -> None:
+        """Raise MemberLost if a call was cancelled by `interrupt`, and not with its task."""
+        task = asyncio.current_task()
+        if self._interrupted and not (task is not None and task.cancelling()):
+            raise MemberLost from None
 
     @property
     def is_closed(self) -> bool:

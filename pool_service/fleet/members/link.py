@@ -87,9 +87,10 @@ class GrpcLink:
 
     async def offer(self, name: str, runtime_model: str, *, download: bool | None) -> Offer | None:
         request = pb.OfferRequest(model=name, runtime_model=runtime_model, download=download)
+        channel = self._channel
         try:
-            answer = await self._channel.member.Offer(request, timeout=OFFER_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
+            answer = await channel.unary(channel.member.Offer(request, timeout=OFFER_TIMEOUT_S))
+        except (grpc.aio.AioRpcError, MemberLost) as error:
             log.info("a member made no offer", member=self.host, why=_why(error))
             return None
         return messages.offer(answer)
@@ -145,6 +146,8 @@ class GrpcLink:
                 await self._follow(self._channel)
             except (grpc.aio.AioRpcError, _Unfit) as error:
                 self._feed(ev.SightLost(self.host, _why(error)))
+            except MemberLost:
+                log.debug("a lost member is looked for anew", member=self.host)
             except Exception as error:
                 log.exception("a member could not be followed", member=self.host)
                 self._feed(ev.SightLost(self.host, str(error)))
@@ -178,21 +181,22 @@ class GrpcLink:
         token, revision = "", None
         while token or revision is None:
             request = pb.ListRequest(page_size=PAGE_SIZE, page_token=token)
-            page = await channel.pool.List(request, timeout=CONNECT_TIMEOUT_S)
+            page = await channel.unary(channel.pool.List(request, timeout=CONNECT_TIMEOUT_S))
             token = page.next_page_token
             # The changes since the first page, so that none between two pages is missed.
-            revision = page.revision if revision is None else revision
+            revision = int(page.revision) if revision is None else revision
             told += [messages.seen(self.host, server, revision) for server in page.servers]
         self._feed(ev.MemberTold(self.host, tuple(told), revision))
         return revision
 
     async def _watch(self, channel: Channel, revision: int) -> None:
-        async for change in channel.pool.Watch(pb.WatchRequest(after_revision=revision)):
-            removed = change.WhichOneof("event") == "removed"
-            server = change.removed if removed else change.server
-            self._feed(
-                ev.ServerChanged(messages.seen(self.host, server, change.revision), removed=removed)
-            )
+        opened = channel.pool.Watch(pb.WatchRequest(after_revision=revision))
+        async with aclosing(channel.stream(opened)) as changes:
+            async for change in changes:
+                removed = change.WhichOneof("event") == "removed"
+                server = change.removed if removed else change.server
+                seen = messages.seen(self.host, server, change.revision)
+                self._feed(ev.ServerChanged(seen, removed=removed))
 
     async def _keep_beating(self, channel: Channel) -> None:
         while True:
@@ -205,12 +209,12 @@ class GrpcLink:
         """Send a beat and feed its answer; learn who leads if another front does."""
         request = pb.BeatRequest(front=self._manner.front, epoch=self._manner.epoch())
         try:
-            answer = await channel.member.Beat(request, timeout=time_limit)
+            answer = await channel.unary(channel.member.Beat(request, timeout=time_limit))
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
                 raise
             request.epoch = 0
-            answer = await channel.member.Beat(request, timeout=time_limit)
+            answer = await channel.unary(channel.member.Beat(request, timeout=time_limit))
         if answer.host != self.host:
             raise _Unfit(
                 f"the member at {self._address} calls itself {answer.host!r}; list it by that name"
@@ -227,7 +231,7 @@ class GrpcLink:
         models, token = list[pb.Model](), ""
         while True:
             request = pb.ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
-            page = await channel.pool.ListModels(request, timeout=CONNECT_TIMEOUT_S)
+            page = await channel.unary(channel.pool.ListModels(request, timeout=CONNECT_TIMEOUT_S))
             models += page.models
             token = page.next_page_token
             if not token:
@@ -242,4 +246,4 @@ class _Unfit(Exception):
 def _why(error: Exception) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"
-    return str(error)
+    return str(error) or "it is lost"

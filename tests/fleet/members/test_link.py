@@ -1,0 +1,121 @@
+"""Claims about the link to a member whose answers do not come, over real connections."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from pool_service.fleet.core import events as ev
+from pool_service.fleet.members.link import GrpcLink, Manner
+from pool_service.v1 import pool_service_pb2 as pb
+from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+
+LIMIT_S = 60.0
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class SilentMember(pb_grpc.PoolServiceServicer, pb_grpc.FleetMemberServiceServicer):
+    """A member that answers beats only while it may, and no offers at all."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self.answers = answers
+        self.beats: asyncio.Queue[None] = asyncio.Queue()
+        self.offered = asyncio.Event()
+        self.vanishes = asyncio.Event()
+
+    async def Beat(  # noqa: N802 - its name on the wire
+        self, request: pb.BeatRequest, context: Context
+    ) -> pb.BeatResponse:
+        self.beats.put_nowait(None)
+        if not self.answers:
+            await asyncio.Event().wait()
+        return pb.BeatResponse(host="a")
+
+    async def List(  # noqa: N802 - its name on the wire
+        self, request: pb.ListRequest, context: Context
+    ) -> pb.ListResponse:
+        return pb.ListResponse(revision=1)
+
+    async def ListModels(  # noqa: N802 - its name on the wire
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse()
+
+    async def Watch(  # noqa: N802 - its name on the wire
+        self, request: pb.WatchRequest, context: Context
+    ) -> AsyncIterator[pb.WatchResponse]:
+        await self.vanishes.wait()
+        # Without a change: the stream ends.
+        for response in ():
+            yield response
+
+    async def Offer(  # noqa: N802 - its name on the wire
+        self, request: pb.OfferRequest, context: Context
+    ) -> pb.OfferResponse:
+        self.offered.set()
+        await asyncio.Event().wait()
+        return pb.OfferResponse()
+
+
+@asynccontextmanager
+async def linked(member: SilentMember) -> AsyncIterator[tuple[GrpcLink, "asyncio.Queue[ev.Event]"]]:
+    """A link to a member, and the events that it feeds."""
+    server = grpc.aio.server()
+    pb_grpc.add_PoolServiceServicer_to_server(member, server)
+    pb_grpc.add_FleetMemberServiceServicer_to_server(member, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    fed: asyncio.Queue[ev.Event] = asyncio.Queue()
+    manner = Manner("front", lambda: 1, lambda: LIMIT_S, lambda _host, _address: None)
+    link = GrpcLink("a", f"127.0.0.1:{port}", fed.put_nowait, manner)
+    try:
+        yield link, fed
+    finally:
+        link.close()
+        await server.stop(None)
+
+
+async def next_of(fed: "asyncio.Queue[ev.Event]", kind: type[ev.Event]) -> ev.Event:
+    while not isinstance(event := await fed.get(), kind):
+        pass
+    return event
+
+
+@pytest.mark.parametrize("is_connected", [False, True])
+async def test_a_member_that_is_lost_during_a_beat_is_asked_again(*, is_connected: bool) -> None:
+    member = SilentMember(answers=is_connected)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), linked(member) as (link, fed):
+        if is_connected:
+            await next_of(fed, ev.MemberTold)
+            member.answers = False
+            link.beat_now()
+            await member.beats.get()
+        await member.beats.get()
+        link.interrupt()
+        member.answers = True
+        await member.beats.get()
+        await next_of(fed, ev.MemberTold)
+
+
+async def test_an_offer_that_is_awaited_while_its_member_vanishes_ends_without_an_offer() -> None:
+    member = SilentMember(answers=True)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), linked(member) as (link, fed):
+        await next_of(fed, ev.MemberTold)
+        offer = asyncio.create_task(link.offer("m", "", download=None))
+        await member.offered.wait()
+        member.vanishes.set()
+        await next_of(fed, ev.SightLost)
+        assert await offer is None
+
+
+async def test_a_link_that_is_closed_during_a_beat_asks_no_more() -> None:
+    member = SilentMember(answers=False)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), linked(member) as (link, _):
+        await member.beats.get()
+        link.close()
+        await asyncio.gather(link._following, return_exceptions=True)
+        assert link._following.cancelled()
