@@ -51,6 +51,8 @@ class Fleet(Generic[L]):
         self._answers = Answers[ev.Event](self.feed)
         self._timer = SuspensionTimer(clock, lambda: self.feed(ev.TimeReached()))
         self._tasks = set[asyncio.Task[None]]()
+        self.when_seen: Callable[[str], None] = lambda _host: None
+        """Called with each member that is seen again, or for the first time."""
         self.settled = asyncio.Event()
         """Set once each member has told its servers, or is lost."""
 
@@ -215,6 +217,8 @@ class Fleet(Generic[L]):
                 self._in_background(self._evict_copy(command))
             case cmd.NotePresence(host, presence, why):
                 _log_presence(host, presence, why)
+                if presence is Presence.PRESENT:
+                    self.when_seen(host)
             case _:
                 self._of_link(command)
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -21,6 +23,10 @@ from pool_service.v1 import pool_service_pb2 as pb
 
 END_HOLD_TIMEOUT_S = 5.0
 """The time for a member to end a hold; one that does not answer ends it after its grace."""
+
+MOST_LEFT_BEHIND = 10_000
+"""The most holds of one host that are remembered until the host is seen again: as many as a member
+keeps without their fronts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,9 @@ class Forwarding:
         self._leader = leader
         self._calls: dict[str, tuple[Principal, int, bytes]] = {}
         self._ending = set[asyncio.Task[None]]()
+        self._left_behind: dict[str, deque[str]] = {}
+        """The holds that went on elsewhere, by the hosts that they have left."""
+        fleet.when_seen = self._end_left_behind
         self.is_ending = False
         """Whether the front ends. Holds then go on at the members, for the next front."""
 
@@ -106,12 +115,53 @@ class Forwarding:
                     async for answer in answers:
                         yield answer
                 except (MemberLost, grpc.aio.AioRpcError) as error:
-                    stage = await journey.after(error)
+                    stage, name = await self._move_hold(journey, stage, name, error)
                 except (asyncio.CancelledError, GeneratorExit):
                     self._end_hold(stage, name, answers)
                     raise
                 else:
                     return
+
+    async def _move_hold(
+        self, journey: Journey, stage: Stage, name: str, error: MemberLost | grpc.aio.AioRpcError
+    ) -> tuple[Stage, str]:
+        """Return where a hold goes on whose call has failed, and by which name.
+
+        A host that it leaves would keep it for its grace, and is told that it has ended.
+        """
+        host, after = stage.seat.host if stage.seat is not None else "", None
+        stays = False
+        try:
+            after = await journey.after(error)
+            stays = after.seat is not None and after.seat.host == host
+        finally:
+            if host and not stays:
+                self._leave_behind(host, name)
+        return after, name if stays else secrets.token_hex(8)
+
+    def _leave_behind(self, host: str, name: str) -> None:
+        """End a hold at a host, or do so once the host is seen again."""
+        self._left_behind.setdefault(host, deque(maxlen=MOST_LEFT_BEHIND)).append(name)
+        present = {link.host for link in self._fleet.present}
+        if host in present:
+            self._end_left_behind(host)
+        for gone in [one for one in self._left_behind if self._fleet.link(one) is None]:
+            del self._left_behind[gone]
+
+    def _end_left_behind(self, host: str) -> None:
+        """End all holds at a host that went on elsewhere."""
+        names, link = self._left_behind.pop(host, None), self._fleet.link(host)
+        if names is None or link is None:
+            return
+
+        async def end() -> None:
+            call = fleet_call(self._front, self._fleet.followed_epoch)
+            with suppress(MemberLost, grpc.aio.AioRpcError):
+                for name in names:
+                    request = pb.EndHoldRequest(hold=name)
+                    await link.unary("EndHold", request, call, END_HOLD_TIMEOUT_S)
+
+        self._in_background(end())
 
     def _end_hold(self, stage: Stage, name: str, answers: AsyncGenerator[pb.HoldResponse]) -> None:
         """End a hold whose caller has left; until then its stream stays open."""
@@ -125,7 +175,10 @@ class Forwarding:
                 with suppress(MemberLost, grpc.aio.AioRpcError):
                     await stage.route.unary("EndHold", request, call, END_HOLD_TIMEOUT_S)
 
-        task = asyncio.create_task(end())
+        self._in_background(end())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 

@@ -26,6 +26,7 @@ from pool_service.fleet.core.leading import RETRY_AFTER_S
 from pool_service.fleet.core.values import SeenServer
 from pool_service.fleet.fleet import Fleet
 from pool_service.fleet.members.link import GrpcLink
+from pool_service.fleet.ports import MemberLost
 from pool_service.fleet.rpc import merging
 from pool_service.fleet.rpc.asking_all import LOOK_TIMEOUT_S, Answers, ask_all
 from pool_service.fleet.rpc.errors import reason_of, status_of
@@ -91,6 +92,12 @@ class FleetServicer:
     def refuse(self, error: Exception, call: Call, principal: Principal) -> grpc.Status:
         """Return the status of a failed call: a member's as it is. Keep the call if it is a use."""
         self.refused_at = asyncio.get_running_loop().time()
+        if isinstance(error, MemberLost):
+            error = PoolUnreachable(
+                "the member that answered this call is lost. Try again.",
+                model=call.model,
+                retry_after=RETRY_AFTER_S,
+            )
         if isinstance(error, grpc.aio.AioRpcError):
             return status_of(error)
         redacted = redacted_error(error, principal) if isinstance(error, PoolError) else error

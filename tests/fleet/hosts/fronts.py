@@ -31,14 +31,20 @@ class Front:
         return self.process.wait(STOP_TIMEOUT)
 
 
-def start_front(host: Host, members: Sequence[Member], credentials: Credentials) -> Front:
-    """Start a front on a host and wait until it is SERVING. Raises ServiceFailedError."""
+def start_front(
+    host: Host, members: Sequence[Member], credentials: Credentials, keys: str = ""
+) -> Front:
+    """Start a front on a host and wait until it is SERVING. Raises ServiceFailedError.
+
+    keys: further lines of its section [front].
+    """
     listed = "".join(f'{one.host.name} = "{one.address}"\n' for one in members)
     config, log = host.directory / "fleet.toml", host.directory / "front.log"
     config.write_text(
         f"""
 [front]
 listen = ["unix:{host.directory / SOCKET}"]
+{keys}
 [member_tls]
 ca = "{credentials.ca}"
 cert = "{credentials.cert}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import grpc
+from cryptography import x509
 
 from pool_service_client import PoolClient
 from tests.certificates import Authority, dns, ip, uri, written
@@ -147,10 +148,13 @@ class Members:
         pair = self.authority.issue(uri(san_of(front))).write(self._directory, front)
         return Credentials(self._ca, *pair)
 
+    def issue(self, host: Host, *names: x509.GeneralName) -> None:
+        """Give a host a certificate of these names instead of that of its own ones."""
+        self.authority.issue(*names).write(host.directory, "member")
+
     def _issue_to(self, host: Host) -> None:
         if not (host.directory / "member.pem").exists():
-            names = (dns(host.name), ip(host.address))
-            self.authority.issue(*names).write(host.directory, "member")
+            self.issue(host, dns(host.name), ip(host.address))
 
 
 def san_of(front: str) -> str:

@@ -49,9 +49,9 @@ class SilentMember(pb_grpc.PoolServiceServicer, pb_grpc.FleetMemberServiceServic
         self, request: pb.WatchRequest, context: Context
     ) -> AsyncIterator[pb.WatchResponse]:
         await self.vanishes.wait()
-        # Without a change: the stream ends.
-        for response in ():
-            yield response
+        changes: list[pb.WatchResponse] = []
+        for change in changes:
+            yield change
 
     async def Offer(  # noqa: N802 - its name on the wire
         self, request: pb.OfferRequest, context: Context
