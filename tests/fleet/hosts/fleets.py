@@ -11,7 +11,7 @@ import grpc
 
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
-from pool_service_client import Server
+from pool_service_client import PoolClient, RetryPolicy, Server
 from tests.fleet.hosts.fronts import SOCKET, Front, start_front
 from tests.fleet.hosts.members import FRONT, Member, Members, MemberSettings
 from tests.fleet.hosts.network import Host, Network
@@ -63,11 +63,11 @@ class Fleet:
     def __init__(self, network: Network, directory: Path, setup: Setup) -> None:
         self.network = network
         self._setup = setup
-        self._made = Members(directory)
+        self.made = Members(directory)
         self.members: dict[str, Member] = {}
         for name in HOSTS:
             self._add(name)
-            setup.prepare(self._made, network.hosts[name])
+            setup.prepare(self.made, network.hosts[name])
             self.start_member(name)
         self._add("front")
         self.front = self._started_front()
@@ -91,7 +91,7 @@ class Fleet:
     def start_member(self, name: str, *arguments: str) -> Member:
         """Start the member of a host; also again, as with "--replace"."""
         host = self.network.hosts[name]
-        self.members[name] = self._made.start(host, self._setup.of(host), *arguments)
+        self.members[name] = self.made.start(host, self._setup.of(host), *arguments)
         return self.members[name]
 
     def restart_front(self) -> None:
@@ -101,13 +101,18 @@ class Fleet:
         self.front = self._started_front()
 
     def _started_front(self) -> Front:
-        credentials = self._made.credentials[FRONT]
+        credentials = self.made.credentials[FRONT]
         members = list(self.members.values())
         return start_front(
             self.network.hosts["front"], members, credentials, self._setup.front_keys
         )
 
     # --- what its callers do --------------------------------------------------------------
+
+    def once(self) -> PoolClient:
+        """Return a client that tells of each failure instead of trying again; close it."""
+        address = f"unix:{self.front.host.directory / SOCKET}"
+        return PoolClient.connect(address, retry=RetryPolicy(attempts=1))
 
     def ensure(self, model: str) -> Server:
         """Ask the front for a model."""

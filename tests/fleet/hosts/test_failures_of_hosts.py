@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pool_service_client import PoolClient, PoolUnreachable, RetryPolicy, Server, ServerState
+from pool_service_client import PoolUnreachable, Server, ServerState
 from tests.faults.table import Recovery
 from tests.fleet.hosts.fleets import (
     ANOTHER,
@@ -19,7 +19,6 @@ from tests.fleet.hosts.fleets import (
     identity,
     until,
 )
-from tests.fleet.hosts.fronts import SOCKET
 from tests.fleet.hosts.members import reaches
 from tests.fleet.hosts.network import Direction
 
@@ -169,7 +168,7 @@ def test_a_host_that_sleeps_is_lost_and_its_hold_moves_and_after_it_wakes_there_
         assert hold.ready(LIMIT_S).host == lost
         began = time.monotonic()
         fleet.network.hosts[lost].sleep()
-        with once(fleet) as client, pytest.raises(PoolUnreachable) as refused:
+        with fleet.once() as client, pytest.raises(PoolUnreachable) as refused:
             list(client.logs(held, follow=True))
         assert refused.value.retry_after
         after = {model: fleet.ensure_elsewhere(model, lost) for model in asked}
@@ -196,7 +195,7 @@ def test_a_front_that_loses_most_members_at_once_starts_nothing_until_it_sees_th
     for host in cut_off:
         fleet.network.hosts[host].cut()
     until(lambda: all("lost" in fleet.notice_of(host) for host in cut_off))
-    with once(fleet) as client:
+    with fleet.once() as client:
         for model in (ANOTHER, *servers_on(before, cut_off[0])):
             with pytest.raises(PoolUnreachable, match="at once") as refused:
                 client.ensure(model, timeout=LIMIT_S)
@@ -215,9 +214,3 @@ def test_a_front_that_loses_most_members_at_once_starts_nothing_until_it_sees_th
     assert {model: identity(one) for model, one in fleet.ensure_all().items()} == {
         model: identity(one) for model, one in before.items()
     }
-
-
-def once(fleet: Fleet) -> PoolClient:
-    """Return a client that tells of each failure instead of trying again; close it."""
-    address = f"unix:{fleet.front.host.directory / SOCKET}"
-    return PoolClient.connect(address, retry=RetryPolicy(attempts=1))
