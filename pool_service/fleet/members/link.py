@@ -33,6 +33,9 @@ CONNECT_TIMEOUT_S = 1.0
 
 PAGE_SIZE = 1000
 
+WRONG_NAME = "Hostname Verification Check failed"
+"""What gRPC says of a certificate that is of other names."""
+
 log = structlog.get_logger("pool_service.fleet")
 
 Metadata = tuple[tuple[str, bytes], ...]
@@ -145,7 +148,7 @@ class GrpcLink:
             try:
                 await self._follow(self._channel)
             except (grpc.aio.AioRpcError, _Unfit) as error:
-                self._feed(ev.SightLost(self.host, _why(error)))
+                self._feed(ev.SightLost(self.host, self._why_not_seen(error)))
             except MemberLost:
                 log.debug("a lost member is looked for anew", member=self.host)
             except Exception as error:
@@ -156,6 +159,17 @@ class GrpcLink:
             self._channel.retire()
             self._retired = [one for one in (*self._retired, self._channel) if not one.is_closed]
             self._channel = self._connect()
+
+    def _why_not_seen(self, error: Exception) -> str:
+        """Return why the member is not seen; for a wrong certificate, which name it must have."""
+        why = _why(error).rstrip(".")
+        security = self._manner.secure(self.host, self._address)
+        if WRONG_NAME in why and security is not None:
+            return (
+                f"its certificate is not of the name {security.name!r}, so that it is not called. "
+                f"Give it one that is, or set members.{self.host}.san to a name that it has ({why})"
+            )
+        return why
 
     async def _follow(self, channel: Channel) -> NoReturn:
         """Feed what the member tells, until it is not seen any more. Raises AioRpcError, _Unfit."""
