@@ -138,7 +138,8 @@ def compose(
     audit = Audit(LoggedEvents())
     authentication = Authentication(rules, peer_users(), own_users(), time.time, unmapped_user())
     admission = Admission(authentication, audit, _nothing)
-    leader = Leader(lambda: fleet.lead, secure)
+    leader = Leader(lambda: fleet.lead, secure, config.front.address)
+    fleet.on_lead = leader.follow
     servicer = FleetServicer(
         fleet, Forwarding(fleet, name, leader), reloader.reload, audit, Quotas(clock.now)
     )

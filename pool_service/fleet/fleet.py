@@ -51,8 +51,11 @@ class Fleet(Generic[L]):
         self._answers = Answers[ev.Event](self.feed)
         self._timer = SuspensionTimer(clock, lambda: self.feed(ev.TimeReached()))
         self._tasks = set[asyncio.Task[None]]()
-        self.when_seen: Callable[[str], None] = lambda _host: None
-        """Called with each member that is seen again, or for the first time."""
+        self.on_seen: Callable[[str], None] = lambda _: None
+        """Is called with each member that is seen again, or for the first time."""
+        self._noted_lead = Lead(leads=False)
+        self.on_lead: Callable[[Lead], None] = lambda _: None
+        """Is called when another front leads, or none."""
         self.settled = asyncio.Event()
         """Set once each member has told its servers, or is lost."""
 
@@ -200,10 +203,19 @@ class Fleet(Generic[L]):
         try:
             for command in self._machine.handle(event, now):
                 self._carry_out(command)
+            if isinstance(event, ev.LeadChanged):
+                self._note_lead(event.lead)
             if not self.settled.is_set() and self._machine.is_settled:
                 self.settled.set()
         finally:
             self._timer.arm(self._machine.next_deadline())
+
+    def _note_lead(self, lead: Lead) -> None:
+        """Log who leads, and call `on_lead`, unless only the time has changed until which."""
+        before, self._noted_lead = self._noted_lead, lead
+        if replace(before, until=lead.until) != lead:
+            _log_lead(lead)
+            self.on_lead(lead)
 
     def _carry_out(self, command: cmd.Command) -> None:
         match command:
@@ -218,7 +230,7 @@ class Fleet(Generic[L]):
             case cmd.NotePresence(host, presence, why):
                 _log_presence(host, presence, why)
                 if presence is Presence.PRESENT:
-                    self.when_seen(host)
+                    self.on_seen(host)
             case _:
                 self._of_link(command)
 
@@ -315,6 +327,15 @@ class Asking:
     async def _ask(self, event: ev.SeatRequested | ev.SeatRefused) -> Place:
         place: Place = await self._answers.ask(event.request_id, event)
         return place
+
+
+def _log_lead(lead: Lead) -> None:
+    if lead.leads and lead.epoch:
+        log.info("this front leads the fleet", epoch=lead.epoch)
+    elif lead.address:
+        log.info("another front leads the fleet", leader=lead.address, epoch=lead.epoch)
+    elif not lead.leads:
+        log.warning("no front leads the fleet that is known here; nothing new is started")
 
 
 def _log_presence(host: str, presence: Presence, why: str) -> None:

@@ -49,7 +49,7 @@ class Forwarding:
         self._ending = set[asyncio.Task[None]]()
         self._left_behind: dict[str, deque[str]] = {}
         """The holds that went on elsewhere, by the hosts that they have left."""
-        fleet.when_seen = self._end_left_behind
+        fleet.on_seen = self._end_left_behind
         self.is_ending = False
         """Whether the front ends. Holds then go on at the members, for the next front."""
 
@@ -102,10 +102,14 @@ class Forwarding:
         return answer
 
     async def hold(
-        self, request: pb.HoldRequest, caller: Caller
+        self, request: pb.HoldRequest, caller: Caller, of_front: str
     ) -> AsyncGenerator[pb.HoldResponse]:
-        """Yield the states of a model that is held, on whichever host it is at the time."""
-        name = secrets.token_hex(8)
+        """Yield the states of a model that is held, on whichever host it is at the time.
+
+        of_front: the name of the hold if another front asks for it, which ends it by its name; if
+        that front is lost, the hold goes on at the member. Empty: the caller is no front.
+        """
+        name, host = of_front or secrets.token_hex(8), ""
         with self._journey(request) as journey:
             stage = await journey.begin()
             while True:
@@ -113,21 +117,29 @@ class Forwarding:
                 answers = stage.route.stream("Hold", request, call, caller.timeout)
                 try:
                     async for answer in answers:
+                        host = answer.server.host
                         yield answer
                 except (MemberLost, grpc.aio.AioRpcError) as error:
-                    stage, name = await self._move_hold(journey, stage, name, error)
+                    stage, name = await self._move_hold(journey, stage, name, of_front, error)
                 except (asyncio.CancelledError, GeneratorExit):
-                    self._end_hold(stage, name, answers)
+                    link = None if of_front else self._holding(stage, host)
+                    self._end_hold(link, name, answers)
                     raise
                 else:
                     return
 
     async def _move_hold(
-        self, journey: Journey, stage: Stage, name: str, error: MemberLost | grpc.aio.AioRpcError
+        self,
+        journey: Journey,
+        stage: Stage,
+        name: str,
+        of_front: str,
+        error: MemberLost | grpc.aio.AioRpcError,
     ) -> tuple[Stage, str]:
         """Return where a hold goes on whose call has failed, and by which name.
 
-        A host that it leaves would keep it for its grace, and is told that it has ended.
+        A host that it leaves would keep it for its grace, and is told that it has ended. A hold of
+        another front keeps its name, by which that front ends it.
         """
         host, after = stage.seat.host if stage.seat is not None else "", None
         stays = False
@@ -137,7 +149,9 @@ class Forwarding:
         finally:
             if host and not stays:
                 self._leave_behind(host, name)
-        return after, name if stays else secrets.token_hex(8)
+        if after.seat is not None:
+            self._come_back(after.seat.host, name)
+        return after, name if stays or of_front else secrets.token_hex(8)
 
     def _leave_behind(self, host: str, name: str) -> None:
         """End a hold at a host, or do so once the host is seen again."""
@@ -147,6 +161,11 @@ class Forwarding:
             self._end_left_behind(host)
         for gone in [one for one in self._left_behind if self._fleet.link(one) is None]:
             del self._left_behind[gone]
+
+    def _come_back(self, host: str, name: str) -> None:
+        """Let a hold that has left a host, and is to go on there, not be ended there."""
+        with suppress(KeyError, ValueError):
+            self._left_behind[host].remove(name)
 
     def _end_left_behind(self, host: str) -> None:
         """End all holds at a host that went on elsewhere."""
@@ -163,17 +182,29 @@ class Forwarding:
 
         self._in_background(end())
 
-    def _end_hold(self, stage: Stage, name: str, answers: AsyncGenerator[pb.HoldResponse]) -> None:
-        """End a hold whose caller has left; until then its stream stays open."""
+    def _holding(self, stage: Stage, host: str) -> GrpcLink | None:
+        """Return the link to the member of a hold. host: as the last answer has it.
+
+        None: the leader has it, and has not said where, or it is no member any more.
+        """
+        return self._fleet.link(stage.seat.host if stage.seat is not None else host)
+
+    def _end_hold(
+        self, link: GrpcLink | None, name: str, answers: AsyncGenerator[pb.HoldResponse]
+    ) -> None:
+        """End a hold whose caller has left; until then its stream stays open.
+
+        link: to the member that has the hold; None: only the stream is ended.
+        """
 
         async def end() -> None:
             async with aclosing(answers):
-                if stage.seat is None or self.is_ending:
+                if link is None or self.is_ending:
                     return
                 request = pb.EndHoldRequest(hold=name)
-                call = fleet_call(self._front, stage.seat.epoch)
+                call = fleet_call(self._front, self._fleet.followed_epoch)
                 with suppress(MemberLost, grpc.aio.AioRpcError):
-                    await stage.route.unary("EndHold", request, call, END_HOLD_TIMEOUT_S)
+                    await link.unary("EndHold", request, call, END_HOLD_TIMEOUT_S)
 
         self._in_background(end())
 
@@ -192,7 +223,7 @@ class Forwarding:
         """Return the FleetCall of a call that may start a server."""
         seat = stage.seat
         if seat is None:
-            return self.call_of(principal, 0)
+            return fleet_call(self._front, 0, principal, hold=hold)
         return fleet_call(
             self._front,
             seat.epoch,

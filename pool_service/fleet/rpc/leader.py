@@ -19,10 +19,14 @@ class Leader:
         self,
         lead: Callable[[], Lead],
         secure: Secure,
+        own: str,
     ) -> None:
+        """own: the address of this front, which is never called: it does not lead."""
         self._lead = lead
         self._secure = secure
-        self._address = ""
+        self._own = own
+        self._asked: tuple[str, int] = ("", 0)
+        """The address and the epoch of the front that the connection is to."""
         self._channel: Channel | None = None
 
     async def unary(
@@ -58,6 +62,16 @@ class Leader:
             async for answer in answers:
                 yield answer
 
+    def follow(self, lead: Lead) -> None:
+        """Cancel the calls at an earlier leader once there is another; they raise MemberLost.
+
+        The earlier one may be lost, and its connection silent for as long as TCP is patient.
+        """
+        is_known = lead.leads or bool(lead.address)
+        if self._channel is not None and is_known and self._asked != _place(lead):
+            self._channel.interrupt()
+            self._channel = None
+
     def close(self) -> None:
         """Close the connection to the leader."""
         if self._channel is not None:
@@ -65,15 +79,17 @@ class Leader:
 
     def _connected(self) -> Channel:
         lead = self._lead()
-        if lead.leads or not lead.address:
+        if lead.leads or lead.address in ("", self._own):
             raise PoolUnreachable(
                 "no front leads the fleet now, so that nothing new is started; models that are "
                 "READY are still given out. Try again.",
                 retry_after=RETRY_AFTER_S,
             )
-        if self._channel is None or self._address != lead.address:
-            if self._channel is not None:
-                self._channel.retire()
-            self._address = lead.address
+        if self._channel is None:
+            self._asked = _place(lead)
             self._channel = Channel(lead.address, self._secure("", lead.address))
         return self._channel
+
+
+def _place(lead: Lead) -> tuple[str, int]:
+    return lead.address, lead.epoch

@@ -125,7 +125,7 @@ class FleetServicer:
     async def Hold(
         self, request: pb.HoldRequest, context: Context
     ) -> AsyncGenerator[pb.HoldResponse]:
-        held = self._forwarding.hold(request, _caller(context))
+        held = self._forwarding.hold(request, _caller(context), context.fleet.hold)
         with self._quotas.open(context.principal, "holds"):
             async with aclosing(held):
                 async for answer in held:

@@ -8,15 +8,15 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from tests.certificates import LOCAL, Authority
+from tests.certificates import LOCAL, Authority, ip
 from tools.bench.turns import free_ports
 
 LIMIT_S = 60.0
@@ -26,21 +26,29 @@ ENVIRONMENT = {**os.environ, "ETCD_UNSUPPORTED_ARCH": "arm64"}
 """etcd 3.4 runs on arm64 only when it is told to."""
 
 
+def on_this_machine(command: Sequence[str], log: BinaryIO) -> "subprocess.Popen[Any]":
+    """Start an etcd as any program."""
+    return subprocess.Popen(command, stdout=log, stderr=log, env=ENVIRONMENT)
+
+
 @dataclass
 class EtcdProcess:
     """Starts etcd in `directory`, where its data stays.
 
-    authority: it has TLS, and clients need a certificate of this authority.
+    authority: it has TLS, and clients need a certificate of this authority. address: of the
+    machine that `launch` starts it on.
     """
 
     directory: Path
     authority: Authority | None = None
     port: int = field(default_factory=lambda: free_ports(2))
-    process: subprocess.Popen[bytes] | None = None
+    process: "subprocess.Popen[Any] | None" = None
+    address: str = "127.0.0.1"
+    launch: Callable[[Sequence[str], BinaryIO], "subprocess.Popen[Any]"] = on_this_machine
 
     @property
     def endpoint(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
 
     @property
     def scheme(self) -> str:
@@ -62,12 +70,7 @@ class EtcdProcess:
             *self._tls_options(),
         ]
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                env=ENVIRONMENT,
-            )
+            self.process = self.launch(command, log)
         limit = time.monotonic() + LIMIT_S
         while not self._healthy():
             assert self.process.poll() is None, (self.directory / "log").read_text()
@@ -108,7 +111,8 @@ class EtcdProcess:
         if self.authority is None:
             return []
         (self.directory / "ca.pem").write_bytes(self.authority.certificate)
-        chain, key = self.authority.issue(*LOCAL).write(self.directory, "etcd")
+        names = (*LOCAL, ip(self.address))
+        chain, key = self.authority.issue(*dict.fromkeys(names)).write(self.directory, "etcd")
         return [
             f"--cert-file={chain}",
             f"--key-file={key}",

@@ -71,6 +71,17 @@ async def test_a_leader_steps_down_by_its_own_clock_when_etcd_hangs(own_etcd: Et
         assert again.epoch > last.epoch
 
 
+async def test_a_front_never_takes_itself_for_another_one_that_leads(own_etcd: EtcdProcess) -> None:
+    """etcd comes back with the key of the front's earlier lease, which it lets live on."""
+    async with front("one", own_etcd.endpoint) as one:
+        first = await one.told.until(leads)
+        own_etcd.kill()
+        await one.told.until(leads_not)
+        own_etcd.start()
+        await one.told.until(lambda lead: lead.leads and lead.epoch > first.epoch)
+        assert not [lead for lead in one.told.all if lead.address and not lead.leads]
+
+
 async def test_somebody_leads_again_after_a_restart_of_etcd(own_etcd: EtcdProcess) -> None:
     async with front("one", own_etcd.endpoint) as one, front("other", own_etcd.endpoint) as other:
         await one.told.until(lambda lead: lead.address != "")

@@ -12,7 +12,7 @@ import grpc
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from pool_service_client import PoolClient, RetryPolicy, Server
-from tests.fleet.hosts.fronts import SOCKET, Front, start_front
+from tests.fleet.hosts.fronts import SOCKET, Front, FrontSettings, start_front
 from tests.fleet.hosts.members import FRONT, Member, Members, MemberSettings
 from tests.fleet.hosts.network import Host, Network
 from tests.fleet.hosts.watching import Watching
@@ -103,9 +103,8 @@ class Fleet:
     def _started_front(self) -> Front:
         credentials = self.made.credentials[FRONT]
         members = list(self.members.values())
-        return start_front(
-            self.network.hosts["front"], members, credentials, self._setup.front_keys
-        )
+        settings = FrontSettings(lines=self._setup.front_keys)
+        return start_front(self.network.hosts["front"], members, credentials, settings)
 
     # --- what its callers do --------------------------------------------------------------
 

@@ -31,35 +31,53 @@ class Front:
         return self.process.wait(STOP_TIMEOUT)
 
 
-def start_front(
-    host: Host, members: Sequence[Member], credentials: Credentials, keys: str = ""
-) -> Front:
-    """Start a front on a host and wait until it is SERVING. Raises ServiceFailedError.
+@dataclass(frozen=True, slots=True)
+class FrontSettings:
+    """How a front is configured besides its members. program: runs in place of pool-service.
 
-    keys: further lines of its section [front].
+    lines: more of [front]; sections: further ones.
     """
+
+    lines: str = ""
+    sections: str = ""
+    listen: tuple[str, ...] = ()
+    program: tuple[str, ...] = ()
+
+
+def start_front(
+    host: Host,
+    members: Sequence[Member],
+    credentials: Credentials,
+    settings: FrontSettings | None = None,
+) -> Front:
+    """Start a front on a host and wait until it is SERVING. Raises ServiceFailedError."""
+    chosen = settings or FrontSettings()
+    addresses = [f"unix:{host.directory / SOCKET}", *chosen.listen]
     listed = "".join(f'{one.host.name} = "{one.address}"\n' for one in members)
+    # Without members they are discovered.
+    table = f"[members]\n{listed}" if listed else ""
     config, log = host.directory / "fleet.toml", host.directory / "front.log"
     config.write_text(
         f"""
 [front]
-listen = ["unix:{host.directory / SOCKET}"]
-{keys}
+listen = {addresses}
+{chosen.lines}
 [member_tls]
 ca = "{credentials.ca}"
 cert = "{credentials.cert}"
 key = "{credentials.key}"
-[members]
-{listed}
+{table}
+{chosen.sections}
 """
     )
     with log.open("a") as stderr:
         process = host.popen(
-            command("fleet", "serve", "--config", str(config)),
+            [*(chosen.program or command()), "fleet", "serve", "--config", str(config)],
             stdout=subprocess.PIPE,
             stderr=stderr.fileno(),
         )
     assert process.stdout is not None
-    if "listening" not in process.stdout.readline():
-        raise ServiceFailedError(f"the {FRONT} ended: {log.read_text()}")
+    for _ in addresses:
+        if "listening" not in process.stdout.readline():
+            raise ServiceFailedError(f"the {FRONT} ended: {log.read_text()}")
     return Front(host, process, log)

@@ -130,7 +130,7 @@ class Members:
 
         arguments: more of them for `pool-service serve`, such as "--replace".
         """
-        self._issue_to(host)
+        self.issue_to(host)
         config = host.directory / "pool.toml"
         config.write_text(configuration(host, self._ca, settings or MemberSettings()))
         state, log = host.directory / "state", host.directory / "service.log"
@@ -152,7 +152,8 @@ class Members:
         """Give a host a certificate of these names instead of that of its own ones."""
         self.authority.issue(*names).write(host.directory, "member")
 
-    def _issue_to(self, host: Host) -> None:
+    def issue_to(self, host: Host) -> None:
+        """Give a host a certificate, in member.pem and member.key, unless it has one."""
         if not (host.directory / "member.pem").exists():
             self.issue(host, dns(host.name), ip(host.address))
 

@@ -91,6 +91,12 @@ class EtcdLeadership:
                 if holder is None:
                     self._tell(UNKNOWN)
                     return
+                if holder.value == self._value:
+                    # An earlier lease of this front, of whose end etcd could not be told.
+                    self._tell(UNKNOWN)
+                    earlier = Lease(holder.lease, 0.0)
+                    await revoke_for_a_while(self._client, earlier, REVOKE_LIMIT_S)
+                    continue
                 self._tell(
                     Lead(
                         leads=False,
