@@ -45,6 +45,7 @@ from pool_service.gateway_process import GatewayProcess, own_address
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
 from pool_service.pool import Pool
+from pool_service.registration import RegistrationFlaw
 from pool_service.reloader import Reloader
 from pool_service.rpc.server import GrpcServer
 from pool_service.shutdown import DRAIN_SIGNALS, Shutdown
@@ -98,7 +99,7 @@ def run(source: ConfigSource, config: Config) -> int:
             left = _Left(_certificates(config))
             directory = take_directory(service.state_dir)
             _serve_repeatedly(source, config, addresses, directory, left, stream)
-    except (AddressError, CertificateFlaw, StateDirError) as error:
+    except (AddressError, CertificateFlaw, RegistrationFlaw, StateDirError) as error:
         print(f"pool-service: {error}", file=sys.stderr)  # no log line: for the user who starts it
         return 1
     return 0
@@ -193,7 +194,7 @@ async def _serve(
         _finish_start(bound)
         # Last: the replaced service serves again unless this one has noted that it serves.
         state.release_claim()
-        await _until_shutdown(parts.shutdown, parts.reloader, _gateway(config, bound, ending))
+        await _until_shutdown(parts, _gateway(config, bound, ending))
         state.announce(bound, is_ending=True)
         await server.set_not_serving()
         await _end(pool, parts.shutdown, keeper)
@@ -322,13 +323,16 @@ async def _report_records(records: FileRecords, server: GrpcServer) -> None:
         degraded = await records.wait_for_change(degraded=degraded)
 
 
-async def _until_shutdown(shutdown: Shutdown, reloader: Reloader, gateway: GatewayProcess) -> None:
+async def _until_shutdown(parts: Parts, gateway: GatewayProcess) -> None:
     """Wait until the service is to end, and tell that to its gateway.
 
-    Looks for configuration problems, now that the service serves.
+    Looks for configuration problems, and lets fronts find the service, now that it serves.
     """
-    async with in_background(_look_for_problems(reloader)):
-        await shutdown.requested.wait()
+    async with (
+        in_background(_look_for_problems(parts.reloader)),
+        parts.registrar.registered(parts.shutdown.leaving.is_set),
+    ):
+        await parts.shutdown.requested.wait()
     gateway.end()
 
 

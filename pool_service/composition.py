@@ -50,6 +50,7 @@ from pool_service.core.limits import Limits
 from pool_service.core.server import Server
 from pool_service.pool import Pool
 from pool_service.ports import World
+from pool_service.registration import Registrar, registrar_of
 from pool_service.reloader import Reloader
 from pool_service.rpc.authorization import Authorization
 from pool_service.rpc.fleet_calls import FleetCalls
@@ -89,6 +90,7 @@ class Parts:
     audit: Audit
     logs: LogStore
     limits: Limits
+    registrar: Registrar
 
 
 def compose(
@@ -99,9 +101,9 @@ def compose(
 ) -> Parts:
     """Build all parts from the configuration; nothing is started yet. Needs a running loop.
 
-    certificates: those of [tls]; None: there are none.
+    certificates: those of [tls]; None: there are none. Raises RegistrationFlaw.
     """
-    service = config.service
+    service, registrar = config.service, registrar_of(config)
     clock, machine, notifications = SystemClock(), machine_memory(), ReadyNotifications()
     logs = LogStore(service.state_dir, keep=config.logs.keep, max_bytes=config.logs.max_bytes)
     records = FileRecords(service.state_dir, clock=clock)
@@ -140,7 +142,7 @@ def compose(
         records,
         events,
         LogReader(logs),
-        partial(_notices, config.fleet.advertise, certificates, fence),
+        partial(_notices, config.fleet.advertise, certificates, fence, registrar),
     )
     limits = config.limits(machine.total(), machine.default_budget())
     history = History[Server](
@@ -192,13 +194,17 @@ def compose(
         audit=audit,
         logs=logs,
         limits=limits,
+        registrar=registrar,
     )
 
 
-def _notices(advertised: str, certificates: CertificateKeeper | None, fence: Fence) -> list[str]:
+def _notices(
+    advertised: str, certificates: CertificateKeeper | None, fence: Fence, registrar: Registrar
+) -> list[str]:
     """Return what works less well than it should, besides the records: a sentence each."""
     of_certificates = certificates.notices if certificates else ()
-    return [*address_notices(advertised), fence.notice, *of_certificates]
+    of_fleet = (*address_notices(advertised), fence.notice, *registrar.notices())
+    return [*of_fleet, *of_certificates]
 
 
 def _admission(config: Config, audit: Audit) -> tuple[Admission, ClientRegistry]:

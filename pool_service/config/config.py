@@ -10,6 +10,7 @@ from pool_service.adapters.runtime.runtime_options import RuntimeOptions, whole_
 from pool_service.config.auth_section import AuthSection
 from pool_service.config.client_section import ClientSection
 from pool_service.config.config_hash import config_hash_of
+from pool_service.config.etcd_section import EtcdSection
 from pool_service.config.fleet_section import FleetSection
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import (
@@ -49,6 +50,7 @@ class Config(Section):
     auth: AuthSection
     tls: TlsSection
     fleet: FleetSection
+    etcd: EtcdSection
     defaults: DefaultsSection
     groups: Mapping[SectionName, GroupSection] = Field(default_factory=dict)
     models: Mapping[ModelName, ModelSection] = Field(default_factory=dict)

@@ -12,9 +12,11 @@ from pool_service.adapters.runtime.key_delivery import (
 )
 from pool_service.adapters.runtime.launch_plan import Kind, option_names, option_value
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions
+from pool_service.address import Address
 from pool_service.config.access_contradictions import Access, access_contradictions
 from pool_service.config.config import Config
 from pool_service.config.errors import KeyPath, closest, key_name
+from pool_service.config.etcd_contradictions import etcd_contradictions
 from pool_service.config.runtime_section import RuntimeSection
 from pool_service.config.schema import DefaultsSection
 from pool_service.config.sizes import size_as_written
@@ -62,6 +64,9 @@ def _fleet_problems(config: Config) -> Iterator[tuple[KeyPath, str]]:
     fleet = config.fleet
     if fleet.model_fields_set - {"name"} and not fleet.name:
         yield ("fleet", "name"), "must be set as well: the name of this host in its fleet"
+    yield from _in(("fleet",), _registration_problems(config))
+    endpoints = fleet.registry_keys.endpoints if fleet.registry_keys else ()
+    yield from etcd_contradictions(config.etcd, endpoints, "fleet.registry is not etcd")
     if not fleet.leaves_loopback:
         return
     for name, options in config.all_runtime_options.items():
@@ -72,6 +77,25 @@ def _fleet_problems(config: Config) -> Iterator[tuple[KeyPath, str]]:
             )
             section = ("runtimes", name) if name else ("runtime",)
             yield (*section, "server_keys"), what
+
+
+def _registration_problems(config: Config) -> Problems:
+    fleet = config.fleet
+    address = fleet.registered_address
+    if fleet.registry_keys is None:
+        if address:
+            yield "registered_address", "has no effect without registry; set both or neither"
+        return
+    if not address:
+        what = f"must be set, since fleet.registry is {fleet.registry}: the host:port at which "
+        yield "registered_address", f"{what}fronts reach this service"
+    elif not _is_local(address) and all(map(_is_local, config.service.listen)):
+        what = f"{address} is for other machines, and service.listen has only addresses of this one"
+        yield "registered_address", f"{what}; add one that they reach"
+
+
+def _is_local(text: str) -> bool:
+    return Address.parse(text).is_local
 
 
 def _service_problems(config: Config) -> Problems:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 
 from pool_service.access.fleet import FleetSettings
 from pool_service.config.durations import Seconds
+from pool_service.config.etcd_section import DEFAULT_PREFIX, EtcdKeys, etcd_keys, host_and_port
 from pool_service.config.types import DefaultText, Flaw, Form, Section, SectionName, Switch
 
 HOLD_GRACE_S = 15.0
@@ -69,6 +70,28 @@ Advertised = Annotated[
     AfterValidator(_advertised),
     Form("IP address", 'an IP address of this machine in quotes, such as "10.0.0.11"'),
 ]
+_REGISTRY = '"none" or "etcd:HOST:PORT,HOST:PORT[/PREFIX]"'
+
+
+def _registry(text: str) -> str:
+    _keys_of(text)
+    return text
+
+
+def _keys_of(text: str) -> EtcdKeys | None:
+    """Return the keys of `registry`; None: it is none. Raises Flaw or ValueError."""
+    if text == "none":
+        return None
+    kind, _, rest = text.partition(":")
+    if kind != "etcd":
+        raise ValueError
+    return etcd_keys(rest)
+
+
+def _registered(text: str) -> str:
+    return host_and_port(text) if text else text
+
+
 HostName = Annotated[
     SectionName, Field(strict=True), Form("text", "the name of this host, in quotes")
 ]
@@ -101,11 +124,36 @@ class FleetSection(Section):
         description="How long a hold of a front stays after its stream has broken, so that the "
         "server is still there when another front takes over.",
     )
+    registry: Annotated[
+        str, Field(strict=True), AfterValidator(_registry), Form("registry", _REGISTRY)
+    ] = Field(
+        default="none",
+        description="Where the service says that it is there, for fronts that look for members "
+        "there. `none`: nowhere; the fronts list their members. "
+        "`etcd:HOST:PORT,HOST:PORT[/PREFIX]`: the key PREFIX/members/NAME in etcd (without PREFIX: "
+        f"`{DEFAULT_PREFIX}`), which ends with the service. As `front.discovery` of the fronts.",
+    )
+    registered_address: Annotated[
+        str,
+        Field(strict=True),
+        AfterValidator(_registered),
+        Form("host:port", 'an address of this service, such as "studio.example:50051"'),
+        DefaultText("none"),
+    ] = Field(
+        default="",
+        description="How fronts reach this service, as it registers itself. Its certificate must "
+        "have the name or IP address in it. Needed with a `registry` other than none.",
+    )
 
     @property
     def leaves_loopback(self) -> bool:
         """Whether other machines reach the servers."""
         return bool(self.advertise) and not ip_address(self.advertise).is_loopback
+
+    @property
+    def registry_keys(self) -> EtcdKeys | None:
+        """Where the service registers itself; None: nowhere."""
+        return _keys_of(self.registry)
 
     @property
     def settings(self) -> FleetSettings:

@@ -17,7 +17,7 @@ _APPLIED_BY_RELOAD = {
 
 RESTART_KEYS: tuple[KeyPath, ...] = tuple(
     (section, key)
-    for section in ("service", "tls", "logs", "http", "trace", "fleet")
+    for section in ("service", "tls", "logs", "http", "trace", "fleet", "etcd")
     for key in tables(Config)[section].model_fields
     if key not in _APPLIED_BY_RELOAD
 )

@@ -47,6 +47,7 @@ def examine(config_file: Path | None, environment: Mapping[str, str]) -> Iterato
         ("certificates", partial(access.certificate_findings, config, time.time())),
         ("sandbox", partial(sandbox.sandbox_findings, config)),
         ("fleet", partial(installation.fleet_findings, config)),
+        ("registration", partial(installation.registration_findings, config)),
         ("service", partial(installation.service_findings, config)),
         ("metrics", partial(installation.http_findings, config)),
         ("models", partial(installation.model_findings, config, environment)),

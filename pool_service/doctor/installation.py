@@ -19,6 +19,7 @@ from pool_service.config import Config
 from pool_service.core.errors import PoolError as LocalError
 from pool_service.core.units import size
 from pool_service.doctor.finding import Finding, Verdict
+from pool_service.registration import RegistrationFlaw, registered_address, registrar_of
 from pool_service_client import (
     DeadlineExceeded,
     PoolClient,
@@ -91,6 +92,33 @@ def fleet_findings(config: Config) -> Iterator[Finding]:
         section = f"[runtimes.{name}]" if name else "[runtime]"
         for doubt in filter(None, (binding_doubt(options), key_doubt(options))):
             yield Finding("fleet", Verdict.WARNING, f"{section} command: {doubt}")
+
+
+def registration_findings(config: Config) -> Iterator[Finding]:
+    """Check that fronts will find the service where it registers itself, if it does."""
+    if config.fleet.registry_keys is None:
+        return
+    address = config.fleet.registered_address
+    try:
+        registrar_of(config)
+    except RegistrationFlaw as flaw:
+        yield Finding("registration", Verdict.BROKEN, str(flaw))
+        return
+    try:
+        found = asyncio.run(registered_address(config))
+    except RegistrationFlaw as flaw:
+        remedy = "fronts do not find the service meanwhile; see [etcd] of the configuration"
+        yield Finding("registration", Verdict.WARNING, str(flaw), remedy)
+        return
+    if found == address:
+        yield Finding("registration", Verdict.OK, f"fronts find the service at {address}")
+    elif found is None:
+        told = "etcd answers; the service is not registered, as it is not while it does not run"
+        yield Finding("registration", Verdict.INFO, told)
+    else:
+        told = f"another member is registered as {config.fleet.name}, at {found}"
+        remedy = "give each member a fleet.name of its own, or wait until that one has ended"
+        yield Finding("registration", Verdict.WARNING, told, remedy)
 
 
 def service_findings(config: Config) -> Iterator[Finding]:

@@ -1,11 +1,10 @@
 """The engines that a front's configuration chooses. Each is imported only if it is."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pool_service.config.etcd_section import EtcdKeys
 from pool_service.fleet.config import FrontConfig
-from pool_service.fleet.config.engines import EtcdKeys
 from pool_service.fleet.engines.static import SoleLeadership, StaticMembership
 from pool_service.fleet.ports import Leadership, Membership
 
@@ -56,20 +55,9 @@ def leadership_of(config: FrontConfig, name: str, now: Callable[[], float]) -> L
 
 def _access(config: FrontConfig, keys: EtcdKeys) -> "Access":
     """Return how etcd is reached. Raises EngineFlaw."""
-    from pool_service.fleet.engines.etcd.endpoints import Access  # noqa: PLC0415
-    from pool_service.fleet.engines.etcd.tls_files import TlsFiles  # noqa: PLC0415
+    from pool_service.fleet.engines.etcd.configured import AccessFlaw, access_of  # noqa: PLC0415
 
-    etcd = config.etcd
-    tls = None if etcd.ca is None else TlsFiles(etcd.ca, etcd.cert, etcd.key)
-    return Access(keys.endpoints, tls, etcd.user, _password(etcd.password_file))
-
-
-def _password(file: Path | None) -> str:
-    """Return the password in a file; empty without a file. Raises EngineFlaw."""
-    if file is None:
-        return ""
     try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise EngineFlaw(f"etcd.password_file: cannot read {file}: {why}; correct it") from error
+        return access_of(config.etcd, keys)
+    except AccessFlaw as flaw:
+        raise EngineFlaw(str(flaw)) from flaw

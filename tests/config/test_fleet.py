@@ -4,6 +4,7 @@ import pytest
 
 from pool_service.access.principal import LOCAL, UNLIMITED, Scope
 from pool_service.config import Config, restart_needed
+from pool_service.config.etcd_section import EtcdKeys
 from tests.config.conftest import Read, Refusal
 
 DIGEST = "ab" * 32
@@ -179,3 +180,63 @@ def test_a_limit_of_a_front_is_a_contradiction(refusal: Refusal, key: str) -> No
 def test_there_is_no_front_without_a_fleet(refusal: Refusal) -> None:
     told = refusal(FRONT.replace("[fleet]\nname = 'one'\n", ""))
     assert told == "clients.front.fleet: has no effect without fleet.name; set that"
+
+
+REGISTERED = (
+    "[service]\nlisten = ['127.0.0.1:50051', '10.0.0.1:50051']\n[tls]\ncert = '/c'\nkey = '/k'\n"
+    "[fleet]\nname = 'one'\nregistry = 'etcd:e1:2379,e2:2379/fleets/home'\n"
+    "registered_address = '10.0.0.1:50051'\n[etcd]\nca = '/ca'\n"
+)
+
+
+def test_a_member_registers_itself_where_the_configuration_says(read: Read) -> None:
+    fleet = read(REGISTERED).fleet
+    assert fleet.registry_keys == EtcdKeys(("e1:2379", "e2:2379"), "fleets/home/")
+    assert fleet.registered_address == "10.0.0.1:50051"
+    assert read("[fleet]\nname = 'one'").fleet.registry_keys is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "registered_address = '10.0.0.1:50051'",
+            "",
+            "fleet.registered_address: must be set, since fleet.registry is etcd:",
+        ),
+        (
+            "'127.0.0.1:50051', '10.0.0.1:50051'",
+            "'127.0.0.1:50051'",
+            "fleet.registered_address: 10.0.0.1:50051 is for other machines, and service.listen",
+        ),
+        (
+            "registry = 'etcd:e1:2379,e2:2379/fleets/home'",
+            "",
+            "fleet.registered_address: has no effect without registry",
+        ),
+        (
+            "[etcd]\nca = '/ca'",
+            "",
+            "etcd.ca: must be set: etcd is on other machines (e1:2379, e2:2379)",
+        ),
+        ("ca = '/ca'", "ca = '/ca'\nuser = 'x'", "etcd.user: has no effect without password_file"),
+        ("10.0.0.1:50051'\n[etcd]", "0.0.0.0:1'\n[etcd]", "fleet.registered_address: '0.0.0.0:1'"),
+        ("'etcd:e1:2379,", "'consul:e1:2379,", 'fleet.registry: must be "none" or "etcd:'),
+    ],
+)
+def test_a_registration_that_cannot_be_is_refused(
+    refusal: Refusal, old: str, new: str, told: str
+) -> None:
+    assert old in REGISTERED
+    assert refusal(REGISTERED.replace(old, new)).startswith(told)
+
+
+def test_keys_of_etcd_without_a_registration_are_refused(refusal: Refusal) -> None:
+    assert refusal("[etcd]\nca = '/ca'") == (
+        "etcd.ca: has no effect, since fleet.registry is not etcd; remove it"
+    )
+
+
+def test_a_registration_needs_a_restart(read: Read) -> None:
+    changed = restart_needed(read("[fleet]\nname = 'one'"), read(REGISTERED))
+    assert {"fleet.registry", "fleet.registered_address", "etcd.ca"} <= set(changed)

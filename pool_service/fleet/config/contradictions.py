@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pool_service.address import Address
 from pool_service.config.access_contradictions import Access, access_contradictions
 from pool_service.config.errors import KeyPath, key_name
+from pool_service.config.etcd_contradictions import etcd_contradictions
 from pool_service.fleet.config.front_config import FrontConfig
-from pool_service.fleet.config.sections import EtcdSection
 
 FEWEST_BEATS = 2
 """Beats that a member may miss before it is lost: one answer may always be late."""
@@ -33,7 +33,9 @@ def contradictions(config: FrontConfig) -> Contradictions:
     yield from _address_contradictions(config)
     yield from _silence_contradictions(config)
     yield from _member_tls_contradictions(config)
-    yield from _etcd_contradictions(config)
+    yield from etcd_contradictions(
+        config.etcd, config.etcd_endpoints, "neither front.leader nor front.discovery is etcd"
+    )
 
 
 def _client_contradictions(config: FrontConfig) -> Contradictions:
@@ -129,38 +131,6 @@ def _reached(config: FrontConfig) -> str:
     if config.leader is not None and config.front.address and not _is_local(config.front.address):
         return "the other fronts are on other machines"
     return ""
-
-
-def _etcd_contradictions(config: FrontConfig) -> Contradictions:
-    section = config.etcd
-    if not config.etcd_endpoints:
-        for key in sorted(section.model_fields_set):
-            what = (
-                "has no effect, since neither front.leader nor front.discovery is etcd; remove it"
-            )
-            yield ("etcd", key), what
-        return
-    yield from _etcd_pairs(section)
-    far = [text for text in config.etcd_endpoints if not _is_local(text)]
-    if section.ca is None and far:
-        what = (
-            f"must be set: etcd is on other machines ({_listed(far)}), and whoever speaks for it "
-            "decides who leads and who the members are"
-        )
-        yield ("etcd", "ca"), what
-
-
-def _etcd_pairs(section: EtcdSection) -> Contradictions:
-    needs = (
-        ("cert", "key"),
-        ("key", "cert"),
-        ("cert", "ca"),
-        ("user", "password_file"),
-        ("password_file", "user"),
-    )
-    for one, other in needs:
-        if getattr(section, one) and not getattr(section, other):
-            yield ("etcd", one), f"has no effect without {other}; set both or neither"
 
 
 def _is_local(text: str) -> bool:

@@ -9,19 +9,17 @@ from pydantic import Field
 from pool_service.address import Address
 from pool_service.config.auth_section import AuthSection
 from pool_service.config.client_section import ClientSection
+from pool_service.config.etcd_section import EtcdKeys, EtcdSection, host_of
 from pool_service.config.tls_section import TlsSection
 from pool_service.config.trace_section import TraceSection
 from pool_service.config.types import Section, SectionName
 from pool_service.fleet.config.engines import (
     Discovery,
-    EtcdKeys,
     Leader,
     discovery_of,
-    host_of,
     leader_of,
 )
 from pool_service.fleet.config.sections import (
-    EtcdSection,
     FrontSection,
     MemberSection,
     MemberTlsSection,

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pool_service.access.sans import SanKind, kind_of_san
 from pool_service.config.durations import PositiveOrUnset, PositiveSeconds
+from pool_service.config.etcd_section import DEFAULT_PREFIX, host_and_port
 from pool_service.config.tls_section import File
 from pool_service.config.types import (
     Addresses,
@@ -17,12 +18,7 @@ from pool_service.config.types import (
     Level,
     Section,
 )
-from pool_service.fleet.config.engines import (
-    DEFAULT_PREFIX,
-    discovery_of,
-    host_and_port,
-    leader_of,
-)
+from pool_service.fleet.config.engines import discovery_of, leader_of
 
 _HOST_AND_PORT = 'the address of a member, such as "studio.example:50051"'
 _LEADER = '"none" or "etcd:HOST:PORT,HOST:PORT[/PREFIX]"'
@@ -175,26 +171,4 @@ class MemberTlsSection(Section):
         default=None,
         description="Its private key in PEM, without a password. Nobody but you, and your group if "
         "you like, may read the file.",
-    )
-
-
-class EtcdSection(Section):
-    """How etcd is called, if it is the leader's engine or the discovery."""
-
-    ca: File = Field(
-        default=None,
-        description="The certificates in PEM of the authorities that etcd's certificates are from. "
-        "With it, etcd is called by TLS.",
-    )
-    cert: File = Field(default=None, description="The certificate in PEM that etcd is shown.")
-    key: File = Field(default=None, description="Its private key in PEM, without a password.")
-    user: Annotated[
-        str,
-        Field(strict=True),
-        Form("text", "the name of a user of etcd, in quotes"),
-        DefaultText("none"),
-    ] = Field(default="", description="The user of etcd, if etcd asks for one.")
-    password_file: File = Field(
-        default=None,
-        description="The file with the user's password. Nobody but you may read it.",
     )

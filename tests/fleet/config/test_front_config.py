@@ -7,6 +7,7 @@ import pytest
 from pool_service.access.authentication import Rules
 from pool_service.client_registry import ClientRegistry
 from pool_service.config import load
+from pool_service.config.etcd_section import EtcdKeys
 from pool_service.config.loading import variables
 from pool_service.config.service_source import SERVICE
 from pool_service.fleet.config import (
@@ -16,12 +17,7 @@ from pool_service.fleet.config import (
     front_source,
     restart_needed,
 )
-from pool_service.fleet.config.engines import (
-    Discovery,
-    DnsName,
-    EtcdKeys,
-    Leader,
-)
+from pool_service.fleet.config.engines import Discovery, DnsName, Leader
 from pool_service.fleet.config.loading import FRONT
 from tests.fleet.config.conftest import FILES, ONE, Read
 

@@ -47,6 +47,16 @@ class Registration:
         self._ttl_s = ttl_s
         self._trouble = Trouble(f"registering {name} in the fleet")
         self._rival = ""
+        self._is_left = False
+        self.flaw = "etcd has not answered yet"
+        """Why fronts may not find the member, in words; empty if they do."""
+
+    def leave(self) -> None:
+        """Leave the key to a member that takes it over, when `run` is cancelled.
+
+        Meanwhile it stays for as long as it lives without renewal.
+        """
+        self._is_left = True
 
     async def run(self) -> None:
         """Be registered until cancelled."""
@@ -54,8 +64,12 @@ class Registration:
             try:
                 await self._with_lease()
             except EtcdError as error:
-                self._trouble.met(error.kind, str(error))
+                self._fail(error)
                 await asyncio.sleep(RETRY_PAUSE_S)
+
+    def _fail(self, error: EtcdError) -> None:
+        self.flaw = str(error)
+        self._trouble.met(error.kind, str(error))
 
     async def _with_lease(self) -> None:
         """Be registered by one lease, until it is gone."""
@@ -72,10 +86,11 @@ class Registration:
                     pause = lease.ttl_s / RENEWALS
                 except EtcdError as error:
                     # The lease may outlive this, and etcd says so if not.
-                    self._trouble.met(error.kind, str(error))
+                    self._fail(error)
                     pause = RETRY_PAUSE_S
         finally:
-            await revoke_for_a_while(self._client, lease, REVOKE_LIMIT_S)
+            if not self._is_left:
+                await revoke_for_a_while(self._client, lease, REVOKE_LIMIT_S)
 
     async def _claim(self, lease: Lease, *, take_over: bool) -> None:
         """Create the key if it is not there.
@@ -85,12 +100,14 @@ class Registration:
         address = self._address.encode()
         held = await self._client.create(self._key, address, lease.ident)
         self._trouble.over()
-        if held.lease == lease.ident:
-            self._rival = ""
-        elif held.value == address:
-            if take_over:
+        if held.lease == lease.ident or held.value == address:
+            if held.lease != lease.ident and take_over:
                 await self._client.put(self._key, address, lease.ident)
-        elif self._rival != (rival := held.value.decode(errors="replace")):
+            self._rival = self.flaw = ""
+            return
+        rival = held.value.decode(errors="replace")
+        self.flaw = f"another member is registered as {self._name}, at {rival}"
+        if self._rival != rival:
             self._rival = rival
             log.warning(
                 "fleet_name_taken",
