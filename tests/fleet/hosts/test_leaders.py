@@ -133,6 +133,9 @@ def test_another_front_leads_when_the_leader_is_gone_and_everything_stays(
         assert endpoints(other, MODELS[:4], pool) == before
         assert client.ensure(MODELS[4]).server.endpoint == first.endpoint
         assert held.ready(LIMIT_S).endpoint == first.endpoint
+        # It goes on where it was, under its name, long after the grace.
+        log = fleet.members[first.host].log
+        until_true(lambda: "another hold of its name began" in log.read_text())
         assert holds(fleet, MODELS[4]) == 1
     until_true(lambda: holds(fleet, MODELS[4]) == 0)
 
@@ -345,7 +348,6 @@ def test_a_front_without_the_right_certificate_says_so_and_leads_nobody(
             "",
         )
     )
-    print(told)
-    assert "certificate" in told
+    assert "refuses the certificate of this client, or that there is none" in told
     with once(front) as caller, pytest.raises(PoolUnreachable):
         caller.ensure(MODELS[0], timeout=LIMIT_S)

@@ -1,7 +1,7 @@
 """Connections to the endpoints of one etcd, of which one at a time is asked."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from pool_service.fleet.engines.etcd import etcd_pb2
 from pool_service.fleet.engines.etcd.errors import EtcdRefused, EtcdUnreachable
-from pool_service.fleet.engines.etcd.tls_files import TlsFiles, credentials
+from pool_service.fleet.engines.etcd.tls_files import TlsFiles, credentials, handshake_flaw
 
 MOVE_ON = {
     grpc.StatusCode.CANCELLED,
@@ -69,6 +69,8 @@ class Endpoints:
         self._turn = 0
         self._channel: grpc.aio.Channel | None = None
         self._token = ""
+        self._flaw: str | None = None
+        """Why TLS fails, if it was looked into since the last answer."""
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -148,13 +150,30 @@ class Endpoints:
         for _ in self._access.endpoints:
             endpoint = self.current
             try:
-                return await self._ask_present(ask)
+                answer = await self._ask_present(ask)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in MOVE_ON:
                     raise EtcdRefused(endpoint, error) from error
                 failures[endpoint] = error
                 self.leave(endpoint)
-        raise EtcdUnreachable(failures)
+            else:
+                self._flaw = None
+                return answer
+        raise EtcdUnreachable(failures, await self._explanation(failures))
+
+    async def _explanation(self, endpoints: Iterable[str]) -> str:
+        """Return more than gRPC knows of why these endpoints do not answer, as a clause.
+
+        Each row of failures is looked into once.
+        """
+        tls = self._access.tls
+        if tls is not None and self._flaw is None:
+            looks = (
+                asyncio.to_thread(handshake_flaw, one, tls, self._access.call_limit_s)
+                for one in endpoints
+            )
+            self._flaw = next(filter(None, await asyncio.gather(*looks)), "")
+        return self._flaw or ""
 
     async def _ask_present(self, ask: Callable[[grpc.aio.Channel, Metadata], Awaitable[A]]) -> A:
         """Ask the present endpoint, a second time if the token is no longer valid."""

@@ -19,9 +19,11 @@ class EtcdError(Exception):
 class EtcdUnreachable(EtcdError):
     """No endpoint answered."""
 
-    def __init__(self, failures: Mapping[str, grpc.aio.AioRpcError]) -> None:
+    def __init__(self, failures: Mapping[str, grpc.aio.AioRpcError], why: str = "") -> None:
+        """why: more than gRPC knows of it, as a clause; empty: nothing."""
         reasons = "; ".join(f"{endpoint}: {_said(error)}" for endpoint, error in failures.items())
-        super().__init__(f"no endpoint of etcd answers ({reasons})", "unreachable")
+        more = f"; {why}" if why else ""
+        super().__init__(f"no endpoint of etcd answers ({reasons}){more}", "unreachable")
 
 
 class EtcdRefused(EtcdError):
