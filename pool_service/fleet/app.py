@@ -42,7 +42,7 @@ def run(source: FrontSource, config: FrontConfig) -> int:
         with LogStream(sys.stderr) as stream:
             configure_logging(config.front.log_format, config.front.log_level, stream)
             own = _own_certificates(config)
-            asyncio.run(_serve(source, config, addresses, _certificates(config), own))
+            asyncio.run(_serve(source, config, addresses, _certificates(config), own, stream))
     except ImportError as error:
         print(  # no log line: for the user who starts it
             f"pool-service: the package {error.name!r} is missing. Install the extra: pip install "
@@ -81,16 +81,19 @@ async def _serve(
     addresses: list[Address],
     certificates: CertificateKeeper | None,
     own: CertificateKeeper | None,
+    stream: LogStream,
 ) -> None:
     parts = compose(source, config, certificates, own)
-    bound = await parts.server.start(addresses)
     ended = asyncio.Event()
+    bound = await _listening(parts, addresses, stream, ended)
     upkeep = [
         parts.server.keep_sockets(),
         parts.admission.keep_checking(),
         _say_when_serving(parts, bound),
     ]
     upkeep += [keeper.keep() for keeper in (certificates, own) if keeper is not None]
+    if parts.metering is not None:
+        upkeep.append(parts.metering.keep_socket())
     following = asyncio.create_task(parts.fleet.run(parts.membership, parts.leadership))
     following.add_done_callback(lambda _: ended.set())
     with _Signals(ended.set, parts):
@@ -98,6 +101,8 @@ async def _serve(
             await ended.wait()
             await parts.server.set_not_serving()
             await parts.server.stop(STOP_GRACE_S)
+    if parts.metering is not None:
+        await parts.metering.stop()
     parts.leader.close()
     parts.audit.close()
     if following.done():
@@ -107,6 +112,25 @@ async def _serve(
     await asyncio.gather(following, return_exceptions=True)
     if parts.traces is not None:
         await asyncio.to_thread(parts.traces.close())
+
+
+async def _listening(
+    parts: Parts, addresses: list[Address], stream: LogStream, ended: asyncio.Event
+) -> list[str]:
+    """Listen, and return the bound addresses of the calls.
+
+    Raises AddressError if one address cannot be used; then the front listens on none.
+    """
+    metering = parts.metering
+    # Metrics first: nobody may see the calls served, and then no front.
+    if metering is not None:
+        await metering.start(parts.fleet, lambda: stream.dropped_in_total, ended.is_set)
+    try:
+        return await parts.server.start(addresses)
+    except AddressError:
+        if metering is not None:
+            await metering.stop()
+        raise
 
 
 async def _say_when_serving(parts: Parts, bound: list[str]) -> None:

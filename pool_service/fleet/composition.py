@@ -17,6 +17,7 @@ from pool_service.access.quotas import Quotas
 from pool_service.adapters.sockets.peer_users import own_users, peer_users, unmapped_user
 from pool_service.adapters.system.clock import SystemClock
 from pool_service.adapters.tls.certificate_keeper import CertificateKeeper
+from pool_service.address import Address
 from pool_service.admission import Admission
 from pool_service.audit import Audit
 from pool_service.change_history import History
@@ -42,6 +43,7 @@ from pool_service.rpc.tls import Tls
 from pool_service.tracing_setup import traces_of
 
 if TYPE_CHECKING:
+    from pool_service.fleet.metering import FrontMetering
     from pool_service.tracing.traces import Traces
 
 log = structlog.get_logger("pool_service.fleet")
@@ -54,6 +56,7 @@ class Parts:
     fleet: Fleet[GrpcLink]
     server: GrpcServer
     admission: Admission
+    metering: "FrontMetering | None"
     audit: Audit
     leader: Leader
     membership: Membership
@@ -124,37 +127,47 @@ def compose(
     secure = _Security(config, own)
     history = History[SeenServer](time.time_ns() // 1000, config.front.history)
     # The links come after the fleet, and are asked only once it runs.
-    manner = Manner(name, lambda: fleet.epoch, lambda: reloader.config.front.beat, secure)
+    rules = Rules()
+    audit = Audit(LoggedEvents())
+    authentication = Authentication(rules, peer_users(), own_users(), time.time, unmapped_user())
+    admission = Admission(authentication, audit, _nothing)
+    metering = _metering(config, clock, admission)
+    manner = Manner(
+        name,
+        lambda: fleet.epoch,
+        lambda: reloader.config.front.beat,
+        secure,
+        metering.forwards if metering is not None else None,
+    )
 
     def connect(host: str, address: str, feed: Feed) -> GrpcLink:
         return GrpcLink(host, address, feed, manner)
 
-    fleet = Fleet(Machine(name, config.front.lost_after), clock, history, connect)
+    observers = [metering.observe] if metering is not None else []
+    fleet = Fleet(Machine(name, config.front.lost_after), clock, history, connect, observers)
     fleet.set_lost_after(config.front.lost_after, lost_after(config))
-    rules = Rules()
     clients = ClientRegistry(rules, config)
     membership = membership_of(config)
     reloader = Reloader(source, config, clients, fleet, membership)
-    audit = Audit(LoggedEvents())
-    authentication = Authentication(rules, peer_users(), own_users(), time.time, unmapped_user())
-    admission = Admission(authentication, audit, _nothing)
     leader = Leader(lambda: fleet.lead, secure, config.front.address)
     fleet.on_lead = leader.follow
-    servicer = FleetServicer(
-        fleet, Forwarding(fleet, name, leader), reloader.reload, audit, Quotas(clock.now)
-    )
+    ensured = metering.ensured if metering is not None else None
+    forwarding = Forwarding(fleet, name, leader, ensured)
+    servicer = FleetServicer(fleet, forwarding, reloader.reload, audit, Quotas(clock.now))
     traces = traces_of(config.trace.endpoint, lambda name: name)
     server = GrpcServer(
         servicer,
         None,
         Authorization(admission, FleetCalls(Fence(SeenLeader(), lambda _: "", clock.now))),
         inside=[traces.wrap] if traces is not None else [],
+        outside=[metering.wrap] if metering is not None else [],
         tls=Tls(certificates, config.tls.token_addresses) if certificates is not None else None,
     )
     return Parts(
         fleet=fleet,
         server=server,
         admission=admission,
+        metering=metering,
         audit=audit,
         leader=leader,
         membership=membership,
@@ -162,6 +175,17 @@ def compose(
         reloader=reloader,
         traces=traces,
     )
+
+
+def _metering(
+    config: FrontConfig, clock: SystemClock, admission: Admission
+) -> "FrontMetering | None":
+    """Return what counts and serves the counts, if the configuration names an address for that."""
+    if not config.http.listen:
+        return None
+    from pool_service.fleet.metering import FrontMetering  # noqa: PLC0415  # no other front needs it
+
+    return FrontMetering(Address.parse(config.http.listen), clock, admission)
 
 
 def lost_after(config: FrontConfig) -> Mapping[str, float]:

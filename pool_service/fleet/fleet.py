@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, assert_never
@@ -29,6 +29,9 @@ log = structlog.get_logger("pool_service.fleet")
 L = TypeVar("L", bound=Link)
 
 Feed = Callable[[ev.Event], None]
+Observe = Callable[[ev.Event, Sequence[cmd.Command]], None]
+"""Receives each event and the commands that follow, before they are carried out."""
+
 Place = Seat | cmd.OfLeader | cmd.AsRefused
 
 
@@ -41,12 +44,14 @@ class Fleet(Generic[L]):
         clock: Clock,
         history: History[SeenServer],
         connect: Callable[[str, str, Feed], L],
+        observers: Sequence[Observe] = (),
     ) -> None:
         """connect: begins to follow a member, of a name and an address, and returns its link."""
         self._machine = machine
         self._clock = clock
         self._history = history
         self._connect = connect
+        self._observers = observers
         self._links: dict[str, L] = {}
         self._answers = Answers[ev.Event](self.feed)
         self._timer = SuspensionTimer(clock, lambda: self.feed(ev.TimeReached()))
@@ -144,6 +149,11 @@ class Fleet(Generic[L]):
         return self._machine.followed_epoch
 
     @property
+    def may_place(self) -> bool:
+        """Whether this front leads, and may start servers now."""
+        return self._machine.epoch > 0 and self._machine.flaw() is None
+
+    @property
     def members(self) -> list[Member]:
         """The members, in the order in which they are listed; not to be changed."""
         return list(self._machine.members)
@@ -201,7 +211,10 @@ class Fleet(Generic[L]):
         """Let the machine handle an event, and carry out the commands that follow."""
         now = self._clock.now()
         try:
-            for command in self._machine.handle(event, now):
+            commands = self._machine.handle(event, now)
+            for observe in self._observers:
+                observe(event, commands)
+            for command in commands:
                 self._carry_out(command)
             if isinstance(event, ev.LeadChanged):
                 self._note_lead(event.lead)

@@ -1,25 +1,13 @@
-"""The text of metrics, in Prometheus's format 0.0.4, made in small pieces.
-
-A scrape runs on the event loop beside the calls, and each piece is a fraction of a millisecond.
-The client library of Prometheus was measured and holds the loop for longer (docs/dependencies.md).
-"""
+"""The metrics of a service as lines of text, from what one scrape shows."""
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterator, Mapping
 
 from pool_service.core.server import Phase, Role, Server
 from pool_service.core.types import FOREVER
 from pool_service.metrics import families as f
-from pool_service.metrics.families import Family
-from pool_service.metrics.values import Counter, Histogram
+from pool_service.metrics import text
 from pool_service.metrics.view import View
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""Not OpenMetrics: that names the families of counters otherwise, and Prometheus reads both."""
-
-LINES_A_PIECE = 200
-"""Lines that are written at a time, in about a tenth of a millisecond."""
 
 SERVERS_A_PIECE = 50
 """Servers that are looked at at a time, in about as long."""
@@ -39,9 +27,6 @@ STATES: Mapping[Phase, str] = {
 
 _STATE_NAMES = tuple(dict.fromkeys(STATES.values()))
 
-Sample = tuple[str, float]
-"""The labels as they are written, with braces or empty, and the value."""
-
 
 class _Model:
     """What a scrape shows of one value of the label `model`, over all servers that have it."""
@@ -59,7 +44,7 @@ class _Model:
     )
 
     def __init__(self, label: str) -> None:
-        self.label = f'{{model="{escape(label)}"}}'
+        self.label = f'{{model="{text.escape(label)}"}}'
         self.states = dict.fromkeys(_STATE_NAMES, 0)
         self.expected = self.footprint = self.holds = self.generation = 0
         self.waiting = self.pinned = 0
@@ -77,23 +62,8 @@ class _Model:
 
 
 def pieces(view: View) -> Iterator[str]:
-    """Yield the text of all metrics, in pieces of at most about LINES_A_PIECE lines each.
-
-    A piece may be empty: it stands for work that yields its text later.
-    """
-    lines: list[str] = []
-    for line in _lines(view):
-        if line:
-            lines.append(line)
-        if not line or len(lines) >= LINES_A_PIECE:
-            yield "".join(lines)
-            lines.clear()
-    yield "".join(lines)
-
-
-def escape(value: str) -> str:
-    """Return a label's value with the escapes of the format."""
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    """Yield the text of all metrics in pieces, some of which may be empty."""
+    return text.pieces(_lines(view))
 
 
 def _lines(view: View) -> Iterator[str]:
@@ -110,7 +80,7 @@ def _lines(view: View) -> Iterator[str]:
             known.waiting += waiting
     yield from _of_models(view, list(models.values()))
     yield from _of_pool(view)
-    yield from _of_calls(view)
+    yield from text.call_lines(view.calls, f.RPCS, f.RPC_DURATION, f.STREAMS)
     yield from _of_service(view)
 
 
@@ -126,12 +96,14 @@ def _add(models: dict[str, _Model], server: Server, view: View) -> None:
 
 def _of_build(view: View) -> Iterator[str]:
     python = platform.python_version()
-    yield from _family(f.BUILD_INFO, [(_labels(f.BUILD_INFO, (view.version, python)), 1)])
-    yield from _family(f.START_TIME, [("", view.started_at)])
+    yield from text.family_lines(
+        f.BUILD_INFO, [(text.labels_of(f.BUILD_INFO, (view.version, python)), 1)]
+    )
+    yield from text.family_lines(f.START_TIME, [("", view.started_at)])
 
 
 def _of_models(view: View, models: list[_Model]) -> Iterator[str]:
-    yield from _family(
+    yield from text.family_lines(
         f.SERVER_STATE,
         (
             (f'{one.label[:-1]},state="{state}"}}', count)
@@ -139,42 +111,33 @@ def _of_models(view: View, models: list[_Model]) -> Iterator[str]:
             for state, count in one.states.items()
         ),
     )
-    yield from _family(f.SERVER_EXPECTED, ((one.label, one.expected) for one in models))
-    yield from _family(f.SERVER_FOOTPRINT, ((one.label, one.footprint) for one in models))
-    yield from _family(f.SERVER_HOLDS, ((one.label, one.holds) for one in models))
-    yield from _family(f.SERVER_WAITING, ((one.label, one.waiting) for one in models))
-    yield from _family(f.SERVER_GENERATION, ((one.label, one.generation) for one in models))
-    yield from _family(f.SERVER_PINNED, ((one.label, int(one.pinned)) for one in models))
+    yield from text.family_lines(f.SERVER_EXPECTED, ((one.label, one.expected) for one in models))
+    yield from text.family_lines(f.SERVER_FOOTPRINT, ((one.label, one.footprint) for one in models))
+    yield from text.family_lines(f.SERVER_HOLDS, ((one.label, one.holds) for one in models))
+    yield from text.family_lines(f.SERVER_WAITING, ((one.label, one.waiting) for one in models))
+    yield from text.family_lines(
+        f.SERVER_GENERATION, ((one.label, one.generation) for one in models)
+    )
+    yield from text.family_lines(f.SERVER_PINNED, ((one.label, int(one.pinned)) for one in models))
     last_uses = ((one.label, view.wall(one.last_used_at)) for one in models)
-    yield from _family(f.SERVER_LAST_USE, last_uses)
+    yield from text.family_lines(f.SERVER_LAST_USE, last_uses)
 
 
 def _of_pool(view: View) -> Iterator[str]:
     counts = view.pool
-    yield from _counter(f.STARTS, counts.starts)
-    yield from _head(f.START_SECONDS)
+    yield from text.counter_lines(f.STARTS, counts.starts)
+    yield from text.head_lines(f.START_SECONDS)
     for model, (count, seconds) in list(counts.loads.items()):
-        labels = _labels(f.START_SECONDS, (model,))
-        yield f"{f.START_SECONDS.full_name}_sum{labels} {_number(seconds)}\n"
+        labels = text.labels_of(f.START_SECONDS, (model,))
+        yield f"{f.START_SECONDS.full_name}_sum{labels} {text.number(seconds)}\n"
         yield f"{f.START_SECONDS.full_name}_count{labels} {count}\n"
-    yield from _histograms(
+    yield from text.histogram_lines(
         f.START_DURATION, {(origin,): one for origin, one in counts.start_s.items()}
     )
-    yield from _histograms(f.QUEUE_WAIT, {(): counts.queue_wait_s})
-    yield from _counter(f.EXITS, counts.exits)
-    yield from _counter(f.KILLS, counts.kills)
-    yield from _histograms(f.STOP_DURATION, {(): counts.stop_s})
-
-
-def _of_calls(view: View) -> Iterator[str]:
-    calls = view.calls
-    ended = [(_labels(f.RPCS, key), count) for key, count in calls.ended.items()]
-    yield from _family(f.RPCS, ended)
-    yield from _histograms(
-        f.RPC_DURATION, {(method,): one for method, one in calls.seconds.items()}
-    )
-    streams = [(_labels(f.STREAMS, (method,)), count) for method, count in calls.streams.items()]
-    yield from _family(f.STREAMS, streams)
+    yield from text.histogram_lines(f.QUEUE_WAIT, {(): counts.queue_wait_s})
+    yield from text.counter_lines(f.EXITS, counts.exits)
+    yield from text.counter_lines(f.KILLS, counts.kills)
+    yield from text.histogram_lines(f.STOP_DURATION, {(): counts.stop_s})
 
 
 def _of_service(view: View) -> Iterator[str]:
@@ -188,7 +151,7 @@ def _of_service(view: View) -> Iterator[str]:
         f.LOG_LINES_DROPPED: view.log_lines_dropped,
     }
     for family, value in single.items():
-        yield from _family(family, [("", value)])
+        yield from text.family_lines(family, [("", value)])
     # Unknown is no sample: neither 0 nor what was true an hour ago.
     unsure = {
         f.MEMORY_TOTAL: totals.memory_total or None,
@@ -198,58 +161,5 @@ def _of_service(view: View) -> Iterator[str]:
     }
     for family, known in unsure.items():
         if known is not None:
-            yield from _family(family, [("", known)])
-    yield from _histograms(f.LOOP_LAG, {(): view.loop_lag})
-
-
-# --- lines --------------------------------------------------------------------------------
-
-
-def _head(family: Family) -> Iterator[str]:
-    yield f"# HELP {family.full_name} {family.help}\n"
-    yield f"# TYPE {family.full_name} {family.kind}\n"
-
-
-def _family(family: Family, samples: Iterable[Sample]) -> Iterator[str]:
-    yield from _head(family)
-    name = family.full_name
-    for labels, value in samples:
-        yield f"{name}{labels} {_number(value)}\n"
-
-
-def _counter(family: Family, counter: Counter) -> Iterator[str]:
-    # A copy: counts may be added while the pieces are written.
-    return _family(family, [(_labels(family, key), count) for key, count in counter.counts.items()])
-
-
-def _histograms(family: Family, by_labels: Mapping[tuple[str, ...], Histogram]) -> Iterator[str]:
-    yield from _head(family)
-    for values, histogram in by_labels.items():
-        yield from _histogram(family, values, histogram)
-
-
-def _histogram(family: Family, values: tuple[str, ...], histogram: Histogram) -> list[str]:
-    """Return the lines of one histogram, all of the same moment."""
-    name, labels = family.full_name, _labels(family, values)
-    inner = f"{labels[1:-1]}," if labels else ""
-    bounds = [*map(_number, histogram.bounds), "+Inf"]
-    counts = list(accumulate(histogram.counts))
-    lines = [
-        f'{name}_bucket{{{inner}le="{bound}"}} {count}\n'
-        for bound, count in zip(bounds, counts, strict=True)
-    ]
-    lines.append(f"{name}_sum{labels} {_number(histogram.total)}\n")
-    lines.append(f"{name}_count{labels} {counts[-1]}\n")
-    return lines
-
-
-def _labels(family: Family, values: tuple[str, ...]) -> str:
-    pairs = zip(family.labels, values, strict=True)
-    text = ",".join(f'{name}="{escape(value)}"' for name, value in pairs)
-    return f"{{{text}}}" if text else ""
-
-
-def _number(value: float) -> str:
-    if value == FOREVER:
-        return "+Inf"
-    return repr(value)
+            yield from text.family_lines(family, [("", known)])
+    yield from text.histogram_lines(f.LOOP_LAG, {(): view.loop_lag})

@@ -31,43 +31,46 @@ class Family:
         return f"pool_service_{self.name}"
 
 
-def _gauge(name: str, help_text: str, *labels: str) -> Family:
+def gauge(name: str, help_text: str, *labels: str) -> Family:
+    """Return a family of gauges."""
     return Family(name, Kind.GAUGE, help_text, labels)
 
 
-def _counter(name: str, help_text: str, *labels: str) -> Family:
+def counter(name: str, help_text: str, *labels: str) -> Family:
+    """Return a family of counters."""
     return Family(name, Kind.COUNTER, help_text, labels)
 
 
-def _histogram(name: str, help_text: str, *labels: str) -> Family:
+def histogram(name: str, help_text: str, *labels: str) -> Family:
+    """Return a family of histograms."""
     return Family(name, Kind.HISTOGRAM, help_text, labels)
 
 
-BUILD_INFO = _gauge("build_info", "Always 1; says which version runs.", "version", "python")
-START_TIME = _gauge("start_time_seconds", "When the service started, as a Unix time.")
+BUILD_INFO = gauge("build_info", "Always 1; says which version runs.", "version", "python")
+START_TIME = gauge("start_time_seconds", "When the service started, as a Unix time.")
 
-SERVER_STATE = _gauge("server_state", "The servers of the model in the state.", "model", "state")
-SERVER_EXPECTED = _gauge(
+SERVER_STATE = gauge("server_state", "The servers of the model in the state.", "model", "state")
+SERVER_EXPECTED = gauge(
     "server_expected_bytes", "The memory that the model is expected to need at most.", "model"
 )
-SERVER_FOOTPRINT = _gauge(
+SERVER_FOOTPRINT = gauge(
     "server_footprint_bytes", "The memory of the model's processes in the last sample.", "model"
 )
-SERVER_HOLDS = _gauge("server_holds", "The callers that hold the model.", "model")
-SERVER_WAITING = _gauge(
+SERVER_HOLDS = gauge("server_holds", "The callers that hold the model.", "model")
+SERVER_WAITING = gauge(
     "server_waiting_calls", "The calls that wait for the model to be READY.", "model"
 )
-SERVER_GENERATION = _gauge(
+SERVER_GENERATION = gauge(
     "server_generation",
     "The newest generation of the model; it rises with each start.",
     "model",
 )
-SERVER_PINNED = _gauge("server_pinned", "1 if the server is pinned, else 0.", "model")
-SERVER_LAST_USE = _gauge(
+SERVER_PINNED = gauge("server_pinned", "1 if the server is pinned, else 0.", "model")
+SERVER_LAST_USE = gauge(
     "server_last_use_timestamp_seconds", "When the model was last used, as a Unix time.", "model"
 )
 
-STARTS = _counter(
+STARTS = counter(
     "starts_total",
     "Starts that have ended, by where the process came from and how they ended.",
     "model",
@@ -80,54 +83,54 @@ START_SECONDS = Family(
     "The time of the model's successful starts, from the admission until READY.",
     ("model",),
 )
-START_DURATION = _histogram(
+START_DURATION = histogram(
     "start_duration_seconds",
     "The time of successful starts, from the admission until READY.",
     "origin",
 )
-QUEUE_WAIT = _histogram(
+QUEUE_WAIT = histogram(
     "queue_wait_seconds",
     "The time for which starts waited in the queue, admitted in the end or not.",
 )
-EXITS = _counter("exits_total", "Processes of servers that have ended.", "model", "cause")
-KILLS = _counter(
+EXITS = counter("exits_total", "Processes of servers that have ended.", "model", "cause")
+KILLS = counter(
     "exits_killed_total", "Processes that did not end in time and were ended by SIGKILL.", "model"
 )
-STOP_DURATION = _histogram(
+STOP_DURATION = histogram(
     "drain_duration_seconds",
     "The time from the decision to stop a server until its process had ended, drain included.",
 )
 
-RPCS = _counter("rpcs_total", "Calls that have ended, by method and status.", "method", "code")
-RPC_DURATION = _histogram(
+RPCS = counter("rpcs_total", "Calls that have ended, by method and status.", "method", "code")
+RPC_DURATION = histogram(
     "rpc_duration_seconds", "The time of calls with one response, in the service.", "method"
 )
-STREAMS = _gauge("streams", "The open streams.", "method")
+STREAMS = gauge("streams", "The open streams.", "method")
 
-MEMORY_BUDGET = _gauge(
+MEMORY_BUDGET = gauge(
     "memory_budget_bytes", "The memory that all servers together may need; +Inf: no limit."
 )
-MEMORY_RESERVED = _gauge("memory_reserved_bytes", "The part of the budget that is taken.")
-MEMORY_AVAILABLE = _gauge(
+MEMORY_RESERVED = gauge("memory_reserved_bytes", "The part of the budget that is taken.")
+MEMORY_AVAILABLE = gauge(
     "memory_available_bytes",
     "The memory that the machine has available; absent without a recent sample.",
 )
-MEMORY_TOTAL = _gauge(
+MEMORY_TOTAL = gauge(
     "memory_total_bytes",
     "The memory of the machine, or of the container; absent before the first sample.",
 )
-MEMORY_PRESSURED = _gauge(
+MEMORY_PRESSURED = gauge(
     "memory_pressured",
     "1 if the machine is short of memory, else 0; absent without a recent sample.",
 )
-STANDBYS = _gauge("standbys", "The standbys that are ready to become servers.")
-QUEUED_MODELS = _gauge("queued_models", "The models that wait in the queue.")
-RECORDS_FAILING = _gauge("records_failing", "1 if changes are not written to disk, else 0.")
-GUARD_ALIVE = _gauge("guard_alive", "1 if the guard runs, else 0; absent without a guard.")
-LOOP_LAG = _histogram(
+STANDBYS = gauge("standbys", "The standbys that are ready to become servers.")
+QUEUED_MODELS = gauge("queued_models", "The models that wait in the queue.")
+RECORDS_FAILING = gauge("records_failing", "1 if changes are not written to disk, else 0.")
+GUARD_ALIVE = gauge("guard_alive", "1 if the guard runs, else 0; absent without a guard.")
+LOOP_LAG = histogram(
     "event_loop_lag_seconds", "By how much a timer of the event loop was late, each second."
 )
-LOG_LINES_DROPPED = _counter(
+LOG_LINES_DROPPED = counter(
     "log_lines_dropped_total", "Lines of the service's own log that nobody read in time."
 )
 

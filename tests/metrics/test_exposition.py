@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from pool_service.core.server import Phase, Role, Server
 from pool_service.core.types import FOREVER
 from pool_service.metrics.call_counts import CallCounts
-from pool_service.metrics.exposition import LINES_A_PIECE, STATES, escape, pieces
+from pool_service.metrics.exposition import STATES, pieces
 from pool_service.metrics.families import FAMILIES, Kind
+from pool_service.metrics.text import LINES_A_PIECE, escape
 from pool_service.metrics.values import MAX_UNLISTED, OTHER
 from pool_service.metrics.view import View
 from pool_service.rpc.wire import CAUSES

@@ -9,7 +9,7 @@ import pytest
 
 from pool_service.address import Address
 from pool_service.metering import Metering
-from pool_service.metrics.exposition import CONTENT_TYPE
+from pool_service.metrics.text import CONTENT_TYPE
 from tests.access.letting_in import admission
 from tests.http.speaking import Answer, Peer
 from tests.rpc.serving import Service, serving

@@ -38,6 +38,8 @@ def without_http(loaded: str) -> str:
 
 ONLY_FOR_HTTP = (
     "pool_service.metering",
+    "pool_service.fleet.metering",
+    "pool_service.monitoring",
     "pool_service.http",
     "pool_service.metrics",
     "pool_service.page",

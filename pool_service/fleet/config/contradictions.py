@@ -21,7 +21,7 @@ def contradictions(config: FrontConfig) -> Contradictions:
         Access(
             key=("front", "listen"),
             listen=config.front.listen,
-            http_listen="",
+            http_listen=config.http.listen,
             tls=config.tls,
             clients=config.clients,
             no_fronts="" if config.leader else "without other fronts; set front.leader",

@@ -20,6 +20,7 @@ from pool_service.fleet.config.engines import (
     leader_of,
 )
 from pool_service.fleet.config.sections import (
+    FrontHttpSection,
     FrontSection,
     MemberSection,
     MemberTlsSection,
@@ -57,6 +58,7 @@ class FrontConfig(Section):
     members: Mapping[SectionName, MemberSection] = Field(default_factory=dict)
     member_tls: MemberTlsSection
     etcd: EtcdSection
+    http: FrontHttpSection
     trace: TraceSection
     auth: AuthSection
     tls: TlsSection

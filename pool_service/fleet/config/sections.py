@@ -16,7 +16,9 @@ from pool_service.config.types import (
     Format,
     HistoryLength,
     Level,
+    LocalAddress,
     Section,
+    Switch,
 )
 from pool_service.fleet.config.engines import discovery_of, leader_of
 
@@ -171,4 +173,21 @@ class MemberTlsSection(Section):
         default=None,
         description="Its private key in PEM, without a password. Nobody but you, and your group if "
         "you like, may read the file.",
+    )
+
+
+class FrontHttpSection(Section):
+    """The HTTP listener, for the page and for metrics."""
+
+    listen: Annotated[LocalAddress, DefaultText("none")] = Field(
+        default="",
+        description="Where to serve the page of all hosts, /metrics for Prometheus, and /healthz: "
+        "host:port of loopback (port 0: any free one, which the log names) or unix:PATH. Those may "
+        "use it who may call the front.",
+    )
+    page: Switch = Field(
+        default=True,
+        description="Serve the page, which shows all hosts, their logs and descriptions, and "
+        "starts, evicts and pins models. With false only /metrics and /healthz are served, which "
+        "change nothing.",
     )

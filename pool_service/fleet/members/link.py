@@ -1,10 +1,11 @@
 """The link to one member: what it tells, its beats, and the way of calls to it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from time import perf_counter
+from typing import Any, NoReturn, Protocol
 
 import grpc
 import structlog
@@ -38,7 +39,25 @@ WRONG_NAME = "Hostname Verification Check failed"
 
 log = structlog.get_logger("pool_service.fleet")
 
+_OK, _CANCELLED = grpc.StatusCode.OK.name, grpc.StatusCode.CANCELLED.name
+
+LOST = "LOST"
+"""The code of calls whose member was lost before it answered."""
+
 Metadata = tuple[tuple[str, bytes], ...]
+
+
+class CallCounts(Protocol):
+    """Receives the calls to members. code: the name of a gRPC status, or LOST."""
+
+    def end(self, host: str, method: str, code: str, seconds: float) -> None:
+        """Count a call with one response."""
+
+    def open_stream(self, host: str, method: str) -> None:
+        """Count a stream as open."""
+
+    def close_stream(self, method: str, code: str) -> None:
+        """Count the end of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +66,14 @@ class Manner:
 
     front: the name of the front's process. epoch: returns the epoch with which it leads, else 0.
     beat_s: returns the seconds between two beats. secure: returns the security of a connection.
+    counts: receives the calls of callers; None: nobody does.
     """
 
     front: str
     epoch: Callable[[], int]
     beat_s: Callable[[], float]
     secure: Secure
+    counts: CallCounts | None = None
 
 
 class GrpcLink:
@@ -121,7 +142,17 @@ class GrpcLink:
         channel = self._channel
         stub = getattr(channel.pool, method, None) or getattr(channel.member, method)
         metadata: Metadata = ((FLEET_CALL, call),)
-        return await channel.unary(stub(request, timeout=timeout, metadata=metadata))
+        counts = self._manner.counts
+        if counts is None:
+            return await channel.unary(stub(request, timeout=timeout, metadata=metadata))
+        began, code = perf_counter(), _OK
+        try:
+            return await channel.unary(stub(request, timeout=timeout, metadata=metadata))
+        except BaseException as error:
+            code = _code_of(error)
+            raise
+        finally:
+            counts.end(self.host, method, code, perf_counter() - began)
 
     async def stream(
         self,
@@ -134,9 +165,27 @@ class GrpcLink:
         channel = self._channel
         metadata: Metadata = ((FLEET_CALL, call),)
         opened = getattr(channel.pool, method)(request, timeout=timeout, metadata=metadata)
-        async with aclosing(channel.stream(opened)) as answers:
-            async for answer in answers:
-                yield answer
+        with self._counted(method):
+            async with aclosing(channel.stream(opened)) as answers:
+                async for answer in answers:
+                    yield answer
+
+    @contextmanager
+    def _counted(self, method: str) -> Iterator[None]:
+        """Count a stream within a block."""
+        counts = self._manner.counts
+        if counts is None:
+            yield
+            return
+        counts.open_stream(self.host, method)
+        code = _OK
+        try:
+            yield
+        except BaseException as error:
+            code = _code_of(error)
+            raise
+        finally:
+            counts.close_stream(method, code)
 
     # --- following ------------------------------------------------------------------------
 
@@ -255,6 +304,16 @@ class GrpcLink:
 
 class _Unfit(Exception):
     """The member cannot be followed, for the reason that the text says."""
+
+
+def _code_of(error: BaseException) -> str:
+    """Return the code of a call to a member that has ended by an error."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return str(error.code().name)
+    if isinstance(error, MemberLost):
+        return LOST
+    # Its caller has left, or the stream was closed.
+    return _CANCELLED
 
 
 def _why(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,10 @@ from pool_service.fleet.rpc.errors import is_of_connection, reason_of
 from pool_service.fleet.rpc.journey import STALE, Journey, Stage
 from pool_service.fleet.rpc.leader import Leader
 from pool_service.v1 import pool_service_pb2 as pb
+
+AT_ONCE, SEATED, BY_LEADER, REFUSED, LEFT = "at_once", "seated", "by_leader", "refused", "left"
+"""Outcomes of an Ensure: answered from a READY server, at the host that was found for it, or by the
+leader; refused; or left by its caller."""
 
 END_HOLD_TIMEOUT_S = 5.0
 """The time for a member to end a hold; one that does not answer ends it after its grace."""
@@ -40,11 +44,18 @@ class Caller:
 class Forwarding:
     """Sends calls to members on behalf of their callers."""
 
-    def __init__(self, fleet: Fleet[GrpcLink], front: str, leader: Leader) -> None:
-        """front: the name of the front's process."""
+    def __init__(
+        self,
+        fleet: Fleet[GrpcLink],
+        front: str,
+        leader: Leader,
+        ensured: Callable[[str], None] | None = None,
+    ) -> None:
+        """front: the name of the front's process. ensured: receives the outcome of each Ensure."""
         self._fleet = fleet
         self._front = front
         self._leader = leader
+        self._ensured = ensured
         self._calls: dict[str, tuple[Principal, int, bytes]] = {}
         self._ending = set[asyncio.Task[None]]()
         self._left_behind: dict[str, deque[str]] = {}
@@ -67,9 +78,26 @@ class Forwarding:
 
     async def ensure(self, request: pb.EnsureRequest, caller: Caller) -> pb.EnsureResponse:
         """Return a READY server of a model, on whichever host."""
+        if self._ensured is None:
+            answer, _ = await self._ensure(request, caller)
+            return answer
+        outcome = REFUSED
+        try:
+            answer, outcome = await self._ensure(request, caller)
+        except asyncio.CancelledError:
+            outcome = LEFT
+            raise
+        finally:
+            self._ensured(outcome)
+        return answer
+
+    async def _ensure(
+        self, request: pb.EnsureRequest, caller: Caller
+    ) -> tuple[pb.EnsureResponse, str]:
+        """Return the answer to an Ensure, and its outcome."""
         answer: pb.EnsureResponse | None = await self._ensure_at_once(request, caller)
         if answer is not None:
-            return answer
+            return answer, AT_ONCE
         with self._journey(request) as journey:
             stage = await journey.begin()
             while True:
@@ -79,7 +107,7 @@ class Forwarding:
                 except (MemberLost, grpc.aio.AioRpcError) as error:
                     stage = await journey.after(error)
                 else:
-                    return answer
+                    return answer, BY_LEADER if stage.seat is None else SEATED
 
     async def _ensure_at_once(
         self, request: pb.EnsureRequest, caller: Caller

@@ -108,13 +108,14 @@ def test_each_section_with_a_fixed_name_has_its_variables(read: Read) -> None:
             "POOL_SERVICE_FLEET_MEMBER_TLS_CA": "/f/ca",
             "POOL_SERVICE_FLEET_MEMBER_TLS_CERT": "/f/cert",
             "POOL_SERVICE_FLEET_MEMBER_TLS_KEY": "/f/key",
+            "POOL_SERVICE_FLEET_HTTP_LISTEN": "127.0.0.1:9465",
             "POOL_SERVICE_FLEET_AUTH_LOCAL": "token",
             "POOL_SERVICE_FLEET_TRACE_ENDPOINT": "http://127.0.0.1:4318",
         },
     )
     assert config.front.lost_after == 60.0
     assert config.member_credentials is not None
-    assert config.auth.local == "token"
+    assert (config.http.listen, config.auth.local) == ("127.0.0.1:9465", "token")
     assert config.trace.endpoint == "http://127.0.0.1:4318"
 
 
@@ -175,9 +176,9 @@ def test_members_clients_and_times_need_no_restart(read: Read) -> None:
     applied = f'[front]\nlost_after = 9\nbeat = 1\n{ONE}two = "127.0.0.1:2"\n'
     applied += f'[auth]\nlocal = "token"\n[clients.x]\ntoken_sha256 = "{"a" * 64}"\n'
     assert restart_needed(read(ONE), read(applied)) == ()
-    other = f'[front]\nlisten = ["127.0.0.1:1"]\nhistory = 99\n[trace]\nendpoint = "http://127.0.0.1:4318"\n{ONE}'
+    other = f'[front]\nlisten = ["127.0.0.1:1"]\nhistory = 99\n[http]\nlisten = "unix:/h"\n{ONE}'
     assert restart_needed(read(ONE), read(other)) == (
         "front.listen",
         "front.history",
-        "trace.endpoint",
+        "http.listen",
     )

@@ -16,7 +16,7 @@ from tools.document_configuration import PAGES, default, filled
 (PAGE,) = (page for page, layout in PAGES.items() if layout is FRONT)
 TEXT = PAGE.read_text()
 EXAMPLES = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-OWN = ("front", "member_tls", "etcd", "members")
+OWN = ("front", "member_tls", "etcd", "http", "members")
 SECTIONS = tables(FrontConfig) | named_tables(FrontConfig)
 
 
@@ -58,12 +58,12 @@ def test_the_first_example_is_a_whole_file(read: Read) -> None:
 
 def test_the_complete_example_has_every_key_of_a_front_and_is_valid(read: Read) -> None:
     said = tomllib.loads(EXAMPLES[-1])
-    for section in ("front", "member_tls", "etcd"):
+    for section in ("front", "member_tls", "etcd", "http"):
         assert said[section].keys() == SECTIONS[section].model_fields.keys()
     assert read(EXAMPLES[-1]).leader == read(EXAMPLES[-1]).discovery
 
 
-@pytest.mark.parametrize("section", ["front", "member_tls", "etcd"])
+@pytest.mark.parametrize("section", ["front", "member_tls", "etcd", "http"])
 def test_defaults_are_documented_as_one_would_write_them(section: str, read: Read) -> None:
     fields = {
         key: field

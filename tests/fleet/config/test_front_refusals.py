@@ -49,8 +49,8 @@ def test_everything_that_is_wrong_is_reported_at_once(refusal: Refusal) -> None:
         ),
         ("[front]\ncert = ''", "front.cert: there is no such key, did you mean member_tls.cert?"),
         (
-            "[trace]\npage = true",
-            "trace.page: there is no such key; there is: endpoint",
+            "[trace]\nrate = 1",
+            "trace.rate: there is no such key; there is: endpoint",
         ),
         (
             "[members.a]\naddress = 'h:1'\nadress = 'h:1'",
@@ -273,6 +273,13 @@ LED = '[front]\naddress = "127.0.0.1:50050"\nleader = "etcd:127.0.0.1:2379"\n'
             (
                 "clients.x.token_sha256: must be set, or san: nobody is known to be this client "
                 "otherwise"
+            ),
+        ),
+        (
+            f'[http]\nlisten = "127.0.0.1:50050"\n{ONE}',
+            (
+                "http.listen: 127.0.0.1:50050 is in front.listen already; choose another port or "
+                "path"
             ),
         ),
         (

@@ -1,0 +1,1 @@
+"""The metrics of a front: values without a clock, I/O or an event loop."""
