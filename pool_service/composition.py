@@ -242,7 +242,7 @@ def _page(config: Config) -> "Page | None":
         return None
     from pool_service.page.page import Page  # noqa: PLC0415  # no other service needs it
 
-    return Page(config.service.state_dir)
+    return Page(config.service.state_dir, config.fleet.name)
 
 
 def _diagnose_by_kind(watch: OomWatch) -> Callable[[str], Diagnose]:

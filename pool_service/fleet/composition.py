@@ -44,6 +44,7 @@ from pool_service.tracing_setup import traces_of
 
 if TYPE_CHECKING:
     from pool_service.fleet.metering import FrontMetering
+    from pool_service.fleet.page import FrontPage
     from pool_service.tracing.traces import Traces
 
 log = structlog.get_logger("pool_service.fleet")
@@ -143,7 +144,8 @@ def compose(
     def connect(host: str, address: str, feed: Feed) -> GrpcLink:
         return GrpcLink(host, address, feed, manner)
 
-    observers = [metering.observe] if metering is not None else []
+    page = _page(config)
+    observers = [part.observe for part in (metering, page) if part is not None]
     fleet = Fleet(Machine(name, config.front.lost_after), clock, history, connect, observers)
     fleet.set_lost_after(config.front.lost_after, lost_after(config))
     clients = ClientRegistry(rules, config)
@@ -163,6 +165,8 @@ def compose(
         outside=[metering.wrap] if metering is not None else [],
         tls=Tls(certificates, config.tls.token_addresses) if certificates is not None else None,
     )
+    if metering is not None and page is not None:
+        page.add_to(metering.routes, fleet, servicer, forwarding, clock)
     return Parts(
         fleet=fleet,
         server=server,
@@ -186,6 +190,15 @@ def _metering(
     from pool_service.fleet.metering import FrontMetering  # noqa: PLC0415  # no other front needs it
 
     return FrontMetering(Address.parse(config.http.listen), clock, admission)
+
+
+def _page(config: FrontConfig) -> "FrontPage | None":
+    """Return the page of all hosts, if it is to be served and there is a listener for that."""
+    if not (config.http.listen and config.http.page):
+        return None
+    from pool_service.fleet.page import FrontPage  # noqa: PLC0415  # no other front needs it
+
+    return FrontPage()
 
 
 def lost_after(config: FrontConfig) -> Mapping[str, float]:

@@ -17,7 +17,9 @@ from pool_service.rpc.servicer import PoolServicer
 class Page:
     """The page of one pool. observe: receives each change of the pool."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, host: str = "") -> None:
+        """host: see `Usage`."""
+        self._host = host
         self._changes = RecentChanges(state_dir)
 
     def observe(self, change: Publish) -> None:
@@ -26,7 +28,7 @@ class Page:
 
     def add_to(self, routes: Routes, pool: Pool, servicer: PoolServicer, clock: Clock) -> None:
         """Add the page to the routes of a listener."""
-        usage = Usage(pool, clock)
+        usage = Usage(pool, clock, self._host)
 
         async def used(_request: Request) -> str:
             return await usage.as_json()

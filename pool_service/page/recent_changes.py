@@ -5,6 +5,7 @@ import json
 from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -21,8 +22,8 @@ KEPT = 4096
 
 Event = Mapping[str, Any]
 
-Key = tuple[str, int]
-"""The model and the generation of a server."""
+Key = tuple[str, int] | tuple[str, int, str]
+"""The model and the generation of a server, and its host in a fleet."""
 
 KEPT_S = 86_400
 """The age in seconds up to which changes of earlier services are read from the disk."""
@@ -41,7 +42,6 @@ class RecentChanges:
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
         self._record = Record()
-        self._began_at = datetime.now(UTC)
         self._earlier: asyncio.Task[Record] | None = None
 
     def observe(self, change: Publish) -> None:
@@ -58,37 +58,13 @@ class RecentChanges:
         all changes since when none is missing (`since`). Of the time before that, there is the last
         change of each server that is still there.
         """
-        new = self._new_since(cursor)
-        # Before the await: what comes while the disk is read comes with the next cursor.
-        next_cursor = f"{self._began_at.isoformat()}/{self._record.count}"
-        since: float | None = None
-        if new is None:
-            present, since = self._record.all(), self._record.since
-            # If changes of this service are missing, those before them tell nothing.
-            if since is None:
-                earlier = await self._before()
-                present = earlier.all(self._record.present) + present
-                since = earlier.since or self._began_at.timestamp()
-        else:
-            present = self._record.last(new)
-        answer = {
-            "whole": new is None,
-            "cursor": next_cursor,
-            "began": self._began_at.timestamp(),
-            "since": since,
-            "now": datetime.now(UTC).timestamp(),
-        }
-        return f'{{"changes": [{", ".join(present)}], {json.dumps(answer)[1:]}'
-
-    def _new_since(self, cursor: str) -> int | None:
-        """Return the number of changes after a cursor; None if not all of them are known."""
-        began, _, count = cursor.partition("/")
-        # The length first: Python refuses to convert thousands of digits.
-        is_count = len(count) <= MAX_DIGITS and count.isascii() and count.isdigit()
-        if began != self._began_at.isoformat() or not is_count:
-            return None
-        new = self._record.count - int(count)
-        return new if 0 <= new <= self._record.size else None
+        answer = self._record.after(cursor)
+        # If changes of this service are missing, those before them tell nothing.
+        if answer.is_whole and answer.since is None:
+            earlier = await self._before()
+            answer.changes = earlier.all(self._record.present) + answer.changes
+            answer.since = earlier.since or self._record.began_at.timestamp()
+        return answer.as_json()
 
     async def _before(self) -> "Record":
         """Return the changes that earlier services have made; they are read once.
@@ -97,7 +73,7 @@ class RecentChanges:
         """
         if self._earlier is None or _has_failed(self._earlier):
             self._earlier = asyncio.ensure_future(
-                asyncio.to_thread(_read_earlier, self._state_dir, self._began_at)
+                asyncio.to_thread(_read_earlier, self._state_dir, self._record.began_at)
             )
         return await asyncio.shield(self._earlier)
 
@@ -106,23 +82,45 @@ def _has_failed(task: "asyncio.Task[Record]") -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
 
+@dataclass(slots=True)
+class Answer:
+    """The changes after a cursor, as JSON each, and the next cursor.
+
+    is_whole: the cursor was none of this record, so these are all changes. began_at: when the
+    record began, in Unix seconds. since: see `Record`; None also for those after a cursor.
+    """
+
+    changes: list[str]
+    is_whole: bool
+    cursor: str
+    began_at: float
+    since: float | None
+
+    def as_json(self) -> str:
+        """Return it as a JSON object, with the Unix time of now."""
+        more = {
+            "whole": self.is_whole,
+            "cursor": self.cursor,
+            "began": self.began_at,
+            "since": self.since,
+            "now": datetime.now(UTC).timestamp(),
+        }
+        return f'{{"changes": [{", ".join(self.changes)}], {json.dumps(more)[1:]}'
+
+
 class Record:
     """The last KEPT changes, and of those before the last one of each server that is still there.
 
     count: the changes there were. since: the Unix time in seconds since when none is missing; None:
-    none is.
+    none is. began_at: when the record was made.
     """
 
     def __init__(self) -> None:
+        self.began_at = datetime.now(UTC)
         self.count = 0
         self.since: float | None = None
         self._ring: deque[tuple[float, str]] = deque(maxlen=KEPT)
         self._newest: dict[Key, tuple[int, str]] = {}
-
-    @property
-    def size(self) -> int:
-        """The number of the last changes that are kept without a gap."""
-        return len(self._ring)
 
     @property
     def present(self) -> Collection[Key]:
@@ -135,15 +133,38 @@ class Record:
         is_old: only as the last change of its server.
         """
         text, key = _json(event, at), (event["model"], event["generation"])
+        self.keep(text, key, at.timestamp(), is_there=bool(event["after"]), is_old=is_old)
+
+    def keep(self, text: str, key: Key, at: float, *, is_there: bool, is_old: bool = False) -> None:
+        """Keep a change of a server as JSON. at: its Unix time in seconds.
+
+        is_there: the server is there after it. is_old: as for `add`.
+        """
         # At the end again: they are in the order of their times.
         self._newest.pop(key, None)
         if not is_old:
             if len(self._ring) == KEPT:
                 self.since = self._ring[1][0]
-            self._ring.append((at.timestamp(), text))
+            self._ring.append((at, text))
             self.count += 1
-        if event["after"]:
+        if is_there:
             self._newest[key] = 0 if is_old else self.count, text
+
+    def after(self, cursor: str) -> Answer:
+        """Return the changes after a cursor, or all of them if it is none of this record."""
+        began, _, count = cursor.partition("/")
+        # The length first: Python refuses to convert thousands of digits.
+        is_count = len(count) <= MAX_DIGITS and count.isascii() and count.isdigit()
+        is_ours = began == self.began_at.isoformat() and is_count
+        new = self.count - int(count) if is_ours else -1
+        is_whole = not 0 <= new <= len(self._ring)
+        return Answer(
+            self.all() if is_whole else self.last(new),
+            is_whole,
+            f"{self.began_at.isoformat()}/{self.count}",
+            self.began_at.timestamp(),
+            self.since if is_whole else None,
+        )
 
     def all(self, present: Collection[Key] | None = None) -> list[str]:
         """Return all changes that are kept, the oldest first.

@@ -29,9 +29,11 @@ ROLE_NAMES = {role: role_name(role) for role in Role}
 class Usage:
     """Tells the use of one pool. A look: nothing is used, started or changed."""
 
-    def __init__(self, pool: Pool, clock: Clock) -> None:
+    def __init__(self, pool: Pool, clock: Clock, host: str = "") -> None:
+        """host: of the servers, as the fleet of the service calls it; empty: there is no fleet."""
         self._pool = pool
         self._clock = clock
+        self._host = host
         self._places: Mapping[ServerId, int] = {}
         self._places_until = -math.inf
 
@@ -85,6 +87,7 @@ class Usage:
         return {
             "model": server.model,
             "generation": str(server.generation),
+            "host": self._host,
             "role": ROLE_NAMES[server.role],
             "state": STATE_NAMES[server.phase],
             "pinned": server.settings.pinned,

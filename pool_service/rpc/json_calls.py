@@ -10,17 +10,18 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import grpc
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from pool_service.access.fleet import OUTSIDE, FleetCall
 from pool_service.access.principal import Principal
-from pool_service.core.errors import InvalidField, PoolError
+from pool_service.core.errors import InvalidField
 from pool_service.event_records import Call
 from pool_service.rpc.redaction import redacted, without_key
-from pool_service.rpc.servicer import PoolServicer
+from pool_service.rpc.status import reason_of
 from pool_service.v1 import pool_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -63,11 +64,27 @@ class Caller:
         """Return the address as it is kept with what the caller changes."""
         return self.address
 
+    def time_remaining(self) -> float | None:
+        """Return None: the call has no deadline."""
+
+
+class Servicer(Protocol):
+    """Has the handlers of PoolService, decorated by `unary` and `streaming`."""
+
+    def called(self, method: str, request: object, context: "CallContext") -> Call:
+        """Return a call as it is kept."""
+
+    def refuse(self, error: Exception, call: Call, principal: Principal) -> grpc.Status:
+        """Return the status of a failed call, and keep the call if that is to be."""
+
+    def abandon(self, call: Call) -> None:
+        """Keep a call that was cancelled, if that is to be."""
+
 
 class JsonCalls:
     """Make calls of one servicer."""
 
-    def __init__(self, servicer: PoolServicer) -> None:
+    def __init__(self, servicer: Servicer) -> None:
         self._servicer = servicer
 
     async def unary(self, method: str, text: bytes, caller: Caller) -> str:
@@ -77,7 +94,7 @@ class JsonCalls:
             _parse(text, request)
             if isinstance(request, pb.ListModelsRequest):
                 request.page_size = min(request.page_size or MAX_PAGE_SIZE, MAX_PAGE_SIZE)
-            handler: Callable[..., Awaitable[Message]] = _handler(method)
+            handler: Callable[..., Awaitable[Message]] = self._handler(method)
             response = await handler(self._servicer, request, caller)
             return json_of(without_key(redacted(response, caller.principal)))
         except asyncio.CancelledError:
@@ -94,7 +111,7 @@ class JsonCalls:
         request = _empty_request(method)
         try:
             _parse(text, request)
-            handler: Callable[..., AsyncGenerator[Message]] = _handler(method)
+            handler: Callable[..., AsyncGenerator[Message]] = self._handler(method)
             async with aclosing(handler(self._servicer, request, caller)) as responses:
                 async for response in responses:
                     yield json_of(redacted(response, caller.principal)) + "\n"
@@ -112,13 +129,11 @@ class JsonCalls:
     ) -> CallFailed:
         call = self._call(method, request, caller)
         status = self._servicer.refuse(error, call, caller.principal)
-        reason = error.reason if isinstance(error, PoolError) else PoolError.REASON
-        return CallFailed(status.code.name, reason, status.details)
+        return CallFailed(status.code.name, reason_of(status), status.details)
 
-
-def _handler(method: str) -> Any:  # noqa: ANN401  # by the kind of method
-    """Return a method of the servicer without what makes its errors gRPC's."""
-    return inspect.unwrap(getattr(PoolServicer, method))
+    def _handler(self, method: str) -> Any:  # noqa: ANN401  # by the kind of method
+        """Return a method of the servicer without what makes its errors gRPC's."""
+        return inspect.unwrap(getattr(type(self._servicer), method))
 
 
 def _empty_request(method: str) -> Message:

@@ -1,8 +1,9 @@
 """Conversion of the pool's errors to google.rpc.Status with details."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any, Final
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -14,6 +15,8 @@ from pool_service.core import errors
 from pool_service.rpc.wire import sendable
 
 DOMAIN = "pool_service"
+
+_DETAILS_KEY: Final = "grpc-status-details-bin"
 
 PUSHBACK = "grpc-retry-pushback-ms"
 """The metadata by which a server decides about gRPC's own retries, for stubs with a retry policy:
@@ -100,6 +103,21 @@ def internal_status(request_id: str) -> grpc.Status:
     )
     details = [error_details_pb2.RequestInfo(request_id=request_id)]
     return _status(code_pb2.INTERNAL, message, info, details)
+
+
+def reason_of(status: grpc.Status) -> str:
+    """Return the reason of an error's status; empty if it has none of the pool's."""
+    for key, value in status.trailing_metadata or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            message = status_pb2.Status.FromString(value)
+            return _reason_in(message.details)
+    return ""
+
+
+def _reason_in(details: Iterable[Any]) -> str:
+    info = error_details_pb2.ErrorInfo()
+    found = (detail.Unpack(info) and info.domain == DOMAIN for detail in details)
+    return info.reason if any(found) else ""
 
 
 @singledispatch

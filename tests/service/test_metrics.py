@@ -39,6 +39,7 @@ def without_http(loaded: str) -> str:
 ONLY_FOR_HTTP = (
     "pool_service.metering",
     "pool_service.fleet.metering",
+    "pool_service.fleet.page",
     "pool_service.monitoring",
     "pool_service.http",
     "pool_service.metrics",

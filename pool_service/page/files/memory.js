@@ -15,22 +15,22 @@ export function showMemory(pool) {
   const budget = totals.memory_budget_bytes === undefined ? total : Number(totals.memory_budget_bytes);
   const reserved = Number(totals.memory_reserved_bytes);
   const limit = totals.memory_budget_bytes === undefined ? ", no budget" : ` of ${bytes(budget)} budget`;
-  const words = [`${bytes(reserved)} reserved${limit}`, ...machineOf(totals)].join(" · ");
+  const words = [`${bytes(reserved)} reserved${limit}`, ...machineOf(totals, pool.hosts.length ? "on all hosts" : "on the machine")].join(" · ");
   if (text.textContent !== words) text.textContent = words;
   const whole = Math.max(budget, reserved);
   bar.hidden = !whole;
   if (whole) showBar(pool, whole);
   showItems(facts, factsOf(totals, pool.counts));
-  showItems(notices, pool.notices.concat(totals.memory_pressured ? ["The machine is short of memory."] : []));
+  showItems(notices, pool.notices.concat(totals.memory_pressured ? [pool.hosts.length ? "A host is short of memory." : "The machine is short of memory."] : []));
 }
 
 /** Return what is known of the machine's memory: nothing before a server was started. */
-function machineOf(totals) {
+function machineOf(totals, where) {
   const total = Number(totals.memory_total_bytes);
   if (!total) return [];
   // Without servers nobody looks, and what was found before is no longer so.
-  if (!totals.memory_current) return [`${bytes(total)} on the machine`];
-  return [`${bytes(totals.memory_available_bytes)} of ${bytes(total)} available on the machine`];
+  if (!totals.memory_current) return [`${bytes(total)} ${where}`];
+  return [`${bytes(totals.memory_available_bytes)} of ${bytes(total)} available ${where}`];
 }
 
 function showBar(pool, whole) {

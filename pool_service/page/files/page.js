@@ -3,6 +3,7 @@
 import { longCall } from "./accepted.js";
 import { call, CallError } from "./calls.js";
 import { refreshDetails, showDetails } from "./details.js";
+import { onChoice, showHosts } from "./hosts.js";
 import { showMemory } from "./memory.js";
 import { tell } from "./messages.js";
 import { Pool } from "./pool.js";
@@ -13,7 +14,7 @@ import { Timeline } from "./timeline.js";
 
 const connection = document.getElementById("connection");
 const evicted = new Set();
-const timeline = new Timeline((model, generation) => pool.has(model, generation), (work) => pool.polled("timeline", work));
+const timeline = new Timeline((...server) => pool.has(...server), (work) => pool.polled("timeline", work));
 
 const CONNECTION = {
   live: "live",
@@ -37,6 +38,7 @@ const pool = new Pool({
 
 function show() {
   showMemory(pool);
+  showHosts(pool);
   showRows(pool, act);
   showTitle();
 }
@@ -110,10 +112,13 @@ function wordsOf(error, model) {
 }
 
 document.getElementById("machine").textContent = location.hostname === "localhost" ? "" : location.host;
-document.getElementById("find").addEventListener("input", () => {
+function showFound() {
   show();
   timeline.draw();
-});
+}
+
+document.getElementById("find").addEventListener("input", showFound);
+onChoice(showFound);
 setInterval(() => {
   if (!document.hidden) {
     show();

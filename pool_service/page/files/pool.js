@@ -3,7 +3,7 @@
 import { call, stream } from "./calls.js";
 import { Connection } from "./connection.js";
 import { Requests } from "./requests.js";
-import { isCurrent, isSettled, keyOf, Servers } from "./servers.js";
+import { byAge, isCurrent, isSettled, keyOf, Servers } from "./servers.js";
 import { poolClock } from "./service_clock.js";
 import { withSlot } from "./slots.js";
 import { repeatWhileVisible, visible, whileVisible } from "./visibility.js";
@@ -32,6 +32,8 @@ export class Pool {
     this.hasReadModels = false;
     this.totals = null;
     this.notices = [];
+    /** The hosts of a fleet, each with its state and its totals; empty: this is one pool. */
+    this.hosts = [];
     this.revision = null;
     /** Why the last start of a model came to nothing, by model. */
     this.ends = new Map();
@@ -91,17 +93,19 @@ export class Pool {
 
   /** Return whether a model has a server beside its current one. */
   hasSeveral(model) {
-    return [...this.servers.values()].some((one) => one.model === model && !isCurrent(one));
+    return [...this.servers.values()].filter((one) => one.model === model).length > 1;
   }
 
   /** Return the generation of the current server of a model; undefined: it has none. */
   generationOf(model) {
-    return [...this.servers.values()].find((one) => one.model === model && isCurrent(one))?.generation;
+    const current = [...this.servers.values()].filter((one) => one.model === model && isCurrent(one));
+    return current.sort(byAge)[0]?.generation;
   }
 
-  /** Return whether there is a server of a model with a generation. */
-  has(model, generation) {
-    return this.servers.has(keyOf({ model, generation }));
+  /** Return whether there is a server of a model with a generation. host: undefined: whichever. */
+  has(model, generation, host) {
+    const isIt = (one) => one.model === model && String(one.generation) === String(generation);
+    return [...this.servers.values()].some((one) => isIt(one) && (host === undefined || one.host === host));
   }
 
   async _follow() {
@@ -206,6 +210,7 @@ export class Pool {
     poolClock.set(usage.now);
     this.totals = { ...usage.totals, memory_current: usage.memory_current };
     this.notices = usage.notices;
+    this.hosts = usage.hosts ?? [];
     const before = new Map(this.servers);
     this._servers.use(usage);
     this._tellTransitions(before);

@@ -7,7 +7,7 @@ import { poolClock } from "./service_clock.js";
 export const NONE = "SERVER_STATE_NONE";
 
 const COLUMNS = ["model", "state", "memory", "uses", "used", "leaves", "acts"];
-const SHOWN = ["model", "state", "server", "listed", "end", "isBeside", "meant"];
+const SHOWN = ["model", "state", "server", "listed", "end", "isBeside", "meant", "host"];
 const ROLES = {
   SERVER_ROLE_SUCCESSOR: "takes the place of the present one once it is ready",
   SERVER_ROLE_SUPERSEDED: "was replaced; ends once nothing uses it",
@@ -17,8 +17,8 @@ const ROLES = {
 /**
  * Return a new row. Its entry has: key, model, state, server and listed (either may be missing),
  * isBeside: the server is or was not the one that callers of the model get, end: why the last
- * server went that nobody had stopped, and meant: the model that its name stands for now, if it has
- * become an alias.
+ * server went that nobody had stopped, meant: the model that its name stands for now, if it has
+ * become an alias, and host: of the server, in a fleet.
  *
  * act: called with the name of a button, the entry of its row, and the button.
  */
@@ -110,9 +110,9 @@ function fillProgress(progress, server, model) {
   else progress.value = server.progress;
 }
 
-function subOf({ server, listed, isBeside }) {
+function subOf({ server, listed, isBeside, host }) {
   const runtimeModel = server?.runtime_model ?? listed?.runtime_model ?? "";
-  const parts = [];
+  const parts = host ? [`on ${host}`] : [];
   if (runtimeModel && runtimeModel !== (server?.model ?? listed?.model)) parts.push(runtimeModel);
   if (listed?.aliases?.length) parts.push(`also ${listed.aliases.join(", ")}`);
   // That of an orphan is its process id, which it is named by.

@@ -1,7 +1,8 @@
 // The table of models: one row for each server, and one for each model without a server.
 
+import { isChosen } from "./hosts.js";
 import { fill, newRow, NONE } from "./row.js";
-import { isCurrent } from "./servers.js";
+import { byAge, isCurrent } from "./servers.js";
 
 // What needs somebody comes first; within a group the names stand in their order.
 const ORDER = ["FAILED", "BACKING_OFF", "STARTING", "QUEUED", "STOPPING", "READY", "NONE"];
@@ -62,19 +63,22 @@ function keepFocus(focused) {
   next.focus({ preventScroll: true });
 }
 
-function isEntryFound({ model, listed }) {
-  return isFound(model, ...(listed?.aliases ?? []));
+function isEntryFound({ model, listed, server }) {
+  return isChosen(server?.host) && isFound(model, ...(listed?.aliases ?? []));
 }
 
 function entriesOf(pool) {
   const entries = new Map();
   const aliases = aliasesOf(pool.models);
-  for (const [key, server] of pool.servers) {
-    const isBeside = !isCurrent(server);
+  // Of several hosts that have a model, callers get the newest server.
+  const servers = [...pool.servers].sort(([, one], [, other]) => byAge(one, other));
+  for (const [key, server] of servers) {
+    const isBeside = !isCurrent(server) || entries.has(server.model);
     const model = server.model || `orphan ${server.generation}`;
     const listed = pool.models.get(server.model);
     const meant = aliases.get(server.model);
-    entries.set(isBeside ? key : model, { model, state: server.state, server, listed, isBeside, meant });
+    const host = pool.hosts.length ? server.host : "";
+    entries.set(isBeside ? key : model, { model, state: server.state, server, listed, isBeside, meant, host });
   }
   for (const listed of pool.models.values()) {
     if (entries.has(listed.model)) continue;

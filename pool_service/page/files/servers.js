@@ -11,12 +11,17 @@ const COUNTED = ["ready", "starting", "queued", "backing_off", "failed"];
 
 const UNKNOWN = -1;
 
-/** Return the key of a server. */
-export function keyOf({ model, generation }) {
-  return `${model}\0${generation}`;
+/** Return the key of a server; two hosts of a fleet may have one of the same generation. */
+export function keyOf({ model, generation, host }) {
+  return `${model}\0${generation}\0${host ?? ""}`;
 }
 
-/** Return whether a server is the one that callers of its model get. */
+/** Compare servers of a model: the newest, which callers get, comes first. */
+export function byAge(one, other) {
+  return Number(other.generation) - Number(one.generation);
+}
+
+/** Return whether a server is the one that callers of its model get on its host. */
 export function isCurrent(server) {
   return server.role === "SERVER_ROLE_CURRENT";
 }

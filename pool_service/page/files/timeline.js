@@ -3,6 +3,7 @@
 
 import { changesAfter } from "./calls.js";
 import { clock, counted, duration, minute, stateClass, stateName } from "./format.js";
+import { isChosen } from "./hosts.js";
 import { isFound } from "./rows.js";
 import { ServiceClock } from "./service_clock.js";
 
@@ -34,8 +35,8 @@ const unknown = document.querySelector("#legend .unknown");
 /** Keeps the changes of state, and draws those of the chosen time. */
 export class Timeline {
   /**
-   * isThere: returns whether the pool has the server of a model with a generation; polled: receives
-   * the promise of each reading, and returns it.
+   * isThere: returns whether the pool has the server of a model with a generation, on a host of a
+   * fleet; polled: receives the promise of each reading, and returns it.
    */
   constructor(isThere, polled) {
     this._isThere = isThere;
@@ -74,7 +75,8 @@ export class Timeline {
 
   async _readOn() {
     const { changes, whole, cursor, began, since, now } = await changesAfter(this._cursor);
-    // Each change: model, generation, state ("" once the server is gone), at, why, cause, preemptor.
+    // Each change: model, generation, state ("" once the server is gone), at, why, cause, preemptor;
+    // of a fleet: host.
     const isFirst = !this._began;
     this._changes = whole ? changes : this._changes.concat(changes);
     // The service keeps fewer, and of each server that is there the last: these are read anew.
@@ -98,7 +100,7 @@ export class Timeline {
     const now = this._clock.now();
     this._drawnAt = now;
     const from = now - Number(span.value);
-    const lanes = lanesOf(this._changes, from, now);
+    const lanes = lanesOf(this._changes.filter(({ host }) => isChosen(host)), from, now);
     endLost(lanes, this._began, this._isThere);
     const all = [...lanes.keys()].filter((name) => isFound(name));
     const names = all.sort((one, other) => lanes.get(other).end - lanes.get(one).end || (one < other ? -1 : 1)).slice(0, MAX_LANES);
@@ -122,7 +124,8 @@ export class Timeline {
 function lanesOf(changes, from, now) {
   const lanes = new Map();
   for (const change of changes) {
-    const { model, generation, state, at } = change;
+    const { model, state, at } = change;
+    const generation = serverOf(change);
     if (!lanes.has(model)) lanes.set(model, { stretches: [], marks: [], open: new Map(), end: 0 });
     const lane = lanes.get(model);
     const before = lane.open.get(generation)?.state;
@@ -157,7 +160,7 @@ function isEnd({ state, cause, why }, before) {
 function endLost(lanes, began, isThere) {
   for (const lane of lanes.values()) {
     for (const one of lane.open.values()) {
-      if (one.from < began && !isThere(one.model, one.generation)) one.to = began;
+      if (one.from < began && !isThere(one.model, one.generation, one.host)) one.to = began;
     }
     lane.end = Math.max(...lane.stretches.map((one) => one.to));
   }
@@ -188,10 +191,15 @@ function drawLane(svg, name, lane, top, x, left) {
   for (const one of lane.stretches) {
     const begin = x(one.from);
     const rect = element("rect", { class: stateClass(one.state), x: begin, y: top + 4, width: Math.max(1.5, x(one.to) - begin), height: LANE - 8, rx: 2 });
-    rect.dataset.tip = `${name} (${one.generation})\n${stateName(one.state)} from ${clock(one.from)} for ${duration(one.to - one.from)}${one.why ? `\n${one.why}` : ""}`;
+    rect.dataset.tip = `${name} (${serverOf(one)})\n${stateName(one.state)} from ${clock(one.from)} for ${duration(one.to - one.from)}${one.why ? `\n${one.why}` : ""}`;
     svg.append(rect);
   }
   for (const one of lane.marks) svg.append(markOf(name, one, x(one.at), top + LANE / 2));
+}
+
+/** Return the generation of a server, and its host in a fleet. */
+function serverOf({ generation, host }) {
+  return host ? `${generation} on ${host}` : generation;
 }
 
 /** Return the mark of an end: a diamond if it crashed, a triangle that points down if it was stopped. */
@@ -204,10 +212,11 @@ function markOf(name, one, x, y) {
 }
 
 /** Return in words when and why a server ended. */
-function endOf(name, { generation, state, at, cause, why, preemptor }) {
+function endOf(name, one) {
+  const { state, at, cause, why, preemptor } = one;
   const what = !state ? "did not start" : CRASHES.has(cause) ? "crashed" : "stopped";
   const forWhom = preemptor ? ` (for ${preemptor})` : "";
-  return `${name} (${generation})\n${what} at ${clock(at)}${why ? `: ${why}` : ""}${forWhom}`;
+  return `${name} (${serverOf(one)})\n${what} at ${clock(at)}${why ? `: ${why}` : ""}${forWhom}`;
 }
 
 /** List the last ends, for those who do not see the marks or have no pointer for their tips. */
