@@ -29,8 +29,28 @@ from pool_service_client import Model, Server, Totals
 _UNLIMITED = 100_000
 """The width in cells of output that is not a terminal, so that nothing is cut off."""
 
-_SERVERS = ("MODEL", "STATE", "GEN", "PID", "ENDPOINT", "MEMORY", "HOLDS", "AGE", "EXPIRES")
-_SERVERS_LEAST_IMPORTANT = ("GEN", "PID", "HOLDS", "AGE", "ENDPOINT", "MEMORY", "EXPIRES")
+_SERVERS: tuple[str, ...] = (
+    "MODEL",
+    "STATE",
+    "GEN",
+    "PID",
+    "ENDPOINT",
+    "MEMORY",
+    "HOLDS",
+    "AGE",
+    "EXPIRES",
+)
+_SERVERS_LEAST_IMPORTANT: tuple[str, ...] = (
+    "GEN",
+    "PID",
+    "HOLDS",
+    "AGE",
+    "ENDPOINT",
+    "MEMORY",
+    "EXPIRES",
+)
+_HOST, _HOST_PLACE = "HOST", 2
+"""The heading of the column that only servers of a fleet have, and its place."""
 _MODELS = ("MODEL", "STATE", "ON DISK", "NEEDS", "LISTED", "ALIASES")
 _MODELS_LEAST_IMPORTANT = ("ALIASES", "LISTED", "NEEDS", "STATE", "ON DISK")
 
@@ -39,16 +59,22 @@ def print_servers(servers: Sequence[Server], totals: Totals) -> None:
     """Print a table of the servers, the reasons for their states, and the totals."""
     now = datetime.now(UTC)
     console = _output()
-    rows = [tuple(_cells(server, now)) for server in servers]
+    headings, least_important = _SERVERS, _SERVERS_LEAST_IMPORTANT
+    has_hosts = any(server.host for server in servers)
+    if has_hosts:
+        headings = (*_SERVERS[:_HOST_PLACE], _HOST, *_SERVERS[_HOST_PLACE:])
+        least_important = (*_SERVERS_LEAST_IMPORTANT, _HOST)
+    rows = [tuple(_cells(server, now, has_host=has_hosts)) for server in servers]
     if has_symbols(sys.stdout):
         # Symbols are shown only if they cost neither a column nor a letter of a name.
-        with_symbols = [tuple(_cells(server, now, symbols=True)) for server in servers]
+        with_symbols = [
+            tuple(_cells(server, now, symbols=True, has_host=has_hosts)) for server in servers
+        ]
         shown = [
-            _fitting(console, _SERVERS, each, _SERVERS_LEAST_IMPORTANT)
-            for each in (rows, with_symbols)
+            _fitting(console, headings, each, least_important) for each in (rows, with_symbols)
         ]
         rows = with_symbols if shown[0] == shown[1] else rows
-    _print_table(console, _SERVERS, rows, _SERVERS_LEAST_IMPORTANT)
+    _print_table(console, headings, rows, least_important)
     _print_remarks((label(server), remark(server)) for server in servers)
     for line in (totals_line(totals), memory_line(totals)):
         if line:
@@ -114,12 +140,16 @@ def _print_remarks(remarks: Iterable[tuple[str, str]]) -> None:
             print_line(f"  {model}: {why}")
 
 
-def _cells(server: Server, now: datetime, *, symbols: bool = False) -> Iterator[Text]:
+def _cells(
+    server: Server, now: datetime, *, symbols: bool = False, has_host: bool
+) -> Iterator[Text]:
     yield Text(safe(label(server)))
     mark = STATE_MARKS.get(server.state, Mark.NOTE)
     yield Text(
         f"{mark.symbol} {state_text(server)}" if symbols else state_text(server), style=mark.colour
     )
+    if has_host:
+        yield Text(safe(server.host) or "-")
     yield Text(generation_text(server))
     yield Text(str(server.pid or "-"))
     yield Text(safe(server.endpoint) or "-")

@@ -89,6 +89,20 @@ def test_list_fits_a_terminal_and_shows_each_model(
         assert name.endswith(end)
 
 
+def test_list_shows_the_host_of_each_model_however_narrow_the_terminal_is(
+    service: Script, terminal: Terminal
+) -> None:
+    fcntl.ioctl(terminal.writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
+    service.answer("List", listed(*(ready(name, host="studio", pid=9) for name in (HUB, LONGER))))
+    with running(started(service, "list", stdout=terminal.writer)) as process:
+        assert process.wait(20) == 0
+    terminal.wait_for("2 servers")
+    lines = [line.strip("\r") for line in plain(terminal.seen).split("\n")]
+    assert lines[0].split()[:3] == ["MODEL", "STATE", "HOST"]
+    assert [line.count("studio") for line in lines[1:3]] == [1, 1]
+    assert all(len(line) <= 50 for line in lines)
+
+
 def plain(seen: str) -> str:
     """Return what was written without colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", seen)

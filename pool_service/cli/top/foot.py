@@ -63,6 +63,7 @@ def _facts(server: Server, canvas: Canvas) -> str:
     What one copies from here, the endpoint, comes first, and a long name loses its middle for it.
     """
     facts = [server.endpoint] if server.endpoint else []
+    facts += [f"on {server.host}"] if server.host else []
     facts.append(f"generation {generation_text(server)}")
     facts += [f"pid {server.pid}"] if server.pid else []
     facts += [f"expires {expiry_text(server, canvas.now)}"] if server.expire_time else []

@@ -10,11 +10,12 @@ from pool_service.cli.top.bar import memory_bar
 from pool_service.cli.top.canvas import Canvas, fitted, wrapped_lines
 from pool_service.cli.top.picture import Outage, Picture
 from pool_service.core.units import size
-from pool_service_client import Totals
+from pool_service_client import ServerState, Totals
 
 _LABEL = "memory "
 _LEAST_BAR, _MOST_BAR = 10, 40
 _MAX_NOTICES = 3
+_MAX_HOST_LINES = 3
 
 _PRESSURED = (
     "the machine is short of memory: unused servers are stopped first, and a start may wait"
@@ -33,10 +34,30 @@ def _lines(picture: Picture, address: str, canvas: Canvas) -> Iterator[Text]:
         return
     yield _memory(picture, totals, canvas)
     yield from map(Text, wrapped_lines(totals_line(totals), canvas.width, 2))
+    yield from _hosts(picture, canvas)
     if totals.memory_pressured:
         yield _notice(_PRESSURED, canvas)
     for notice in picture.notices[:_MAX_NOTICES]:
         yield _notice(notice, canvas)
+
+
+def _hosts(picture: Picture, canvas: Canvas) -> list[Text]:
+    """Return lines with what the servers of each host take, if there are several hosts."""
+    hosts = picture.hosts()
+    if len(hosts) <= 1:
+        return []
+    lines = wrapped_lines(safe("; ".join(_of_host(picture, one) for one in hosts)), canvas.width, 2)
+    shown = [Text(line) for line in lines[:_MAX_HOST_LINES]]
+    if len(lines) > _MAX_HOST_LINES:
+        shown[-1] = Text(fitted(f"{lines[_MAX_HOST_LINES - 1]} ...", canvas.width))
+    return shown
+
+
+def _of_host(picture: Picture, host: str) -> str:
+    servers = [one for one in picture.servers.values() if one.host == host]
+    ready = sum(one.state is ServerState.READY for one in servers)
+    used = size(sum(one.footprint_bytes for one in servers))
+    return f"{host}: {ready} ready of {len(servers)}, {used} used"
 
 
 def _title(picture: Picture, address: str, canvas: Canvas) -> Text:

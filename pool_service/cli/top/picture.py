@@ -19,8 +19,11 @@ from pool_service_client import (
     Totals,
 )
 
-Key = tuple[str, int]
-"""A model, and the generation of its server; 0 for a model without a server."""
+Key = tuple[str, int, str]
+"""A model, the generation of its server, and its host, which is empty outside of a fleet.
+
+The generation of a model without a server is 0, and it has no host.
+"""
 
 MAX_DESCRIBED = 8
 """Models that are described at each look: the chosen one, and models that calls wait for."""
@@ -43,7 +46,7 @@ class Row:
     @property
     def key(self) -> Key:
         """The row's identity over all pictures."""
-        return self.model, self.server.generation if self.server is not None else 0
+        return _key(self.server) if self.server is not None else (self.model, 0, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,23 +138,46 @@ class Picture:
         ]
 
     def current(self, model: str) -> Server | None:
-        """Return the server that callers of a model get; None if there is none."""
+        """Return the server that callers of a model get; None if there is none.
+
+        Of several hosts, that with the newest one.
+        """
         servers = (one for one in self.servers.values() if one.model == model)
-        return next((one for one in servers if one.role is ServerRole.CURRENT), None)
+        current = (one for one in servers if one.role is ServerRole.CURRENT)
+        return max(current, key=lambda one: one.generation, default=None)
 
     def stands_for(self, name: str) -> str:
         """Return the listed model that a name is an alias of; empty if it is none."""
         return next((one.model for one in self.models if name in one.aliases), "")
 
     def next_to_go(self) -> Mapping[Key, tuple[int, EvictionCandidate]]:
-        """Return the servers that would be stopped next, each with its place from 1."""
-        order = next((one.next_to_go for one in self.descriptions.values()), ())
-        return {(one.model, one.generation): (place, one) for place, one in enumerate(order, 1)}
+        """Return the servers that would be stopped next, each with its place on its host from 1."""
+        return {
+            (one.model, one.generation, host): (place, one)
+            for host, described in self.orders().items()
+            for place, one in enumerate(described.next_to_go, 1)
+        }
 
-    def is_order_cut(self) -> bool:
-        """Return whether there are more servers to stop than the order tells."""
-        newest = next(iter(self.descriptions.values()), None)
-        return newest is not None and newest.eviction_candidates > len(newest.next_to_go)
+    def orders(self) -> Mapping[str, Description]:
+        """Return by host the newest description that has the order of evictions there."""
+        found: dict[str, Description] = {}
+        for described in self.descriptions.values():
+            found.setdefault(self._host_of(described), described)
+        return found
+
+    def _host_of(self, described: Description) -> str:
+        """Return the host that has described a model: that of the servers that it tells of."""
+        for server in described.servers:
+            return server.host
+        for one in described.next_to_go:
+            for model, generation, host in self.servers:
+                if (model, generation) == (one.model, one.generation):
+                    return host
+        return ""
+
+    def hosts(self) -> list[str]:
+        """Return the hosts of the servers, in order; none outside of a fleet."""
+        return sorted({one.host for one in self.servers.values()} - {""})
 
     def used_bytes(self) -> int:
         """Return the memory that all servers take."""
@@ -196,9 +222,15 @@ class Picture:
     def models_to_describe(self, chosen: str | None) -> list[str]:
         """Return the models that a look describes, at most MAX_DESCRIBED.
 
-        Those of `around_choice`, and those that calls wait for.
+        Those of `around_choice`, one of each host, whose order of evictions is its own, and those
+        that calls wait for.
         """
         models = self.around_choice(chosen)
+        described = {one.host for one in self._named() if one.model in models}
+        for server in self._named():
+            if server.host not in described:
+                described.add(server.host)
+                models.append(server.model)
         if self.totals is not None and self.totals.waiting_calls:
             models += self._awaited()
         return list(dict.fromkeys(models))[:MAX_DESCRIBED]
@@ -218,7 +250,7 @@ class Picture:
 
 
 def _key(server: Server) -> Key:
-    return server.model, server.generation
+    return server.model, server.generation, server.host
 
 
 def row_of(rows: Sequence[Row], key: Key | None, index: int = 0) -> int:

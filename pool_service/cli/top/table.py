@@ -23,13 +23,16 @@ from pool_service.cli.top.picture import AWAITED_STATES, Key, Picture, Row
 from pool_service.core.units import size
 from pool_service_client import EvictionCandidate, Server, ServerRole, ServerState
 
-_HEADINGS = ("MODEL", "STATE", "GEN", "MEMORY", "USED", "HOLDS", "WAITING", "EXPIRES", "NEXT")
-_WIDTHS = (5, 12, 3, 13, 5, 5, 7, 7, 4)
+_HEADINGS = (
+    *("MODEL", "STATE", "HOST", "GEN", "MEMORY"),
+    *("USED", "HOLDS", "WAITING", "EXPIRES", "NEXT"),
+)
+_WIDTHS = (5, 12, 4, 3, 13, 5, 5, 7, 7, 4)
 """The least cells of each column, so that the table stands still while its values change."""
 
-_LEAST_IMPORTANT = ("GEN", "WAITING", "EXPIRES", "NEXT", "HOLDS", "USED", "MEMORY")
+_LEAST_IMPORTANT = ("GEN", "WAITING", "EXPIRES", "NEXT", "HOLDS", "USED", "MEMORY", "HOST")
 _NAME_SHARE = 1 / 3
-_STATE = _HEADINGS.index("STATE")
+_STATE, _HOST = _HEADINGS.index("STATE"), _HEADINGS.index("HOST")
 _BAR_WIDTH = 6
 
 _CHOSEN, _OTHER = "> ", "  "
@@ -47,14 +50,15 @@ def table(picture: Picture, rows: Sequence[Row], chosen: int, canvas: Canvas) ->
     order = picture.next_to_go()
     cells = [tuple(map(safe, _cells(picture, row, order, canvas))) for row in shown]
     width = canvas.width - len(_CHOSEN)
+    possible = [one for one in range(len(_HEADINGS)) if one != _HOST or picture.hosts()]
     bars = [progress_bar(row.server, _BAR_WIDTH, canvas.has_symbols) for row in shown]
     if any(bars):
         wide = [_with_bar(one, bar) for one, bar in zip(cells, bars, strict=True)]
         # A bar is shown only if it costs no column but the least important one.
-        lost = set(_columns(cells, width)[0]) - set(_columns(wide, width)[0])
+        lost = set(_columns(cells, width, possible)[0]) - set(_columns(wide, width, possible)[0])
         if lost <= {_HEADINGS.index(_LEAST_IMPORTANT[0])}:
             cells = wide
-    columns, name_width = _columns(cells, width)
+    columns, name_width = _columns(cells, width, possible)
     widths = _column_widths(cells, columns, name_width)
     headings = [_HEADINGS[column] for column in columns]
     lines = [Text(f"{_OTHER}{_joined(headings, widths)}".rstrip(), style="bold")]
@@ -79,12 +83,18 @@ def window(count: int, chosen: int, height: int) -> tuple[int, int]:
     return first, min(first + height, count)
 
 
-def _columns(cells: Sequence[Cells], width: int) -> tuple[tuple[int, ...], int]:
+def _columns(
+    cells: Sequence[Cells], width: int, possible: Sequence[int]
+) -> tuple[tuple[int, ...], int]:
+    """Return those of the possible columns that fit, and the width of the first one."""
     headings = tuple(
         f"{heading:<{least}}" for heading, least in zip(_HEADINGS, _WIDTHS, strict=True)
     )
+    rows = [[row[column] for column in possible] for row in (headings, *cells)]
     droppable = [_HEADINGS.index(heading) for heading in _LEAST_IMPORTANT]
-    return fit_columns([headings, *cells], width, droppable, _NAME_SHARE)
+    places = [possible.index(column) for column in droppable if column in possible]
+    columns, name_width = fit_columns(rows, width, places, _NAME_SHARE)
+    return tuple(possible[column] for column in columns), name_width
 
 
 def _column_widths(
@@ -137,6 +147,7 @@ def _cells(
     _, candidate = order.get(row.key, (0, None))
     yield label(server)
     yield state_text(server)
+    yield server.host or "-"
     yield generation_text(server)
     yield memory_text(server)
     yield "busy" if candidate is not None and candidate.busy else _last_use(server, canvas.now)
@@ -164,23 +175,25 @@ def _place(
 
     ">32": it is behind the last one that is known by its place. "?": no order is known yet.
     """
-    place, _ = order.get((server.model, server.generation), (0, None))
+    place, _ = order.get((server.model, server.generation, server.host), (0, None))
     is_kept = server.state is not ServerState.READY or server.holds or server.pinned
     if place or is_kept or server.role is not ServerRole.CURRENT:
         return str(place or "-")
     described = picture.descriptions.get(server.model)
     if described is not None:
         return str(described.eviction_position or "-")
-    if not picture.descriptions:
+    known = picture.orders().get(server.host)
+    if known is None:
         return "?"
-    return f">{len(order)}" if picture.is_order_cut() else "-"
+    shown = len(known.next_to_go)
+    return f">{shown}" if known.eviction_candidates > shown else "-"
 
 
 def _cells_of_model(row: Row) -> Iterator[str]:
     known = row.known
     yield row.model
     yield _PRESENCE[known.on_disk] if known is not None else "no server"
-    yield "-"
+    yield from ("-", "-")
     yield f"- / {size(known.expected_bytes)}" if known is not None and known.expected_bytes else "-"
     yield from ("-", "-", "-")
     yield "pinned" if known is not None and known.pinned else "-"

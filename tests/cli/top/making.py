@@ -142,4 +142,4 @@ def full() -> Picture:
 
 
 def on(model: str) -> Controls:
-    return Controls(chosen=(model, 1))
+    return Controls(chosen=(model, 1, ""))

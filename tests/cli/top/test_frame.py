@@ -56,7 +56,7 @@ def test_no_message_pushes_the_outage_or_the_memory_off_a_low_screen(height: int
     shown = full()
     shown.lose("cannot reach it", NOW)
     refusal = Message(f"begins {'so ' * 300}ends", Mark.BAD, NOW)
-    controls = Controls(chosen=(HELD, 1), messages=[refusal] * 3, calls=["ensure b"])
+    controls = Controls(chosen=(HELD, 1, ""), messages=[refusal] * 3, calls=["ensure b"])
     lines = screen(shown, controls, 80, height)
     assert lines[0].startswith("NO ANSWER for ")
     assert lines[1].startswith("memory ")
@@ -252,3 +252,47 @@ def test_calls_wait_for_the_current_server_of_a_model_alone() -> None:
     column = next(line.index("WAITING") for line in lines if "WAITING" in line)
     rows = [line for line in lines if line[2:].startswith("m ")]
     assert [row[column:].split()[0] for row in rows] == ["-", "3"]
+
+
+def of_hosts() -> Picture:
+    shown = picture(
+        server("org/first", host="mini", footprint_bytes=2 * GB),
+        server("org/second", host="studio", footprint_bytes=3 * GB),
+        server("org/third", host="studio", state=pb.SERVER_STATE_STARTING),
+    )
+    look(shown, memory_total_bytes=64 * GB)
+    return shown
+
+
+def test_a_fleet_shows_the_host_of_each_server_and_what_each_host_has() -> None:
+    assert cells_of(of_hosts(), "HOST") == {
+        "org/first": "mini",
+        "org/second": "studio",
+        "org/third": "studio",
+    }
+    said = "mini: 1 ready of 1, 2.0 GB used; studio: 1 ready of 2, 3.0 GB used"
+    assert said in screen(of_hosts())
+    assert any("first: http" in line and "on mini" in line for line in screen(of_hosts()))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_terminal_shows_the_host_longer_than_memory_and_use(width: int) -> None:
+    lines = screen(of_hosts(), width=width)
+    heading = next(line for line in lines if "MODEL" in line).split()
+    assert heading[:3] == ["MODEL", "STATE", "HOST"]
+    assert all(len(line) <= width for line in lines)
+
+
+def test_many_hosts_leave_room_for_the_table() -> None:
+    many = [server(f"m{number}", host=f"host-{number:02}.example") for number in range(40)]
+    shown = picture(*many)
+    look(shown, memory_total_bytes=64 * GB)
+    lines = screen(shown)
+    assert sum("ready of 1" in line for line in lines) == 3
+    assert any(line.startswith("> m0") for line in lines)
+
+
+def test_a_pool_without_a_fleet_has_no_column_of_hosts() -> None:
+    shown = picture(server("m"))
+    look(shown, memory_total_bytes=64 * GB)
+    assert not [line for line in screen(shown) if "HOST" in line or "ready of" in line]

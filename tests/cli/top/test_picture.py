@@ -67,7 +67,12 @@ def test_an_outage_counts_from_its_first_failure() -> None:
 def test_models_without_a_server_come_after_the_servers() -> None:
     shown = picture(server("z"), server("b", generation=2), server("b"))
     know(shown, [pb.Model(model="a"), pb.Model(model="b")])
-    assert [row.key for row in shown.rows()] == [("b", 1), ("b", 2), ("z", 1), ("a", 0)]
+    assert [row.key for row in shown.rows()] == [
+        ("b", 1, ""),
+        ("b", 2, ""),
+        ("z", 1, ""),
+        ("a", 0, ""),
+    ]
 
 
 def test_only_the_chosen_model_is_described_while_nobody_waits() -> None:
@@ -91,7 +96,7 @@ def test_the_order_is_that_of_the_newest_description() -> None:
     shown = picture(server("a"), server("b"))
     describe(shown, "a", next_to_go=[pb.EvictionCandidate(model="a", generation=1)])
     describe(shown, "b", next_to_go=[pb.EvictionCandidate(model="b", generation=1)])
-    assert list(shown.next_to_go()) == [("b", 1)]
+    assert list(shown.next_to_go()) == [("b", 1, "")]
 
 
 def test_a_refused_description_takes_the_place_of_an_earlier_one() -> None:
@@ -163,13 +168,48 @@ def test_places_of_all_servers_are_known_from_any_description() -> None:
     ]
     describe(shown, "a", next_to_go=order)
     places = {key: (place, one.busy) for key, (place, one) in shown.next_to_go().items()}
-    assert places == {("b", 4): (1, True), ("a", 1): (2, False)}
+    assert places == {("b", 4, ""): (1, True), ("a", 1, ""): (2, False)}
 
 
 def test_the_chosen_row_is_found_again_by_its_key_then_its_model_then_its_place() -> None:
     rows = picture(server("a"), server("b", generation=2), server("c")).rows()
-    assert row_of(rows, ("b", 2)) == 1
-    assert row_of(rows, ("b", 1)) == 1
-    assert row_of(rows, ("gone", 1), index=2) == 2
-    assert row_of(rows, ("gone", 1), index=9) == 2
+    assert row_of(rows, ("b", 2, "")) == 1
+    assert row_of(rows, ("b", 1, "")) == 1
+    assert row_of(rows, ("gone", 1, ""), index=2) == 2
+    assert row_of(rows, ("gone", 1, ""), index=9) == 2
     assert row_of([], None) == 0
+
+
+def test_two_hosts_may_have_a_server_of_one_model_and_generation() -> None:
+    old, new = server("a", host="mini"), server("a", host="studio", generation=2)
+    shown = picture(old, server("a", host="studio"), new)
+    assert [row.key for row in shown.rows()] == [
+        ("a", 1, "mini"),
+        ("a", 1, "studio"),
+        ("a", 2, "studio"),
+    ]
+    assert shown.hosts() == ["mini", "studio"]
+    receive(shown, removed(old))
+    assert [row.key for row in shown.rows()] == [("a", 1, "studio"), ("a", 2, "studio")]
+    assert shown.current("a") == new
+
+
+def test_each_host_has_an_order_of_its_own_and_is_asked_for_it() -> None:
+    shown = picture(server("a", host="mini"), server("b", host="mini"), server("c", host="studio"))
+    look(shown)
+    assert shown.models_to_describe("b") == ["b", "c"]
+    for model, host in (("b", "mini"), ("c", "studio")):
+        describe(
+            shown,
+            model,
+            servers=[ready(model, host=host)],
+            next_to_go=[pb.EvictionCandidate(model=model, generation=1)],
+        )
+    places = {key: place for key, (place, _) in shown.next_to_go().items()}
+    assert places == {("b", 1, "mini"): 1, ("c", 1, "studio"): 1}
+
+
+def test_the_host_of_an_order_is_known_by_its_candidates_if_its_model_has_no_server() -> None:
+    shown = picture(server("a", host="mini"), server("b", host="studio"))
+    describe(shown, "none", next_to_go=[pb.EvictionCandidate(model="b", generation=1)])
+    assert list(shown.next_to_go()) == [("b", 1, "studio")]
