@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from pool_service.fleet.metrics.families import FAMILIES as OF_FRONT
 from pool_service.metrics.families import FAMILIES, Kind
 from tests.promtool import needs_promtool, promtool
 
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "packaging/prometheus/rules.yml"
+RULES_OF_FLEET = RULES.with_name("fleet_rules.yml")
 DASHBOARD = ROOT / "packaging/grafana/pool-service.json"
+DASHBOARD_OF_FLEET = DASHBOARD.with_name("pool-service-fleet.json")
 GUIDE = (ROOT / "docs/how-to/metrics.md").read_text()
 
 NAME = re.compile(r"\bpool_service_\w+")
@@ -22,9 +25,9 @@ ALERT = re.compile(r"- alert: (\w+)")
 
 
 def exported() -> set[str]:
-    """The names of all samples that the service writes."""
+    """The names of all samples that a service or a front writes."""
     names = set()
-    for family in FAMILIES:
+    for family in (*FAMILIES, *OF_FRONT):
         parts = {
             Kind.HISTOGRAM: ("_bucket", "_sum", "_count"),
             Kind.SUMMARY: ("_sum", "_count"),
@@ -33,9 +36,9 @@ def exported() -> set[str]:
     return names
 
 
-def expressions() -> Iterator[str]:
-    """All expressions of the dashboard, as Grafana fills them in."""
-    dashboard = json.loads(DASHBOARD.read_text())
+def expressions(file: Path = DASHBOARD) -> Iterator[str]:
+    """All expressions of a dashboard, as Grafana fills them in."""
+    dashboard = json.loads(file.read_text())
     for expression in _expressions_in(dashboard):
         yield expression.replace("$__rate_interval", "1m").replace("$instance", ".*")
 
@@ -50,41 +53,53 @@ def _expressions_in(part: object) -> Iterator[str]:
             yield from _expressions_in(each)
 
 
+of_both = pytest.mark.parametrize("rules", [RULES, RULES_OF_FLEET], ids=lambda file: file.stem)
+of_both_boards = pytest.mark.parametrize(
+    "board", [DASHBOARD, DASHBOARD_OF_FLEET], ids=lambda file: file.stem
+)
+
+
 @needs_promtool
-def test_the_rules_are_valid() -> None:
-    said = promtool("check", "rules", "--lint-fatal", str(RULES))
+@of_both
+def test_the_rules_are_valid(rules: Path) -> None:
+    said = promtool("check", "rules", "--lint-fatal", str(rules))
     assert said.code == 0, said.text
 
 
 @needs_promtool
-def test_each_alert_fires_when_it_should_and_not_otherwise() -> None:
-    said = promtool("test", "rules", str(RULES.with_name("rules_test.yml")))
+@of_both
+def test_each_alert_fires_when_it_should_and_not_otherwise(rules: Path) -> None:
+    said = promtool("test", "rules", str(rules.with_name(f"{rules.stem}_test.yml")))
     assert said.code == 0, said.text
 
 
-def test_each_alert_is_tested_and_explained() -> None:
-    alerts = ALERT.findall(RULES.read_text())
-    tests = RULES.with_name("rules_test.yml").read_text()
-    assert len(alerts) == 8
+@of_both
+def test_each_alert_is_tested_and_explained(rules: Path) -> None:
+    alerts = ALERT.findall(rules.read_text())
+    tests = rules.with_name(f"{rules.stem}_test.yml").read_text()
+    assert len(alerts) == (8 if rules == RULES else 3)
     assert [name for name in alerts if f"alertname: {name}\n        exp_alerts" not in tests] == []
     assert [name for name in alerts if f"`{name}`" not in GUIDE] == []
 
 
-def test_the_rules_are_about_metrics_that_the_service_writes() -> None:
-    assert set(NAME.findall(RULES.read_text())) <= exported()
+@of_both
+def test_the_rules_are_about_metrics_that_are_written(rules: Path) -> None:
+    assert set(NAME.findall(rules.read_text())) <= exported()
 
 
-def test_the_dashboard_is_about_metrics_that_the_service_writes() -> None:
-    found = {name for expression in expressions() for name in NAME.findall(expression)}
-    assert len(found) > 20
+@of_both_boards
+def test_the_dashboard_is_about_metrics_that_are_written(board: Path) -> None:
+    found = {name for expression in expressions(board) for name in NAME.findall(expression)}
+    assert len(found) > 15
     assert found <= exported()
 
 
 @needs_promtool
-def test_each_expression_of_the_dashboard_is_valid(tmp_path: Path) -> None:
+@of_both_boards
+def test_each_expression_of_the_dashboard_is_valid(board: Path, tmp_path: Path) -> None:
     rules = [
         {"record": f"expression:{number}", "expr": expression}
-        for number, expression in enumerate(expressions())
+        for number, expression in enumerate(expressions(board))
     ]
     # JSON is YAML.
     file = tmp_path / "rules.yml"
@@ -102,8 +117,9 @@ def test_promtool_tells_what_is_no_expression(tmp_path: Path) -> None:
     assert promtool("check", "rules", str(file)).code != 0
 
 
-def test_each_panel_says_what_it_shows_and_has_a_place_of_its_own() -> None:
-    panels = json.loads(DASHBOARD.read_text())["panels"]
+@of_both_boards
+def test_each_panel_says_what_it_shows_and_has_a_place_of_its_own(board: Path) -> None:
+    panels = json.loads(board.read_text())["panels"]
     assert all(panel["description"] and panel["targets"] for panel in panels)
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = [
