@@ -14,7 +14,7 @@ compile() {
 compile packaging/requirements/runtime.in \
     --overrides packaging/requirements/runtime-overrides.txt --excludes packaging/requirements/runtime-excludes.txt \
     --output-file pool_service/runtime_requirements.txt "$@"
-compile pyproject.toml --group dev --extra fleet --extra otel --extra gateway --constraints pool_service/runtime_requirements.txt \
+compile pyproject.toml --group dev --extra fleet --extra kubernetes --extra otel --extra gateway --constraints pool_service/runtime_requirements.txt \
     --output-file packaging/requirements/dev.txt "$@"
 compile pyproject.toml --constraints packaging/requirements/dev.txt \
     --output-file packaging/requirements/service.txt "$@"
@@ -24,6 +24,8 @@ compile pyproject.toml --extra gateway --constraints packaging/requirements/dev.
     --output-file packaging/requirements/gateway.txt "$@"
 compile pyproject.toml --extra fleet --constraints packaging/requirements/dev.txt \
     --output-file packaging/requirements/fleet.txt "$@"
+compile pyproject.toml --extra kubernetes --constraints packaging/requirements/dev.txt \
+    --output-file packaging/requirements/kubernetes.txt "$@"
 compile clients/python/pyproject.toml --constraints packaging/requirements/service.txt \
     --output-file packaging/requirements/client.txt "$@"
 compile packaging/requirements/build.in --constraints packaging/requirements/dev.txt \

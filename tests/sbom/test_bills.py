@@ -22,7 +22,10 @@ FILES = {
     f"{name}.cdx.json"
     for name in (
         "pool-service",
-        *(f"pool-service-{extra}" for extra in ("fleet", "gateway", "otel", "runtime")),
+        *(
+            f"pool-service-{extra}"
+            for extra in ("fleet", "gateway", "kubernetes", "otel", "runtime")
+        ),
         *(f"pool-service-client-{language}" for language in ("go", "python", "rust", "typescript")),
     )
 }
@@ -66,11 +69,12 @@ def test_each_thing_that_is_shipped_has_its_bill(directory: Path) -> None:
         ("pool-service", REQUIREMENTS / "service.txt", {OWN}),
         ("pool-service-otel", REQUIREMENTS / "otel.txt", {OWN}),
         ("pool-service-fleet", REQUIREMENTS / "fleet.txt", {OWN}),
+        ("pool-service-kubernetes", REQUIREMENTS / "kubernetes.txt", {OWN}),
         ("pool-service-gateway", REQUIREMENTS / "gateway.txt", {OWN}),
         ("pool-service-runtime", ROOT / "pool_service/runtime_requirements.txt", set()),
         ("pool-service-client-python", REQUIREMENTS / "client.txt", set()),
     ],
-    ids=["service", "otel", "fleet", "gateway", "runtime", "client"],
+    ids=["service", "otel", "fleet", "kubernetes", "gateway", "runtime", "client"],
 )
 def test_a_bill_of_python_packages_names_what_the_list_pins_by_its_hashes(
     name: str, path: Path, beside: Named, directory: Path

@@ -31,6 +31,9 @@ def bills(own: str) -> Mapping[str, Callable[[], Bill]]:
         f"{SERVICE}-fleet": lambda: python.bill(
             LISTS / "fleet.txt", f"{SERVICE}[fleet]", "application", own, beside
         ),
+        f"{SERVICE}-kubernetes": lambda: python.bill(
+            LISTS / "kubernetes.txt", f"{SERVICE}[kubernetes]", "application", own, beside
+        ),
         f"{SERVICE}-gateway": lambda: python.bill(
             LISTS / "gateway.txt", f"{SERVICE}[gateway]", "application", own, beside
         ),
