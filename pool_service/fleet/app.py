@@ -25,6 +25,9 @@ STOP_GRACE_S = 5.0
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+EXTRAS = {"aiohttp": "kubernetes"}
+"""The extra that brings a package, if it is not `fleet`."""
+
 log = structlog.get_logger("pool_service.fleet")
 
 
@@ -46,7 +49,7 @@ def run(source: FrontSource, config: FrontConfig) -> int:
     except ImportError as error:
         print(  # no log line: for the user who starts it
             f"pool-service: the package {error.name!r} is missing. Install the extra: pip install "
-            "'pool-service[fleet]'.",
+            f"'pool-service[{EXTRAS.get(error.name or '', 'fleet')}]'.",
             file=sys.stderr,
         )
         return 1

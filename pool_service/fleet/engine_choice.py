@@ -1,10 +1,12 @@
 """The engines that a front's configuration chooses. Each is imported only if it is."""
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pool_service.config.etcd_section import EtcdKeys
 from pool_service.fleet.config import FrontConfig
+from pool_service.fleet.config.engines import LeaseName, ServiceName
 from pool_service.fleet.engines.static import SoleLeadership, StaticMembership
 from pool_service.fleet.ports import Leadership, Membership
 
@@ -15,6 +17,7 @@ class EngineFlaw(Exception):
 
 if TYPE_CHECKING:
     from pool_service.fleet.engines.etcd.endpoints import Access
+    from pool_service.fleet.engines.kubernetes.client import KubernetesClient
 
 
 def membership_of(config: FrontConfig) -> Membership:
@@ -27,6 +30,17 @@ def membership_of(config: FrontConfig) -> Membership:
         from pool_service.fleet.engines.etcd.membership import EtcdMembership  # noqa: PLC0415
 
         return EtcdMembership(EtcdClient(_access(config, discovery)), prefix=discovery.prefix)
+    if isinstance(discovery, ServiceName):
+        from pool_service.fleet.engines.kubernetes.membership import (  # noqa: PLC0415
+            ServiceMembership,
+        )
+
+        return ServiceMembership(
+            _kubernetes(config),
+            namespace=discovery.namespace,
+            service=discovery.name,
+            port=discovery.port,
+        )
     from pool_service.fleet.engines.dns import DnsMembership  # noqa: PLC0415
 
     return DnsMembership(discovery.name, discovery.port)
@@ -36,11 +50,13 @@ def leadership_of(config: FrontConfig, name: str, now: Callable[[], float]) -> L
     """Return what decides who leads.
 
     name: of the front's process. now: the time in seconds, which the sleep of a machine counts to.
-    Raises EngineFlaw.
+    Raises EngineFlaw, or ImportError for a missing package.
     """
     leader = config.leader
     if leader is None:
         return SoleLeadership(config.front.address)
+    if isinstance(leader, LeaseName):
+        return _lease(config, leader, name, now)
     from pool_service.fleet.engines.etcd.client import EtcdClient  # noqa: PLC0415
     from pool_service.fleet.engines.etcd.leadership import EtcdLeadership  # noqa: PLC0415
 
@@ -50,6 +66,56 @@ def leadership_of(config: FrontConfig, name: str, now: Callable[[], float]) -> L
         name=name,
         address=config.front.address,
         clock=now,
+    )
+
+
+def _lease(
+    config: FrontConfig, leader: LeaseName, name: str, now: Callable[[], float]
+) -> Leadership:
+    from pool_service.fleet.engines.kubernetes.access import (  # noqa: PLC0415
+        OutsideCluster,
+        namespace_of_pod,
+    )
+    from pool_service.fleet.engines.kubernetes.leadership import LeaseLeadership  # noqa: PLC0415
+
+    try:
+        namespace = leader.namespace or namespace_of_pod()
+    except OutsideCluster as error:
+        raise EngineFlaw(f"front.leader: {error}; write kubernetes:NAMESPACE/NAME") from error
+    return LeaseLeadership(
+        _kubernetes(config),
+        namespace=namespace,
+        lease=leader.name,
+        name=name,
+        address=config.front.address,
+        clock=now,
+    )
+
+
+def _kubernetes(config: FrontConfig) -> "KubernetesClient":
+    """Return what asks the API server. Raises EngineFlaw."""
+    from pool_service.fleet.engines.kubernetes.access import (  # noqa: PLC0415
+        Access,
+        OutsideCluster,
+        access_of_pod,
+    )
+    from pool_service.fleet.engines.kubernetes.client import KubernetesClient  # noqa: PLC0415
+
+    section = config.kubernetes
+    if not section.server:
+        try:
+            return KubernetesClient(access_of_pod(os.environ))
+        except OutsideCluster as error:
+            text = f"this front is in no pod of Kubernetes ({error}); set kubernetes.server"
+            raise EngineFlaw(text) from error
+    return KubernetesClient(
+        Access(
+            server=section.server,
+            ca=section.ca,
+            token=section.token_file,
+            cert=section.cert,
+            key=section.key,
+        )
     )
 
 

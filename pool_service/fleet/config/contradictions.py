@@ -6,10 +6,15 @@ from pool_service.address import Address
 from pool_service.config.access_contradictions import Access, access_contradictions
 from pool_service.config.errors import KeyPath, key_name
 from pool_service.config.etcd_contradictions import etcd_contradictions
+from pool_service.fleet.config.engines import LeaseName
 from pool_service.fleet.config.front_config import FrontConfig
+from pool_service.fleet.config.sections import KubernetesSection
 
 FEWEST_BEATS = 2
 """Beats that a member may miss before it is lost: one answer may always be late."""
+
+CERTIFICATE_KEYS = ("ca", "cert", "key")
+"""The keys that are set together."""
 
 Contradictions = Iterator[tuple[KeyPath, str]]
 """Keys, each with what is wrong and what to do."""
@@ -36,6 +41,7 @@ def contradictions(config: FrontConfig) -> Contradictions:
     yield from etcd_contradictions(
         config.etcd, config.etcd_endpoints, "neither front.leader nor front.discovery is etcd"
     )
+    yield from _kubernetes_contradictions(config)
 
 
 def _client_contradictions(config: FrontConfig) -> Contradictions:
@@ -108,7 +114,8 @@ def _silence_contradictions(config: FrontConfig) -> Contradictions:
 
 def _member_tls_contradictions(config: FrontConfig) -> Contradictions:
     section = config.member_tls
-    missing = [key for key in type(section).model_fields if getattr(section, key) is None]
+    yield from _shared_name_contradictions(config)
+    missing = [key for key in CERTIFICATE_KEYS if getattr(section, key) is None]
     if not missing:
         return
     needed = _listed(missing)
@@ -116,9 +123,18 @@ def _member_tls_contradictions(config: FrontConfig) -> Contradictions:
         why = f"{reached}, and the front and they know each other by certificates"
         yield ("member_tls",), f"must have {needed}: {why}"
         return
-    for key in type(section).model_fields:
+    for key in CERTIFICATE_KEYS:
         if key not in missing:
             yield ("member_tls", key), f"has no effect without {needed}; set all three, or none"
+
+
+def _shared_name_contradictions(config: FrontConfig) -> Contradictions:
+    if config.member_tls.san and config.discovery is None:
+        what = "has no effect, since front.discovery is static; set members.NAME.san instead"
+        yield ("member_tls", "san"), what
+    if config.member_tls.front_san and config.leader is None:
+        what = "has no effect, since front.leader is none: there are no other fronts; remove it"
+        yield ("member_tls", "front_san"), what
 
 
 def _reached(config: FrontConfig) -> str:
@@ -131,6 +147,36 @@ def _reached(config: FrontConfig) -> str:
     if config.leader is not None and config.front.address and not _is_local(config.front.address):
         return "the other fronts are on other machines"
     return ""
+
+
+def _kubernetes_contradictions(config: FrontConfig) -> Contradictions:
+    section = config.kubernetes
+    if not config.asks_kubernetes:
+        for key in sorted(section.model_fields_set):
+            what = "has no effect, since neither front.leader nor front.discovery is kubernetes"
+            yield ("kubernetes", key), f"{what}; remove it"
+        return
+    if not section.server:
+        for key in sorted(section.model_fields_set - {"server"}):
+            what = "has no effect without server: a pod uses its service account; remove it"
+            yield ("kubernetes", key), what
+        return
+    yield from _api_server_contradictions(section)
+    if isinstance(config.leader, LeaseName) and not config.leader.namespace:
+        what = (
+            "must be kubernetes:NAMESPACE/NAME: with kubernetes.server the front is in no pod, "
+            "whose namespace could be meant"
+        )
+        yield ("front", "leader"), what
+
+
+def _api_server_contradictions(section: KubernetesSection) -> Contradictions:
+    for one, other in (("cert", "key"), ("key", "cert")):
+        if getattr(section, one) and not getattr(section, other):
+            yield ("kubernetes", one), f"has no effect without {other}; set both or neither"
+    if section.server.startswith("https:") and not (section.token_file or section.cert):
+        what = "must be set, or cert and key: the API server tells nothing to somebody unknown"
+        yield ("kubernetes", "token_file"), what
 
 
 def _is_local(text: str) -> bool:

@@ -16,12 +16,15 @@ from pool_service.config.types import Section, SectionName
 from pool_service.fleet.config.engines import (
     Discovery,
     Leader,
+    LeaseName,
+    ServiceName,
     discovery_of,
     leader_of,
 )
 from pool_service.fleet.config.sections import (
     FrontHttpSection,
     FrontSection,
+    KubernetesSection,
     MemberSection,
     MemberTlsSection,
 )
@@ -58,6 +61,7 @@ class FrontConfig(Section):
     members: Mapping[SectionName, MemberSection] = Field(default_factory=dict)
     member_tls: MemberTlsSection
     etcd: EtcdSection
+    kubernetes: KubernetesSection
     http: FrontHttpSection
     trace: TraceSection
     auth: AuthSection
@@ -86,6 +90,11 @@ class FrontConfig(Section):
         )
 
     @property
+    def asks_kubernetes(self) -> bool:
+        """Whether Kubernetes is asked for the members, or for the leader."""
+        return isinstance(self.discovery, ServiceName) or isinstance(self.leader, LeaseName)
+
+    @property
     def static_members(self) -> Mapping[str, str]:
         """The addresses of the members that the configuration names, by name."""
         return {name: section.address for name, section in self.members.items()}
@@ -99,13 +108,14 @@ class FrontConfig(Section):
         return Credentials(ca, cert, key)
 
     def member(self, name: str, address: str) -> Member:
-        """Return how to treat a member, also one that was discovered."""
+        """Return how to treat a member, also one that was discovered; without a name: a front."""
         section = self.members.get(name)
+        shared = self.member_tls.san if name else self.member_tls.front_san
         lost_after = section.lost_after if section else None
         return Member(
             name,
             address,
             self.front.lost_after if lost_after is None else lost_after,
-            (section.san if section else "") or host_of(address),
+            (section.san if section else shared) or host_of(address),
             not Address.parse(address).is_local,
         )

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from pool_service.access.sans import SanKind, kind_of_san
+from pool_service.address import Address
 from pool_service.config.durations import PositiveOrUnset, PositiveSeconds
 from pool_service.config.etcd_section import DEFAULT_PREFIX, host_and_port
 from pool_service.config.tls_section import File
@@ -20,11 +21,14 @@ from pool_service.config.types import (
     Section,
     Switch,
 )
-from pool_service.fleet.config.engines import discovery_of, leader_of
+from pool_service.fleet.config.engines import DEFAULT_LEASE, discovery_of, leader_of
 
 _HOST_AND_PORT = 'the address of a member, such as "studio.example:50051"'
-_LEADER = '"none" or "etcd:HOST:PORT,HOST:PORT[/PREFIX]"'
-_DISCOVERY = '"static", "dns:NAME[:PORT]" or "etcd:HOST:PORT,HOST:PORT[/PREFIX]"'
+_LEADER = '"none", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or "kubernetes[:NAMESPACE/NAME]"'
+_DISCOVERY = (
+    '"static", "dns:NAME[:PORT]", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or '
+    '"kubernetes:NAMESPACE/SERVICE[:PORT]"'
+)
 
 
 def _own_address(text: str) -> str:
@@ -41,6 +45,18 @@ def _discovery(text: str) -> str:
     return text
 
 
+def _api_server(text: str) -> str:
+    if not text:
+        return text
+    scheme, separator, place = text.removesuffix("/").partition("://")
+    if not separator or scheme not in {"http", "https"}:
+        raise ValueError
+    host_and_port(place)
+    if scheme == "http" and not Address.parse(place).is_local:
+        raise Flaw(f"{text!a} is on another machine and has no TLS; write https://")
+    return f"{scheme}://{place}"
+
+
 def _name_of_certificate(text: str) -> str:
     if text and kind_of_san(text) not in {SanKind.DNS, SanKind.IP}:
         raise Flaw(
@@ -48,6 +64,15 @@ def _name_of_certificate(text: str) -> str:
             "certificate has it, without a wildcard"
         )
     return text
+
+
+_SharedName = Annotated[
+    str,
+    Field(strict=True),
+    AfterValidator(_name_of_certificate),
+    Form("text", "a name of a certificate, in quotes"),
+    DefaultText("the host of the address"),
+]
 
 
 class FrontSection(Section):
@@ -81,7 +106,9 @@ class FrontSection(Section):
         default="none",
         description="What decides which of several fronts places models. `none`: there is one "
         "front, this one. `etcd:HOST:PORT,HOST:PORT[/PREFIX]`: a lease in etcd, below PREFIX "
-        f"(without it: `{DEFAULT_PREFIX}`). All fronts of a fleet have the same one.",
+        f"(without it: `{DEFAULT_PREFIX}`). `kubernetes:NAMESPACE/NAME`: that Lease (without it: "
+        f"`{DEFAULT_LEASE}` in the namespace of the front's pod). All fronts of a fleet have the "
+        "same one.",
     )
     discovery: Annotated[
         str,
@@ -93,7 +120,11 @@ class FrontSection(Section):
         description="What knows the members. `static`: `[members]`. `dns:NAME`: the SRV records of "
         "NAME. `dns:NAME:PORT`: the addresses of NAME, each with this port. "
         "`etcd:HOST:PORT,HOST:PORT[/PREFIX]`: the keys PREFIX/members/NAME in etcd (without "
-        f"PREFIX: `{DEFAULT_PREFIX}`), each with the address of a member.",
+        f"PREFIX: `{DEFAULT_PREFIX}`), each with the address of a member. "
+        "`kubernetes:NAMESPACE/SERVICE:PORT`: the endpoints of that Service, each at this port, "
+        "which is a number or a name in the Service (without PORT: the only one, or the one named "
+        "`grpc`). A member is named by its pod's hostname in the Service, if that is a "
+        "StatefulSet's, else by its node.",
     )
     lost_after: PositiveSeconds = Field(
         default=3.0,
@@ -174,6 +205,16 @@ class MemberTlsSection(Section):
         description="Its private key in PEM, without a password. Nobody but you, and your group if "
         "you like, may read the file.",
     )
+    san: _SharedName = Field(
+        default="",
+        description="The name (a DNS name or an IP address) that the certificate of each member "
+        "must have which `front.discovery` has found. For members whose addresses change, such as "
+        "pods: whoever has a certificate with this name may be any of them.",
+    )
+    front_san: _SharedName = Field(
+        default="",
+        description="The same for other fronts.",
+    )
 
 
 class FrontHttpSection(Section):
@@ -191,3 +232,32 @@ class FrontHttpSection(Section):
         "starts, evicts and pins models. With false only /metrics and /healthz are served, which "
         "change nothing.",
     )
+
+
+class KubernetesSection(Section):
+    """How the API server of Kubernetes is called by a front that is in no pod of the cluster."""
+
+    server: Annotated[
+        str,
+        Field(strict=True),
+        AfterValidator(_api_server),
+        Form("URL", 'the URL of an API server, such as "https://10.0.0.1:6443"'),
+        DefaultText("none: that of the cluster whose pod the front is in"),
+    ] = Field(
+        default="",
+        description="The URL of the API server. A pod needs none of these keys: it uses its "
+        "service account.",
+    )
+    ca: Annotated[File, DefaultText("the authorities of the system")] = Field(
+        default=None,
+        description="The certificates in PEM of the authorities that the certificate of the API "
+        "server is from.",
+    )
+    token_file: File = Field(
+        default=None,
+        description="The file with the token of a service account. It may be replaced at any time.",
+    )
+    cert: File = Field(
+        default=None, description="The certificate in PEM that the API server is shown."
+    )
+    key: File = Field(default=None, description="Its private key in PEM, without a password.")

@@ -13,6 +13,8 @@ ONE = '[members]\none = "127.0.0.1:50051"\n'
 
 FILES = '[member_tls]\nca = "/f/ca"\ncert = "/f/cert"\nkey = "/f/key"\n'
 
+TLS = '[tls]\ncert = "/f/cert"\nkey = "/f/key"\nclient_ca = "/f/ca"\n'
+
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:

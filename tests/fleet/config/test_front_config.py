@@ -17,9 +17,15 @@ from pool_service.fleet.config import (
     front_source,
     restart_needed,
 )
-from pool_service.fleet.config.engines import Discovery, DnsName, Leader
+from pool_service.fleet.config.engines import (
+    Discovery,
+    DnsName,
+    Leader,
+    LeaseName,
+    ServiceName,
+)
 from pool_service.fleet.config.loading import FRONT
-from tests.fleet.config.conftest import FILES, ONE, Read
+from tests.fleet.config.conftest import FILES, ONE, TLS, Read
 
 
 def test_one_member_is_all_that_has_to_be_written(read: Read) -> None:
@@ -60,6 +66,20 @@ def test_a_discovered_member_is_as_the_front_says(read: Read) -> None:
     )
 
 
+def test_what_was_discovered_may_have_one_name_in_all_certificates(read: Read) -> None:
+    engines = 'leader = "kubernetes"\naddress = "10.1.0.1:1"\ndiscovery = "kubernetes:a/b"'
+    names = 'san = "members.pool"\nfront_san = "fronts.pool"\n'
+    config = read(f'[front]\nlisten = ["unix:/s", "0.0.0.0:1"]\n{engines}\n{FILES}{names}{TLS}')
+    assert config.member("mac-1", "10.1.0.7:1").san == "members.pool"
+    assert config.member("", "10.1.0.2:1").san == "fronts.pool"
+
+
+def test_outside_a_cluster_the_api_server_is_named(read: Read) -> None:
+    text = '[front]\ndiscovery = "kubernetes:a/b"\n[kubernetes]\nserver = "https://h:6443/"\n'
+    section = read(f'{text}token_file = "/t"\nca = "/c"\n{FILES}').kubernetes
+    assert (section.server, section.ca) == ("https://h:6443", Path("/c"))
+
+
 @pytest.mark.parametrize(
     ("text", "leader"),
     [
@@ -67,6 +87,8 @@ def test_a_discovered_member_is_as_the_front_says(read: Read) -> None:
         ("etcd:127.0.0.1:2379", EtcdKeys(("127.0.0.1:2379",), "pool-service/")),
         ("etcd:127.0.0.1:1, [::1]:2/a/b", EtcdKeys(("127.0.0.1:1", "[::1]:2"), "a/b/")),
         ("etcd:127.0.0.1:1/a/", EtcdKeys(("127.0.0.1:1",), "a/")),
+        ("kubernetes", LeaseName("", "pool-service")),
+        ("kubernetes:fleet/home.main", LeaseName("fleet", "home.main")),
     ],
 )
 def test_each_engine_of_the_leader(read: Read, text: str, leader: Leader | None) -> None:
@@ -82,6 +104,9 @@ def test_each_engine_of_the_leader(read: Read, text: str, leader: Leader | None)
         ("dns:members.example.", DnsName("members.example", None)),
         ("dns:members.example.:50051", DnsName("members.example", 50051)),
         ("etcd:127.0.0.1:2379/x", EtcdKeys(("127.0.0.1:2379",), "x/")),
+        ("kubernetes:fleet/members", ServiceName("fleet", "members", None)),
+        ("kubernetes:fleet/members:grpc", ServiceName("fleet", "members", "grpc")),
+        ("kubernetes:fleet/members:50051", ServiceName("fleet", "members", 50051)),
     ],
 )
 def test_each_discovery(read: Read, text: str, discovery: Discovery) -> None:

@@ -6,8 +6,12 @@ from tests.fleet.config.conftest import FILES, ONE, Refusal
 
 LENGTH = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
 MEMBER = 'the address of a member, such as "studio.example:50051"'
-LEADER = '"none" or "etcd:HOST:PORT,HOST:PORT[/PREFIX]"'
-DISCOVERY = '"static", "dns:NAME[:PORT]" or "etcd:HOST:PORT,HOST:PORT[/PREFIX]"'
+LEADER = '"none", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or "kubernetes[:NAMESPACE/NAME]"'
+DISCOVERY = (
+    '"static", "dns:NAME[:PORT]", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or '
+    '"kubernetes:NAMESPACE/SERVICE[:PORT]"'
+)
+SERVER = 'the URL of an API server, such as "https://10.0.0.1:6443"'
 CALLED = "is not an address that can be called; write host:port"
 
 
@@ -105,6 +109,9 @@ def test_a_name_with_dots_is_shown_in_quotes(refusal: Refusal, text: str, name: 
         ("front.address", '"h:0"', f"'h:0' {CALLED}"),
         ("front.leader", "true", f"must be {LEADER}, not true"),
         ("front.leader", '"kubernetes:x"', f'must be {LEADER}, not "kubernetes:x"'),
+        ("front.leader", '"kubernetes:"', f'must be {LEADER}, not "kubernetes:"'),
+        ("front.leader", '"kubernetes:a/B"', f'must be {LEADER}, not "kubernetes:a/B"'),
+        ("front.leader", '"kubernetes:a.b/c"', f'must be {LEADER}, not "kubernetes:a.b/c"'),
         ("front.leader", '"etcd:"', f"'' {CALLED}"),
         ("front.leader", '"etcd:h:1,"', f"'' {CALLED}"),
         ("front.leader", '"etcd:http://h:1"', f"'http:' {CALLED}"),
@@ -115,6 +122,25 @@ def test_a_name_with_dots_is_shown_in_quotes(refusal: Refusal, text: str, name: 
         ),
         ("front.discovery", '"consul:h:1"', f'must be {DISCOVERY}, not "consul:h:1"'),
         ("front.discovery", '"kubernetes"', f'must be {DISCOVERY}, not "kubernetes"'),
+        ("front.discovery", '"kubernetes:x"', f'must be {DISCOVERY}, not "kubernetes:x"'),
+        ("front.discovery", '"kubernetes:/x"', f'must be {DISCOVERY}, not "kubernetes:/x"'),
+        *(
+            (
+                "front.discovery",
+                f'"kubernetes:a/b:{port}"',
+                f"'{port}' is neither the number nor the name of a port of a Service",
+            )
+            for port in ("", "0", "65536", "-1", "Grpc", "-a", "a--b", "longer-than-15-c")
+        ),
+        ("kubernetes.server", '"10.0.0.1:6443"', f'must be {SERVER}, not "10.0.0.1:6443"'),
+        ("kubernetes.server", '"ftp://10.0.0.1:1"', f'must be {SERVER}, not "ftp://10.0.0.1:1"'),
+        ("kubernetes.server", '"https://10.0.0.1"', f"'10.0.0.1' {CALLED}"),
+        (
+            "kubernetes.server",
+            '"http://10.0.0.1:8001"',
+            "'http://10.0.0.1:8001' is on another machine and has no TLS; write https://",
+        ),
+        ("member_tls.san", '"*.x"', "'*.x' is neither a DNS name nor an IP address"),
         ("front.discovery", '"dns:"', "'' is no name of DNS"),
         ("front.discovery", '"dns:10.0.0.1"', "'10.0.0.1' is no name of DNS"),
         ("front.discovery", '"dns:x:0"', f"'x:0' {CALLED}"),
@@ -149,6 +175,8 @@ def test_a_value_of_another_form_is_refused(
 
 
 FAR = '[members]\nstudio = "studio.example:50051"\n'
+BY_LEASE = '[front]\naddress = "127.0.0.1:50050"\nleader = "kubernetes"\n'
+FOUND = '[front]\ndiscovery = "kubernetes:fleet/members"\n'
 LED = '[front]\naddress = "127.0.0.1:50050"\nleader = "etcd:127.0.0.1:2379"\n'
 
 
@@ -229,6 +257,67 @@ LED = '[front]\naddress = "127.0.0.1:50050"\nleader = "etcd:127.0.0.1:2379"\n'
             (
                 "etcd.user: has no effect, since neither front.leader nor front.discovery is etcd; "
                 "remove it"
+            ),
+        ),
+        (
+            f'{ONE}[kubernetes]\nserver = "https://h:1"',
+            (
+                "kubernetes.server: has no effect, since neither front.leader nor front.discovery "
+                "is kubernetes; remove it"
+            ),
+        ),
+        (
+            f'{BY_LEASE}{ONE}[kubernetes]\nca = "/a"',
+            (
+                "kubernetes.ca: has no effect without server: a pod uses its service account; "
+                "remove it"
+            ),
+        ),
+        (
+            f'{BY_LEASE}{ONE}[kubernetes]\nserver = "http://127.0.0.1:8001"',
+            (
+                "front.leader: must be kubernetes:NAMESPACE/NAME: with kubernetes.server the front "
+                "is in no pod, whose namespace could be meant"
+            ),
+        ),
+        (
+            f'{FOUND}{FILES}[kubernetes]\nserver = "https://h:1"',
+            (
+                "kubernetes.token_file: must be set, or cert and key: the API server tells nothing "
+                "to somebody unknown"
+            ),
+        ),
+        (
+            f'{FOUND}{FILES}[kubernetes]\nserver = "https://h:1"\ntoken_file = "/t"\nkey = "/k"',
+            "kubernetes.key: has no effect without cert; set both or neither",
+        ),
+        (
+            FOUND,
+            (
+                "member_tls: must have ca, cert, key: the members that kubernetes:fleet/members "
+                "knows are on other machines, and the front and they know each other by "
+                "certificates"
+            ),
+        ),
+        (
+            f"{FOUND}{ONE}{FILES}",
+            (
+                "front.discovery: is kubernetes:fleet/members, and [members] names members; remove "
+                "one of the two"
+            ),
+        ),
+        (
+            f'{ONE}[member_tls]\nsan = "x"',
+            (
+                "member_tls.san: has no effect, since front.discovery is static; set "
+                "members.NAME.san instead"
+            ),
+        ),
+        (
+            f'{ONE}[member_tls]\nfront_san = "x"',
+            (
+                "member_tls.front_san: has no effect, since front.leader is none: there are no "
+                "other fronts; remove it"
             ),
         ),
         (
