@@ -109,8 +109,11 @@ class FakeApiServer:
             return self._list(path, query)
         collection, _, name = path.rpartition("/")
         stored = self._objects.get(collection, {}).get(name)
+        if stored is None and method == "PUT" and "uid" not in body["metadata"]:
+            return self._create(collection, body)
         if stored is None:
-            return _status(HTTPStatus.NOT_FOUND, f'"{name}" not found')
+            absent = HTTPStatus.CONFLICT if method == "PUT" else HTTPStatus.NOT_FOUND
+            return _status(absent, f'"{name}" not found')
         if method == "GET":
             return web.json_response(stored)
         if method == "DELETE":
@@ -124,6 +127,7 @@ class FakeApiServer:
         if name in objects:
             return _status(HTTPStatus.CONFLICT, f'"{name}" already exists')
         objects[name] = copy.deepcopy(body)
+        objects[name]["metadata"]["uid"] = f"uid-{self._version}"
         return web.json_response(self._note(collection, "ADDED", objects[name]), status=201)
 
     def _replace(
