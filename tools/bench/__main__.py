@@ -20,6 +20,7 @@ from tools.bench import (
     evict,
     first_token,
     fleet,
+    fleet_failures,
     gateway,
     gateway_starts,
     ghz,
@@ -88,6 +89,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[Path], Sequence[Result]]]:
         "ghz": lambda directory: ghz.measure(directory, _fake_config(directory), rounds(9)),
         "replacement": replacement.measure,
         "fleet": lambda directory: fleet.measure(directory, rounds(7)),
+        "fleet-failures": lambda directory: fleet_failures.measure(directory, rounds(3)),
         "watched": lambda directory: watched.measure(directory, rounds(9), 50 if quick else 500),
     }
 

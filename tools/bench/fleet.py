@@ -24,6 +24,7 @@ from tools.bench.fleet_rig import (
     issue_to,
     members_here,
     popen_here,
+    popen_on,
 )
 from tools.bench.report import Figure, compare, not_measured
 from tools.bench.scripted_members import name_of
@@ -234,17 +235,6 @@ def _at_rest(at: Host, members: dict[str, str], keys: str) -> tuple[float, float
 
 
 # --- programs -------------------------------------------------------------------------------------
-
-
-def popen_on(host: Host) -> Popen:
-    """Return what starts programs on a host."""
-
-    def popen(
-        arguments: Sequence[str], *, stdout: int, stderr: int | None
-    ) -> "subprocess.Popen[str]":
-        return host.popen(arguments, None, stdout, stderr)
-
-    return popen
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pool_service_client import PoolClient
 from tests.certificates import Authority, Issued, dns, ip, uri, written
 from tests.fleet.hosts.members import Credentials
 from tests.fleet.hosts.network import Host
@@ -58,6 +57,17 @@ def popen_here(
     return subprocess.Popen(
         arguments, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True
     )
+
+
+def popen_on(host: Host) -> Popen:
+    """Return what starts programs on a host."""
+
+    def popen(
+        arguments: Sequence[str], *, stdout: int, stderr: int | None
+    ) -> "subprocess.Popen[str]":
+        return host.popen(arguments, None, stdout, stderr)
+
+    return popen
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +192,3 @@ def await_line(log: Path, text: str, skip: int, limit_s: float = 60.0) -> None:
         if time.monotonic() > limit:
             raise TimeoutError(f"{log} has no {text!r}:\n{log.read_text()}")
         time.sleep(POLL_S)
-
-
-def client_of(front: Front) -> PoolClient:
-    """Return a client of a front on this machine; close it."""
-    return PoolClient.connect(front.addresses[0])
