@@ -285,17 +285,29 @@ def test_a_leader_that_was_paused_before_it_places_a_model_starts_no_second_serv
     until_true(lambda: bool(leads_told(other)))
     stop = tmp_path / "stop"
     stop.touch()
-    with ThreadPoolExecutor(len(MODELS)) as pool, ThreadPoolExecutor(1) as asker:
-        of_paused = asker.submit(endpoints, one, MODELS, pool)
+    with ThreadPoolExecutor(len(MODELS)) as pool, ThreadPoolExecutor(2) as asker:
+        placing = asker.submit(endpoints, one, MODELS[:1], pool)
         until_true(lambda: not stop.exists())
+        waiting = asker.submit(endpoints, one, MODELS[2:], pool)
         with ThreadPoolExecutor(len(MODELS)) as others:
-            found = endpoints(other, MODELS, others)
-        assert not of_paused.done()
+            # This one takes the place that the stopped front has chosen, so that the next one
+            # does not come there.
+            taken = endpoints(other, MODELS[1:2], others)
+            found = endpoints(other, MODELS[:1], others)
+            assert host_of(taken[MODELS[1]]) != host_of(found[MODELS[0]])
+            rest = endpoints(other, MODELS[2:], others)
+        assert not placing.done()
         assert fleet.leads("other")
         os.kill(one.process.pid, signal.SIGCONT)
-        assert of_paused.result(LIMIT_S) == found
-    assert of_members(fleet) == {model: [endpoint] for model, endpoint in found.items()}
+        assert placing.result(LIMIT_S) == found
+        assert waiting.result(LIMIT_S) == rest
+    everything = taken | found | rest
+    assert of_members(fleet) == {model: [endpoint] for model, endpoint in everything.items()}
     assert refused_as_stale(fleet), "no call came after its time, so that nothing was shown"
+
+
+def host_of(endpoint: str) -> str:
+    return endpoint.removeprefix("http://").rpartition(":")[0]
 
 
 def refused_as_stale(fleet: LedFleet) -> int:
