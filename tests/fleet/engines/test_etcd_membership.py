@@ -167,3 +167,25 @@ async def test_a_second_member_of_the_same_name_is_told_so_and_waits(
                     first.cancel()
                     await told.until(lambda known: known == {"mac-1": "10.0.0.2:7070"})
             assert all(len(known) < 2 for known in told.all)
+
+
+async def test_a_member_needs_no_right_but_to_its_own_key(own_etcd: EtcdProcess) -> None:
+    own_etcd.ask("auth/user/add", name="root", password="secret of root")
+    own_etcd.ask("auth/user/grant", user="root", role="root")
+    own_etcd.ask("auth/role/add", name="member")
+    permission = {"permType": "READWRITE", "key": coded(KEY)}
+    own_etcd.ask("auth/role/grant", name="member", perm=permission)
+    own_etcd.ask("auth/user/add", name="mac-1", password="secret")
+    own_etcd.ask("auth/user/grant", user="mac-1", role="member")
+    own_etcd.ask("auth/enable")
+    access = Access((own_etcd.endpoint,), user="mac-1", password="secret")
+    seeing = Access((own_etcd.endpoint,), user="root", password="secret of root")
+    async with EtcdClient(access) as client, EtcdClient(seeing) as other:
+        with following(EtcdMembership(other, prefix=PREFIX)) as told:
+            one = Registration(
+                client, prefix=PREFIX, name="mac-1", address="10.0.0.1:1", ttl_s=1000
+            )
+            task = asyncio.create_task(one.run())
+            await told.until(lambda known: known == {"mac-1": "10.0.0.1:1"})
+            task.cancel()
+            await told.until(lambda known: not known)
