@@ -19,6 +19,7 @@ from tests.faults.table import Recovery
 from tests.fleet.hosts.fleets import (
     HOSTS,
     LIMIT_S,
+    LOST_AFTER_S,
     MODELS,
     Fleet,
     Setup,
@@ -68,6 +69,53 @@ def test_a_front_that_is_killed_and_started_again_has_the_same_servers_and_clien
         assert identity(hold.ready(LIMIT_S)) == identity(before[held])
     until(lambda: fleet.holds_of(held) == 0)
     assert {one.model: identity(one) for one in fleet.client.list()} == identities(before)
+
+
+@pytest.mark.fault("front asleep")
+def test_a_front_that_has_slept_goes_on_with_the_same_servers_and_holds(
+    start: Start, recovered: Recovery
+) -> None:
+    fleet = start(Setup())
+    before = fleet.ensure_all()
+    held = MODELS[0]
+    with fleet.client.hold(held) as hold, ThreadPoolExecutor(1) as pool:
+        assert identity(hold.ready(LIMIT_S)) == identity(before[held])
+        fleet.front.host.sleep()
+        until(lambda: silence_s(fleet, "a") > 2 * LOST_AFTER_S)
+        waiting = pool.submit(fleet.ensure, held)
+        fleet.front.host.wake()
+        with recovered.measured():
+            assert identity(waiting.result(LIMIT_S)) == identity(before[held])
+            assert identities(fleet.ensure_all()) == identities(before)
+        until(lambda: fleet.holds_of(held) == 1)
+        assert identity(hold.ready(LIMIT_S)) == identity(before[held])
+    assert {one.model: identity(one) for one in fleet.client.list()} == identities(before)
+
+
+@pytest.mark.fault("front killed")
+def test_copies_that_were_made_while_there_was_no_front_are_evicted_by_the_next_one(
+    start: Start, recovered: Recovery
+) -> None:
+    fleet = start(Setup())
+    server = fleet.ensure(MODELS[0])
+    fleet.front.process.kill()
+    for model in MODELS[:2]:
+        for host in HOSTS:
+            told = fleet.members[host].local_command("ensure", model)
+            assert told.returncode == 0, told.stderr
+    fleet.restart_front()
+    with recovered.measured():
+        until(lambda: all(len(fleet.hosts_of(model)) == 1 for model in MODELS[:2]))
+    # Whichever stays: all callers are sent to it.
+    (stays,) = fleet.hosts_of(MODELS[0])
+    assert fleet.ensure(MODELS[0]).host == stays
+    assert fleet.ensure(MODELS[0]).generation == server.generation == 1
+
+
+def silence_s(fleet: Fleet, host: str) -> float:
+    """Return for how long a member has not heard the front."""
+    heard_at = beat(fleet, host, host).front_heard.ToTimedelta()
+    return heard_at.total_seconds()
 
 
 # --- members that are upgraded -----------------------------------------------------------
@@ -206,10 +254,16 @@ def test_a_member_with_the_certificate_of_another_host_is_not_spoken_to_and_list
 
 def heard(fleet: Fleet, host: str, name: str) -> tuple[str, int]:
     """Return the front and the epoch that a member has heard, whose certificate has that name."""
+    told = beat(fleet, host, name)
+    return told.front, told.epoch
+
+
+def beat(fleet: Fleet, host: str, name: str) -> pb.BeatResponse:
+    """Return what a member answers to a beat of the tests, whose certificate has that name."""
     member = fleet.members[host]
     named = (("grpc.ssl_target_name_override", name), ("grpc.use_local_subchannel_pool", 1))
     shown = member.credentials[FRONT].of_channel
     with grpc.secure_channel(member.address, shown, named) as channel:
         asked = pb.BeatRequest(front="of the test")
-        told = pb_grpc.FleetMemberServiceStub(channel).Beat(asked, timeout=LIMIT_S)
-    return told.front, told.epoch
+        told: pb.BeatResponse = pb_grpc.FleetMemberServiceStub(channel).Beat(asked, timeout=LIMIT_S)
+    return told

@@ -182,6 +182,29 @@ def test_a_host_that_sleeps_is_lost_and_its_hold_moves_and_after_it_wakes_there_
         assert identity(hold.ready(LIMIT_S)) == identity(after[held])
 
 
+@pytest.mark.fault("host asleep")
+def test_calls_and_holds_wait_for_a_host_that_sleeps_for_less_than_it_may(
+    start: Start, recovered: Recovery
+) -> None:
+    fleet = start(Setup(front_keys=f'lost_after = "{LIMIT_S}s"'))
+    before = fleet.ensure_all()
+    lost = before[MODELS[0]].host
+    held, asked, *_ = servers_on(before, lost)
+    with fleet.client.hold(held) as hold, ThreadPoolExecutor(1) as pool:
+        assert hold.ready(LIMIT_S).host == lost
+        fleet.network.hosts[lost].sleep()
+        until(lambda: not fleet.sees(lost))
+        waiting = pool.submit(fleet.ensure, asked)
+        assert fleet.ensure(ANOTHER).host != lost
+        assert not waiting.done()
+        fleet.network.hosts[lost].wake()
+        with recovered.measured():
+            assert identity(waiting.result(LIMIT_S)) == identity(before[asked])
+        until(lambda: fleet.holds_of(held) == 1)
+        assert identity(hold.ready(LIMIT_S)) == identity(before[held])
+    assert_one_server_each(fleet, before)
+
+
 # --- most of them ------------------------------------------------------------------------
 
 
