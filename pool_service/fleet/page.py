@@ -17,7 +17,7 @@ from pool_service.fleet.rpc.servicer import FleetServicer
 from pool_service.http.exchange import Request, Routes
 from pool_service.page.api import add_calls, add_own_call
 from pool_service.page.files import add_files
-from pool_service.page.recent_changes import Record
+from pool_service.page.recent_changes import Answer, Record
 from pool_service.ports import Clock
 from pool_service.rpc.json_calls import JsonCalls
 
@@ -59,6 +59,13 @@ class FrontPage:
         else:
             self._states[key] = server.state
 
+    def changes_after(self, cursor: str) -> Answer:
+        """Return the changes after a cursor, or all of them if it is none of this front's."""
+        answer = self._changes.after(cursor)
+        if answer.is_whole and answer.since is None:
+            answer.since = answer.began_at
+        return answer
+
     def add_to(
         self,
         routes: Routes,
@@ -76,10 +83,7 @@ class FrontPage:
             return await usage.as_json(request.principal)
 
         async def changed(request: Request) -> str:
-            answer = self._changes.after(request.body.decode("utf-8", "replace"))
-            if answer.is_whole and answer.since is None:
-                answer.since = answer.began_at
-            return answer.as_json()
+            return self.changes_after(request.body.decode("utf-8", "replace")).as_json()
 
         add_files(routes)
         add_calls(routes, JsonCalls(servicer))
