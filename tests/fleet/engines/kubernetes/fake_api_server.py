@@ -7,7 +7,8 @@ import asyncio
 import copy
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from aiohttp import web
 
 from pool_service.fleet.engines.kubernetes.access import Access
 from tests.certificates import LOCAL, Authority
+
+Rules = Sequence[Mapping[str, Any]]
+"""The rules of a Role."""
 
 FIRST_VERSION = 1000
 
@@ -46,6 +50,8 @@ class FakeApiServer:
         self.token = directory / "token"
         self.token.write_text("first")
         self.tokens = {"first"}
+        self._limited = directory / "limited-token"
+        self._rules: Rules = ()
         self._objects: dict[str, dict[str, dict[str, Any]]] = {}
         self._version = FIRST_VERSION
         self._oldest = FIRST_VERSION
@@ -60,6 +66,12 @@ class FakeApiServer:
         if self._tls is None:
             return Access(server=f"http://127.0.0.1:{self.port}", token=self.token)
         return Access(server=f"https://127.0.0.1:{self.port}", ca=self.ca, token=self.token)
+
+    def access_with(self, rules: Rules) -> Access:
+        """Return the access of a caller who has the rights of a Role alone."""
+        self._rules = rules
+        self._limited.write_text("limited")
+        return replace(self.access, token=self._limited)
 
     async def start(self) -> None:
         application = web.Application()
@@ -92,9 +104,11 @@ class FakeApiServer:
         if self.nonsense:
             return web.Response(body=self.nonsense)
         said = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if said not in self.tokens:
-            return _status(HTTPStatus.UNAUTHORIZED, "Unauthorized")
         path = f"/{request.match_info['path']}"
+        if said == "limited" and not _may(self._rules, request.method, path, request.query):
+            return _status(HTTPStatus.FORBIDDEN, "forbidden")
+        if said not in {*self.tokens, "limited"}:
+            return _status(HTTPStatus.UNAUTHORIZED, "Unauthorized")
         if request.query.get("watch") == "true":
             return await self._watch(request, path)
         body = await request.json() if request.can_read_body else {}
@@ -109,17 +123,14 @@ class FakeApiServer:
             return self._list(path, query)
         collection, _, name = path.rpartition("/")
         stored = self._objects.get(collection, {}).get(name)
-        if stored is None and method == "PUT" and "uid" not in body["metadata"]:
-            return self._create(collection, body)
+        if method == "PUT":
+            return self._replace(collection, name, stored, body)
         if stored is None:
-            absent = HTTPStatus.CONFLICT if method == "PUT" else HTTPStatus.NOT_FOUND
-            return _status(absent, f'"{name}" not found')
+            return _status(HTTPStatus.NOT_FOUND, f'"{name}" not found')
         if method == "GET":
             return web.json_response(stored)
-        if method == "DELETE":
-            self._note(collection, "DELETED", self._objects[collection].pop(name))
-            return web.json_response({"kind": "Status", "status": "Success"})
-        return self._replace(collection, stored, body)
+        self._note(collection, "DELETED", self._objects[collection].pop(name))
+        return web.json_response({"kind": "Status", "status": "Success"})
 
     def _create(self, collection: str, body: dict[str, Any]) -> web.Response:
         name = body["metadata"]["name"]
@@ -131,9 +142,12 @@ class FakeApiServer:
         return web.json_response(self._note(collection, "ADDED", objects[name]), status=201)
 
     def _replace(
-        self, collection: str, stored: dict[str, Any], body: dict[str, Any]
+        self, collection: str, name: str, stored: dict[str, Any] | None, body: dict[str, Any]
     ) -> web.Response:
-        name = stored["metadata"]["name"]
+        if stored is None and "uid" not in body["metadata"]:
+            return self._create(collection, body)
+        if stored is None:
+            return _status(HTTPStatus.CONFLICT, f'"{name}" is another object')
         if body["metadata"].get("resourceVersion") != stored["metadata"]["resourceVersion"]:
             return _status(HTTPStatus.CONFLICT, "the object has been modified")
         if body == stored:
@@ -182,6 +196,22 @@ class FakeApiServer:
             if self.bookmarks:
                 await _write(response, "BOOKMARK", bookmark)
         return response
+
+
+def _may(rules: Rules, method: str, path: str, query: Mapping[str, str]) -> bool:
+    """Return whether a Role in the namespace "pool-service" permits a call."""
+    _, _, *group, _, _, namespace, resource = path.split("/")[: COLLECTION_DEPTH + 1]
+    name = path.removeprefix("/").split("/")[COLLECTION_DEPTH:]
+    verb = {"POST": "create", "PUT": "update", "DELETE": "delete"}.get(method, "get")
+    if verb == "get" and not name:
+        verb = "watch" if query.get("watch") == "true" else "list"
+    return namespace == "pool-service" and any(
+        [*group, ""][0] in rule["apiGroups"]
+        and resource in rule["resources"]
+        and verb in rule["verbs"]
+        and ("resourceNames" not in rule or bool({*name} & {*rule["resourceNames"]}))
+        for rule in rules
+    )
 
 
 def _fits(stored: Mapping[str, Any], query: Mapping[str, str]) -> bool:

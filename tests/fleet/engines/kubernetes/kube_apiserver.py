@@ -30,7 +30,7 @@ LIMIT_S = 300.0
 ADMIN, FRONT = "secret-of-admin", "secret-of-front"
 """Tokens: of an administrator, and of the service account of fronts."""
 
-ACCOUNT = "system:serviceaccount:pool-service:pool-service-front"
+ACCOUNT = "system:serviceaccount:pool-service:front"
 """That service account, as the manifests name it."""
 
 
