@@ -9,7 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pool_service.config.loading import SERVICE, Source
+from pool_service.config.loading import Source
+from pool_service.config.service_source import SERVICE
 from pool_service.fleet.config import FrontConfig, front_source
 from pool_service.fleet.config.engines import LeaseName, ServiceName
 from pool_service.fleet.engines.kubernetes.access import Access
