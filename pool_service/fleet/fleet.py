@@ -182,8 +182,13 @@ class Fleet(Generic[L]):
 
     def notices(self) -> list[str]:
         """Return what works less well than it should: a sentence each."""
-        flaw = self._machine.flaw()
+        flaw, lead = self._machine.flaw(), self.lead
         notices = [flaw.message[0].upper() + flaw.message[1:]] if flaw is not None else []
+        if not lead.leads and not lead.address:
+            notices.append(
+                "No front leads the fleet that is known here, so that nothing new is started: look "
+                "at what chooses the leader (front.leader)."
+            )
         for member in self._machine.members:
             if member.presence is not Presence.PRESENT:
                 notices.append(

@@ -123,8 +123,11 @@ class Machine:
         return [one.host for one in self._state.members.values() if model in one.names.models]
 
     def flaw(self) -> PoolError | None:
-        """Return why this front may not place anything now, though it leads; None if it may."""
-        return self._leading.flaw()
+        """Return why this front may not place anything now, though it leads.
+
+        None: it may, or it is not the one to place.
+        """
+        return self._leading.flaw() if self._state.lead.leads else None
 
     # --- dispatch -----------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.seats import ASK_AGAIN_S
 from pool_service.fleet.core.values import Lead
+from pool_service.fleet.ports import MAY_NOT_PLACE
 from tests.fleet.core.fronts import FITS, LOST_AFTER_S, NAME, WAITS, Front, server, told_lead
 
 FOLLOWS = Lead(leads=False, epoch=2, address="leader:1")
@@ -106,6 +107,12 @@ def test_who_leads_no_more_sends_on_what_waits_for_a_place() -> None:
     front.lead(FOLLOWS)
     assert front.answers[waiting] == front.answers[front.ask()] == cmd.OfLeader()
     assert front.machine.epoch == 0
+
+
+def test_a_front_that_follows_another_has_no_flaw() -> None:
+    front = Front("a", lead=Lead(leads=True, epoch=1, until=103.0))
+    front.lead(Lead(leads=False, epoch=2, address="leader:1", until=MAY_NOT_PLACE))
+    assert front.machine.flaw() is None
 
 
 def test_who_leads_anew_asks_anew_for_what_waits() -> None:

@@ -74,6 +74,11 @@ def endpoints(front: Front, models: Sequence[str], pool: ThreadPoolExecutor) -> 
         return {one.model: one.endpoint for one in answers}
 
 
+def notices(front: Front) -> tuple[str, ...]:
+    with front.client() as client:
+        return tuple(next(client.pages(timeout=LIMIT_S)).notices)
+
+
 def of_members(fleet: LedFleet) -> dict[str, list[str]]:
     """Return the endpoints of each model that the members have, whoever asks."""
     found = dict[str, list[str]]()
@@ -105,6 +110,7 @@ def test_a_model_that_is_asked_for_at_both_fronts_at_once_has_one_endpoint(
         fronts = [fleet.fronts[name] for name in FRONTS] * 2
         found = list(askers.map(lambda front: endpoints(front, MODELS, pool), fronts))
     assert all(one == found[0] for one in found)
+    assert [notices(fleet.fronts[name]) for name in FRONTS] == [(), ()]
     assert of_members(fleet) == {model: [endpoint] for model, endpoint in found[0].items()}
 
 
@@ -328,6 +334,7 @@ def test_without_etcd_what_is_ready_is_given_out_and_nothing_new_is_started(
                 client.ensure(MODELS[4], timeout=LIMIT_S)
             assert refused.value.reason == "POOL_UNREACHABLE"
             assert refused.value.retry_after
+        assert any("No front leads the fleet" in one for one in notices(fleet.fronts["one"]))
         assert of_members(fleet) == {model: [found] for model, found in before.items()}
         # Who asks a member itself is served as ever.
         member = fleet.members["a"]
