@@ -1,4 +1,4 @@
-"""An etcd of one member, as a process with ports and a directory of its own."""
+"""An etcd, of one member unless others are named, as a process with a directory of its own."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,8 @@ class EtcdProcess:
     """Starts etcd in `directory`, where its data stays.
 
     authority: it has TLS, and clients need a certificate of this authority. address: of the
-    machine that `launch` starts it on.
+    machine that `launch` starts it on. name: of this member of etcd. cluster: the addresses of all
+    by their names; None: there is this one alone.
     """
 
     directory: Path
@@ -45,6 +46,8 @@ class EtcdProcess:
     process: "subprocess.Popen[Any] | None" = None
     address: str = "127.0.0.1"
     launch: Callable[[Sequence[str], BinaryIO], "subprocess.Popen[Any]"] = on_this_machine
+    name: str = "one"
+    cluster: Mapping[str, str] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -56,21 +59,32 @@ class EtcdProcess:
 
     def start(self) -> None:
         """Start, and return once it answers."""
-        peers = f"http://127.0.0.1:{self.port + 1}"
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        """Start; of several members none answers before most have begun."""
+        members = self.cluster or {self.name: "127.0.0.1"}
+        urls = {name: f"http://{host}:{self.port + 1}" for name, host in members.items()}
+        peers = urls[self.name]
         command = [
             "etcd",
-            "--name=one",
+            f"--name={self.name}",
             f"--data-dir={self.directory / 'data'}",
             f"--listen-client-urls={self.scheme}://{self.endpoint}",
             f"--advertise-client-urls={self.scheme}://{self.endpoint}",
             f"--listen-peer-urls={peers}",
             f"--initial-advertise-peer-urls={peers}",
-            f"--initial-cluster=one={peers}",
+            f"--initial-cluster={','.join(f'{name}={url}' for name, url in urls.items())}",
             "--log-level=error",
             *self._tls_options(),
         ]
         with (self.directory / "log").open("ab") as log:
             self.process = self.launch(command, log)
+
+    def wait(self) -> None:
+        """Return once it answers."""
+        assert self.process is not None
         limit = time.monotonic() + LIMIT_S
         while not self._healthy():
             assert self.process.poll() is None, (self.directory / "log").read_text()

@@ -32,16 +32,21 @@ _POLL_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class EtcdHost:
-    """An etcd that asks for certificates, on a host. directory: has the files of its clients."""
+    """An etcd that asks for certificates, on a host. directory: has the files of its clients.
+
+    others: its further members, on other hosts.
+    """
 
     host: Host
     process: EtcdProcess
     directory: Path
+    others: tuple[EtcdProcess, ...] = ()
 
     @property
     def engine(self) -> str:
         """The etcd as configurations name it."""
-        return f"etcd:{self.process.endpoint}/{PREFIX}"
+        endpoints = ",".join(one.endpoint for one in (self.process, *self.others))
+        return f"etcd:{endpoints}/{PREFIX}"
 
     def section(self, client: str = "client") -> str:
         """Return the section [etcd] of who shows the certificate of a client. "": shows none."""
@@ -62,21 +67,39 @@ class EtcdHost:
         return base64.b64decode(found[0]["value"]).decode() if found else None
 
 
-def start_etcd(host: Host) -> EtcdHost:
-    """Start an etcd on a host, and return once it answers."""
+def start_etcd(host: Host, *others: Host) -> EtcdHost:
+    """Start an etcd on a host, and return once it answers.
 
+    others: where it has further members, whose endpoints it knows.
+    """
+    authority = Authority("of etcd")
+    hosts = (host, *others)
+    cluster = {one.name: one.address for one in hosts} if others else None
+    processes = [_etcd_on(one, authority, cluster) for one in hosts]
+    for process in processes:
+        process.begin()
+    for process in processes:
+        process.wait()
+    etcd = EtcdHost(host, processes[0], processes[0].directory, tuple(processes[1:]))
+    etcd.issue("client")
+    return etcd
+
+
+def _etcd_on(host: Host, authority: Authority, cluster: Mapping[str, str] | None) -> EtcdProcess:
     def launch(command: Sequence[str], log: BinaryIO) -> "subprocess.Popen[str]":
         return host.popen(command, ENVIRONMENT, log.fileno(), log.fileno())
 
     directory = host.directory / "etcd"
     directory.mkdir()
-    process = EtcdProcess(
-        directory, Authority("of etcd"), ETCD_PORT, address=host.address, launch=launch
+    return EtcdProcess(
+        directory,
+        authority,
+        ETCD_PORT,
+        address=host.address,
+        launch=launch,
+        name=host.name,
+        cluster=cluster,
     )
-    process.start()
-    etcd = EtcdHost(host, process, directory)
-    etcd.issue("client")
-    return etcd
 
 
 @dataclass

@@ -49,8 +49,8 @@ def fleet(network: Network, tmp_path: Path) -> LedFleet:
     return one
 
 
-def unled(network: Network, directory: Path) -> LedFleet:
-    """Return a fleet of two members and an etcd, without fronts yet."""
+def unled(network: Network, directory: Path, etcds: Sequence[str] = ("etcd",)) -> LedFleet:
+    """Return a fleet of two members and an etcd, without fronts yet. etcds: the hosts of etcd."""
     needed("etcd")
     made, members = Members(directory, FRONTS), dict[str, Member]()
     for name in ("a", "b"):
@@ -63,7 +63,8 @@ def unled(network: Network, directory: Path) -> LedFleet:
             more=f'[fleet]\nname = "{name}"\nadvertise = "{host.address}"\n',
         )
         members[name] = made.start(host, settings)
-    return LedFleet(network, made, start_etcd(network.add("etcd")), members)
+    etcd = start_etcd(*(network.add(name) for name in etcds))
+    return LedFleet(network, made, etcd, members)
 
 
 def endpoints(front: Front, models: Sequence[str], pool: ThreadPoolExecutor) -> "dict[str, str]":
@@ -344,6 +345,32 @@ def test_without_etcd_what_is_ready_is_given_out_and_nothing_new_is_started(
             with front.client() as patient:
                 patient.ensure(MODELS[number], timeout=LIMIT_S)
             assert endpoints(front, MODELS[:4], pool) == before
+
+
+def test_another_front_leads_also_while_a_host_of_etcd_is_lost_whichever_it_is(
+    network: Network, tmp_path: Path
+) -> None:
+    """The other two go on, after an election of their own if it was their leader."""
+    etcds = ("etcd1", "etcd2", "etcd3")
+    fleet = unled(network, tmp_path, etcds)
+    for name in FRONTS:
+        fleet.start_front(name)
+    models = iter(MODELS)
+    processes = dict(zip(etcds, (fleet.etcd.process, *fleet.etcd.others), strict=True))
+    for name, process in processes.items():
+        leader = fleet.leader()
+        other = FRONTS[1 - FRONTS.index(leader)]
+        network.hosts[name].lose()
+        fleet.fronts[leader].process.kill()
+        took = seconds_until_placed(fleet.fronts[other], next(models))
+        print(f"leader and {name} lost: a new model is placed after {took:.1f} s")
+        assert fleet.leader(other) == other
+        network.hosts[name].boot()
+        process.start()
+        (fleet.fronts[leader].host.directory / SOCKET).unlink()
+        fleet.fronts[leader].log.unlink()
+        fleet.start_front(leader)
+    assert all(len(found) == 1 for found in of_members(fleet).values())
 
 
 def start_again(fleet: LedFleet) -> None:
