@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Error,
+    Locator,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from pool_service_client import PoolClient, Server
 from tests.page.browser.scripted import Scripted, scripted
@@ -114,7 +122,7 @@ def visit(browser: Browser) -> Iterator[Open]:
             ),
         )
         page = context.new_page()
-        page.goto(url)
+        load(page, url)
         return page
 
     yield open_one
@@ -128,6 +136,38 @@ def told() -> Iterator[Scripted]:
     """A service that answers what the test says."""
     with scripted() as service:
         yield service
+
+
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+
+FILES_OF_PAGE = frozenset({"document", "script", "stylesheet"})
+
+
+def load(page: Page, url: str) -> None:
+    """Open a page with all its files.
+
+    Chromium cancels requests, also those to loopback, while the machine gets or loses an interface,
+    as when tests of fleets run beside these. Without one of its scripts a page never begins.
+    """
+    cut: list[str] = []
+    page.on(
+        "requestfailed",
+        lambda request: (
+            cut.append(request.url)
+            if request.failure == NETWORK_CHANGED and request.resource_type in FILES_OF_PAGE
+            else None
+        ),
+    )
+    while True:
+        cut.clear()
+        try:
+            page.goto(url)
+        except Error as error:
+            if NETWORK_CHANGED not in error.message:
+                raise
+        else:
+            if not cut:
+                return
 
 
 HIDE = """(isHidden) => {
