@@ -1,6 +1,7 @@
 """Tables at the width of a terminal."""
 
 import fcntl
+import json
 import re
 import struct
 import termios
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_service.cli.columns import GAP, fit_columns, shorten
+from tests.cli.conftest import Run
 from tests.cli.program import Terminal, running, started
 from tests.cli.test_outputs import ago, listed
 from tests.client.scripted import Script, ready
@@ -101,6 +103,18 @@ def test_list_shows_the_host_of_each_model_however_narrow_the_terminal_is(
     assert lines[0].split()[:3] == ["MODEL", "STATE", "HOST"]
     assert [line.count("studio") for line in lines[1:3]] == [1, 1]
     assert all(len(line) <= 50 for line in lines)
+
+
+def test_list_of_a_fleet_shows_the_hosts_and_what_is_not_seen(run: Run, service: Script) -> None:
+    answer = listed(ready("a", host="mini"), ready("b", host="studio"))
+    answer.notices.append("laptop: its servers are not listed: lost, it is away.")
+    service.answer("List", answer)
+    result = run("list")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0][:4] == ["MODEL", "STATE", "HOST", "GEN"]
+    assert [line[2] for line in lines[1:3]] == ["mini", "studio"]
+    assert "laptop: its servers are not listed" in result.stderr
+    assert json.loads(run("list", "--json").stdout.splitlines()[0])["host"] == "mini"
 
 
 def plain(seen: str) -> str:

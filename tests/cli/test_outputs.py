@@ -123,18 +123,6 @@ def test_list_is_a_table_with_a_line_for_each_server(run: Run, service: Script) 
     assert result.stdout.splitlines()[3:] == ["  b: it died", "2 servers: 1 ready, 1 failed"]
 
 
-def test_list_of_a_fleet_shows_the_hosts_and_what_is_not_seen(run: Run, service: Script) -> None:
-    answer = listed(ready("a", host="mini"), ready("b", host="studio"))
-    answer.notices.append("laptop: its servers are not listed: lost, it is away.")
-    service.answer("List", answer)
-    result = run("list")
-    lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[0][:4] == ["MODEL", "STATE", "HOST", "GEN"]
-    assert [line[2] for line in lines[1:3]] == ["mini", "studio"]
-    assert "laptop: its servers are not listed" in result.stderr
-    assert json.loads(run("list", "--json").stdout.splitlines()[0])["host"] == "mini"
-
-
 def beside() -> list[pb.Server]:
     """Return one server of each role but CURRENT."""
     stopping = {"state": pb.SERVER_STATE_STOPPING, "endpoint": ""}
