@@ -5,7 +5,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, assert_never
 
@@ -27,6 +27,10 @@ from pool_service.suspension_timer import SuspensionTimer
 log = structlog.get_logger("pool_service.fleet")
 
 L = TypeVar("L", bound=Link)
+
+CATCH_UP_S = 0.1
+"""The longest time for changes to come that a member had made before its offer: they are on their
+way, unless the front may not see all models there."""
 
 Feed = Callable[[ev.Event], None]
 Observe = Callable[[ev.Event, Sequence[cmd.Command]], None]
@@ -56,6 +60,8 @@ class Fleet(Generic[L]):
         self._answers = Answers[ev.Event](self.feed)
         self._timer = SuspensionTimer(clock, lambda: self.feed(ev.TimeReached()))
         self._tasks = set[asyncio.Task[None]]()
+        self._told = asyncio.Event()
+        """Set whenever members have told changes."""
         self.on_seen: Callable[[str], None] = lambda _: None
         """Is called with each member that is seen again, or for the first time."""
         self._noted_lead = Lead(leads=False)
@@ -223,6 +229,8 @@ class Fleet(Generic[L]):
                 self._carry_out(command)
             if isinstance(event, ev.LeadChanged):
                 self._note_lead(event.lead)
+            if isinstance(event, ev.ServerChanged | ev.MemberTold):
+                self._told.set()
             if not self.settled.is_set() and self._machine.is_settled:
                 self.settled.set()
         finally:
@@ -271,7 +279,25 @@ class Fleet(Generic[L]):
         offers = await self._offers(
             asked.hosts, asked.name, asked.runtime_model, download=asked.download
         )
+        await self._catch_up(offers)
         self.feed(ev.OffersCame(asked.round_id, offers))
+
+    async def _catch_up(self, offers: Mapping[str, Offer]) -> None:
+        """Wait until the changes have come that members had made before their offers.
+
+        They come by another stream. Until then a server that was just placed could be in its host's
+        offer and count as not seen, so that it counts twice.
+        """
+
+        def is_behind() -> bool:
+            told = {one.host: one.revision for one in self._machine.members}
+            return any(told.get(host, 0) < offer.revision for host, offer in offers.items())
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_S):
+                while is_behind():
+                    self._told.clear()
+                    await self._told.wait()
 
     async def _offers(
         self, hosts: Iterable[str], name: str, runtime_model: str, *, download: bool | None

@@ -116,7 +116,7 @@ class Seats:
         stays = kept(state.seen(model), claim.host if claim is not None else "")
         if claim is None:
             if stays is not None and self._may_stay(model, stays.host):
-                state.claim(model, Claim(stays.host, stays.needed, stays.revision))
+                self._claim_seen(model, stays)
                 self._end_placing(model)
         elif stays is None:
             if not claim.calls:
@@ -124,7 +124,7 @@ class Seats:
         elif stays.host == claim.host:
             self._note(claim, stays)
         elif not claim.calls:
-            state.claim(model, Claim(stays.host, stays.needed, stays.revision))
+            self._claim_seen(model, stays)
 
     def _may_stay(self, model: str, host: str) -> bool:
         """Return whether calls of a model may go to a host that has it, also those being placed."""
@@ -141,9 +141,9 @@ class Seats:
     def on_seen(self, host: str, revision: int) -> None:
         """Give the calls their seats that wait for a host, which has told all its servers."""
         for claim in self._state.claimed_at.get(host, {}).values():
-            if claim.seen_revision is not None:
+            if claim.counted_revision is not None:
                 # A member that has started anew counts its revisions anew.
-                claim.seen_revision = min(claim.seen_revision, revision)
+                claim.counted_revision = min(claim.counted_revision, revision)
         for request in self._state.parked.pop(host, {}).values():
             self._give(request)
 
@@ -187,7 +187,7 @@ class Seats:
     def forget_unseen(self) -> None:
         """Forget where models were placed whose servers were not seen; others lead since then."""
         claims = self._state.claims
-        for model in [model for model, claim in claims.items() if claim.seen_revision is None]:
+        for model in [model for model, claim in claims.items() if not claim.is_seen]:
             self._state.unclaim(model)
             self.refresh(model)
 
@@ -349,7 +349,8 @@ class Seats:
             if name == model:
                 continue
             servers += 1
-            if claim.seen_revision is None or claim.seen_revision > offer.revision:
+            counted = claim.counted_revision
+            if counted is None or counted > offer.revision:
                 needed += claim.needed
         return Pending(needed, servers)
 
@@ -360,9 +361,16 @@ class Seats:
         servers = self._state.by_model.get(model, ())
         return next((one for one in servers if one.host == claim.host and one.lives), None)
 
+    def _claim_seen(self, model: str, server: SeenServer) -> None:
+        """Claim a model for the host where its server was seen."""
+        claim = Claim(server.host)
+        self._state.claim(model, claim)
+        self._note(claim, server)
+
     def _note(self, claim: Claim, server: SeenServer) -> None:
-        if claim.seen_revision is None:
-            claim.seen_revision = server.revision
+        claim.is_seen = True
+        if claim.counted_revision is None and server.state is not ServerState.QUEUED:
+            claim.counted_revision = server.revision
         claim.needed = max(claim.needed, server.needed)
         if server.state is ServerState.READY:
             claim.refusals.clear()

@@ -28,15 +28,17 @@ class Claim:
     """A model, and the host that it has been placed on or was seen on.
 
     calls: the ids of the calls that were sent there and have not ended, besides those of a server
-    that is READY. seen_revision: the host's revision at which its server was seen first; None: it
-    was not seen yet. needed: bytes. refusals: why other hosts have refused it, by host.
+    that is READY. is_seen: its server was seen. counted_revision: the host's revision from which
+    its offers count the server's memory, which they do once it is QUEUED no more; None: they do not
+    yet. needed: bytes. refusals: why other hosts have refused it, by host.
 
     There is one for each model: an empty dict takes a third of an empty set.
     """
 
     host: str
     needed: int = 0
-    seen_revision: int | None = None
+    is_seen: bool = False
+    counted_revision: int | None = None
     calls: dict[int, None] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
 

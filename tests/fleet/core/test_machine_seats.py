@@ -104,6 +104,22 @@ def test_what_an_offer_counts_already_is_not_counted_twice() -> None:
     assert front.host_of(3) == "b"
 
 
+def test_a_server_that_is_queued_is_not_counted_by_an_offer_and_so_by_the_front() -> None:
+    front = Front("a", "b")
+    front.place("a", "other")
+    front.changed(server("a", "other", state=ServerState.QUEUED, revision=5))
+    front.ask("third")
+    third = replace(FITS, model="third", free=1000, revision=5)
+    # Of the same state of `a`, in which the other one has no memory yet: 1000 - 100 < 950.
+    front.offer(a=third, b=replace(third, free=950))
+    assert front.host_of(2) == "b"
+    front.changed(server("a", "other", state=STARTING, revision=6))
+    front.ask("fourth")
+    fourth = replace(FITS, model="fourth", revision=6)
+    front.offer(a=replace(fourth, free=900), b=replace(fourth, free=850))
+    assert front.host_of(3) == "a"
+
+
 def test_after_a_member_has_begun_anew_its_servers_are_not_counted_twice() -> None:
     front = Front("a", "b")
     front.changed(server("a", "other", revision=500))
