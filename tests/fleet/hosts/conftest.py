@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
         if (marker := item.get_closest_marker("fault")) is not None:
-            TABLE.expect(item.nodeid, _fault(item, marker), "one front")
+            TABLE.expect(item.nodeid, _fault(item, marker), marker.kwargs.get("bench", "one front"))
 
 
 def _fault(item: pytest.Item, marker: pytest.Mark) -> str:

@@ -94,6 +94,17 @@ def test_a_copy_that_a_member_was_asked_for_is_evicted_and_what_was_handed_out_s
     assert identity(fleet.ensure(MODEL)) == identity(server)
 
 
+@pytest.mark.fault("an engine asks a member directly")
+def test_members_that_serve_their_fleet_only_refuse_who_asks_them_directly(start: Start) -> None:
+    fleet = start(Setup(member_keys="only_fleet = true"))
+    server = fleet.ensure(MODEL)
+    for host in HOSTS:
+        refused = fleet.members[host].local_command("ensure", MODEL)
+        assert refused.returncode != 0
+        assert "front" in refused.stderr
+    assert has_one_server(fleet, server)
+
+
 @pytest.mark.fault("heal with a doubled copy in use")
 def test_a_copy_in_use_is_never_cut_off_after_a_heal_and_gone_once_it_is_unused(
     start: Start, recovered: Recovery, tmp_path: Path

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -14,13 +15,14 @@ from tests.fleet.hosts.fleets import (
     LIMIT_S,
     LOST_AFTER_S,
     MODELS,
+    SETTINGS,
     Fleet,
     Setup,
     identity,
     until,
 )
 from tests.fleet.hosts.members import reaches
-from tests.fleet.hosts.network import Direction
+from tests.fleet.hosts.network import Direction, Host
 
 Start = Callable[[Setup], Fleet]
 
@@ -120,6 +122,29 @@ def test_a_killed_host_that_starts_again_is_seen_and_gets_models_again(
     assert_one_server_each(fleet, after)
 
 
+@pytest.mark.fault("host killed or cut off during a start")
+@pytest.mark.parametrize("fall_silent", [Host.kill, Host.cut], ids=["killed", "cut off"])
+def test_a_call_that_waits_for_a_start_on_a_lost_host_gets_a_server_elsewhere_without_a_retry(
+    start: Start, recovered: Recovery, fall_silent: Callable[[Host], None]
+) -> None:
+    fleet = start(Setup(members=replace(SETTINGS, flags="load=3")))
+    with fleet.once() as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.ensure, ANOTHER, timeout=LIMIT_S)
+        until(lambda: states_of(fleet, ANOTHER) == [ServerState.STARTING])
+        (lost,) = fleet.hosts_of(ANOTHER)
+        with recovered.measured():
+            fall_silent(fleet.network.hosts[lost])
+            server = waiting.result(LIMIT_S).server
+    assert server.host != lost
+    assert reaches(fleet.front.host, server.endpoint, LIMIT_S)
+    assert identity(fleet.ensure(ANOTHER)) == identity(server)
+
+
+def states_of(fleet: Fleet, model: str) -> list[ServerState]:
+    """Return the states of the servers of a model that the front lists."""
+    return [one.state for one in fleet.client.list() if one.model == model]
+
+
 # --- cut off -----------------------------------------------------------------------------
 
 
@@ -160,7 +185,8 @@ def test_models_of_a_host_that_is_cut_off_start_elsewhere_and_it_goes_on_until_t
 def test_a_host_that_sleeps_is_lost_and_its_hold_moves_and_after_it_wakes_there_is_one_server(
     start: Start, recovered: Recovery
 ) -> None:
-    fleet = start(Setup())
+    # The copy that it held is gone long before the grace for a front that has vanished.
+    fleet = start(Setup(member_keys='hold_grace = "10m"'))
     before = fleet.ensure_all()
     lost = before[MODELS[0]].host
     held, left_alone, *asked = servers_on(before, lost)
