@@ -169,13 +169,14 @@ class Forwarding:
         A host that it leaves would keep it for its grace, and is told that it has ended. A hold of
         another front keeps its name, by which that front ends it.
         """
-        host, after = stage.seat.host if stage.seat is not None else "", None
-        stays = False
+        host, stays = stage.seat.host if stage.seat is not None else "", False
+        # Otherwise the host itself has ended the hold.
+        is_away = isinstance(error, MemberLost) or is_of_connection(error, reason_of(error))
         try:
             after = await journey.after(error)
             stays = after.seat is not None and after.seat.host == host
         finally:
-            if host and not stays:
+            if host and is_away and not stays and not self.is_ending:
                 self._leave_behind(host, name)
         if after.seat is not None:
             self._come_back(after.seat.host, name)

@@ -231,6 +231,36 @@ def test_calls_and_holds_wait_for_a_host_that_sleeps_for_less_than_it_may(
     assert_one_server_each(fleet, before)
 
 
+@pytest.mark.fault("host without power, and back before it is lost")
+def test_calls_at_a_host_that_starts_again_before_it_is_lost_do_not_wait_for_its_old_connection(
+    start: Start, recovered: Recovery
+) -> None:
+    keys = f'lost_after = "{LIMIT_S}s"'
+    fleet = start(Setup(members=replace(SETTINGS, flags="load=1"), front_keys=keys))
+    before = fleet.ensure(MODELS[0])
+    host = fleet.network.hosts[before.host]
+    with fleet.client.hold(MODELS[0]) as hold, ThreadPoolExecutor(1) as pool:
+        assert identity(hold.ready(LIMIT_S)) == identity(before)
+        # Nothing tells the front that the connections are gone.
+        waiting = pool.submit(next_generation, hold, before)
+        host.lose()
+        until(lambda: not fleet.sees(before.host))
+        host.boot()
+        began = time.monotonic()
+        fleet.start_member(before.host)
+        until(lambda: fleet.sees(before.host))
+        recovered.figure(f"seen after {time.monotonic() - began:.2f} s")
+        with recovered.measured():
+            assert waiting.result(LIMIT_S).host == before.host
+    assert fleet.ensure(MODELS[0]).generation > before.generation
+
+
+def next_generation(states: Iterator[Server], before: Server) -> Server:
+    """Return the first READY state of a hold that is of a later server than the one before."""
+    ready = (one for one in states if one.state is ServerState.READY)
+    return next(one for one in ready if one.generation > before.generation)
+
+
 # --- most of them ------------------------------------------------------------------------
 
 
