@@ -13,6 +13,13 @@ from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 LARGEST_ANSWER_BYTES = 16 * 1024 * 1024
 """Enough for a page of servers or models, which has some MiB at most."""
 
+PING_INTERVAL_MS = 10_000
+"""The time without an answer on a connection after which the member is pinged; members allow half
+of it."""
+
+PING_TIMEOUT_MS = 10_000
+"""The time to answer a ping, after which the calls of the connection end, and go on on another."""
+
 OPTIONS: list[tuple[str, str | int]] = [
     # Channels to one address would share one connection, also one that hangs after a cut.
     ("grpc.use_local_subchannel_pool", 1),
@@ -23,6 +30,11 @@ OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # A host without power tells nobody that a connection is gone, and what was sent to it is sent
+    # again ever more seldom: calls would wait for minutes after it has started again.
+    ("grpc.keepalive_time_ms", PING_INTERVAL_MS),
+    ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.http2.max_pings_without_data", 0),
 ]
 
 

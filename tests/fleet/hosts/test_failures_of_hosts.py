@@ -232,8 +232,9 @@ def test_calls_and_holds_wait_for_a_host_that_sleeps_for_less_than_it_may(
 
 
 @pytest.mark.fault("host without power, and back before it is lost")
+@pytest.mark.parametrize("outage_s", [0, 30], ids=["at once", "after 30 s"])
 def test_calls_at_a_host_that_starts_again_before_it_is_lost_do_not_wait_for_its_old_connection(
-    start: Start, recovered: Recovery
+    start: Start, recovered: Recovery, outage_s: int
 ) -> None:
     keys = f'lost_after = "{LIMIT_S}s"'
     fleet = start(Setup(members=replace(SETTINGS, flags="load=1"), front_keys=keys))
@@ -244,14 +245,15 @@ def test_calls_at_a_host_that_starts_again_before_it_is_lost_do_not_wait_for_its
         # Nothing tells the front that the connections are gone.
         waiting = pool.submit(next_generation, hold, before)
         host.lose()
-        until(lambda: not fleet.sees(before.host))
-        host.boot()
         began = time.monotonic()
+        until(lambda: not fleet.sees(before.host))
+        until(lambda: time.monotonic() - began >= outage_s)
+        host.boot()
         fleet.start_member(before.host)
         until(lambda: fleet.sees(before.host))
-        recovered.figure(f"seen after {time.monotonic() - began:.2f} s")
+        # By the kernel's own timers it takes longer, the more so the longer the outage was.
         with recovered.measured():
-            assert waiting.result(LIMIT_S).host == before.host
+            assert waiting.result(SOON_S).host == before.host
     assert fleet.ensure(MODELS[0]).generation > before.generation
 
 
