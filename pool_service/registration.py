@@ -60,9 +60,9 @@ class EtcdRegistrar:
 
     def notices(self) -> list[str]:
         flaw = self._registration.flaw
-        return [f"Fronts may not find this member, since it is not registered: {flaw}."] * bool(
-            flaw
-        )
+        if not flaw:
+            return []
+        return [f"Fronts may not find this member, since it is not registered: {flaw}."]
 
     @asynccontextmanager
     async def registered(self, is_followed: Callable[[], bool]) -> AsyncIterator[None]:

@@ -237,11 +237,13 @@ class Fleet(Generic[L]):
             self._timer.arm(self._machine.next_deadline())
 
     def _note_lead(self, lead: Lead) -> None:
-        """Log who leads, and call `on_lead`, unless only the time has changed until which."""
-        before, self._noted_lead = self._noted_lead, lead
-        if replace(before, until=lead.until) != lead:
-            _log_lead(lead)
-            self.on_lead(lead)
+        """Log who leads, and call `on_lead`, if that has changed."""
+        is_known = lead.leads or bool(lead.address)
+        now = Lead(lead.leads, lead.epoch if is_known else 0, lead.address)
+        if now != self._noted_lead:
+            self._noted_lead = now
+            _log_lead(now)
+            self.on_lead(now)
 
     def _carry_out(self, command: cmd.Command) -> None:
         match command:

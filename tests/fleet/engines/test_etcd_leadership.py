@@ -178,6 +178,22 @@ async def test_a_certificate_that_comes_late_is_read_without_a_restart(
     assert events(logs)[-1] == "fleet_engine_answers_again"
 
 
+@pytest.mark.parametrize("shown", ["of another authority", "none"])
+async def test_an_etcd_that_refuses_the_certificate_is_told_as_such(
+    secure_etcd: EtcdProcess, tmp_path: Path, shown: str
+) -> None:
+    assert secure_etcd.authority
+    tls = tls_files(tmp_path / "front", Authority("of others"), "front")
+    assert tls.authority
+    tls.authority.write_bytes(secure_etcd.authority.certificate)
+    if shown == "none":
+        tls = TlsFiles(tls.authority)
+    with logged() as logs:
+        async with front("one", access=Access((secure_etcd.endpoint,), tls)):
+            entry = await logs.until(lambda entry: True)
+    assert "refuses the certificate of this client, or that there is none" in entry["reason"]
+
+
 async def test_an_etcd_of_another_authority_is_not_asked(
     secure_etcd: EtcdProcess, tmp_path: Path
 ) -> None:
