@@ -167,7 +167,8 @@ def _size(directory: Path, network: Network, rounds: int) -> list[Figure]:
             rounds,
             *(partial(_up_s, at, of, keys) for of in (many, least)),
         )
-        resident, idle = zip(*(_at_rest(at, of, keys) for of in (many, least)), strict=True)
+        needs = [_at_rest(at, of, keys) for of in (many, least)]
+        resident, private, idle = zip(*needs, strict=True)
     fleet = f"{MEMBERS} members of {SERVERS} servers"
     against = "a front of one member without servers"
     return [
@@ -186,6 +187,13 @@ def _size(directory: Path, network: Network, rounds: int) -> list[Figure]:
             [resident],
             unit="MiB",
             aim_itself=AIM_RESIDENT_MIB,
+        ),
+        compare(
+            "fleet",
+            f"the same: what no other process shares, {fleet}",
+            against,
+            [private],
+            unit="MiB",
         ),
         compare(
             "fleet",
@@ -224,14 +232,14 @@ def _up_s(at: Host, members: dict[str, str], keys: str) -> float:
         return running.up_s
 
 
-def _at_rest(at: Host, members: dict[str, str], keys: str) -> tuple[float, float]:
-    """Return the MiB of a front, and the percentage of a processor that it uses while idle."""
+def _at_rest(at: Host, members: dict[str, str], keys: str) -> tuple[float, float, float]:
+    """Return the MiB of a front, resident and private, and its share of a processor in %."""
     with _sized(at, members, keys) as running:
         time.sleep(SETTLING_S)
         before, began = running.cpu_ms, time.monotonic()
         time.sleep(IDLE_S)
         share = (running.cpu_ms - before) / 10 / (time.monotonic() - began)
-        return running.resident_mib, share
+        return running.resident_mib, running.private_mib, share
 
 
 # --- programs -------------------------------------------------------------------------------------

@@ -157,7 +157,9 @@ def _hosts(directory: Path, network: Network, rounds: int) -> list[Figure]:
             unit="s",
             aim_over=AIM_KILLED_OVER_COLD_S,
         ),
-        compare(PART, "the same", PROTOTYPE, fleet.pairs("killed", 3.8), unit="s"),
+        compare(
+            PART, "a host is killed: the same", PROTOTYPE, fleet.pairs("killed", 3.8), unit="s"
+        ),
         compare(
             PART,
             "a cable is cut: from then until the host's models are READY elsewhere",
@@ -166,7 +168,7 @@ def _hosts(directory: Path, network: Network, rounds: int) -> list[Figure]:
             unit="s",
             aim_over=AIM_CUT_OVER_COLD_S,
         ),
-        compare(PART, "the same", PROTOTYPE, fleet.pairs("cut", 6.9), unit="s"),
+        compare(PART, "a cable is cut: the same", PROTOTYPE, fleet.pairs("cut", 6.9), unit="s"),
         compare(
             PART,
             "the cable is mended: from then until no model has an unused second server",

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from tests.certificates import Authority, Issued, dns, ip, uri, written
 from tests.fleet.hosts.members import Credentials
 from tests.fleet.hosts.network import Host
@@ -88,6 +90,11 @@ class Front:
     def resident_mib(self) -> float:
         """MiB of its process."""
         return resident_of(self.process.pid)
+
+    @property
+    def private_mib(self) -> float:
+        """MiB of its process that no other process shares, as they share libraries."""
+        return float(psutil.Process(self.process.pid).memory_full_info().uss) / 2**20
 
     def kill(self) -> None:
         """Kill it, as a loss of power would."""

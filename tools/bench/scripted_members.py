@@ -60,12 +60,12 @@ class Member:
 
     def __init__(self, host: str, servers: int) -> None:
         self._host = host
-        self._servers = [server_of(host, number) for number in range(servers)]
+        self.servers = [server_of(host, number) for number in range(servers)]
         self._totals = pb.PoolTotals(servers=servers, ready=servers, memory_total_bytes=128 * GIB)
-        self._beat = pb.BeatResponse(
+        self._report = pb.BeatResponse(
             host=host, reachable=True, totals=self._totals, catalogue="1", version="0"
         )
-        self._beat.hold_grace.FromSeconds(15)
+        self._report.hold_grace.FromSeconds(15)
 
     @property
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
@@ -89,16 +89,16 @@ class Member:
 
     async def beat(self, request: pb.BeatRequest, _context: object) -> pb.BeatResponse:
         if request.epoch:
-            self._beat.epoch, self._beat.front = request.epoch, request.front
-            self._beat.front_heard.FromSeconds(0)
-        return self._beat
+            self._report.epoch, self._report.front = request.epoch, request.front
+            self._report.front_heard.FromSeconds(0)
+        return self._report
 
     async def list_servers(self, request: pb.ListRequest, _context: object) -> pb.ListResponse:
         begin = int(request.page_token or 0)
         end = begin + request.page_size
         return pb.ListResponse(
-            servers=self._servers[begin:end],
-            next_page_token=str(end) if end < len(self._servers) else "",
+            servers=self.servers[begin:end],
+            next_page_token=str(end) if end < len(self.servers) else "",
             revision=REVISION,
             totals=self._totals,
         )
@@ -114,26 +114,36 @@ class Member:
     ) -> pb.ListModelsResponse:
         begin = int(request.page_token or 0)
         end = begin + request.page_size
-        models = [
-            pb.Model(
-                model=one.model,
-                aliases=[f"{one.model}:latest"] if one.generation % 10 == 1 else [],
-                runtime_model=one.runtime_model,
-                runtime="vllm-mlx",
-                expected_bytes=one.expected_bytes,
-                on_disk=True,
-                state=one.state,
-                listed=True,
-            )
-            for one in self._servers[begin:end]
-        ]
-        token = str(end) if end < len(self._servers) else ""
+        models = [self.model(one) for one in self.servers[begin:end]]
+        token = str(end) if end < len(self.servers) else ""
         return pb.ListModelsResponse(models=models, next_page_token=token)
 
     async def offer(self, request: pb.OfferRequest, _context: object) -> pb.OfferResponse:
+        return self.offer_to(request.model)
+
+    def model(self, server: pb.Server) -> pb.Model:
+        """Return what the catalogue says of the model of a server; a tenth have an alias."""
+        return pb.Model(
+            model=server.model,
+            aliases=[f"{server.model}:latest"] if server.generation % 10 == 1 else [],
+            runtime_model=server.runtime_model,
+            runtime="vllm-mlx",
+            expected_bytes=server.expected_bytes,
+            on_disk=True,
+            state=server.state,
+            listed=True,
+        )
+
+    @property
+    def beat_size(self) -> int:
+        """Bytes of an answer to a beat."""
+        return self._report.ByteSize()
+
+    def offer_to(self, model: str) -> pb.OfferResponse:
+        """Return an offer."""
         return pb.OfferResponse(
             verdict=pb.OFFER_VERDICT_FITS,
-            model=request.model,
+            model=model,
             on_disk=True,
             needed_bytes=4 * GIB,
             free_bytes=64 * GIB,

@@ -263,8 +263,12 @@ class GrpcLink:
 
     async def _keep_beating(self, channel: Channel) -> None:
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._beat.wait(), self._manner.beat_s())
+            # Without a task of its own for the wait, as there are many members.
+            due = asyncio.get_running_loop().call_later(self._manner.beat_s(), self._beat.set)
+            try:
+                await self._beat.wait()
+            finally:
+                due.cancel()
             self._beat.clear()
             await self._exchange_beat(channel, MISSED_BEATS * self._manner.beat_s())
 

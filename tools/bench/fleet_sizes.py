@@ -1,10 +1,12 @@
-"""Measures the decisions of a front alone, without gRPC, for fleets of up to 1,000 hosts.
+"""Fleets of up to 1,000 hosts and 10,000 models, by the decisions of a front alone and on paper.
 
-    python -m tools.bench.placing_core [HOSTS MODELS]
+    python -m tools.bench.fleet_sizes [HOSTS MODELS]
 
-Feeds the front's machine as its driver does, in seconds of processor, and takes the least of
-several runs, which other programs disturb least. Without arguments it measures all sizes, each in a
-process of its own, and prints a table. With them it measures one, and prints it as JSON.
+Feeds the front's machine as its driver does, without gRPC, in seconds of processor, and takes the
+least of several runs, which other programs disturb least. Without arguments it measures all sizes,
+each in a process of its own, and prints a table of them, and one of the messages that a front of
+that size exchanges, by the sizes of real messages. With arguments it measures one size, and prints
+it as JSON.
 """
 
 import gc
@@ -12,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count, islice
 
 import psutil
@@ -29,6 +31,9 @@ from pool_service.fleet.core.values import (
     ServerState,
     Verdict,
 )
+from pool_service.v1 import pool_service_pb2 as pb
+from tools.bench.report import number
+from tools.bench.scripted_members import Member
 
 SIZES = ((3, 30), (16, 160), (16, 8000), (100, 1000), (300, 3000), (1000, 10_000))
 """Hosts and models, of which each has a server."""
@@ -52,6 +57,19 @@ COLUMNS = {
     "told": "start: all members tell, ms",
     "mib": "state, MiB",
 }
+
+
+MESSAGES = {
+    "beats": "beats a second",
+    "beat_kb": "their bytes a second, kB",
+    "asked": "offers of a placing, all asked",
+    "asked_kb": "their bytes, kB",
+    "told_mb": "start: all servers, MB",
+    "own_mb": "start: catalogues, each model in one, MB",
+    "same_mb": "start: catalogues, each model in all, MB",
+}
+
+BEAT_S = 0.5
 
 
 class Front:
@@ -182,19 +200,50 @@ def _seconds(act: Callable[[], object], times: int) -> float:
     return least
 
 
+def messages(hosts: int, models: int) -> dict[str, float]:
+    """Return how much a front exchanges with members: payloads, without headers and TLS."""
+    member = Member("host1", max(models // hosts, 1))
+    server, model = member.servers[0].ByteSize(), member.model(member.servers[0]).ByteSize()
+    name = member.servers[0].model
+    beat = pb.BeatRequest(front="0123456789abcdef", epoch=7).ByteSize() + member.beat_size
+    offer = pb.OfferRequest(model=name).ByteSize() + member.offer_to(name).ByteSize()
+    return {
+        "beats": hosts / BEAT_S,
+        "beat_kb": hosts / BEAT_S * beat / 1e3,
+        "asked": hosts,
+        "asked_kb": hosts * offer / 1e3,
+        "told_mb": models * server / 1e6,
+        "own_mb": models * model / 1e6,
+        "same_mb": hosts * models * model / 1e6,
+    }
+
+
 def main() -> None:
     """Print the costs of one size, or of all."""
     if sys.argv[1:]:
         print(json.dumps(measure(*map(int, sys.argv[1:]))))
         return
-    print(f"| hosts | models | {' | '.join(COLUMNS.values())} |")
-    print(f"|{'---|' * (len(COLUMNS) + 2)}")
-    for hosts, models in SIZES:
-        command = [sys.executable, "-m", "tools.bench.placing_core", str(hosts), str(models)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found = json.loads(told)
-        cells = " | ".join(f"{found[key]:,.3g}" for key in COLUMNS)
-        print(f"| {hosts:,} | {models:,} | {cells} |", flush=True)
+    _print_head(COLUMNS.values())
+    for size in SIZES:
+        words = [sys.executable, "-m", "tools.bench.fleet_sizes", *map(str, size)]
+        told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        _print_row(size, json.loads(told), COLUMNS)
+    print()
+    _print_head(MESSAGES.values())
+    for size in SIZES:
+        _print_row(size, messages(*size), MESSAGES)
+
+
+def _print_head(columns: Iterable[str]) -> None:
+    names = ["hosts", "models", *columns]
+    print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
+
+
+def _print_row(
+    size: tuple[int, int], found: Mapping[str, float], columns: Mapping[str, str]
+) -> None:
+    cells = [f"{one:,}" for one in size] + [number(found[key]) for key in columns]
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
