@@ -105,6 +105,7 @@ CONTENTS = {
         "docs/explanation/faq",
         "docs/explanation/reliability",
         "docs/explanation/benchmarks",
+        "docs/explanation/fleet-sizes",
         "docs/explanation/internals",
         "docs/decisions/README",
     ],
