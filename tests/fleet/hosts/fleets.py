@@ -179,11 +179,6 @@ def until(condition: Callable[[], bool]) -> float:
     return time.monotonic() - began
 
 
-def same_server(one: Server, other: Server) -> bool:
-    """Return whether two states are of one process."""
-    return identity(one) == identity(other)
-
-
 def identity(server: Server) -> tuple[str, int, int, str]:
     """Return what tells a server from all others of a fleet."""
     return server.host, server.generation, server.pid, server.endpoint
