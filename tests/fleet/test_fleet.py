@@ -1,0 +1,90 @@
+"""Claims about the driver of a front, with members that tests script."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from pool_service.adapters.system.clock import SystemClock
+from pool_service.change_history import History
+from pool_service.fleet.core import events as ev
+from pool_service.fleet.core.machine import Machine
+from pool_service.fleet.core.values import Lead, Offer, Report, Seat, SeenServer, ServerState
+from pool_service.fleet.fleet import Fleet, Place
+from tests.fleet.core.fronts import FITS, LOST_AFTER_S, NAME, server
+
+LIMIT_S = 60.0
+
+COUNTED = 900
+"""The room of a member that had 1000 and counts one server of 100 now."""
+
+
+class ScriptedLink:
+    """A link to a member that offers what the test says."""
+
+    def __init__(self) -> None:
+        self.offers: asyncio.Queue[Offer] = asyncio.Queue()
+        self.taken = asyncio.Event()
+
+    def close(self) -> None: ...
+
+    def beat_now(self) -> None: ...
+
+    def interrupt(self) -> None: ...
+
+    async def offer(self, name: str, runtime_model: str, *, download: bool | None) -> Offer | None:
+        offer = await self.offers.get()
+        self.taken.set()
+        return offer
+
+    async def evict_copy(self, model: str, epoch: int) -> None: ...
+
+
+def fleet_of(links: dict[str, ScriptedLink]) -> Fleet[ScriptedLink]:
+    """Return a fleet that leads members, which have told that they have no servers."""
+    history = History[SeenServer](1, 100)
+    machine = Machine(NAME, LOST_AFTER_S)
+    fleet = Fleet(machine, SystemClock(), history, lambda host, _address, _feed: links[host])
+    fleet.feed(ev.LeadChanged(Lead(leads=True)))
+    fleet.feed(ev.MembersListed({host: f"{host}:1" for host in links}))
+    for host in links:
+        fleet.feed(ev.BeatAnswered(host, Report()))
+        fleet.feed(ev.MemberTold(host, (), 1))
+    for host in links:
+        fleet.feed(ev.BeatAnswered(host, Report(epoch=fleet.epoch, front=NAME, front_heard=0.0)))
+    return fleet
+
+
+async def test_a_server_that_an_offer_counts_before_its_change_has_come_counts_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pool_service.fleet.fleet.CATCH_UP_S", LIMIT_S)
+    links = {"a": ScriptedLink(), "b": ScriptedLink()}
+    fleet = fleet_of(links)
+
+    async def offer(model: str, **free: int) -> None:
+        for host, link in links.items():
+            revision = 5 if free[host] == COUNTED else 1
+            offer = replace(FITS, model=model, free=free[host], revision=revision)
+            link.offers.put_nowait(offer)
+            await link.taken.wait()
+            link.taken.clear()
+
+    async with asyncio.timeout(LIMIT_S):
+        with fleet.asking("other") as first, fleet.asking("m") as second:
+            asked = asyncio.create_task(first.seat())
+            await offer("other", a=1000, b=200)
+            assert is_at("a", await asked)
+            waiting = asyncio.create_task(second.seat())
+            await offer("m", a=COUNTED, b=850)
+            # The placing goes as far as it can before the change comes.
+            for _ in range(10):
+                await asyncio.sleep(0)
+            starting = server("a", "other", state=ServerState.STARTING, revision=5)
+            fleet.feed(ev.ServerChanged(starting))
+            assert is_at("a", await waiting)
+
+
+def is_at(host: str, place: Place) -> bool:
+    """Return whether a call is sent to a host."""
+    return isinstance(place, Seat) and place.host == host
