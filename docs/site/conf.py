@@ -66,6 +66,7 @@ CONTENTS = {
         "docs/how-to/install",
         "docs/how-to/operations",
         "docs/how-to/fleet",
+        "docs/how-to/kubernetes",
         "docs/how-to/access",
         "docs/how-to/sandbox",
         "docs/how-to/page",
