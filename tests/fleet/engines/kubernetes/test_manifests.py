@@ -24,7 +24,7 @@ from tests.fleet.engines.told import Front, following, leads
 
 ROOT = Path(__file__).parents[4]
 DIRECTORY = ROOT / "packaging" / "kubernetes"
-VERSIONS = ("1.21", "1.34", "1.37")
+VERSIONS = ("1.25", "1.34", "1.37")
 NAMESPACE = "pool-service"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 SLICES = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
