@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pool_service.config.etcd_section import EtcdKeys
 from pool_service.fleet.config import FrontConfig
-from pool_service.fleet.config.engines import LeaseName, ServiceName
+from pool_service.fleet.config.engines import LeaseName, RayCluster, ServiceName
 from pool_service.fleet.engines.static import SoleLeadership, StaticMembership
 from pool_service.fleet.ports import Leadership, Membership
 
@@ -41,6 +41,10 @@ def membership_of(config: FrontConfig) -> Membership:
             service=discovery.name,
             port=discovery.port,
         )
+    if isinstance(discovery, RayCluster):
+        from pool_service.fleet.engines.ray.membership import RayMembership  # noqa: PLC0415
+
+        return RayMembership(discovery.address, config.ray.python)
     from pool_service.fleet.engines.dns import DnsMembership  # noqa: PLC0415
 
     return DnsMembership(discovery.name, discovery.port)

@@ -6,7 +6,7 @@ from pool_service.address import Address
 from pool_service.config.access_contradictions import Access, access_contradictions
 from pool_service.config.errors import KeyPath, key_name
 from pool_service.config.etcd_contradictions import etcd_contradictions
-from pool_service.fleet.config.engines import LeaseName
+from pool_service.fleet.config.engines import LeaseName, RayCluster
 from pool_service.fleet.config.front_config import FrontConfig
 from pool_service.fleet.config.sections import KubernetesSection
 
@@ -42,6 +42,8 @@ def contradictions(config: FrontConfig) -> Contradictions:
         config.etcd, config.etcd_endpoints, "neither front.leader nor front.discovery is etcd"
     )
     yield from _kubernetes_contradictions(config)
+    if config.ray.python is not None and not isinstance(config.discovery, RayCluster):
+        yield ("ray", "python"), "has no effect, since front.discovery is not ray; remove it"
 
 
 def _client_contradictions(config: FrontConfig) -> Contradictions:

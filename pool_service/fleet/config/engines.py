@@ -45,8 +45,15 @@ class ServiceName:
     port: int | str | None
 
 
+@dataclass(frozen=True, slots=True)
+class RayCluster:
+    """A cluster of Ray, of whose nodes some are members. address: of its head, as host:port."""
+
+    address: str
+
+
 Leader = EtcdKeys | LeaseName
-Discovery = DnsName | EtcdKeys | ServiceName
+Discovery = DnsName | EtcdKeys | RayCluster | ServiceName
 
 
 def leader_of(text: str) -> Leader | None:
@@ -70,6 +77,7 @@ def discovery_of(text: str) -> Discovery | None:
         "dns": _dns,
         "etcd": etcd_keys,
         "kubernetes": _service,
+        "ray": _ray,
     }
     if kind not in readers:
         raise ValueError
@@ -84,6 +92,10 @@ def _dns(text: str) -> DnsName:
     if kind_of_san(name) is not SanKind.DNS:
         raise Flaw(f"{name!a} is no name of DNS")
     return DnsName(name, int(digits) if colon else None)
+
+
+def _ray(text: str) -> RayCluster:
+    return RayCluster(host_and_port(text))
 
 
 def _service(text: str) -> ServiceName:

@@ -27,6 +27,7 @@ from pool_service.fleet.config.sections import (
     KubernetesSection,
     MemberSection,
     MemberTlsSection,
+    RaySection,
 )
 
 
@@ -62,6 +63,7 @@ class FrontConfig(Section):
     member_tls: MemberTlsSection
     etcd: EtcdSection
     kubernetes: KubernetesSection
+    ray: RaySection
     http: FrontHttpSection
     trace: TraceSection
     auth: AuthSection

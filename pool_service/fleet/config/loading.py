@@ -27,7 +27,7 @@ _APPLIED_BY_RELOAD = {"lost_after", "beat"}
 
 RESTART_KEYS: tuple[KeyPath, ...] = tuple(
     (section, key)
-    for section in ("front", "member_tls", "etcd", "kubernetes", "http", "trace", "tls")
+    for section in ("front", "member_tls", "etcd", "kubernetes", "ray", "http", "trace", "tls")
     for key in tables(FrontConfig)[section].model_fields
     if key not in _APPLIED_BY_RELOAD
 )

@@ -26,8 +26,8 @@ from pool_service.fleet.config.engines import DEFAULT_LEASE, discovery_of, leade
 _HOST_AND_PORT = 'the address of a member, such as "studio.example:50051"'
 _LEADER = '"none", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or "kubernetes[:NAMESPACE/NAME]"'
 _DISCOVERY = (
-    '"static", "dns:NAME[:PORT]", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or '
-    '"kubernetes:NAMESPACE/SERVICE[:PORT]"'
+    '"static", "dns:NAME[:PORT]", "etcd:HOST:PORT,HOST:PORT[/PREFIX]", '
+    '"kubernetes:NAMESPACE/SERVICE[:PORT]" or "ray:HOST:PORT"'
 )
 
 
@@ -124,7 +124,9 @@ class FrontSection(Section):
         "`kubernetes:NAMESPACE/SERVICE:PORT`: the endpoints of that Service, each at this port, "
         "which is a number or a name in the Service (without PORT: the only one, or the one named "
         "`grpc`). A member is named by its pod's hostname in the Service, if that is a "
-        "StatefulSet's, else by its node.",
+        "StatefulSet's, else by its node. `ray:HOST:PORT`: the living nodes of the Ray cluster "
+        "with the head HOST:PORT that have the label `pool`, which is the port of the member; its "
+        "name is the label `pool-name`, or else that of the host.",
     )
     lost_after: PositiveSeconds = Field(
         default=3.0,
@@ -261,3 +263,14 @@ class KubernetesSection(Section):
         default=None, description="The certificate in PEM that the API server is shown."
     )
     key: File = Field(default=None, description="Its private key in PEM, without a password.")
+
+
+class RaySection(Section):
+    """How Ray is asked for the members."""
+
+    python: Annotated[File, DefaultText("that of the front")] = Field(
+        default=None,
+        description="The Python interpreter that asks Ray, which must have the versions of Ray and "
+        "of Python that the cluster has. The front runs it as a process of its own, on a machine "
+        "that is a node of the cluster.",
+    )

@@ -22,6 +22,7 @@ from pool_service.fleet.config.engines import (
     DnsName,
     Leader,
     LeaseName,
+    RayCluster,
     ServiceName,
 )
 from pool_service.fleet.config.loading import FRONT
@@ -104,6 +105,7 @@ def test_each_engine_of_the_leader(read: Read, text: str, leader: Leader | None)
         ("dns:members.example.", DnsName("members.example", None)),
         ("dns:members.example.:50051", DnsName("members.example", 50051)),
         ("etcd:127.0.0.1:2379/x", EtcdKeys(("127.0.0.1:2379",), "x/")),
+        ("ray:10.0.0.1:6379", RayCluster("10.0.0.1:6379")),
         ("kubernetes:fleet/members", ServiceName("fleet", "members", None)),
         ("kubernetes:fleet/members:grpc", ServiceName("fleet", "members", "grpc")),
         ("kubernetes:fleet/members:50051", ServiceName("fleet", "members", 50051)),

@@ -16,7 +16,7 @@ from tools.document_configuration import PAGES, default, filled
 (PAGE,) = (page for page, layout in PAGES.items() if layout is FRONT)
 TEXT = PAGE.read_text()
 EXAMPLES = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-OWN = ("front", "member_tls", "etcd", "kubernetes", "http", "members")
+OWN = ("front", "member_tls", "etcd", "kubernetes", "ray", "http", "members")
 SECTIONS = tables(FrontConfig) | named_tables(FrontConfig)
 
 
@@ -63,7 +63,7 @@ def test_the_complete_example_has_every_key_of_a_front_and_is_valid(read: Read) 
     assert read(EXAMPLES[-1]).leader == read(EXAMPLES[-1]).discovery
 
 
-@pytest.mark.parametrize("section", ["front", "member_tls", "etcd", "kubernetes", "http"])
+@pytest.mark.parametrize("section", ["front", "member_tls", "etcd", "kubernetes", "ray", "http"])
 def test_defaults_are_documented_as_one_would_write_them(section: str, read: Read) -> None:
     fields = {
         key: field

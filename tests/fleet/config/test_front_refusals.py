@@ -8,8 +8,8 @@ LENGTH = 'seconds, or text with units such as "90s", "5m" or "1h30m"'
 MEMBER = 'the address of a member, such as "studio.example:50051"'
 LEADER = '"none", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or "kubernetes[:NAMESPACE/NAME]"'
 DISCOVERY = (
-    '"static", "dns:NAME[:PORT]", "etcd:HOST:PORT,HOST:PORT[/PREFIX]" or '
-    '"kubernetes:NAMESPACE/SERVICE[:PORT]"'
+    '"static", "dns:NAME[:PORT]", "etcd:HOST:PORT,HOST:PORT[/PREFIX]", '
+    '"kubernetes:NAMESPACE/SERVICE[:PORT]" or "ray:HOST:PORT"'
 )
 SERVER = 'the URL of an API server, such as "https://10.0.0.1:6443"'
 CALLED = "is not an address that can be called; write host:port"
@@ -132,6 +132,9 @@ def test_a_name_with_dots_is_shown_in_quotes(refusal: Refusal, text: str, name: 
             )
             for port in ("", "0", "65536", "-1", "Grpc", "-a", "a--b", "longer-than-15-c")
         ),
+        ("front.discovery", '"ray:"', f"'' {CALLED}"),
+        ("front.discovery", '"ray:ray://h:1"', f"'ray://h:1' {CALLED}"),
+        ("front.leader", '"ray:h:1"', f'must be {LEADER}, not "ray:h:1"'),
         ("kubernetes.server", '"10.0.0.1:6443"', f'must be {SERVER}, not "10.0.0.1:6443"'),
         ("kubernetes.server", '"ftp://10.0.0.1:1"', f'must be {SERVER}, not "ftp://10.0.0.1:1"'),
         ("kubernetes.server", '"https://10.0.0.1"', f"'10.0.0.1' {CALLED}"),
@@ -258,6 +261,10 @@ LED = '[front]\naddress = "127.0.0.1:50050"\nleader = "etcd:127.0.0.1:2379"\n'
                 "etcd.user: has no effect, since neither front.leader nor front.discovery is etcd; "
                 "remove it"
             ),
+        ),
+        (
+            f'{ONE}[ray]\npython = "/opt/ray/bin/python"',
+            "ray.python: has no effect, since front.discovery is not ray; remove it",
         ),
         (
             f'{ONE}[kubernetes]\nserver = "https://h:1"',

@@ -1,0 +1,1 @@
+"""Ray as what knows the members of a fleet: asked by a process of its own, and for nothing else."""
