@@ -1,4 +1,10 @@
-"""The real API server, over an etcd of its own, if POOL_TESTS_KUBE_APISERVER names its program."""
+"""The real API server, over an etcd of its own, if POOL_TESTS_KUBE_APISERVER names its program.
+
+Go builds it in some 20 minutes from the module k8s.io/kubernetes (`go mod download -json` says
+where it is), in a copy without go.work and vendor whose go.mod has, in the place of
+`k8s.io/NAME => ./staging/…`, `k8s.io/NAME => k8s.io/NAME v0.34.2` for the version 1.34.2:
+`GOWORK=off GOFLAGS=-mod=mod CGO_ENABLED=0 go build -p 1 ./cmd/kube-apiserver`.
+"""
 
 import json
 import os
