@@ -183,6 +183,14 @@ def watch_ended() -> ShuttingDown:
     return ShuttingDown("the service is shutting down. Watch again when it is back.")
 
 
+def front_ended() -> ShuttingDown:
+    """Return the error for calls through a front that are in progress when it ends."""
+    return ShuttingDown(
+        "the front is shutting down; the members and their servers go on. Try again when it is "
+        "back, or at another front."
+    )
+
+
 def logs_ended() -> ShuttingDown:
     """Return the error for those that follow a log when the service ends."""
     return ShuttingDown("the service is shutting down. Follow the log again when it is back.")

@@ -91,6 +91,10 @@ class Fleet(Generic[L]):
         async for addresses in membership.changes():
             self.feed(ev.MembersListed(addresses))
 
+    def end_watches(self) -> None:
+        """End all that follow the history, as the front ends."""
+        self._history.close()
+
     # --- calls ------------------------------------------------------------------------
 
     def check_lead(self) -> bool:

@@ -11,7 +11,7 @@ import grpc
 import structlog
 
 from pool_service.fleet.core import events as ev
-from pool_service.fleet.core.values import Offer, SeenServer
+from pool_service.fleet.core.values import Offer, SeenServer, Verdict
 from pool_service.fleet.members import messages
 from pool_service.fleet.members.channel import Channel
 from pool_service.fleet.members.metadata import FLEET_CALL, fleet_call
@@ -115,6 +115,12 @@ class GrpcLink:
         try:
             answer = await channel.unary(channel.member.Offer(request, timeout=OFFER_TIMEOUT_S))
         except (grpc.aio.AioRpcError, MemberLost) as error:
+            if (
+                isinstance(error, grpc.aio.AioRpcError)
+                and error.code() is grpc.StatusCode.INVALID_ARGUMENT
+            ):
+                # It refuses the call itself in the same way, and with all details.
+                return Offer(Verdict.NEVER, name)
             log.info("a member made no offer", member=self.host, why=_why(error))
             return None
         return messages.offer(answer)

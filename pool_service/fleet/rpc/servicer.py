@@ -31,6 +31,8 @@ from pool_service.fleet.rpc import merging
 from pool_service.fleet.rpc.asking_all import LOOK_TIMEOUT_S, Answers, ask_all
 from pool_service.fleet.rpc.errors import reason_of, status_of
 from pool_service.fleet.rpc.forwarding import Caller, Forwarding
+from pool_service.fleet.rpc.last_runs import by_last_run
+from pool_service.fleet.rpc.open_calls import OpenCalls
 from pool_service.rpc import validation
 from pool_service.rpc.answering import Context, failure_status, keep_refusal, streaming, unary
 from pool_service.rpc.error_redaction import redacted_error
@@ -70,6 +72,7 @@ class FleetServicer:
         self._reload = reload
         self._audit = audit
         self._quotas = quotas
+        self._open = OpenCalls()
         self.redactions = Redactions()
         self.refused_at = -math.inf
         """The time of the event loop at which the last call was refused."""
@@ -112,13 +115,15 @@ class FleetServicer:
             self._audit.refused(call, grpc.StatusCode.CANCELLED.name, "", why)
 
     async def end_holds(self) -> None:
-        """Do nothing: holds go on at the members, for the next front."""
+        """End calls in progress that may take long. Holds go on at the members for a grace."""
+        self._fleet.end_watches()
+        await self._open.end()
 
     # --- calls of one model ---------------------------------------------------------------
 
     @unary
     async def Ensure(self, request: pb.EnsureRequest, context: Context) -> pb.EnsureResponse:
-        with self._quotas.open(context.principal, "waiting"):
+        with self._quotas.open(context.principal, "waiting"), self._open.open():
             return await self._forwarding.ensure(request, _caller(context))
 
     @streaming
@@ -126,7 +131,7 @@ class FleetServicer:
         self, request: pb.HoldRequest, context: Context
     ) -> AsyncGenerator[pb.HoldResponse]:
         held = self._forwarding.hold(request, _caller(context), context.fleet.hold)
-        with self._quotas.open(context.principal, "holds"):
+        with self._quotas.open(context.principal, "holds"), self._open.open():
             async with aclosing(held):
                 async for answer in held:
                     yield answer
@@ -142,9 +147,11 @@ class FleetServicer:
 
     @unary
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
-        link = self._link_of(request.model) or self._lister_of(request.model)
-        answer: pb.DescribeResponse = await self._asked(link, "Describe", request, context)
-        return answer
+        link = self._link_of(request.model)
+        links = [link] if link is not None else self._fleet.present
+        answers = await self._ask_all(links, "Describe", request, context, context.time_remaining())
+        described: dict[str, pb.DescribeResponse] = answers.any_or_raise()
+        return described[by_last_run(described)[0]]
 
     @streaming
     async def Pull(
@@ -155,7 +162,7 @@ class FleetServicer:
             host = await self._fleet.best_host(request.model, request.runtime_model)
             link = self._fleet.link(host) or self._lister_of(request.model)
         call = self._forwarding.call_of(context.principal)
-        with self._quotas.open(context.principal, "streams"):
+        with self._quotas.open(context.principal, "streams"), self._open.open():
             pulled = link.stream("Pull", request, call, context.time_remaining())
             async with aclosing(pulled):
                 async for answer in pulled:
@@ -167,7 +174,7 @@ class FleetServicer:
     ) -> AsyncGenerator[pb.TailLogsResponse]:
         check_logs(context.principal)
         validation.model(request.model)
-        with self._quotas.open(context.principal, "streams"):
+        with self._quotas.open(context.principal, "streams"), self._open.open():
             lines = self._lines(request, context)
             async with aclosing(lines):
                 async for answer in lines:
@@ -177,7 +184,7 @@ class FleetServicer:
         self, request: pb.TailLogsRequest, context: Context
     ) -> AsyncGenerator[pb.TailLogsResponse]:
         """Yield the lines of a log of the first member that has one."""
-        asked, links = self._of_cursor(request)
+        asked, links = await self._with_log(request, context)
         call = self._forwarding.call_of(context.principal)
         refusal: grpc.aio.AioRpcError | None = None
         for link in links:
@@ -195,12 +202,24 @@ class FleetServicer:
                 return
         raise refusal or self._unseen()
 
-    def _of_cursor(self, request: pb.TailLogsRequest) -> tuple[pb.TailLogsRequest, list[GrpcLink]]:
+    async def _with_log(
+        self, request: pb.TailLogsRequest, context: Context
+    ) -> tuple[pb.TailLogsRequest, list[GrpcLink]]:
         """Return the request for members, and the members that may have the log, in this order."""
-        if request.WhichOneof("begin") != "cursor":
-            first = self._fleet.hosts_of(request.model)
-            links = [link for host in first if (link := self._fleet.link(host)) is not None]
-            return request, links + [one for one in self._fleet.present if one not in links]
+        if request.WhichOneof("begin") == "cursor":
+            return self._after_cursor(request)
+        present = self._fleet.present
+        first = self._fleet.hosts_of(request.model)
+        if not first and len(present) > 1:
+            asked = pb.DescribeRequest(model=request.model)
+            answers = await self._ask_all(present, "Describe", asked, context, LOOK_TIMEOUT_S)
+            first = by_last_run(answers.given)
+        links = [link for host in first if (link := self._fleet.link(host)) is not None]
+        return request, links + [one for one in present if one not in links]
+
+    def _after_cursor(
+        self, request: pb.TailLogsRequest
+    ) -> tuple[pb.TailLogsRequest, list[GrpcLink]]:
         host, mark, cursor = request.cursor.partition(CURSOR_MARK)
         if not mark:
             raise InvalidField("cursor is not one that this front returned.", field_name="cursor")
@@ -233,7 +252,10 @@ class FleetServicer:
                     retry_after=RETRY_AFTER_S,
                 )
             links = having or links[:1]
-        answers = await self._ask_all(links, "Evict", request, context, context.time_remaining())
+        with self._open.open():
+            answers = await self._ask_all(
+                links, "Evict", request, context, context.time_remaining()
+            )
         if answers.refusals:
             raise next(iter(answers.refusals.values()))
         evicted = [one for answer in answers.any_or_raise().values() for one in answer.evicted]
