@@ -6,10 +6,12 @@ from typing import Any
 
 from tests.client.scripted import Script
 from tests.conformance.expected import Json, difference
+from tests.conformance.kinds import Kind
 from tests.conformance.languages import Language
 from tests.conformance.stage import Stage
 from tests.conformance.steps import Step
-from tests.conformance.worlds import Kind
+
+SCRIPTED = "a script answers in the place of the service, so that nothing is behind it"
 
 AT_THE_PLACE = {"address": "{address}"}
 
@@ -22,7 +24,8 @@ class Scenario:
     written in a script; steps: what is done; connect: how the client `main` is made; calls:
     the RPCs that it has begun at the end, all of them; leaves: the states of what the pool
     then has of this scenario, by model. cancels: only for who can give up any wait; home: where
-    the environment of its runner leads, if to no address (see `homes.py`).
+    the environment of its runner leads, if to no address (see `homes.py`). no_front: why it cannot
+    be played through a front.
     """
 
     claim: str
@@ -33,6 +36,12 @@ class Scenario:
     leaves: Mapping[str, str] | None = None
     cancels: bool = False
     home: str = ""
+    no_front: str = ""
+
+    @property
+    def left_out_of_fleets(self) -> str:
+        """Why it is not played through a front; empty: it is."""
+        return self.no_front if isinstance(self.world, Kind) else SCRIPTED
 
     def left_out(self, language: Language) -> str:
         """Why it is not for this language; empty: it is."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from tests.client.scripted import Script
 from tests.conformance.expected import ANY, POSITIVE, Is, Json, Said, difference, fits
-from tests.conformance.runners import LIMIT, Call
+from tests.conformance.runners import Call
 from tests.conformance.stage import Stage
 from tests.faults.lives import Stream
 
@@ -256,10 +256,15 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class KillService:
-    """kill -9."""
+    """kill -9; of a front also of its members, if `members` says so."""
+
+    members: bool = False
 
     def play(self, stage: Stage) -> None:
-        stage.world.kill()
+        if self.members:
+            stage.world.kill_all()
+        else:
+            stage.world.kill()
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,27 +293,36 @@ class TerminateService:
     """SIGTERM: it drains, and ends."""
 
     def play(self, stage: Stage) -> None:
-        stage.world.now.process.terminate()
+        stage.world.terminate()
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitEnd:
-    """Until the service has ended."""
+    """Until the service has ended; then the members of a front end, too."""
 
     def play(self, stage: Stage) -> None:
-        stage.world.now.process.wait(LIMIT)
+        stage.world.await_end()
 
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """The configuration's file has this besides what it began with, and the new for the old."""
+    """The configuration's file has this besides what it began with."""
 
-    more: str = ""
-    old: str = ""
-    new: str = ""
+    more: str
 
     def play(self, stage: Stage) -> None:
-        stage.world.configure(stage.fill(self.more), self.old, self.new)
+        stage.world.configure(stage.fill(self.more))
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The pool is configured with the new for the old, and the service, or the members, told."""
+
+    old: str
+    new: str
+
+    def play(self, stage: Stage) -> None:
+        stage.world.limit(self.old, self.new)
 
 
 @dataclass(frozen=True, slots=True)

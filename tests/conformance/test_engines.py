@@ -23,9 +23,9 @@ from pathlib import Path
 import pytest
 
 from pool_service_client import ADDRESS_VARIABLE, PoolClient, PoolError
+from tests.conformance.kinds import RUNTIME
 from tests.conformance.languages import LANGUAGES, NOTHING_IS_LEFT_OUT, Language, NoToolchain
 from tests.conformance.theatre import Theatre
-from tests.conformance.worlds import RUNTIME
 from tools.demo.service import RunningService, running
 
 HARM_S = float(os.environ.get("ENGINES_S", "45"))

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.conformance.kinds import PLAIN
 from tests.conformance.languages import LANGUAGES, Language
 from tests.conformance.runners import LIMIT
 from tests.conformance.theatre import Theatre
-from tests.conformance.worlds import PLAIN
 
 # The two Python clients have their examples in common.
 WITH_EXAMPLES = [

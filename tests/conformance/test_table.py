@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.conformance.expected import ANY, Said, difference, filled, including, saying
+from tests.conformance.kinds import Kind
 from tests.conformance.matrix import BEGIN, END, Matrix
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios import AREAS
@@ -32,6 +33,17 @@ def failures_of(scenario: Scenario) -> Iterator[str]:
     for step in scenario.steps:
         if isinstance(step, Do | End) and isinstance(step.fails, dict):
             yield step.fails.get("reason", "")
+
+
+def test_only_rows_of_no_fleet_are_not_played_through_a_front() -> None:
+    real = [one for one in SCENARIOS if isinstance(one.world, Kind)]
+    assert {one.claim for one in real if one.left_out_of_fleets} == {
+        "reload reports what a changed configuration replaces and updates",
+        "where nobody listens, connect_or_start starts one service, however many clients ask",
+        "connect_or_start says what keeps the service from starting",
+    }
+    assert all(one.left_out_of_fleets for one in SCENARIOS if one not in real)
+    assert len(real) > 90
 
 
 def test_no_claim_is_made_twice() -> None:

@@ -17,21 +17,12 @@ from pool_service_client import ADDRESS_VARIABLE
 from tests.client.scripted import running as scripted
 from tests.conformance.credentials import write_certificates
 from tests.conformance.homes import IN_STATE, Homes
+from tests.conformance.kinds import HUB_FILES, PLAIN, QUICK, RUNTIME, TOKENS, Kind, Surroundings
 from tests.conformance.languages import LANGUAGES, Language
 from tests.conformance.runners import LIMIT, Runner
 from tests.conformance.scenario import Scenario
 from tests.conformance.stage import Place, Stage
-from tests.conformance.worlds import (
-    HUB_FILES,
-    PLAIN,
-    QUICK,
-    RUNTIME,
-    TOKENS,
-    Kind,
-    Surroundings,
-    World,
-    Worlds,
-)
+from tests.conformance.worlds import World, Worlds
 from tests.fake_hub import fake_hub
 from tools.demo.service import command
 
@@ -42,10 +33,12 @@ STATE = "state"
 class Theatre:
     """A scenario is played for all languages that want it at a time, and told to each.
 
-    programme: what is to be played, by its scenario.
+    programme: what is to be played, by its scenario; make: what its worlds are.
     """
 
-    def __init__(self, programme: dict[Scenario, list[Language]]) -> None:
+    def __init__(
+        self, programme: dict[Scenario, list[Language]], make: type[World] = World
+    ) -> None:
         self._programme = programme
         self._order = list(programme)
         self._stack = ExitStack()
@@ -53,7 +46,7 @@ class Theatre:
         self.root = Path(tempfile.mkdtemp(prefix="conf-"))
         self._stack.callback(shutil.rmtree, self.root, ignore_errors=True)
         hub = self._stack.enter_context(fake_hub(HUB_FILES))
-        self.worlds = Worlds(Surroundings(self.root, hub))
+        self.worlds = Worlds(Surroundings(self.root, hub), make)
         self._stack.callback(self.worlds.close)
         self._places = {
             "nobody": self._stack.enter_context(_nobody()),
@@ -125,6 +118,8 @@ class Theatre:
             "socket": place.socket if isinstance(place, World) else "",
             "encrypted": place.encrypted if isinstance(place, World) else "",
             "secrets": str(self.root / "secrets"),
+            "plain": self.worlds.of(PLAIN, "").address,
+            "host": place.host if isinstance(place, World) else "",
             "spaced": f"unix:{self.root}/{IN_STATE}",
             "file": str(directory / "token"),
             "unknown": new_token(),
@@ -141,6 +136,9 @@ class Theatre:
                 stage.begin("close", {"client": name}).end()
         if isinstance(stage.place, World):
             stage.place.restore(stage.prefix)
+            if stage.place.kind is not PLAIN:
+                # Clients that are told of several addresses may have been there.
+                self.worlds.of(PLAIN, "").restore(stage.prefix)
         if (state := stage.directory / STATE).exists():
             subprocess.run(command("stop", "--state-dir", str(state)), check=True, timeout=LIMIT)
 

@@ -1,19 +1,15 @@
-"""The services that scenarios are played at: real ones, with the fake server as their runtime."""
+"""The services that scenarios are played at: real ones."""
 
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from pool_service.access.tokens import digest, new_token
 from pool_service_client import (
     PoolClient,
     Server,
@@ -22,235 +18,9 @@ from pool_service_client import (
     ServerRole,
     Synced,
 )
-from tests.conformance.homes import IN_RUNTIME, IN_STATE
-from tests.conformance.languages import LANGUAGES
+from tests.conformance.kinds import FAR, RUNTIME, Kind, Surroundings
 from tests.conformance.runners import LIMIT
-from tests.fake_hub import Hub
-from tests.service.conftest import FAKE, FAKE_RUNTIME
 from tools.demo.service import RunningService, running
-
-# Whoever asks a server for anything shows its key.
-RUNTIME = f"""{FAKE_RUNTIME}environment = {{ FAKE_API_KEY = "{{api_key}}" }}
-"""
-
-HUB_FILES: Mapping[str, bytes] = {
-    "config.json": b"{}",
-    "tokenizer.json": b"{}",
-    "model.safetensors": b"w" * 200_000,
-}
-HUB_BYTES = sum(map(len, HUB_FILES.values()))
-
-# Deaths are forgiven quickly and refusals forgotten at once, since scenarios die a lot.
-QUICK = """
-[service]
-failure_memory = 0
-backoff_initial = "10ms"
-crash_limit = 2
-history = 100000
-recovery_timeout = 20
-standby = 0
-[memory]
-budget = "none"
-reserve = "0MB"
-[defaults]
-grace_period = 0
-drain_timeout = "20s"
-"""
-
-# Room for one of the two, and for one that waits.
-TIGHT = """
-[service]
-standby = 0
-[memory]
-budget = "100 MB"
-reserve = "0MB"
-queue_limit = 1
-queue_timeout = "1h"
-[defaults]
-grace_period = 0
-"""
-TIGHT_MODELS = """
-[models.first]
-expected_memory = "80 MB"
-[models.second]
-expected_memory = "80 MB"
-[models.third]
-expected_memory = "80 MB"
-[models.vast]
-runtime_model = "{root}/vast"
-"""
-VAST_BYTES = 900_000_000
-
-LISTED = QUICK.replace("[service]\n", "[service]\nonly_listed = true\n")
-LISTED_RUNTIMES = """
-[runtimes.missing]
-command = ['/nonexistent/runtime', '{{runtime_model}}', '--port', '{{port}}']
-[runtimes.hub]
-command = ['{root}/vllm-mlx', 'serve', '{{runtime_model}}', '--port', '{{port}}']
-[runtimes.hub.environment]
-"""
-# For each language its own, so that none meets another's. `described` is started by no scenario:
-# what a start leaves behind (a footprint, runs) would depend on which scenarios came before.
-LISTED_MODELS = """
-[groups."{who}"]
-limit = 3
-[models."{who}/one"]
-aliases = ["{who}/uno", "{who}/eins"]
-pinned = true
-[models."{who}/described"]
-runtime_model = "x?tokens=1"
-aliases = ["{who}/told", "{who}/pictured"]
-groups = ["{who}"]
-pinned = true
-expected_memory = "7 MB"
-[models."{who}/never"]
-runtime_model = "x?bind=never"
-start_timeout = "300ms"
-probe_timeout = "200ms"
-[models."{who}/stubborn"]
-runtime_model = "x?ignore=term,int"
-drain_timeout = "50ms"
-stop_timeout = "50ms"
-[models."{who}/missing"]
-runtime = "missing"
-[models."{who}/code"]
-runtime_model = "{root}/code"
-[models."{who}/hub"]
-runtime = "hub"
-runtime_model = "org/name"
-[models."{who}/pulled"]
-runtime = "hub"
-runtime_model = "org/name"
-[models."{who}/absent"]
-runtime = "hub"
-runtime_model = "org/absent"
-[models."{who}/broken"]
-runtime = "hub"
-runtime_model = "org/broken"
-"""
-
-# Nobody is let in without a token, not even the user of the service.
-LOCKED = """
-[auth]
-local = "token"
-"""
-CLIENT = """
-[clients.{name}]
-token_sha256 = "{digest}"
-scope = "{scope}"
-"""
-TLS = """
-[tls]
-cert = "{root}/secrets/service.pem"
-key = "{root}/secrets/service.key"
-"""
-CLIENT_CA = """
-client_ca = "{root}/secrets/callers.pem"
-[clients.engine]
-san = "spiffe://home/engine"
-scope = "use"
-"""
-# What a token of scope `use` may start is listed.
-LOCKED_MODELS = """
-[models."{who}/one"]
-[models."{who}/two"]
-"""
-FAR = "0.0.0.0:0"
-TOKENS: Mapping[str, str] = {scope: new_token() for scope in ("read", "use", "admin")}
-"""A token of each scope, which GUARDED knows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What worlds are built from. root: a directory for all of them."""
-
-    root: Path
-    hub: Hub
-
-
-def _quick(_: Surroundings) -> str:
-    return QUICK
-
-
-def _tight(surroundings: Surroundings) -> str:
-    vast = surroundings.root / "vast"
-    vast.mkdir(exist_ok=True)
-    for name, content in HUB_FILES.items():
-        (vast / name).write_bytes(content)
-    # A hole: it takes no room on the disk.
-    os.truncate(vast / "model.safetensors", VAST_BYTES)
-    return TIGHT + TIGHT_MODELS.format(root=surroundings.root)
-
-
-def _listed(surroundings: Surroundings) -> str:
-    root, hub = surroundings.root, surroundings.hub
-    program = root / "vllm-mlx"
-    run = f"import runpy\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n"
-    program.write_text(f"#!{sys.executable}\n{run}")
-    program.chmod(0o755)
-    code = root / "code"
-    code.mkdir()
-    (code / "config.json").write_text('{"model_file": "own.py"}')
-    (code / "own.py").touch()
-    hub.refusals["broken"] = (503, "")
-    variables = "".join(
-        f"{name} = '{value}'\n" for name, value in hub.environment(root / "hub").items()
-    )
-    models = "".join(LISTED_MODELS.format(who=one.key, root=root) for one in LANGUAGES)
-    return LISTED + LISTED_RUNTIMES.format(root=root) + variables + models
-
-
-def _guarded(_: Surroundings) -> str:
-    models = "".join(LOCKED_MODELS.format(who=one.key) for one in LANGUAGES)
-    return QUICK + LOCKED + models + "".join(starmap(_client, TOKENS.items()))
-
-
-def _encrypted(surroundings: Surroundings) -> str:
-    return _guarded(surroundings) + TLS.format(root=surroundings.root)
-
-
-def _certified(surroundings: Surroundings) -> str:
-    return _encrypted(surroundings) + CLIENT_CA.format(root=surroundings.root)
-
-
-def _client(scope: str, token: str) -> str:
-    """The section of a client that is named after its scope."""
-    known_by = digest(token)
-    assert known_by is not None
-    return CLIENT.format(name=scope, digest=known_by.hex(), scope=scope)
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of world.
-
-    own: each language has one, since it is harmed or must be alone; token: the conductor's;
-    sockets: where it listens besides, below the directory of all worlds; is_far: other machines
-    reach it, too.
-    """
-
-    name: str
-    config: Callable[[Surroundings], str]
-    own: bool = False
-    token: str | None = None
-    sockets: tuple[str, ...] = ()
-    is_far: bool = False
-
-
-PLAIN = Kind("plain", _quick, sockets=(IN_RUNTIME, IN_STATE))
-"""For models of any name; no room is short, and nothing is held against the dead."""
-CATALOGUE = Kind("catalogue", _listed)
-"""Serves only what it lists."""
-GUARDED = Kind("guarded", _guarded, token=TOKENS["admin"])
-"""As PLAIN, but each caller needs a token, and models are listed."""
-ENCRYPTED = Kind("encrypted", _encrypted, token=TOKENS["admin"], is_far=True)
-"""As GUARDED, and by TLS, too."""
-CERTIFIED = Kind("certified", _certified, token=TOKENS["admin"], is_far=True)
-"""As ENCRYPTED, and by TLS each caller shows a certificate."""
-ALONE = Kind("alone", _quick, own=True)
-"""As PLAIN, and nobody else is there."""
-SMALL = Kind("small", _tight, own=True)
-"""Room for one model, and for one that waits."""
 
 
 @dataclass(slots=True)
@@ -258,12 +28,13 @@ class World:
     """A service, and the next ones in its place.
 
     address, socket: stay the same. pool: the conductor's own client, which knows the truth and
-    shows the token.
+    shows the token. config: the pool's; access: who may call, and how.
     """
 
     directory: Path
     kind: Kind
     config: str
+    access: str = ""
     now: RunningService = field(init=False)
     address: str = field(init=False, default="127.0.0.1:0")
     socket: str = field(init=False)
@@ -275,36 +46,51 @@ class World:
     def __post_init__(self) -> None:
         self.directory.mkdir(exist_ok=True)
         self.socket = f"unix:{self.directory}/s"
-        self.configure()
+        self.prepare()
         self.start()
         connecting = PoolClient.connect(self.address, token=self.kind.token)
         self.pool = self._stack.enter_context(connecting)
 
-    def configure(self, more: str = "", old: str = "", new: str = "") -> None:
-        """Write its configuration, and this besides or instead; the service is not told."""
-        self._file.write_text((RUNTIME + self.config).replace(old, new) + more)
+    @property
+    def host(self) -> str:
+        """The host that servers say, if there is one member only; empty: it is no fleet."""
+        return ""
+
+    def prepare(self) -> None:
+        """Write what the first service needs."""
+        self.configure()
 
     @property
-    def _file(self) -> Path:
+    def written(self) -> str:
+        """The configuration that the service began with."""
+        return RUNTIME + self.config + self.access
+
+    def configure(self, more: str = "", old: str = "", new: str = "") -> None:
+        """Write its configuration, and this besides or instead; the service is not told."""
+        self.file.write_text(self.written.replace(old, new) + more)
+
+    def limit(self, old: str, new: str) -> None:
+        """Configure the pool so, and let the service know."""
+        self.configure("", old, new)
+        self.pool.reload()
+
+    @property
+    def file(self) -> Path:
+        """The file of its configuration."""
         return self.directory / "config.toml"
 
     def start(self) -> None:
         """The next service, when it is SERVING."""
         self._count += 1
-        self.now = self._stack.enter_context(
-            running(
-                self.directory / "state",
-                [
-                    self.address,
-                    self.socket,
-                    *self._more_sockets,
-                    *([FAR] if self.kind.is_far else []),
-                ],
-                ["--config", str(self._file)],
-                log=self.directory / f"service-{self._count}.log",
-            )
-        )
+        far = [FAR] if self.kind.is_far else []
+        listen = [self.address, self.socket, *self._more_sockets, *far]
+        log = self.directory / f"service-{self._count}.log"
+        self.now = self._stack.enter_context(self.serving(listen, log))
         self.address = self.now.address
+
+    def serving(self, listen: list[str], log: Path) -> AbstractContextManager[RunningService]:
+        """Run the next service for as long as the block runs."""
+        return running(self.directory / "state", listen, ["--config", str(self.file)], log=log)
 
     @property
     def encrypted(self) -> str:
@@ -333,6 +119,18 @@ class World:
         """As by kill -9."""
         self.now.process.kill()
         self.now.process.wait()
+
+    def kill_all(self) -> None:
+        """The same for whatever stands behind it, too."""
+        self.kill()
+
+    def terminate(self) -> None:
+        """Let it drain and end, as by SIGTERM."""
+        self.now.process.terminate()
+
+    def await_end(self) -> None:
+        """Until it has ended, and with it its servers."""
+        self.now.process.wait(LIMIT)
 
     def await_pool(self, suits: Callable[[Mapping[str, Server]], bool]) -> None:
         """Until the pool's current servers, by their models, are like this."""
@@ -363,12 +161,16 @@ class World:
             self._starting.join()
         if self.now.process.poll() is not None:
             self.start()
-        if self._file.read_text() != RUNTIME + self.config:
-            self.configure()
-            self.pool.reload()
+        self.restore_configuration()
         for server in self.pool.list():
             if server.model.startswith(prefix):
                 self.pool.evict(server.model, force=True)
+
+    def restore_configuration(self) -> None:
+        """As it was before the scenario."""
+        if self.file.read_text() != self.written:
+            self.configure()
+            self.pool.reload()
 
     def close(self) -> None:
         """Stop it and its servers."""
@@ -381,10 +183,14 @@ def _by_model(servers: Iterable[Server]) -> dict[str, Server]:
 
 
 class Worlds:
-    """Each is started when it is first asked for, and stays until the end."""
+    """Each is started when it is first asked for, and stays until the end.
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    make: World, or what has the same place before other services.
+    """
+
+    def __init__(self, surroundings: Surroundings, make: type[World] = World) -> None:
         self._surroundings = surroundings
+        self._make = make
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._worlds: dict[str, World] = {}
@@ -396,8 +202,8 @@ class Worlds:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
             if name not in self._worlds:
-                config = kind.config(self._surroundings)
-                self._worlds[name] = World(self._surroundings.root / name, kind, config)
+                told = kind.config(self._surroundings), kind.access(self._surroundings)
+                self._worlds[name] = self._make(self._surroundings.root / name, kind, *told)
             return self._worlds[name]
 
     def close(self) -> None:

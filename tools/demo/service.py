@@ -73,7 +73,7 @@ def running(
         )
     service = None
     try:
-        service = RunningService(process, _bound(process, len(listen), log), log)
+        service = RunningService(process, bound(process, len(listen), log), log)
         yield service
     finally:
         process.terminate()
@@ -86,8 +86,8 @@ def running(
             process.stdout.close()
 
 
-def _bound(process: "subprocess.Popen[str]", count: int, log: Path) -> tuple[str, ...]:
-    """The addresses that it says it listens on."""
+def bound(process: "subprocess.Popen[str]", count: int, log: Path) -> tuple[str, ...]:
+    """Return the addresses that a service or front says it listens on, once it is SERVING."""
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(count)]
     if not all(line.startswith("listening on ") for line in lines):

@@ -6,6 +6,7 @@ from grpc import StatusCode
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Refusal, Script, ready
 from tests.conformance.expected import URL, saying
+from tests.conformance.kinds import GUARDED, PLAIN
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import SOON
 from tests.conformance.steps import (
@@ -17,7 +18,6 @@ from tests.conformance.steps import (
     call,
     refused,
 )
-from tests.conformance.worlds import GUARDED, PLAIN
 
 READY = {"state": "READY", "endpoint": URL}
 MISSING = refused("TOKEN_MISSING", "UNAUTHENTICATED")

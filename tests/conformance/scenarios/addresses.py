@@ -5,9 +5,9 @@ from typing import Any
 
 from tests.conformance.expected import Said, saying
 from tests.conformance.homes import DEAD, NONE, OPEN, OWN
+from tests.conformance.kinds import PLAIN
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import End, begin, call, failed
-from tests.conformance.worlds import PLAIN
 
 NOT_STARTED = failed("ServiceNotStarted", "UNAVAILABLE")
 STARTED: Mapping[str, Any] = {
@@ -64,6 +64,7 @@ SCENARIOS = (
             call("list", client="three", gives={"servers": [{"pid": Said("first.server.pid")}]}),
         ],
         home=NONE,
+        no_front="what is started is a service, and no front",
     ),
     Scenario(
         "connect_or_start uses the socket of the user's own service, and runs nothing",
@@ -90,6 +91,7 @@ SCENARIOS = (
             ),
         ],
         home=NONE,
+        no_front="what is started is a service, and no front",
     ),
     Scenario(
         "where nobody listens, each call says that the service cannot be reached",

@@ -15,6 +15,7 @@ from tests.conformance.expected import (
     at_least,
     including,
 )
+from tests.conformance.kinds import ALONE, CATALOGUE, HUB_BYTES, PLAIN
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import (
     Await,
@@ -28,7 +29,6 @@ from tests.conformance.steps import (
     begin,
     call,
 )
-from tests.conformance.worlds import ALONE, CATALOGUE, HUB_BYTES, PLAIN
 
 READY = {"state": "READY", "endpoint": URL}
 
@@ -493,6 +493,7 @@ SCENARIOS = (
             call("ensure", model="{m}", gives={"server": {"runtime_model": "x?tokens=2"}}),
         ],
         calls={"Ensure": 3, "Reload": 1, "Watch": 1},
+        no_front="a front reads its own configuration, and that has no settings of models",
     ),
     Scenario(
         "hold sends each state of a start, and is READY from then on",

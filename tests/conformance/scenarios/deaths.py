@@ -1,6 +1,8 @@
 """Servers and services that are killed while they are used."""
 
 from tests.conformance.expected import URL, Other, Said, at_least, at_most
+from tests.conformance.kinds import ALONE, PLAIN
+from tests.conformance.runners import LIMIT
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import (
     Await,
@@ -17,11 +19,13 @@ from tests.conformance.steps import (
     call,
     failed,
 )
-from tests.conformance.worlds import ALONE, PLAIN
 
 READY = {"state": "READY", "endpoint": URL}
 AWAY = failed("PoolUnavailable", "UNAVAILABLE")
 SLOW = "x?delay=0.002"
+PATIENT = {"patience": 2 * LIMIT}
+"""For clients that wait for the next service, which may take long to start on a busy machine."""
+
 AT_A_TIME = 4
 IN_FLIGHT = 2 * AT_A_TIME
 """On a server that is killed: what each caller was waiting for, and its next request, which the
@@ -57,6 +61,7 @@ SCENARIOS = (
             Await("{m}", "READY", holds=1),
             call("ready", hold="held", gives={"server": {"pid": Said("first.server.pid")}}),
         ],
+        connect=PATIENT,
         calls={"Hold": at_least(2)},
         leaves={"{m}": "READY"},
     ),
@@ -89,6 +94,7 @@ SCENARIOS = (
             StillOpen("held"),
             NoGap("watch"),
         ],
+        connect=PATIENT,
         calls={"Hold": at_least(2), "Watch": at_least(2), "Ensure": at_least(1)},
         leaves={"{m}": "READY", "{n}": "READY"},
     ),
@@ -109,6 +115,7 @@ SCENARIOS = (
                 gives={"server": {**READY, "pid": Other("first.server.pid")}},
             ),
         ],
+        connect=PATIENT,
         calls={"Hold": at_least(2), "Get": at_most(1)},
         leaves={"{m}": "READY"},
     ),
@@ -130,6 +137,7 @@ SCENARIOS = (
             ),
             StillOpen("held"),
         ],
+        connect=PATIENT,
         calls={"Hold": at_least(2), "Get": at_most(1)},
         leaves={"{m}": "READY"},
     ),
@@ -143,6 +151,7 @@ SCENARIOS = (
             StartService(),
             End("waits", gives={"started": False, "server": {"pid": Said("first.server.pid")}}),
         ],
+        connect=PATIENT,
         leaves={"{m}": "READY"},
     ),
     Scenario(

@@ -6,10 +6,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Script, ready
 from tests.conformance.expected import POSITIVE, TEXT, TIME, Json, including
+from tests.conformance.kinds import CATALOGUE, PLAIN
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.refusals import invalid
 from tests.conformance.steps import Event, begin, call
-from tests.conformance.worlds import CATALOGUE, PLAIN
 
 START_S = 1_700_000_000
 """When all began in the scripted description, in seconds since 1970."""

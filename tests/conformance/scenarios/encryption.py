@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.conformance.expected import saying
+from tests.conformance.kinds import CERTIFIED, ENCRYPTED
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.access import MISSING, READY, UNKNOWN, USE_NEEDED
 from tests.conformance.scenarios.addresses import AWAY
 from tests.conformance.steps import SOMETHING, Do, End, Event, begin, call, refused
-from tests.conformance.worlds import CERTIFIED, ENCRYPTED
 
 TRUSTING: Mapping[str, Any] = {"address": "{encrypted}", "ca": "{secrets}/services.pem"}
 AWAY_FOR = {**AWAY, "message": saying("certificate")}

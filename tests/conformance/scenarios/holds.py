@@ -3,6 +3,7 @@
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Gate, Opens, Script, Stay, held, ready, starting
 from tests.conformance.expected import URL, Other, Said, at_most
+from tests.conformance.kinds import PLAIN
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import BROKEN, DIED, ENDING
 from tests.conformance.steps import (
@@ -18,7 +19,6 @@ from tests.conformance.steps import (
     failed,
     refused,
 )
-from tests.conformance.worlds import PLAIN
 
 GRACE_S = 1.5
 """How long each client waits for the end of a server that is taken for dead."""

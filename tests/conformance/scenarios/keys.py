@@ -4,9 +4,9 @@ from pool_service.access.server_keys import is_key
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Script, Stay, held, ready
 from tests.conformance.expected import Is, Other, Said, at_most
+from tests.conformance.kinds import ALONE, PLAIN
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import Event, KillService, Signal, StartService, begin, call
-from tests.conformance.worlds import ALONE, PLAIN
 
 KEY = Is("a key", lambda value: isinstance(value, str) and is_key(value))
 READY = {"state": "READY", "api_key": KEY}

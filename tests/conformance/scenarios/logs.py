@@ -5,8 +5,10 @@ from grpc import StatusCode
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Refusal, Script, Stay
 from tests.conformance.expected import Said, at_least
+from tests.conformance.kinds import ALONE, PLAIN
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import BROKEN, DROPPED, ENDING
+from tests.conformance.scenarios.deaths import PATIENT
 from tests.conformance.scenarios.refusals import invalid
 from tests.conformance.steps import (
     Asked,
@@ -22,7 +24,6 @@ from tests.conformance.steps import (
     failed,
     refused,
 )
-from tests.conformance.worlds import ALONE, PLAIN
 
 CROWDED = Refusal(StatusCode.RESOURCE_EXHAUSTED, "so many follow", "TOO_MANY_FOLLOWERS")
 REMOVED = Refusal(StatusCode.NOT_FOUND, "it was removed", "LOG_NOT_FOUND")
@@ -135,6 +136,7 @@ SCENARIOS = (
             Event("log", {"kind": "lines", "generation": 2}),
             StillOpen("log"),
         ],
+        connect=PATIENT,
         calls={"Ensure": at_least(2), "Evict": at_least(1), "TailLogs": at_least(2)},
         leaves={"{m}": "READY"},
     ),

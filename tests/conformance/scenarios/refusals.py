@@ -4,6 +4,7 @@ from grpc import StatusCode
 
 from tests.client.scripted import Refusal, Script
 from tests.conformance.expected import saying
+from tests.conformance.kinds import ALONE, CATALOGUE, PLAIN
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import BUG, INVALID
 from tests.conformance.steps import (
@@ -15,7 +16,6 @@ from tests.conformance.steps import (
     call,
     refused,
 )
-from tests.conformance.worlds import ALONE, CATALOGUE, PLAIN
 
 
 def invalid(field: str) -> object:

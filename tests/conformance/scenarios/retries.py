@@ -5,6 +5,7 @@ from grpc import StatusCode
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Refusal, Script, Stay, Step, changed, ready, retry_after, synced
 from tests.conformance.expected import URL
+from tests.conformance.kinds import PLAIN
 from tests.conformance.scenario import Scenario
 from tests.conformance.scenarios.answers import (
     BROKEN,
@@ -30,7 +31,6 @@ from tests.conformance.steps import (
     failed,
     refused,
 )
-from tests.conformance.worlds import PLAIN
 
 READY = pb.EnsureResponse(server=ready(), started=True)
 LATER = Refusal(StatusCode.UNAVAILABLE, "it died", "START_FAILED", (retry_after(30),))

@@ -3,15 +3,16 @@
 from signal import SIGCONT, SIGSTOP
 
 from tests.conformance.expected import ANY, Said
+from tests.conformance.kinds import ALONE, CATALOGUE, FRAIL, PLAIN, SMALL
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import (
     Await,
     AwaitEnd,
     AwaitRecovery,
-    Configure,
     End,
     Event,
     KillService,
+    Limit,
     Signal,
     StartService,
     TerminateService,
@@ -19,7 +20,6 @@ from tests.conformance.steps import (
     call,
     refused,
 )
-from tests.conformance.worlds import ALONE, CATALOGUE, PLAIN, SMALL
 
 ONCE = {"attempts": 1}
 DIES = "x?die=7&say=boom"
@@ -47,8 +47,7 @@ SCENARIOS = (
         "POOL_FULL",
         SMALL,
         [
-            Configure(old='"1h"', new='"5s"'),
-            call("reload"),
+            Limit('"1h"', '"5s"'),
             begin("hold", "held", model="first"),
             Event("held", {"server": {"state": "READY"}}),
             call(
@@ -63,7 +62,7 @@ SCENARIOS = (
             ),
         ],
         connect=ONCE,
-        calls={"Reload": 1, "Hold": 1, "Ensure": 1},
+        calls={"Hold": 1, "Ensure": 1},
     ),
     Scenario(
         "QUEUE_FULL",
@@ -154,7 +153,7 @@ SCENARIOS = (
     ),
     Scenario(
         "CRASH_LOOP",
-        PLAIN,
+        FRAIL,
         [
             call("ensure", model="{m}", runtime_model=DIES, fails={"kind": "StartFailed"}),
             call("ensure", model="{m}", runtime_model=DIES, fails={"kind": "StartFailed"}),
@@ -194,7 +193,7 @@ SCENARIOS = (
             call("ensure", model="{m}", name="first"),
             # What is recorded of a later one says that the first one's record is whole.
             call("ensure", model="{n}"),
-            KillService(),
+            KillService(members=True),
             Signal("first.server.pid", SIGSTOP),
             StartService(recovered=False),
             call("connect", name="other", address="{address}", attempts=1),
