@@ -45,6 +45,7 @@ func serverOf(message *pb.Server) Server {
 		Pinned:             message.GetPinned(),
 		Outdated:           message.GetOutdated(),
 		PromptCache:        promptCacheOf(message.GetPromptCache()),
+		Host:               message.GetHost(),
 		Message:            message,
 	}
 }

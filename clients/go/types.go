@@ -75,6 +75,8 @@ type Server struct {
 	Outdated bool
 	// PromptCache is what it keeps of its computed prompts; nil: nothing.
 	PromptCache *PromptCache
+	// Host is the member of a fleet whose server it is; empty outside a fleet.
+	Host string
 	// APIKey is the key that requests to Endpoint show, as "Authorization: Bearer KEY"; empty if it
 	// asks for none, and in what List, Watch and others return: only Ensure and Hold return it.
 	APIKey Secret `json:"-"`

@@ -71,7 +71,10 @@ func TestWhatTheServiceSaidIsThereThoughItIsZero(t *testing.T) {
 }
 
 func TestTheBaseURLIsTheEndpointWithItsVersionAndNothingWithoutOne(t *testing.T) {
-	server := serverOf(&pb.Server{Endpoint: "http://127.0.0.1:49321", EmbeddingModelName: "small"})
+	server := serverOf(&pb.Server{Endpoint: "http://127.0.0.1:49321", EmbeddingModelName: "small", Host: "mini"})
+	if server.Host != "mini" {
+		t.Errorf("%q", server.Host)
+	}
 	if server.BaseURL() != "http://127.0.0.1:49321/v1" || server.EmbeddingModelName != "small" {
 		t.Errorf("%q, %q", server.BaseURL(), server.EmbeddingModelName)
 	}

@@ -62,6 +62,7 @@ impl From<v1::Server> for Server {
             pinned: message.pinned,
             outdated: message.outdated,
             prompt_cache: message.prompt_cache.map(PromptCache::from),
+            host: message.host,
             api_key: Secret::default(),
         }
     }

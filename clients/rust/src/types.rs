@@ -162,6 +162,8 @@ pub struct Server {
     pub outdated: bool,
     /// What it keeps of its computed prompts for the next server of its model; `None`: nothing.
     pub prompt_cache: Option<PromptCache>,
+    /// The member of a fleet whose server it is; empty outside a fleet.
+    pub host: String,
     /// The key that requests to the endpoint show, as `Authorization: Bearer KEY`. Empty: it asks
     /// for none, or this value is of another call than `ensure` or `hold`.
     pub api_key: Secret,

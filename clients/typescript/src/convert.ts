@@ -248,6 +248,7 @@ function fields(given: pb.Server | undefined): Omit<Server, "apiKey"> {
     pinned: message.pinned,
     outdated: message.outdated,
     promptCache: message.promptCache && promptCache(message.promptCache),
+    host: message.host,
     message,
   };
 }

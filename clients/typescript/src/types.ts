@@ -152,6 +152,8 @@ export interface Server {
   readonly outdated: boolean;
   /** What it keeps of its computed prompts; undefined: nothing. */
   readonly promptCache: PromptCache | undefined;
+  /** The member of a fleet whose server it is; empty outside a fleet. */
+  readonly host: string;
   /**
    * The key that requests to the endpoint show, as `Authorization: Bearer KEY`. Empty: it asks for
    * none, or this value is of another call than `ensure` or `hold`. It is not enumerable, so no

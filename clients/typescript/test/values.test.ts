@@ -55,6 +55,7 @@ test("the name of the embedding model is as sent", () => {
   const embeddingModelName = "embeds";
   assert.equal(convert.server(ready({ embeddingModelName })).embeddingModelName, "embeds");
   assert.equal(convert.server(ready()).embeddingModelName, "");
+  assert.equal(convert.server(ready({ host: "mini" })).host, "mini");
 });
 
 test("times are dates to the millisecond", () => {

@@ -15,7 +15,7 @@ from tests.conformance.expected import (
     at_least,
     including,
 )
-from tests.conformance.kinds import ALONE, CATALOGUE, HUB_BYTES, PLAIN
+from tests.conformance.kinds import ALONE, CATALOGUE, FRAIL, HUB_BYTES, PLAIN
 from tests.conformance.scenario import Scenario
 from tests.conformance.steps import (
     Await,
@@ -96,6 +96,16 @@ SCENARIOS = (
         ],
         calls={"Ensure": 1},
         leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "a server says which member of a fleet it is of",
+        FRAIL,
+        [
+            call("ensure", model="{m}", gives={"server": {"host": "{host}"}}),
+            begin("watch", "watch"),
+            Event("watch", {"server": {"model": "{m}", "host": "{host}"}}),
+        ],
+        calls={"Ensure": 1, "Watch": 1},
     ),
     Scenario(
         "ensure of a READY model returns the same server at once",

@@ -42,6 +42,7 @@ func serverObject(server poolservice.Server) object {
 		"pinned":               server.Pinned,
 		"outdated":             server.Outdated,
 		"prompt_cache":         promptCacheObject(server.PromptCache),
+		"host":                 server.Host,
 		"api_key":              string(server.APIKey),
 	}
 }

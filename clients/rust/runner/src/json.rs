@@ -39,6 +39,7 @@ pub(crate) fn server(server: &Server) -> Value {
         "pinned": server.pinned,
         "outdated": server.outdated,
         "prompt_cache": server.prompt_cache.as_ref().map(prompt_cache),
+        "host": server.host,
         "api_key": server.api_key.expose(),
     })
 }

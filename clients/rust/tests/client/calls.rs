@@ -396,6 +396,7 @@ async fn a_server_has_the_url_and_the_names_for_requests() {
         let server = v1::Server {
             endpoint: endpoint.to_owned(),
             embedding_model_name: "org/embedder".to_owned(),
+            host: "mini".to_owned(),
             ..Default::default()
         };
         let answer = v1::GetResponse { server: Some(server), answers: false };
@@ -404,5 +405,6 @@ async fn a_server_has_the_url_and_the_names_for_requests() {
         let server = found.server.expect("there is one");
         assert_eq!(server.base_url(), base_url);
         assert_eq!(server.embedding_model_name, "org/embedder");
+        assert_eq!(server.host, "mini");
     }
 }
