@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -21,10 +22,23 @@ const (
 	unixPrefix = "unix:"
 )
 
-// address is the address of a service, in the form of net.Dial.
+// address is the address of a service, in the form of net.Dial; or several, if where has commas and
+// the network is "tcp".
 type address struct {
 	network string // "tcp" or "unix"
 	where   string
+}
+
+// each returns the addresses in the order in which they are called.
+func (a address) each() []address {
+	if a.network == "unix" {
+		return []address{a}
+	}
+	var each []address
+	for one := range strings.SplitSeq(a.where, ",") {
+		each = append(each, address{a.network, one})
+	}
+	return each
 }
 
 func (a address) String() string {
@@ -34,13 +48,17 @@ func (a address) String() string {
 	return a.where
 }
 
-// isThisMachine reports whether what is sent to the address stays on this machine. A host name
-// other than localhost counts as another machine's.
+// isThisMachine reports whether what is sent to the address, or to each of several, stays on this
+// machine. A host name other than localhost counts as another machine's.
 func (a address) isThisMachine() bool {
 	if a.network == "unix" {
 		return true
 	}
-	host, _, err := net.SplitHostPort(a.where)
+	return !slices.ContainsFunc(a.each(), func(one address) bool { return !isLoopback(one.where) })
+}
+
+func isLoopback(where string) bool {
+	host, _, err := net.SplitHostPort(where)
 	if err != nil {
 		return false
 	}
@@ -63,11 +81,16 @@ func addressOf(given string) (address, error) {
 	if path, isPath := strings.CutPrefix(chosen, unixPrefix); isPath && path != "" && isPrintable(chosen) {
 		return socketAt(chosen, strings.TrimPrefix(path, "//"))
 	}
-	if isPrintable(chosen) && isHostAndPort(chosen) {
-		return address{"tcp", chosen}, nil
+	var each []string
+	for one := range strings.SplitSeq(chosen, ",") {
+		each = append(each, strings.TrimSpace(one))
 	}
-	return address{}, fmt.Errorf(
-		"%q is no address of a pool service: write host:port or unix:PATH", chosen)
+	isWrong := func(one string) bool { return !isHostAndPort(one) }
+	if isPrintable(chosen) && !slices.ContainsFunc(each, isWrong) {
+		return address{"tcp", strings.Join(each, ",")}, nil
+	}
+	return address{}, fmt.Errorf("%q is no address of a pool service: write host:port or unix:PATH, "+
+		"or several host:port with commas", chosen)
 }
 
 func socketAt(chosen, path string) (address, error) {

@@ -16,6 +16,8 @@ func TestAddressesOfAService(t *testing.T) {
 		"unix:a/b":          {"unix", "a/b"},
 		"unix:~/run/p.sock": {"unix", "/somebody/run/p.sock"},
 		"unix:/a/~/b":       {"unix", "/a/~/b"},
+		"a:1, [::1]:2,b:3":  {"tcp", "a:1,[::1]:2,b:3"},
+		"unix:/a,b:1":       {"unix", "/a,b:1"},
 	} {
 		got, err := addressOf(given)
 		if err != nil || got != want {
@@ -27,7 +29,7 @@ func TestAddressesOfAService(t *testing.T) {
 func TestWhatIsNoAddressIsRefusedWithWhatOneIs(t *testing.T) {
 	for _, given := range []string{
 		"host", ":1", "host:0", "host:65536", "host:x", "host:+1", "unix:", "::1:1", "[]:1",
-		"http://h:1", "unix:/\xff", "h\x00:1",
+		"http://h:1", "unix:/\xff", "h\x00:1", "a:1,", "a:1,b", "a:1,unix:/b",
 	} {
 		if _, err := Connect(given); err == nil || !strings.Contains(err.Error(), "write host:port or unix:PATH") {
 			t.Errorf("%q: %v", given, err)

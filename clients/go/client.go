@@ -3,6 +3,7 @@ package poolservice
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 
@@ -14,7 +15,7 @@ import (
 // Client is a connection to a pool service, for any number of goroutines.
 type Client struct {
 	stub       pb.PoolServiceClient
-	connection *grpc.ClientConn // nil if it is the caller's
+	connection io.Closer // nil if it is the caller's
 	address    string
 	retry      RetryPolicy
 	chance     func() float64
@@ -28,7 +29,8 @@ type Client struct {
 }
 
 // Connect returns a client of the service at host:port or unix:PATH, where "~" is the home
-// directory. An empty address means POOL_SERVICE_ADDRESS, else the socket of your own service if
+// directory; or at several host:port, separated by commas, of which the next one is called when one
+// fails. An empty address means POOL_SERVICE_ADDRESS, else the socket of your own service if
 // one listens there now, else 127.0.0.1:50051. The client connects on first use.
 //
 // Without WithToken or WithTokenFile, the token is that of POOL_SERVICE_TOKEN, else of the file
@@ -61,12 +63,23 @@ func connectTo(to address, settings connectSettings) (*Client, error) {
 	if token != nil {
 		settings.dial = append(settings.dial, grpc.WithPerRPCCredentials(token))
 	}
-	connection, err := connectionTo(to, encryption, settings.dial)
-	if err != nil {
-		return nil, fmt.Errorf("cannot set up a connection to %s: %w", to, err)
+	var each []*grpc.ClientConn
+	for _, one := range to.each() {
+		connection, err := connectionTo(one, encryption, settings.dial)
+		if err != nil {
+			return nil, fmt.Errorf("cannot set up a connection to %s: %w", one, err)
+		}
+		each = append(each, connection)
 	}
-	client := newClient(connection, to.String(), settings.retry)
-	client.connection = connection
+	if len(each) == 1 {
+		client := newClient(each[0], to.String(), settings.retry)
+		client.connection = each[0]
+		return client, nil
+	}
+	all := &connections{each: each}
+	settings.retry.addresses = len(each)
+	client := newClient(all, to.String(), settings.retry)
+	client.connection = all
 	return client, nil
 }
 

@@ -24,6 +24,8 @@ type RetryPolicy struct {
 	Patience time.Duration
 	// Attempts is the maximum number of attempts of a call. 0: no limit; 1: no retries.
 	Attempts int
+
+	addresses int // of the client; 0: one
 }
 
 func (p RetryPolicy) patience() time.Duration {
@@ -100,6 +102,7 @@ type attempts struct {
 	doublings  int
 	aliveSince time.Time
 	failedAt   time.Time // of the first failure
+	passedOver int       // addresses that have failed since another one has
 	last       *Error
 }
 
@@ -117,6 +120,9 @@ func (c *Client) endless(ctx context.Context) *attempts {
 
 // failed returns the delay before the next attempt, or the error if there should be none.
 func (a *attempts) failed(err *Error) (time.Duration, *Error) {
+	if a.hasOther(err) {
+		return 0, nil
+	}
 	a.made++
 	now := time.Now()
 	if a.made == 1 {
@@ -136,6 +142,20 @@ func (a *attempts) failed(err *Error) (time.Duration, *Error) {
 	}
 	a.last = err
 	return delay, nil
+}
+
+// hasOther reports whether an address has not failed yet since the others have: one that cannot be
+// reached, or is about to end or to begin, is no failure before it is so at all of them.
+func (a *attempts) hasOther(err *Error) bool {
+	if err.Code == codes.Unavailable && a.passedOver < a.policy.addresses-1 {
+		switch err.Reason {
+		case "", "SHUTTING_DOWN", "RECOVERING", "POOL_UNREACHABLE":
+			a.passedOver++
+			return true
+		}
+	}
+	a.passedOver = 0
+	return false
 }
 
 // explained adds the failure before a deadline, which says more than the deadline.
@@ -168,7 +188,7 @@ func (a *attempts) succeeded() {
 
 // succeededSince does the same for a stream that worked since an earlier time.
 func (a *attempts) succeededSince(since time.Time) {
-	a.made, a.last = 0, nil
+	a.made, a.passedOver, a.last = 0, 0, nil
 	if a.aliveSince.IsZero() {
 		a.aliveSince = since
 	}

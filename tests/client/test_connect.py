@@ -1,6 +1,7 @@
 import pytest
 
-from pool_service_client.connect import target
+from pool_service_client.connect import each_of, target
+from pool_service_client.tls import is_this_machine
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:65535", "host.local:50051", "unix:/a/b"])
@@ -9,11 +10,35 @@ def test_addresses(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["host", ":1", "host:0", "host:65536", "host:x", "unix:", "::1:1", "http://h:1"]
+    "address",
+    [
+        "host",
+        ":1",
+        "host:0",
+        "host:65536",
+        "host:x",
+        "unix:",
+        "::1:1",
+        "http://h:1",
+        "a:1,",
+        "a:1,b",
+        "a:1,unix:/b",
+    ],
 )
 def test_what_is_no_address_is_refused_with_what_one_is(address: str) -> None:
     with pytest.raises(ValueError, match="write host:port or unix:PATH"):
         target(address, {})
+
+
+def test_several_addresses_are_separated_by_commas_which_a_path_may_have() -> None:
+    assert target("a:1, [::1]:2,b:3", {}) == "a:1,[::1]:2,b:3"
+    assert each_of(target("a:1,b:2", {})) == ["a:1", "b:2"]
+    assert each_of(target("unix:/a,b:2", {})) == ["unix:/a,b:2"]
+
+
+def test_several_addresses_are_this_machine_if_each_is() -> None:
+    assert is_this_machine("127.0.0.1:1,localhost:2,[::1]:3")
+    assert not is_this_machine("127.0.0.1:1,10.0.0.1:2")
 
 
 def test_the_environment_stands_in_for_an_address() -> None:

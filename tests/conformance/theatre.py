@@ -117,6 +117,7 @@ class Theatre:
             "address": place.address,
             "socket": place.socket if isinstance(place, World) else "",
             "encrypted": place.encrypted if isinstance(place, World) else "",
+            "unnamed": place.unnamed if isinstance(place, World) else "",
             "secrets": str(self.root / "secrets"),
             "plain": self.worlds.of(PLAIN, "").address,
             "host": place.host if isinstance(place, World) else "",

@@ -99,6 +99,11 @@ class World:
         return f"localhost:{port}" if self.kind.is_far else ""
 
     @property
+    def unnamed(self) -> str:
+        """The same by an address that its certificate does not name, or nobody has."""
+        return self.encrypted.replace("localhost", "127.0.0.2")
+
+    @property
     def _more_sockets(self) -> list[str]:
         return [f"unix:{self.directory.parent}/{path}" for path in self.kind.sockets]
 

@@ -38,6 +38,9 @@ class Where:
         self.header = bearer.header(token, token_file)
         self.tls = tls_for(self.target, tls)
 
+    def policy(self, retry: RetryPolicy) -> RetryPolicy:
+        return connect.retry_over(self.target, retry)
+
 
 class Stream(Protocol[T_co]):
     """Values one after the other, which can be given up."""
@@ -86,7 +89,7 @@ class Tasks:
         made = connect.open_channel(grpc.aio, where.target, where.tls)
         self._channel = CountingChannel(made)
         channel = cast("grpc.aio.Channel", bearer.showing(self._channel, where.header))
-        self._client = AsyncPoolClient(channel, address=where.target, retry=retry)
+        self._client = AsyncPoolClient(channel, address=where.target, retry=where.policy(retry))
 
     @property
     def calls(self) -> Mapping[str, int]:
@@ -144,7 +147,7 @@ class Threads:
         made = connect.open_channel(grpc, where.target, where.tls)
         self._channel = CountingChannel(made)
         channel = cast("grpc.Channel", bearer.showing(self._channel, where.header))
-        self._client = PoolClient(channel, address=where.target, retry=retry)
+        self._client = PoolClient(channel, address=where.target, retry=where.policy(retry))
 
     @property
     def calls(self) -> Mapping[str, int]:

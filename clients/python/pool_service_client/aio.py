@@ -91,6 +91,7 @@ class AsyncPoolClient:
         header = bearer.header(token, token_file)
         tls = tls_for(target, TlsOptions(ca, cert, key, server_name))
         channel = connect.open_channel(grpc.aio, target, tls)
+        retry = connect.retry_over(target, retry)
         return cls(bearer.showing(channel, header), address=target, retry=retry)
 
     @classmethod

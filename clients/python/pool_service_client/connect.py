@@ -8,7 +8,8 @@ from types import ModuleType
 from typing import Any, TypedDict
 
 from pool_service_client.default_address import UNIX, default_address
-from pool_service_client.retry import RetryPolicy
+from pool_service_client.failover import Channels
+from pool_service_client.retry import PolicyOfSeveral, RetryPolicy
 from pool_service_client.tls import Tls
 
 ADDRESS_VARIABLE = "POOL_SERVICE_ADDRESS"
@@ -29,17 +30,27 @@ class ConnectOptions(TypedDict, total=False):
 def target(address: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """Return the address to use: the one given, or POOL_SERVICE_ADDRESS, or the default one.
 
-    The path of a socket may begin with `~`. Raises ValueError if the address is neither host:port
-    nor unix:PATH.
+    The path of a socket may begin with `~`. Several host:port are separated by commas. Raises
+    ValueError if the address is neither host:port nor unix:PATH.
     """
     chosen = address or environ.get(ADDRESS_VARIABLE)
     if not chosen:
         return default_address(environ)
-    if not chosen.isprintable() or not (_is_socket_path(chosen) or _is_host_and_port(chosen)):
-        raise ValueError(
-            f"{chosen!r} is no address of a pool service: write host:port or unix:PATH"
-        )
-    return _expanded(chosen)
+    if chosen.isprintable():
+        if _is_socket_path(chosen):
+            return _expanded(chosen)
+        several = [one.strip() for one in chosen.split(",")]
+        if all(map(_is_host_and_port, several)):
+            return ",".join(several)
+    raise ValueError(
+        f"{chosen!r} is no address of a pool service: write host:port or unix:PATH, or several "
+        "host:port with commas"
+    )
+
+
+def each_of(target: str) -> list[str]:
+    """Return each address of a target, in the order in which they are called."""
+    return [target] if target.startswith(UNIX) else target.split(",")
 
 
 def _expanded(address: str) -> str:
@@ -87,10 +98,21 @@ def channel_options() -> list[tuple[str, str | int]]:
 
 
 def open_channel(api: ModuleType, target: str, tls: Tls | None) -> Any:  # noqa: ANN401 - of `api`
-    """Return a channel to an address. api: grpc or grpc.aio."""
+    """Return a channel to an address, or one over several. api: grpc or grpc.aio."""
+    channels = [_open_one(api, one, tls) for one in each_of(target)]
+    return channels[0] if len(channels) == 1 else Channels(channels)
+
+
+def retry_over(target: str, policy: RetryPolicy) -> RetryPolicy:
+    """Return the policy of a client of an address, or of several."""
+    count = len(each_of(target))
+    return policy if count == 1 else PolicyOfSeveral(policy.patience, policy.attempts, count)
+
+
+def _open_one(api: ModuleType, address: str, tls: Tls | None) -> Any:  # noqa: ANN401 - of `api`
     if tls is None:
-        return api.insecure_channel(target, options=channel_options())
-    return api.secure_channel(target, tls.credentials, options=[*channel_options(), *tls.options])
+        return api.insecure_channel(address, options=channel_options())
+    return api.secure_channel(address, tls.credentials, options=[*channel_options(), *tls.options])
 
 
 def _version() -> str:

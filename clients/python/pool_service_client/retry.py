@@ -11,6 +11,8 @@
 5. With a timeout, retries go on within it; a delay that would outlast it is not begun.
 6. Without a timeout, a call may take any time, but failures are retried for
    `RetryPolicy.patience` only, counted from the first failure.
+7. Of several addresses, the others are called at once if one cannot be reached, or is about to end
+   or to begin. That is a failure only once it is so at all of them.
 """
 
 import random
@@ -46,6 +48,17 @@ class RetryPolicy:
 
     patience: float = 30.0
     attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOfSeveral(RetryPolicy):
+    """The policy of a client of several addresses, and how many these are."""
+
+    addresses: int = 1
+
+
+_ELSEWHERE = frozenset({"", "SHUTTING_DOWN", "RECOVERING", "POOL_UNREACHABLE"})
+"""The reasons of UNAVAILABLE for which another address may answer at once."""
 
 
 def retry_delay(
@@ -100,9 +113,13 @@ class Attempts:
     _last: PoolError | None = field(init=False, default=None)
     _doublings: int = field(init=False, default=0)
     _alive_since: float | None = field(init=False, default=None)
+    _others: int = field(init=False)
+    _passed_over: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._began = self.clock()
+        addresses = self.policy.addresses if isinstance(self.policy, PolicyOfSeveral) else 1
+        self._others = addresses - 1
 
     def remaining(self) -> float | None:
         """Return the seconds left of the caller's timeout, limited for gRPC; None: no timeout."""
@@ -113,6 +130,8 @@ class Attempts:
 
     def failed(self, error: PoolError) -> float:
         """Count a failure; return the seconds until the next attempt, or raise a final error."""
+        if self._has_other(error):
+            return 0.0
         self._made += 1
         now = self.clock()
         self._failed = now if self._failed is None else self._failed
@@ -129,6 +148,15 @@ class Attempts:
             raise error from self._cause_of(error)
         self._last = error
         return delay
+
+    def _has_other(self, error: PoolError) -> bool:
+        """Return whether an address has not failed yet since the others have."""
+        moves = error.code is StatusCode.UNAVAILABLE and error.reason in _ELSEWHERE
+        if moves and self._passed_over < self._others:
+            self._passed_over += 1
+            return True
+        self._passed_over = 0
+        return False
 
     def pause(self) -> float:
         """Return the seconds until another attempt that no failure has caused."""
@@ -152,7 +180,7 @@ class Attempts:
         since: the time from which it was alive; None: now. The backoff begins anew only if it
         stays alive for _HEALTHY_S.
         """
-        self._made = 0
+        self._made = self._passed_over = 0
         self._failed = self._last = None
         if self._alive_since is None:
             self._alive_since = self.clock() if since is None else since

@@ -89,8 +89,9 @@ class PoolClient:
         """Return a client of the service at an address. It connects when it is first used.
 
         Args:
-            address: host:port or unix:PATH. Default: POOL_SERVICE_ADDRESS, else the socket of your
-                own service if one listens there now, else 127.0.0.1:50051.
+            address: host:port or unix:PATH; or several host:port, separated by commas, of which the
+                next one is called when one fails. Default: POOL_SERVICE_ADDRESS, else the socket
+                of your own service if one listens there now, else 127.0.0.1:50051.
             token: a bearer token that every call shows, for a service that asks for one.
             token_file: a file with the token, which is read again when it changes. Default for
                 both: POOL_SERVICE_TOKEN, else the file that POOL_SERVICE_TOKEN_FILE names, else
@@ -117,6 +118,7 @@ class PoolClient:
         header = bearer.header(token, token_file)
         tls = tls_for(target, TlsOptions(ca, cert, key, server_name))
         channel = connect.open_channel(grpc, target, tls)
+        retry = connect.retry_over(target, retry)
         return cls(bearer.showing(channel, header), address=target, retry=retry)
 
     @classmethod

@@ -73,12 +73,16 @@ def tls_for(address: str, given: TlsOptions, environ: Mapping[str, str] = os.env
 
 
 def is_this_machine(address: str) -> bool:
-    """Return whether what is sent to an address stays on this machine.
+    """Return whether what is sent to an address, or to each of several, stays on this machine.
 
     Every host name but localhost counts as another machine: an attacker may answer for it.
     """
     if address.startswith(UNIX):
         return True
+    return all(map(_is_loopback, address.split(",")))
+
+
+def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
     try:
         return ip_address(host).is_loopback

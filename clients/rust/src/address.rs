@@ -30,18 +30,27 @@ pub(crate) fn target(address: &str, home: Option<&Path>) -> Result<String, Error
     }
     match address.strip_prefix(UNIX) {
         Some(rest) => socket_path(address, rest.strip_prefix("//").unwrap_or(rest), home),
-        None if is_host_and_port(address) => Ok(address.to_owned()),
-        None => Err(not_an_address(address)),
+        None => {
+            let several: Vec<&str> = address.split(',').map(str::trim).collect();
+            let are_valid = several.iter().all(|one| is_host_and_port(one));
+            if are_valid { Ok(several.join(",")) } else { Err(not_an_address(address)) }
+        }
     }
 }
 
-/// The target of tonic's connection.
+/// Each address of the target, in the order in which they are called.
+pub(crate) fn each_of(target: &str) -> impl Iterator<Item = &str> {
+    let is_path = target.starts_with(UNIX);
+    target.split(move |letter| letter == ',' && !is_path)
+}
+
+/// The target of tonic's connection to one address.
 pub(crate) fn uri(target: &str, is_encrypted: bool) -> String {
     let scheme = if is_encrypted { "https" } else { "http" };
     if target.starts_with(UNIX) { target.to_owned() } else { format!("{scheme}://{target}") }
 }
 
-/// The host of the target, without brackets; `None` for a socket.
+/// The host of one address, without brackets; `None` for a socket.
 pub(crate) fn host(target: &str) -> Option<&str> {
     let (host, _) = target.rsplit_once(':').filter(|_| !target.starts_with(UNIX))?;
     Some(host.trim_start_matches('[').trim_end_matches(']'))
@@ -50,7 +59,10 @@ pub(crate) fn host(target: &str) -> Option<&str> {
 pub(crate) fn not_an_address(address: &str) -> Error {
     Error::invalid(
         "address",
-        format!("{address:?} is no address of a pool service: write host:port or unix:PATH"),
+        format!(
+            "{address:?} is no address of a pool service: write host:port or unix:PATH, or several \
+             host:port with commas"
+        ),
     )
 }
 
@@ -73,12 +85,13 @@ pub(crate) fn with_home(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
     }
 }
 
-/// Whether what is sent to the target stays on this machine. A host name other than localhost
-/// counts as another machine's.
+/// Whether what is sent to the target, or to each of several addresses, stays on this machine. A
+/// host name other than localhost counts as another machine's.
 pub(crate) fn is_this_machine(target: &str) -> bool {
-    let Some(host) = host(target) else {
-        return true;
-    };
+    each_of(target).all(|one| host(one).is_none_or(is_loopback))
+}
+
+fn is_loopback(host: &str) -> bool {
     match host.parse::<IpAddr>() {
         Ok(ip) => ip.is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
@@ -150,12 +163,22 @@ mod tests {
             "unix://",
             "host:1\n",
             "[]:1",
+            "a:1,",
+            "a:1,b",
+            "a:1,unix:/b",
             "unix:~you/s",
         ] {
             let error = of(address).expect_err(address);
             assert_eq!(error.reason(), Reason::InvalidRequest);
             assert_eq!(error.violations()[0].subject, "address");
         }
+    }
+
+    #[test]
+    fn several_are_separated_by_commas_which_a_path_may_have() {
+        assert_eq!(of("a:1, [::1]:2,b:3").expect("they are"), "a:1,[::1]:2,b:3");
+        assert_eq!(each_of("a:1,b:2").collect::<Vec<_>>(), ["a:1", "b:2"]);
+        assert_eq!(each_of("unix:/a,b:2").collect::<Vec<_>>(), ["unix:/a,b:2"]);
     }
 
     #[test]
@@ -167,7 +190,14 @@ mod tests {
     }
     #[test]
     fn only_sockets_and_loopback_are_this_machine() {
-        for near in ["unix:/s", "127.0.0.1:1", "127.8.9.10:1", "[::1]:1", "LocalHost:1"] {
+        for near in [
+            "unix:/s",
+            "127.0.0.1:1",
+            "127.8.9.10:1",
+            "[::1]:1",
+            "LocalHost:1",
+            "[::1]:1,localhost:2",
+        ] {
             assert!(is_this_machine(near), "{near}");
         }
         for far in [
@@ -179,6 +209,7 @@ mod tests {
             "localhost.test:1",
             "128.0.0.1:1",
             "127.1:1",
+            "127.0.0.1:1,10.0.0.1:1",
         ] {
             assert!(!is_this_machine(far), "{far}");
         }

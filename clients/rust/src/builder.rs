@@ -12,6 +12,7 @@ use tonic::{Request, Status};
 use crate::address::{self, ADDRESS_VARIABLE, DEFAULT_ADDRESS};
 use crate::client::Client;
 use crate::error::Error;
+use crate::failover::Failover;
 use crate::retry::RetryPolicy;
 use crate::start::ConnectOrStart;
 use crate::token::{self, Token};
@@ -39,7 +40,8 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// The address of the service: `host:port` or `unix:PATH`, which may begin with `~`.
+    /// The address of the service: `host:port` or `unix:PATH`, which may begin with `~`. Or several
+    /// `host:port`, separated by commas, of which the next one is called when one fails.
     pub fn address(self, address: impl Into<String>) -> Self {
         Self { address: Some(address.into()), ..self }
     }
@@ -134,9 +136,15 @@ impl ClientBuilder {
         let given = std::mem::take(&mut self.token);
         let token = Token::of(given, token::Given::of_environment(), home)?;
         let given = std::mem::take(&mut self.tls);
-        let tls = tls::config(given, tls::Given::of_environment(), &target, home)?;
-        let channel = endpoint(&target, tls)?.connect_lazy();
-        Ok(self.client(channel, target, token))
+        let environment = tls::Given::of_environment();
+        let channels = address::each_of(&target)
+            .map(|one| {
+                let tls = tls::config(given.clone(), environment.clone(), &target, one, home)?;
+                Ok(endpoint(one, tls)?.connect_lazy())
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        self.retry.addresses = channels.len();
+        Ok(self.client(Failover::new(channels), target, token))
     }
 
     /// The client on your own channel, with that channel's settings; for TLS, say. It sends no
@@ -144,10 +152,10 @@ impl ClientBuilder {
     #[must_use]
     pub fn connect_on(self, channel: Channel) -> Client {
         let name = self.address.clone().unwrap_or_else(|| "the channel's address".to_owned());
-        self.client(channel, name, None)
+        self.client(Failover::new([channel]), name, None)
     }
 
-    fn client(self, channel: Channel, address: String, token: Option<Token>) -> Client {
+    fn client(self, channel: Failover, address: String, token: Option<Token>) -> Client {
         let interceptor = Interceptor { intercept: self.intercept, token: token.map(Arc::new) };
         Client {
             stub: PoolServiceClient::with_interceptor(channel, interceptor),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::builder::{ClientBuilder, Interceptor};
@@ -15,6 +14,7 @@ use crate::calls::{
 use crate::describe::DescribeCall;
 use crate::ensure::EnsureCall;
 use crate::error::Error;
+use crate::failover::Failover;
 use crate::get::GetCall;
 use crate::retry::{Attempts, RetryPolicy};
 use crate::start::ConnectOrStart;
@@ -25,7 +25,7 @@ use crate::v1::evict_request::Target;
 use crate::v1::pool_service_client::PoolServiceClient;
 use crate::watch::Watch;
 
-pub(crate) type Stub = PoolServiceClient<InterceptedService<Channel, Interceptor>>;
+pub(crate) type Stub = PoolServiceClient<InterceptedService<Failover, Interceptor>>;
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A connection to a pool service. A clone is cheap and shares the connection.

@@ -12,6 +12,7 @@ mod describe;
 mod description;
 mod ensure;
 mod error;
+mod failover;
 mod file;
 mod get;
 mod health;

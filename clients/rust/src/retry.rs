@@ -29,6 +29,8 @@ pub struct RetryPolicy {
     pub patience: Duration,
     /// The maximum number of attempts of a call, whatever its timeout; `None`: no limit.
     pub attempts: Option<u32>,
+    /// Of the client.
+    pub(crate) addresses: usize,
 }
 
 impl RetryPolicy {
@@ -48,7 +50,7 @@ impl RetryPolicy {
 impl Default for RetryPolicy {
     /// 30 seconds, and any number of attempts.
     fn default() -> Self {
-        Self { patience: Duration::from_secs(30), attempts: None }
+        Self { patience: Duration::from_secs(30), attempts: None, addresses: 1 }
     }
 }
 
@@ -59,6 +61,8 @@ pub(crate) struct Attempts {
     deadline: Option<Instant>,
     chance: fn() -> f64,
     made: u32,
+    /// Addresses that have failed since another one has.
+    passed_over: usize,
     first_failure: Option<Instant>,
     last: Option<Error>,
     /// The number of failures for the delay, which one message of a stream does not reset.
@@ -73,6 +77,7 @@ impl Attempts {
             deadline: timeout.map(|limit| Instant::now() + limit.min(LONGEST_TIMEOUT)),
             chance: fastrand::f64,
             made: 0,
+            passed_over: 0,
             first_failure: None,
             last: None,
             failures: 0,
@@ -87,6 +92,9 @@ impl Attempts {
 
     /// The delay before the next attempt, or the error if there should be none.
     pub(crate) fn failed(&mut self, error: Error) -> Result<Duration, Error> {
+        if self.has_other(&error) {
+            return Ok(Duration::ZERO);
+        }
         self.made = self.made.saturating_add(1);
         match self.delay_after(&error) {
             Some(delay) => {
@@ -115,8 +123,22 @@ impl Attempts {
     pub(crate) fn succeeded_since(&mut self, since: Instant) {
         self.alive_since.get_or_insert(since);
         self.made = 0;
+        self.passed_over = 0;
         self.first_failure = None;
         self.last = None;
+    }
+
+    /// Whether an address has not failed yet since the others have: one that cannot be reached, or
+    /// is about to end or to begin, is no failure before it is so at all of them.
+    fn has_other(&mut self, error: &Error) -> bool {
+        let moves = error.code() == Code::Unavailable
+            && matches!(
+                error.reason_name(),
+                "" | "SHUTTING_DOWN" | "RECOVERING" | "POOL_UNREACHABLE"
+            );
+        let has = moves && self.passed_over + 1 < self.policy.addresses;
+        self.passed_over = if has { self.passed_over + 1 } else { 0 };
+        has
     }
 
     /// The number of failures since a stream last worked for a while.

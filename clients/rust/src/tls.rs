@@ -60,7 +60,7 @@ impl Given {
     }
 }
 
-/// How TLS is spoken to a target; `None`: it is not.
+/// How TLS is spoken to one address of a target; `None`: it is not.
 ///
 /// 1. To another machine it always is.
 /// 2. To a loopback address it is if an option is given. Variables do not count there: they are for
@@ -70,10 +70,11 @@ pub(crate) fn config(
     given: Given,
     environment: Given,
     target: &str,
+    one: &str,
     home: Option<&Path>,
 ) -> Result<Option<ClientTlsConfig>, Error> {
     let is_given = given != Given::default();
-    let Some(host) = address::host(target) else {
+    let Some(host) = address::host(one) else {
         let refusal = format!(
             "there is no TLS by a unix socket ({target}): give host:port, or no option about TLS"
         );
@@ -154,11 +155,12 @@ mod tests {
     }
 
     fn is_spoken(given: Given, environment: Given, target: &str) -> bool {
-        config(given, environment, target, None).expect("it is valid").is_some()
+        config(given, environment, target, target, None).expect("it is valid").is_some()
     }
 
     fn refused(given: Given, environment: Given, target: &str) -> String {
-        let error = config(given, environment, target, None).expect_err("it cannot be used");
+        let error =
+            config(given, environment, target, target, None).expect_err("it cannot be used");
         assert_eq!(error.reason(), Reason::InvalidRequest);
         error.message().to_owned()
     }

@@ -15,7 +15,8 @@ const HIGHEST_PORT = 65_535;
 /**
  * The address to use: the given one, else POOL_SERVICE_ADDRESS, else undefined: the default one.
  *
- * A path may begin with `~`. Throws TypeError if the address is neither host:port nor unix:PATH.
+ * A path may begin with `~`. Several host:port are separated by commas. Throws TypeError if the
+ * address is neither host:port nor unix:PATH.
  */
 export function target(
   address: string | undefined,
@@ -23,12 +24,20 @@ export function target(
 ): string | undefined {
   const chosen = [address, environment[ADDRESS_VARIABLE]].find(Boolean);
   if (chosen === undefined) return undefined;
-  if (!isPrintable(chosen) || !(isSocketPath(chosen) || isHostAndPort(chosen))) {
-    throw new TypeError(
-      `${JSON.stringify(chosen)} is no address of a pool service: write host:port or unix:PATH`,
-    );
+  if (isPrintable(chosen)) {
+    if (isSocketPath(chosen)) return expanded(chosen);
+    const several = chosen.split(",").map((one) => one.trim());
+    if (several.every(isHostAndPort)) return several.join(",");
   }
-  return expanded(chosen);
+  throw new TypeError(
+    `${JSON.stringify(chosen)} is no address of a pool service: write host:port or unix:PATH, or ` +
+      "several host:port with commas",
+  );
+}
+
+/** Each address of a target, in the order in which they are called. */
+export function eachOf(address: string): string[] {
+  return address.startsWith(UNIX) ? [address] : address.split(",");
 }
 
 function expanded(address: string): string {
@@ -48,11 +57,14 @@ export function withHome(path: string): string | undefined {
 }
 
 /**
- * Whether what is sent to the address stays on this machine. A host name other than localhost
- * counts as another machine's.
+ * Whether what is sent to the address, or to each of several, stays on this machine. A host name
+ * other than localhost counts as another machine's.
  */
 export function isThisMachine(address: string): boolean {
-  if (address.startsWith(UNIX)) return true;
+  return address.startsWith(UNIX) || eachOf(address).every(isLoopback);
+}
+
+function isLoopback(address: string): boolean {
   const host = address.slice(0, address.lastIndexOf(":")).toLowerCase();
   return host === "localhost" || host === "[::1]" || (isIPv4(host) && host.startsWith("127."));
 }

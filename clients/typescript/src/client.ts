@@ -1,7 +1,7 @@
 /** The client. */
 
 import type { MethodDefinition } from "@grpc/grpc-js";
-import { target } from "./address.js";
+import { eachOf, target } from "./address.js";
 import type { Cancellation } from "./cancellation.js";
 import * as convert from "./convert.js";
 import { description } from "./convert_description.js";
@@ -29,7 +29,7 @@ import type {
 } from "./options.js";
 import { Paging } from "./paging.js";
 import { PROGRESS_TIMEOUT_MS, withProgress } from "./progress.js";
-import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type RetryPolicy } from "./retry.js";
+import { Attempts, DEFAULT_RETRY, REAL_CLOCK, type PolicyOfSeveral } from "./retry.js";
 import { READY_GRACE_MS } from "./serving.js";
 import { ownService } from "./start.js";
 import { follow, PoolStream } from "./stream.js";
@@ -62,15 +62,16 @@ import type {
  */
 export class PoolClient implements AsyncDisposable {
   readonly #transport: Transport;
-  readonly #retry: RetryPolicy;
+  readonly #retry: PolicyOfSeveral;
 
-  private constructor(transport: Transport, retry: RetryPolicy) {
+  private constructor(transport: Transport, retry: PolicyOfSeveral) {
     this.#transport = transport;
     this.#retry = retry;
   }
 
   /**
-   * A client of the service at host:port or unix:PATH; it connects on first use.
+   * A client of the service at host:port or unix:PATH, or at several host:port, separated by
+   * commas, of which the next one is called when one fails. It connects on first use.
    *
    * address: by default POOL_SERVICE_ADDRESS, else the socket of your own service if one listens
    * there at the first call, else 127.0.0.1:50051. The token is by default that of
@@ -83,7 +84,8 @@ export class PoolClient implements AsyncDisposable {
     const encrypted = encryption(options, where);
     const shown = authorization(options);
     const transport = new Transport(where, shown, encrypted, options.channel ?? {});
-    return new PoolClient(transport, { ...DEFAULT_RETRY, ...options.retry });
+    const addresses = where === undefined ? 1 : eachOf(where).length;
+    return new PoolClient(transport, { ...DEFAULT_RETRY, ...options.retry, addresses });
   }
 
   /**

@@ -29,6 +29,19 @@ export interface RetryPolicy {
   readonly attempts: number;
 }
 
+/** The policy of a client of so many addresses; absent: one. */
+export interface PolicyOfSeveral extends RetryPolicy {
+  readonly addresses?: number;
+}
+
+/** The reasons of UNAVAILABLE for which another address may answer at once. */
+const ELSEWHERE: ReadonlySet<string> = new Set([
+  "",
+  "SHUTTING_DOWN",
+  "RECOVERING",
+  "POOL_UNREACHABLE",
+]);
+
 /** The default policy. */
 export const DEFAULT_RETRY: RetryPolicy = { patienceMs: 30_000, attempts: Infinity };
 
@@ -81,17 +94,18 @@ function backoffMs(doublings: number): number {
 
 /** The attempts of one call: how long the next may take, and when it is due. */
 export class Attempts {
-  readonly #policy: RetryPolicy;
+  readonly #policy: PolicyOfSeveral;
   readonly #clock: Clock;
   readonly #timeoutMs: number | undefined;
   readonly #began: number;
   #made = 0;
+  #passedOver = 0;
   #failedAt: number | undefined;
   #last: PoolError | undefined;
   #doublings = 0;
   #aliveSince: number | undefined;
 
-  constructor(policy: RetryPolicy, clock: Clock, timeoutMs?: number) {
+  constructor(policy: PolicyOfSeveral, clock: Clock, timeoutMs?: number) {
     this.#policy = policy;
     this.#clock = clock;
     this.#timeoutMs = timeoutMs;
@@ -110,6 +124,7 @@ export class Attempts {
 
   /** Milliseconds until the next attempt; throws the error if there should be none. */
   failed(error: PoolError): number {
+    if (this.#hasOther(error)) return 0;
     this.#made += 1;
     const now = this.#clock.now();
     this.#failedAt ??= now;
@@ -127,12 +142,24 @@ export class Attempts {
   }
 
   /**
+   * Whether an address has not failed yet since the others have: one that cannot be reached, or is
+   * about to end or to begin, is no failure before it is so at all of them.
+   */
+  #hasOther(error: PoolError): boolean {
+    const moves = error.code === "UNAVAILABLE" && ELSEWHERE.has(error.reason);
+    const others = (this.#policy.addresses ?? 1) - 1;
+    const has = moves && this.#passedOver < others;
+    this.#passedOver = has ? this.#passedOver + 1 : 0;
+    return has;
+  }
+
+  /**
    * Restart the count of failures, for a stream that works again, since then or now.
    *
    * The next delay starts over only if that stream worked for a while.
    */
   succeeded(since = this.#clock.now()): void {
-    this.#made = 0;
+    this.#made = this.#passedOver = 0;
     this.#failedAt = this.#last = undefined;
     this.#aliveSince ??= since;
   }

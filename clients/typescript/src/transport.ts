@@ -11,7 +11,7 @@ import {
   type MethodDefinition,
   type StatusObject,
 } from "@grpc/grpc-js";
-import { channelOptions } from "./address.js";
+import { channelOptions, eachOf } from "./address.js";
 import { Cancellation, type Stop } from "./cancellation.js";
 import { DEFAULT_ADDRESS, defaultAddress } from "./default_address.js";
 import { Cancelled } from "./errors.js";
@@ -19,14 +19,20 @@ import { errorOf } from "./status.js";
 import type { Encryption } from "./tls.js";
 import type { Authorization } from "./token.js";
 
-/** The channel to one service, and its open operations. */
+/**
+ * The channel to one service, and its open operations.
+ *
+ * Of several addresses one is called. A call that ends as UNAVAILABLE moves the next calls on to the
+ * next address, the first again after the last; retries then make the call there.
+ */
 export class Transport {
   readonly #authorization: Authorization | undefined;
   readonly #encryption: Encryption | undefined;
   readonly #options: Partial<ClientOptions>;
   #address: string;
-  #client: Client | undefined;
-  #finding: Promise<Client> | undefined;
+  #clients: readonly Client[] | undefined;
+  #at = 0;
+  #finding: Promise<readonly Client[]> | undefined;
   readonly #underWay = new Set<Cancellation>();
   #closed = false;
 
@@ -41,7 +47,7 @@ export class Transport {
     this.#encryption = encryption;
     this.#options = options;
     this.#address = address ?? DEFAULT_ADDRESS;
-    if (address !== undefined) this.#client = this.#newClient();
+    if (address !== undefined) this.#clients = this.#newClients();
   }
 
   /** The address, as error messages name it. */
@@ -75,7 +81,7 @@ export class Transport {
     const { remainingMs, timeoutMs } = limits;
     const options: CallOptions =
       remainingMs === undefined ? {} : { deadline: Date.now() + remainingMs };
-    const client = this.#client ?? (await this.#found());
+    const { client, at } = await this.#called();
     return operation.wait<R>((resolve, reject) => {
       const call = client.makeUnaryRequest(
         method.path,
@@ -85,6 +91,7 @@ export class Transport {
         this.#metadata(),
         options,
         (failure, response) => {
+          this.#note(at, failure?.code);
           if (failure) reject(errorOf(failure, this.address, timeoutMs));
           else resolve(response as R);
         },
@@ -101,7 +108,7 @@ export class Transport {
     request: Q,
     operation: Cancellation,
   ): Promise<Incoming<R>> {
-    const client = this.#client ?? (await this.#found());
+    const { client, at } = await this.#called();
     if (operation.error !== undefined) throw operation.error;
     const call = client.makeServerStreamRequest(
       method.path,
@@ -110,6 +117,9 @@ export class Transport {
       request,
       this.#metadata(),
     );
+    call.on("status", (told: StatusObject) => {
+      this.#note(at, told.code);
+    });
     return new Incoming(call, this.address, operation);
   }
 
@@ -117,27 +127,38 @@ export class Transport {
   close(): void {
     this.#closed = true;
     for (const operation of [...this.#underWay]) operation.cancel(this.#closedError());
-    this.#client?.close();
+    for (const client of this.#clients ?? []) client.close();
+  }
+
+  /** The client that is called now, and its place. */
+  async #called(): Promise<{ readonly client: Client; readonly at: number }> {
+    const clients = this.#clients ?? (await this.#found());
+    const at = this.#at;
+    return { client: clients[at] as Client, at };
+  }
+
+  /** Moves on from an address at which a call has failed, unless another call has done so. */
+  #note(at: number, code: status | undefined): void {
+    const count = this.#clients?.length ?? 1;
+    if (code === status.UNAVAILABLE && at === this.#at) this.#at = (at + 1) % count;
   }
 
   /** The client of the default address, which all calls wait for that come before it is found. */
-  async #found(): Promise<Client> {
+  async #found(): Promise<readonly Client[]> {
     this.#finding ??= defaultAddress().then((address) => {
       this.#address = address;
-      this.#client = this.#newClient();
-      if (this.#closed) this.#client.close();
-      return this.#client;
+      this.#clients = this.#newClients();
+      if (this.#closed) for (const client of this.#clients) client.close();
+      return this.#clients;
     });
     return this.#finding;
   }
 
-  #newClient(): Client {
+  #newClients(): readonly Client[] {
     const encrypted = this.#encryption;
-    return new Client(this.#address, encrypted?.credentials ?? credentials.createInsecure(), {
-      ...channelOptions(),
-      ...encrypted?.options,
-      ...this.#options,
-    });
+    const shown = encrypted?.credentials ?? credentials.createInsecure();
+    const options = { ...channelOptions(), ...encrypted?.options, ...this.#options };
+    return eachOf(this.#address).map((address) => new Client(address, shown, options));
   }
 
   /** Each call's own, which its interceptors may change. */

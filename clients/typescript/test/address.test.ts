@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { homedir } from "node:os";
 import { test } from "node:test";
-import { channelOptions, target } from "../src/address.js";
+import { channelOptions, eachOf, target } from "../src/address.js";
 
 test("the address given goes before the environment", () => {
   const environment = { POOL_SERVICE_ADDRESS: "host:1" };
@@ -15,6 +15,12 @@ test("a host with its port, or a path, is an address", () => {
   for (const good of ["localhost:50051", "[::1]:80", "unix:/run/s", "unix:///run/s", "unix:rel"]) {
     assert.equal(target(good, {}), good);
   }
+});
+
+test("several addresses are separated by commas, which a path may have", () => {
+  assert.equal(target("a:1, [::1]:2,b:3", {}), "a:1,[::1]:2,b:3");
+  assert.deepEqual(eachOf("a:1,b:2"), ["a:1", "b:2"]);
+  assert.deepEqual(eachOf("unix:/a,b:2"), ["unix:/a,b:2"]);
 });
 
 test("the home directory stands for a tilde", () => {
@@ -33,6 +39,9 @@ test("anything else is refused with what to write", () => {
     "http://h:1",
     "::1:5",
     "unix:",
+    "a:1,",
+    "a:1,b",
+    "a:1,unix:/b",
   ];
   for (const address of [...bad, "a\n:1", "unix:~other/s"]) {
     assert.throws(() => target(address, {}), TypeError, address);

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tests.conformance.expected import Said, saying
+from tests.conformance.expected import Other, Said, at_least, saying
 from tests.conformance.homes import DEAD, NONE, OPEN, OWN
-from tests.conformance.kinds import PLAIN
+from tests.conformance.kinds import ALONE, PLAIN
 from tests.conformance.scenario import Scenario
-from tests.conformance.steps import End, begin, call, failed
+from tests.conformance.steps import End, Event, KillService, begin, call, failed
 
 NOT_STARTED = failed("ServiceNotStarted", "UNAVAILABLE")
 STARTED: Mapping[str, Any] = {
@@ -110,6 +110,33 @@ SCENARIOS = (
             End("pull", fails=AWAY),
         ],
         connect={"address": "{nobody}", "attempts": 1},
+    ),
+    Scenario(
+        "of several addresses the first is called that answers",
+        PLAIN,
+        [
+            call("ensure", model="{m}", gives={"started": True}),
+            begin("hold", "held", model="{m}"),
+            call("ready", hold="held", gives={"server": {"state": "READY"}}),
+            begin("watch", "watch"),
+            Event("watch", {"kind": "synced"}),
+        ],
+        connect={"address": "{nobody},{stranger}, {address}", "attempts": 1},
+        leaves={"{m}": "READY"},
+    ),
+    Scenario(
+        "of several addresses the next one is called when one fails, and holds go on there",
+        ALONE,
+        [
+            begin("hold", "held", model="{m}"),
+            call("ready", hold="held", name="first"),
+            KillService(),
+            Event("held", {"server": {"state": "READY", "pid": Other("first.server.pid")}}),
+            call("ensure", model="{m}", gives={"started": False}, name="second"),
+            call("ready", hold="held", gives={"server": {"pid": Said("second.server.pid")}}),
+        ],
+        connect={"address": "{address},{plain}"},
+        calls={"Hold": at_least(2), "Ensure": at_least(1)},
     ),
     Scenario(
         "a program that is no gRPC server is no service either",

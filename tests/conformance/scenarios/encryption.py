@@ -11,6 +11,9 @@ from tests.conformance.scenarios.addresses import AWAY
 from tests.conformance.steps import SOMETHING, Do, End, Event, begin, call, refused
 
 TRUSTING: Mapping[str, Any] = {"address": "{encrypted}", "ca": "{secrets}/services.pem"}
+UNNAMED = "{unnamed}"
+"""Where the same service listens, by a name that its certificate does not have."""
+
 AWAY_FOR = {**AWAY, "message": saying("certificate")}
 
 
@@ -112,6 +115,23 @@ SCENARIOS = (
         [call("list")],
         connect={**TRUSTING, "server_name": "pool.test", "token": "{read}"},
         calls={"List": 1},
+    ),
+    Scenario(
+        "of several addresses each has to prove its own name",
+        ENCRYPTED,
+        [
+            call("list"),
+            call(
+                "connect", name="nowhere", **{**TRUSTING, "address": UNNAMED}, attempts=1, gives={}
+            ),
+            call("list", client="nowhere", fails=AWAY),
+        ],
+        connect={
+            **TRUSTING,
+            "address": f"{UNNAMED},{{encrypted}}",
+            "token": "{read}",
+            "attempts": 1,
+        },
     ),
     Scenario(
         "a service that does not encrypt is not called by TLS",
