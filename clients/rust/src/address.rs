@@ -28,14 +28,12 @@ pub(crate) fn target(address: &str, home: Option<&Path>) -> Result<String, Error
     if address.chars().any(char::is_control) {
         return Err(not_an_address(address));
     }
-    match address.strip_prefix(UNIX) {
-        Some(rest) => socket_path(address, rest.strip_prefix("//").unwrap_or(rest), home),
-        None => {
-            let several: Vec<&str> = address.split(',').map(str::trim).collect();
-            let are_valid = several.iter().all(|one| is_host_and_port(one));
-            if are_valid { Ok(several.join(",")) } else { Err(not_an_address(address)) }
-        }
+    if let Some(rest) = address.strip_prefix(UNIX) {
+        return socket_path(address, rest.strip_prefix("//").unwrap_or(rest), home);
     }
+    let several: Vec<&str> = address.split(',').map(str::trim).collect();
+    let are_valid = several.iter().all(|one| is_host_and_port(one));
+    if are_valid { Ok(several.join(",")) } else { Err(not_an_address(address)) }
 }
 
 /// Each address of the target, in the order in which they are called.

@@ -134,7 +134,9 @@ export class Transport {
   async #called(): Promise<{ readonly client: Client; readonly at: number }> {
     const clients = this.#clients ?? (await this.#found());
     const at = this.#at;
-    return { client: clients[at] as Client, at };
+    const client = clients[at];
+    if (client === undefined) throw new RangeError(`there is no address ${String(at)}`);
+    return { client, at };
   }
 
   /** Moves on from an address at which a call has failed, unless another call has done so. */
