@@ -60,7 +60,10 @@ def own_fields(table: type[BaseModel]) -> dict[str, FieldInfo]:
 
 def default(field: FieldInfo) -> str:
     """The default as one would write it, or in words."""
-    words = next((part.text for part in field.metadata if isinstance(part, DefaultText)), None)
+    # The last one is of the key itself, those before it of its type.
+    words = next(
+        (part.text for part in reversed(field.metadata) if isinstance(part, DefaultText)), None
+    )
     return words or f"`{_toml(field.default, form_of(field).kind)}`"
 
 

@@ -9,7 +9,7 @@ from pool_service.cli.options import FILE
 
 @click.group()
 def fleet() -> None:
-    """Serve the models of several machines at one address."""
+    """Serve the models of several hosts at one address."""
 
 
 @fleet.command()
@@ -41,10 +41,10 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
     """Run the front of a fleet until SIGTERM or Ctrl-C.
 
     A front has the calls of a service, and passes each to the member that has the model, or that
-    can start it best. Members are services on other machines, or on this one; FILE names them.
+    can start it best. Members are services on other hosts, or on this one; FILE names them.
     Their servers go on when the front ends. SIGHUP makes it read its configuration again.
 
-    Needs the extra `fleet` of the package.
+    With members from DNS it needs the extra `fleet` of the package, and `kubernetes` in a cluster.
     """
     from pool_service.cli import fleet_service
 

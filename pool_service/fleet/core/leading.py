@@ -67,7 +67,7 @@ class Leading:
         if state.now >= state.lead.until:
             return PoolUnreachable(
                 "this front has not heard for so long that it leads that another may lead by now: "
-                "it starts nothing until it hears. Look at the engine that chooses the leader.",
+                "it starts nothing until it hears. Look at what front.leader names.",
                 retry_after=RETRY_AFTER_S,
             )
         vanished = [one.vanished_at for one in state.unseen.values() if one.vanished_at is not None]

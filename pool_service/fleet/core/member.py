@@ -1,5 +1,6 @@
 """A member of the fleet, as the front sees it."""
 
+import math
 from dataclasses import dataclass, field
 
 from pool_service.fleet.core.values import CatalogueNames, Presence, Report, SeenServer
@@ -13,6 +14,8 @@ class Member:
     since: the time since when its presence is as it is.
     vanished_at: when it fell silent; None while it is present, and if it was never seen.
     acknowledged: the epoch that it has heard from this front.
+    expected_for: seconds after which it is lost that was never seen: a front that has just started
+        waits for it no longer than for others, as all its callers wait with it.
     """
 
     host: str
@@ -27,6 +30,7 @@ class Member:
     servers: dict[tuple[str, int], SeenServer] = field(default_factory=dict)
     revision: int = 0
     acknowledged: int = -1
+    expected_for: float = math.inf
 
     @property
     def is_reachable(self) -> bool:
@@ -36,7 +40,9 @@ class Member:
     @property
     def lost_at(self) -> float | None:
         """When it is lost if it stays silent; None if it is present, or lost already."""
-        if self.presence in (Presence.EXPECTED, Presence.SUSPECT):
+        if self.presence is Presence.EXPECTED:
+            return self.since + min(self.lost_after, self.expected_for)
+        if self.presence is Presence.SUSPECT:
             return self.since + self.lost_after
         return None
 

@@ -28,7 +28,7 @@ class Sightings:
         for host, address in addresses.items():
             if host not in state.members:
                 patience = state.lost_after_of.get(host, state.lost_after)
-                member = Member(host, address, patience, state.now)
+                member = Member(host, address, patience, state.now, expected_for=state.lost_after)
                 state.members[host] = state.unseen[host] = member
                 state.names.join(host)
                 state.give(Connect(host, address))
@@ -40,6 +40,7 @@ class Sightings:
         state.lost_after, state.lost_after_of = usual, of_members
         for member in state.members.values():
             member.lost_after = of_members.get(member.host, usual)
+            member.expected_for = usual
 
     def on_told(self, member: Member, servers: tuple[SeenServer, ...], revision: int) -> None:
         """Take what a member has told of all its servers."""

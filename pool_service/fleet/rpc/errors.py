@@ -4,6 +4,8 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from pool_service.core.errors import PoolUnreachable
+from pool_service.fleet.core.leading import RETRY_AFTER_S
 from pool_service.rpc.status import DOMAIN, Status
 
 RESTARTING = frozenset({"SHUTTING_DOWN", "RECOVERING"})
@@ -35,3 +37,11 @@ def is_of_connection(error: grpc.aio.AioRpcError, reason: str) -> bool:
     if reason:
         return reason in RESTARTING
     return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def none_seen() -> PoolUnreachable:
+    """Return the error of a call for which no member is seen that could be asked."""
+    return PoolUnreachable(
+        "no member of the fleet is seen that could be asked. Try again, or look at the members.",
+        retry_after=RETRY_AFTER_S,
+    )

@@ -15,8 +15,6 @@ from pool_service.admission import check_logs
 from pool_service.audit import Audit
 from pool_service.core.error_texts import watch_ended
 from pool_service.core.errors import (
-    InvalidField,
-    LogNotFound,
     PoolError,
     PoolUnreachable,
     ScopeMissing,
@@ -29,9 +27,10 @@ from pool_service.fleet.members.link import GrpcLink
 from pool_service.fleet.ports import MemberLost
 from pool_service.fleet.rpc import merging
 from pool_service.fleet.rpc.asking_all import LOOK_TIMEOUT_S, Answers, ask_all
-from pool_service.fleet.rpc.errors import reason_of, status_of
+from pool_service.fleet.rpc.errors import none_seen, status_of
 from pool_service.fleet.rpc.forwarding import Caller, Forwarding
 from pool_service.fleet.rpc.last_runs import by_last_run
+from pool_service.fleet.rpc.logs import MembersLogs
 from pool_service.fleet.rpc.open_calls import OpenCalls
 from pool_service.rpc import validation
 from pool_service.rpc.answering import Context, failure_status, keep_refusal, streaming, unary
@@ -41,9 +40,6 @@ from pool_service.rpc.servicer import CHANGING, ENDED, GONE, LONGEST_NAME, USES
 from pool_service.v1 import pool_service_pb2 as pb
 
 log = structlog.get_logger("pool_service.fleet")
-
-CURSOR_MARK = "~"
-"""Stands between the host of a log and the member's own cursor; no host's name has it."""
 
 Reload = Callable[[], Awaitable[tuple[str, ...]]]
 
@@ -73,6 +69,7 @@ class FleetServicer:
         self._audit = audit
         self._quotas = quotas
         self._open = OpenCalls()
+        self._logs = MembersLogs(fleet, forwarding)
         self.redactions = Redactions()
         self.refused_at = -math.inf
         """The time of the event loop at which the last call was refused."""
@@ -175,65 +172,10 @@ class FleetServicer:
         check_logs(context.principal)
         validation.model(request.model)
         with self._quotas.open(context.principal, "streams"), self._open.open():
-            lines = self._lines(request, context)
+            lines = self._logs.lines(request, context.principal, context.time_remaining())
             async with aclosing(lines):
                 async for answer in lines:
                     yield answer
-
-    async def _lines(
-        self, request: pb.TailLogsRequest, context: Context
-    ) -> AsyncGenerator[pb.TailLogsResponse]:
-        """Yield the lines of a log of the first member that has one."""
-        asked, links = await self._with_log(request, context)
-        call = self._forwarding.call_of(context.principal)
-        refusal: grpc.aio.AioRpcError | None = None
-        for link in links:
-            try:
-                lines = link.stream("TailLogs", asked, call, context.time_remaining())
-                async with aclosing(lines):
-                    async for answer in lines:
-                        answer.cursor = f"{link.host}{CURSOR_MARK}{answer.cursor}"
-                        yield answer
-            except grpc.aio.AioRpcError as error:
-                if reason_of(error) != LogNotFound.REASON:
-                    raise
-                refusal = error
-            else:
-                return
-        raise refusal or self._unseen()
-
-    async def _with_log(
-        self, request: pb.TailLogsRequest, context: Context
-    ) -> tuple[pb.TailLogsRequest, list[GrpcLink]]:
-        """Return the request for members, and the members that may have the log, in this order."""
-        if request.WhichOneof("begin") == "cursor":
-            return self._after_cursor(request)
-        present = self._fleet.present
-        first = self._fleet.hosts_of(request.model)
-        if not first and len(present) > 1:
-            asked = pb.DescribeRequest(model=request.model)
-            answers = await self._ask_all(present, "Describe", asked, context, LOOK_TIMEOUT_S)
-            first = by_last_run(answers.given)
-        links = [link for host in first if (link := self._fleet.link(host)) is not None]
-        return request, links + [one for one in present if one not in links]
-
-    def _after_cursor(
-        self, request: pb.TailLogsRequest
-    ) -> tuple[pb.TailLogsRequest, list[GrpcLink]]:
-        host, mark, cursor = request.cursor.partition(CURSOR_MARK)
-        if not mark:
-            raise InvalidField("cursor is not one that this front returned.", field_name="cursor")
-        link = self._fleet.link(host)
-        if link is None:
-            raise PoolUnreachable(
-                f"the log is on {host}, which is no member any more. Begin without a cursor.",
-                model=request.model,
-                retry_after=RETRY_AFTER_S,
-            )
-        asked = pb.TailLogsRequest()
-        asked.CopyFrom(request)
-        asked.cursor = cursor
-        return asked, [link]
 
     # --- calls of several members ---------------------------------------------------------
 
@@ -365,16 +307,9 @@ class FleetServicer:
         """Return the link to a member that lists a model, else to any. Raises PoolUnreachable."""
         present = self._fleet.present
         if not present:
-            raise self._unseen()
+            raise none_seen()
         listing = self._fleet.listing(name)
         return next((link for link in present if link.host in listing), present[0])
-
-    def _unseen(self) -> PoolUnreachable:
-        return PoolUnreachable(
-            "no member of the fleet is seen that could be asked. Try again, or look at the "
-            "members.",
-            retry_after=RETRY_AFTER_S,
-        )
 
     def _notices(self, answers: Answers) -> list[str]:
         """Return what works less well than it should, as the front and its members say."""

@@ -118,6 +118,17 @@ def test_a_member_that_was_never_seen_is_lost_after_its_patience_too() -> None:
     assert front.machine.next_deadline() == float("inf")
 
 
+def test_a_new_front_waits_for_a_member_with_more_patience_no_longer_than_for_others() -> None:
+    front = Front()
+    front.feed(ev.PatienceChanged(3.0, {"laptop": 600.0}))
+    front.listed("a", "laptop")
+    front.told("a")
+    before = front.machine.is_settled
+    front.pass_time(3.0)
+    assert (before, front.machine.is_settled) == (False, True)
+    assert presences(front) == {"a": Presence.PRESENT, "laptop": Presence.LOST}
+
+
 def test_what_members_tell_that_are_not_seen_does_not_count() -> None:
     front = Front("a", "b")
     assert front.told("z", server("z")) == []

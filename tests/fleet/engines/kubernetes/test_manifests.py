@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from pool_service.adapters.state_dir.directory_lock import StateDir, StateDirError
 from pool_service.config.loading import Source
 from pool_service.config.service_source import SERVICE
 from pool_service.fleet.config import FrontConfig, front_source
@@ -128,6 +129,23 @@ def test_whatever_a_pod_names_is_there(pod: Manifest) -> None:
     assert set(re.findall(r'"(/etc[^"]*)/', text)) == {mounts["tls"]}
     account = spec.get("serviceAccountName")
     assert account is None or ("ServiceAccount", account) in MANIFESTS
+
+
+def test_the_state_of_a_member_is_no_directory_that_everybody_may_write(tmp_path: Path) -> None:
+    """An emptyDir is one (mode 0777), which a service refuses."""
+    everybodys = tmp_path / "empty"
+    everybodys.mkdir()
+    everybodys.chmod(0o777)
+    with pytest.raises(StateDirError, match="other users"):
+        StateDir(everybodys / "state")
+    spec = MEMBER["spec"]
+    state = next(
+        one["name"]
+        for one in spec["containers"][0]["volumeMounts"]
+        if environment(MEMBER)["POOL_SERVICE_STATE_DIR"].startswith(one["mountPath"] + "/")
+    )
+    volumes = {one["name"]: one for one in spec["volumes"]}
+    assert "hostPath" in volumes[state]
 
 
 @PODS
