@@ -19,7 +19,7 @@ from pool_service.fleet.core import events as ev
 from pool_service.fleet.core import placing
 from pool_service.fleet.core.machine import Machine
 from pool_service.fleet.core.member import Member
-from pool_service.fleet.core.values import Lead, Offer, Presence, Seat, SeenServer
+from pool_service.fleet.core.values import Lead, Offer, Presence, Seat, SeenServer, ServerState
 from pool_service.fleet.ports import Leadership, Link, Membership
 from pool_service.ports import Clock
 from pool_service.suspension_timer import SuspensionTimer
@@ -181,6 +181,19 @@ class Fleet(Generic[L]):
     def hosts_of(self, name: str) -> list[str]:
         """Return the hosts that have a server of a model, the one first that callers get."""
         return self._machine.hosts_of(name)
+
+    def current(self, name: str) -> SeenServer | None:
+        """Return the server of a model that callers get; None if it has none that lives."""
+        return self._machine.current(name)
+
+    async def moved(self, name: str, host: str) -> SeenServer:
+        """Return the server of a model that callers get, once it has a process on another host."""
+        while True:
+            current = self._machine.current(name)
+            if current and current.host != host and current.state is not ServerState.QUEUED:
+                return current
+            self._told.clear()
+            await self._told.wait()
 
     def aliases_of(self, model: str) -> tuple[str, ...]:
         """Return the other names of a model."""

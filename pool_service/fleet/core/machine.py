@@ -15,6 +15,7 @@ from typing import assert_never
 from pool_service.core.errors import PoolError
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.commands import Command
+from pool_service.fleet.core.copies import kept
 from pool_service.fleet.core.leading import Leading
 from pool_service.fleet.core.member import Member
 from pool_service.fleet.core.seats import Seats
@@ -112,6 +113,12 @@ class Machine:
             hosts.remove(claim.host)
             hosts.insert(0, claim.host)
         return hosts
+
+    def current(self, name: str) -> SeenServer | None:
+        """Return the server of a model that callers get; None if it has none that lives."""
+        model = self._state.names.resolve(name)
+        claim = self._state.claims.get(model)
+        return kept(self._state.by_model.get(model, ()), claim.host if claim is not None else "")
 
     def aliases_of(self, model: str) -> tuple[str, ...]:
         """Return the other names of a model."""

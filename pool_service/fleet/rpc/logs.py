@@ -1,6 +1,7 @@
 """The logs of a model, which the members have on whose hosts it ran."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import grpc
@@ -14,7 +15,11 @@ from pool_service.fleet.rpc.asking_all import LOOK_TIMEOUT_S, ask_all
 from pool_service.fleet.rpc.errors import none_seen, reason_of
 from pool_service.fleet.rpc.forwarding import Forwarding
 from pool_service.fleet.rpc.last_runs import by_last_run
+from pool_service.rpc.validation import MAX_LOG_LINES
 from pool_service.v1 import pool_service_pb2 as pb
+
+REST_S = 0.5
+"""The time without further lines after which a log is left whose model is on another host."""
 
 CURSOR_MARK = "~"
 """Stands between the host of a log and the member's own cursor; no host's name has it."""
@@ -32,19 +37,68 @@ class MembersLogs:
     ) -> AsyncGenerator[pb.TailLogsResponse]:
         """Yield the lines of a log of the first member that has one.
 
+        With `follow`, also those of the model's next processes, on whichever hosts.
+
         time_limit: in seconds; None: none. Raises InvalidField, PoolUnreachable, MemberLost, and
         AioRpcError with a member's own error.
         """
-        asked, links = await self._with_log(request, principal)
-        call = self._forwarding.call_of(principal)
+        call, host = self._forwarding.call_of(principal), self._left_host(request)
+        has_moved = bool(host)
+        if has_moved:
+            asked, links = await self._moved(request.model, host)
+        else:
+            asked, links = await self._with_log(request, principal)
+        while True:
+            try:
+                async with aclosing(self._of_one(asked, links, call, time_limit)) as answers:
+                    async for host, answer in answers:
+                        answer.cursor = f"{host}{CURSOR_MARK}{answer.cursor}"
+                        yield answer
+            except grpc.aio.AioRpcError as error:
+                is_new = has_moved and host not in {link.host for link in links}
+                if not is_new or reason_of(error) != LogNotFound.REASON:
+                    raise
+                # The process is there before its log.
+                await asyncio.sleep(REST_S)
+            if not asked.follow:
+                return
+            asked, links = await self._moved(asked.model, host)
+            has_moved = True
+
+    def _left_host(self, request: pb.TailLogsRequest) -> str:
+        """Return the host of a cursor that is not seen, if a process elsewhere is followed instead.
+
+        Empty: there is none, or it is not asked for.
+        """
+        host = request.cursor.partition(CURSOR_MARK)[0] if request.follow else ""
+        current = self._fleet.current(request.model)
+        is_seen = host in {link.host for link in self._fleet.present}
+        return host if host and not is_seen and current and current.host != host else ""
+
+    async def _moved(self, model: str, host: str) -> tuple[pb.TailLogsRequest, list[GrpcLink]]:
+        """Return the request for the process of a model on another host, once there is one."""
+        server = await self._fleet.moved(model, host)
+        request = pb.TailLogsRequest(
+            model=model, generation=server.generation, lines=MAX_LOG_LINES, follow=True
+        )
+        link = self._fleet.link(server.host)
+        return request, [link] if link is not None else []
+
+    async def _of_one(
+        self,
+        asked: pb.TailLogsRequest,
+        links: Sequence[GrpcLink],
+        call: bytes,
+        time_limit: float | None,
+    ) -> AsyncGenerator[tuple[str, pb.TailLogsResponse]]:
+        """Yield what the first of these members tells that has the log, with its host."""
         refusal: grpc.aio.AioRpcError | None = None
         for link in links:
+            told = link.stream("TailLogs", asked, call, time_limit)
             try:
-                lines = link.stream("TailLogs", asked, call, time_limit)
-                async with aclosing(lines):
-                    async for answer in lines:
-                        answer.cursor = f"{link.host}{CURSOR_MARK}{answer.cursor}"
-                        yield answer
+                async with aclosing(self._until_moved(asked, link.host, told)) as answers:
+                    async for answer in answers:
+                        yield link.host, answer
             except grpc.aio.AioRpcError as error:
                 if reason_of(error) != LogNotFound.REASON:
                     raise
@@ -52,6 +106,30 @@ class MembersLogs:
             else:
                 return
         raise refusal or none_seen()
+
+    async def _until_moved(
+        self, asked: pb.TailLogsRequest, host: str, told: AsyncGenerator[pb.TailLogsResponse]
+    ) -> AsyncGenerator[pb.TailLogsResponse]:
+        """Yield what a member tells of a log.
+
+        With `follow` the member itself never ends. Then this ends once the model has a process on
+        another host, and the member has had no more lines for REST_S.
+        """
+        moving = [asyncio.create_task(self._fleet.moved(asked.model, host))] if asked.follow else []
+        async with aclosing(told):
+            try:
+                while True:
+                    step = asyncio.ensure_future(anext(told, None))
+                    await asyncio.wait([step, *moving], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([step], timeout=REST_S)
+                    answer = step.result() if step.done() else None
+                    if answer is None:
+                        return
+                    yield answer
+            finally:
+                for task in (step, *moving):
+                    task.cancel()
+                await asyncio.gather(step, *moving, return_exceptions=True)
 
     async def _with_log(
         self, request: pb.TailLogsRequest, principal: Principal
