@@ -120,7 +120,8 @@ def test_two_hosts_with_one_model_have_two_rows_and_the_newest_has_the_buttons(
     page = visit(told.url)
     expect(row(page, "m")).to_have_count(2)
     for one, shows in ((old, False), (new, True)):
-        (of_host,) = row(page, "m").filter(has_text=f"on {one['host']}").all()
+        of_host = row(page, "m").filter(has_text=f"on {one['host']}")
+        expect(of_host).to_have_count(1)
         expect(of_host.locator("button.evict")).to_be_visible(visible=shows)
 
 
