@@ -120,17 +120,18 @@ func (c *Client) endless(ctx context.Context) *attempts {
 
 // failed returns the delay before the next attempt, or the error if there should be none.
 func (a *attempts) failed(err *Error) (time.Duration, *Error) {
+	now := time.Now()
+	a.endStream(now)
 	if a.hasOther(err) {
 		return 0, nil
 	}
 	a.made++
-	now := time.Now()
 	if a.made == 1 {
 		a.failedAt = now
 	}
 	delay, again := retryDelay(err, a.policy, failure{
 		attempt:   a.made,
-		doublings: a.nextDoublings(now),
+		doublings: a.nextDoublings(),
 		elapsed:   now.Sub(a.failedAt),
 		remaining: a.deadline.Sub(now),
 		limited:   !a.deadline.IsZero(),
@@ -168,15 +169,20 @@ func (a *attempts) explained(err *Error) *Error {
 
 // pause returns the delay before a stream is opened again without a failure.
 func (a *attempts) pause() time.Duration {
-	return saturated(float64(backoffAfter(a.nextDoublings(time.Now()))) * (1 + jitter*a.chance()))
+	a.endStream(time.Now())
+	return saturated(float64(backoffAfter(a.nextDoublings())) * (1 + jitter*a.chance()))
 }
 
-// nextDoublings counts one more failure; it restarts after a stream that worked for long.
-func (a *attempts) nextDoublings(now time.Time) int {
+// endStream begins anew with delays and addresses if a stream has ended that worked for long.
+func (a *attempts) endStream(now time.Time) {
 	if !a.aliveSince.IsZero() && now.Sub(a.aliveSince) >= healthy {
-		a.doublings = 0
+		a.doublings, a.passedOver = 0, 0
 	}
 	a.aliveSince = time.Time{}
+}
+
+// nextDoublings counts one more failure.
+func (a *attempts) nextDoublings() int {
 	a.doublings++
 	return a.doublings - 1
 }
@@ -188,7 +194,7 @@ func (a *attempts) succeeded() {
 
 // succeededSince does the same for a stream that worked since an earlier time.
 func (a *attempts) succeededSince(since time.Time) {
-	a.made, a.passedOver, a.last = 0, 0, nil
+	a.made, a.last = 0, nil
 	if a.aliveSince.IsZero() {
 		a.aliveSince = since
 	}

@@ -147,3 +147,20 @@ func TestSuccessMakesTheNextFailureTheFirst(t *testing.T) {
 		}
 	})
 }
+
+func TestStreamsThatEndSoonAtSeveralAddressesAreOpenedEverMoreSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		call := attemptsOf(30 * time.Second)
+		call.policy.addresses = 2
+		// The last ones begin anew, after a stream that lived for a while.
+		alive := []time.Duration{1, 1, 1, 1, 1, 1, 1, 10, 1}
+		want := []time.Duration{0, 100, 0, 200, 0, 400, 0, 0, 100}
+		for i := range alive {
+			call.succeeded()
+			time.Sleep(alive[i] * time.Second)
+			if delay, final := call.failed(unavailable()); final != nil || delay != want[i]*time.Millisecond {
+				t.Fatal(i, delay, final)
+			}
+		}
+	})
+}

@@ -2,7 +2,7 @@ import pytest
 from grpc import StatusCode
 
 from pool_service_client.errors import DeadlineExceeded, PoolError, PoolUnavailable
-from pool_service_client.retry import Attempts, RetryPolicy, retry_delay
+from pool_service_client.retry import Attempts, PolicyOfSeveral, RetryPolicy, retry_delay
 
 DEFAULT = RetryPolicy()
 UNAVAILABLE = PoolError("gone", code=StatusCode.UNAVAILABLE)
@@ -119,6 +119,21 @@ def test_success_makes_the_next_failure_the_first() -> None:
     call.succeeded()
     # Patience begins anew; how long it waits only does so after a stream that lived for a while.
     assert call.failed(UNAVAILABLE) == 0.2
+
+
+def test_streams_that_end_soon_at_several_addresses_are_opened_ever_more_slowly() -> None:
+    clock = Clock()
+    policy = PolicyOfSeveral(addresses=2)
+    call = Attempts(policy, clock=clock, chance=lambda: 0.0)
+
+    def delay_after(alive: float) -> float:
+        call.succeeded()
+        clock.now += alive
+        return call.failed(UNAVAILABLE)
+
+    assert [delay_after(1.0) for _ in range(6)] == [0.0, 0.1, 0.0, 0.2, 0.0, 0.4]
+    # It begins anew after a stream that lived for a while.
+    assert [delay_after(alive) for alive in (1.0, 10.0, 1.0)] == [0.0, 0.0, 0.1]
 
 
 def test_a_deadline_says_what_failed_before_it() -> None:

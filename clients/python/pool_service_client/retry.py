@@ -130,10 +130,11 @@ class Attempts:
 
     def failed(self, error: PoolError) -> float:
         """Count a failure; return the seconds until the next attempt, or raise a final error."""
+        now = self.clock()
+        self._end_stream(now)
         if self._has_other(error):
             return 0.0
         self._made += 1
-        now = self.clock()
         self._failed = now if self._failed is None else self._failed
         delay = retry_delay(
             error,
@@ -142,7 +143,7 @@ class Attempts:
             remaining=self.remaining(),
             policy=self.policy,
             chance=self.chance(),
-            doublings=self._next_doublings(now),
+            doublings=self._next_doublings(),
         )
         if delay is None:
             raise error from self._cause_of(error)
@@ -160,13 +161,17 @@ class Attempts:
 
     def pause(self) -> float:
         """Return the seconds until another attempt that no failure has caused."""
-        doublings = self._next_doublings(self.clock())
+        self._end_stream(self.clock())
+        doublings = self._next_doublings()
         return _backoff(doublings) * (1 + _JITTER * self.chance())
 
-    def _next_doublings(self, now: float) -> int:
+    def _end_stream(self, now: float) -> None:
+        """Begin anew with backoff and addresses if a stream has ended that was alive for long."""
         if self._alive_since is not None and now - self._alive_since >= _HEALTHY_S:
-            self._doublings = 0
+            self._doublings = self._passed_over = 0
         self._alive_since = None
+
+    def _next_doublings(self) -> int:
         self._doublings += 1
         return self._doublings - 1
 
@@ -177,10 +182,10 @@ class Attempts:
     def succeeded(self, since: float | None = None) -> None:
         """Forget the failures so far, as the stream is alive.
 
-        since: the time from which it was alive; None: now. The backoff begins anew only if it
-        stays alive for _HEALTHY_S.
+        since: the time from which it was alive; None: now. Backoff and addresses begin anew only
+        if it stays alive for _HEALTHY_S.
         """
-        self._made = self._passed_over = 0
+        self._made = 0
         self._failed = self._last = None
         if self._alive_since is None:
             self._alive_since = self.clock() if since is None else since

@@ -92,6 +92,7 @@ impl Attempts {
 
     /// The delay before the next attempt, or the error if there should be none.
     pub(crate) fn failed(&mut self, error: Error) -> Result<Duration, Error> {
+        self.end_stream();
         if self.has_other(&error) {
             return Ok(Duration::ZERO);
         }
@@ -111,6 +112,7 @@ impl Attempts {
 
     /// The delay before a stream is opened again without a failure.
     pub(crate) fn pause(&mut self) -> Duration {
+        self.end_stream();
         jittered(backoff(self.count_failure()), (self.chance)())
     }
 
@@ -123,7 +125,6 @@ impl Attempts {
     pub(crate) fn succeeded_since(&mut self, since: Instant) {
         self.alive_since.get_or_insert(since);
         self.made = 0;
-        self.passed_over = 0;
         self.first_failure = None;
         self.last = None;
     }
@@ -141,11 +142,16 @@ impl Attempts {
         has
     }
 
-    /// The number of failures since a stream last worked for a while.
-    fn count_failure(&mut self) -> u32 {
+    /// Begins anew with delays and addresses if a stream has ended that worked for a while.
+    fn end_stream(&mut self) {
         if self.alive_since.take().is_some_and(|since| since.elapsed() >= HEALTHY) {
             self.failures = 0;
+            self.passed_over = 0;
         }
+    }
+
+    /// The number of failures since a stream last worked for a while.
+    fn count_failure(&mut self) -> u32 {
         self.failures = self.failures.saturating_add(1);
         self.failures
     }
@@ -290,6 +296,20 @@ mod tests {
         attempts.succeeded();
         assert!(attempts.failed(failure(Code::Unavailable, None)).is_ok());
         assert!(attempts.failed(failure(Code::Unavailable, None)).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_end_soon_at_several_addresses_are_opened_ever_more_slowly() {
+        let mut attempts = attempts(RetryPolicy { addresses: 2, ..RetryPolicy::default() }, None);
+        // The last ones begin anew, after a stream that lived for a while.
+        let alive = [1, 1, 1, 1, 1, 1, 1, 10, 1];
+        let mut delays = Vec::new();
+        for seconds in alive {
+            attempts.succeeded();
+            tokio::time::advance(seconds * SECOND).await;
+            delays.push(attempts.failed(failure(Code::Unavailable, None)).unwrap());
+        }
+        assert_eq!(delays, [0, 100, 0, 200, 0, 400, 0, 0, 100].map(Duration::from_millis));
     }
 
     #[tokio::test(start_paused = true)]

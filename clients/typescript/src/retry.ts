@@ -124,9 +124,10 @@ export class Attempts {
 
   /** Milliseconds until the next attempt; throws the error if there should be none. */
   failed(error: PoolError): number {
+    const now = this.#clock.now();
+    this.#endStream(now);
     if (this.#hasOther(error)) return 0;
     this.#made += 1;
-    const now = this.#clock.now();
     this.#failedAt ??= now;
     const delay = retryDelay(error, {
       attempt: this.#made,
@@ -134,7 +135,7 @@ export class Attempts {
       remainingMs: this.remainingMs(),
       policy: this.#policy,
       chance: this.#clock.chance(),
-      doublings: this.#nextDoublings(now),
+      doublings: this.#nextDoublings(),
     });
     if (delay === undefined) throw this.#explained(error);
     this.#last = error;
@@ -156,23 +157,29 @@ export class Attempts {
   /**
    * Restart the count of failures, for a stream that works again, since then or now.
    *
-   * The next delay starts over only if that stream worked for a while.
+   * Delays and addresses begin anew only if that stream worked for a while.
    */
   succeeded(since = this.#clock.now()): void {
-    this.#made = this.#passedOver = 0;
+    this.#made = 0;
     this.#failedAt = this.#last = undefined;
     this.#aliveSince ??= since;
   }
 
   /** Milliseconds before a stream is opened again without a failure. */
   pauseMs(): number {
-    const doublings = this.#nextDoublings(this.#clock.now());
+    this.#endStream(this.#clock.now());
+    const doublings = this.#nextDoublings();
     return backoffMs(doublings) * (1 + JITTER * this.#clock.chance());
   }
 
-  #nextDoublings(now: number): number {
-    if (this.#aliveSince !== undefined && now - this.#aliveSince >= HEALTHY_MS) this.#doublings = 0;
+  /** Begin anew with delays and addresses if a stream has ended that worked for a while. */
+  #endStream(now: number): void {
+    const isHealthy = this.#aliveSince !== undefined && now - this.#aliveSince >= HEALTHY_MS;
+    if (isHealthy) this.#doublings = this.#passedOver = 0;
     this.#aliveSince = undefined;
+  }
+
+  #nextDoublings(): number {
     this.#doublings += 1;
     return this.#doublings - 1;
   }

@@ -93,3 +93,16 @@ test("success makes the next failure a first one", () => {
   // Patience begins anew; the wait only does after a stream that lived for a while.
   assert.equal(attempts.failed(UNREACHABLE), 400);
 });
+
+test("streams that end soon at several addresses are opened ever more slowly", () => {
+  const clock = new HandClock();
+  const attempts = new Attempts({ ...DEFAULT_RETRY, addresses: 2 }, clock);
+  const delayAfter = (aliveMs: number): number => {
+    attempts.succeeded();
+    clock.time += aliveMs;
+    return attempts.failed(UNREACHABLE);
+  };
+  assert.deepEqual(Array(6).fill(1000).map(delayAfter), [0, 100, 0, 200, 0, 400]);
+  // They begin anew after a stream that lived for a while.
+  assert.deepEqual([1000, 10_000, 1000].map(delayAfter), [0, 0, 100]);
+});
