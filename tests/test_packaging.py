@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from pool_service.fleet.app import STOP_GRACE_S
+
 PACKAGING = Path(__file__).parents[1] / "packaging"
 UNITS = tuple(sorted((PACKAGING / "systemd").rglob("pool-service.service")))
 GATEWAY = PACKAGING / "systemd/user/pool-service-gateway.service"
+FRONT = PACKAGING / "systemd/user/pool-service-front.service"
 DRAIN_AND_STEPS = 300 + 2 * 10
 ANSWERS_AND_STEPS = 10 + 10
 """For the gateway's end: how long answers may go on, and the steps after them."""
+CALLS_AND_STEPS = STOP_GRACE_S + 10
+"""For the end of a front: how long calls may go on, and the steps after them."""
 
 
 def settings(unit: Path) -> configparser.SectionProxy:
@@ -31,7 +36,7 @@ def by_name(unit: Path) -> str:
 
 def test_there_is_a_unit_for_the_machine_and_one_for_a_user() -> None:
     assert [unit.parent.name for unit in UNITS] == ["system", "user"]
-    assert {*(PACKAGING / "systemd").rglob("*.service")} == {*UNITS, GATEWAY}
+    assert {*(PACKAGING / "systemd").rglob("*.service")} == {*UNITS, GATEWAY, FRONT}
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=by_name)
@@ -104,6 +109,21 @@ def test_the_gateways_unit_starts_the_service_and_outlives_it() -> None:
 
 
 @pytest.mark.skipif(not HAS_SYSTEMD, reason="there is no systemd here")
+def test_systemd_accepts_the_unit_of_a_front_without_a_word(tmp_path: Path) -> None:
+    assert verified(FRONT, tmp_path) == ""
+
+
+def test_the_unit_of_a_front_starts_it_again_however_often_it_ends() -> None:
+    assert "StartLimitIntervalSec=0" in FRONT.read_text().splitlines()
+    service = settings(FRONT)
+    assert service["Restart"] == "on-failure"
+    assert service["RestartPreventExitStatus"] == "2"
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert int(service["TimeoutStopSec"]) > CALLS_AND_STEPS
+    assert "AF_NETLINK" in service["RestrictAddressFamilies"]
+
+
+@pytest.mark.skipif(not HAS_SYSTEMD, reason="there is no systemd here")
 @pytest.mark.parametrize("unit", UNITS, ids=by_name)
 def test_systemd_accepts_the_drop_in_for_control_groups(unit: Path, tmp_path: Path) -> None:
     told = verified(unit, tmp_path, (PACKAGING / "systemd/control-groups.conf").read_text())
@@ -145,4 +165,14 @@ def test_the_gateways_launchd_agent_starts_it_again_only_after_a_crash() -> None
     assert agent["ProgramArguments"] == ["@PROGRAM@", "gateway"]
     assert agent["KeepAlive"] == {"SuccessfulExit": False}
     assert agent["ExitTimeOut"] > ANSWERS_AND_STEPS
+    assert agent["Umask"] == 0o077
+
+
+def test_the_launchd_agent_of_a_front_starts_it_again_only_after_a_crash() -> None:
+    agent = plistlib.loads((PACKAGING / "launchd" / "pool-service-front.plist").read_bytes())
+    assert agent["Label"] == "pool-service-front"
+    _, *arguments = settings(FRONT)["ExecStart"].replace("%h", "@HOME@").split()
+    assert agent["ProgramArguments"] == ["@PROGRAM@", *arguments]
+    assert agent["KeepAlive"] == {"SuccessfulExit": False}
+    assert agent["ExitTimeOut"] > CALLS_AND_STEPS
     assert agent["Umask"] == 0o077
