@@ -141,8 +141,9 @@ class FleetSection(Section):
         DefaultText("none"),
     ] = Field(
         default="",
-        description="How fronts reach this service, as it registers itself. Its certificate must "
-        "have the name or IP address in it. Needed with a `registry` other than none.",
+        description="How fronts reach this service, as it registers itself. The service's "
+        "certificate must have the host of this address, unless the fronts set `member_tls.san`. "
+        "Needed with a `registry` other than none.",
     )
 
     @property

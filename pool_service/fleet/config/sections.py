@@ -130,12 +130,12 @@ class FrontSection(Section):
     )
     lost_after: PositiveSeconds = Field(
         default=3.0,
-        description="How long a member may be silent before it is lost: then its models are placed "
+        description="How long a member may be silent before it is lost: then its models start "
         "elsewhere when they are asked for. At least twice `beat`.",
     )
     beat: PositiveSeconds = Field(
         default=0.5,
-        description="The time between two questions to each member whether it is there.",
+        description="How often each member is asked whether it is there.",
     )
     history: HistoryLength = Field(
         default=4096,
@@ -163,7 +163,7 @@ class MemberSection(Section):
     lost_after: Annotated[PositiveOrUnset, DefaultText("that of `front.lost_after`")] = Field(
         default=None,
         description="How long this member may be silent before it is lost; for a Mac that sleeps, "
-        "as long as it may.",
+        "the longest sleep to wait for.",
     )
     san: Annotated[
         str,
@@ -209,13 +209,13 @@ class MemberTlsSection(Section):
     )
     san: _SharedName = Field(
         default="",
-        description="The name (a DNS name or an IP address) that the certificate of each member "
-        "must have which `front.discovery` has found. For members whose addresses change, such as "
-        "pods: whoever has a certificate with this name may be any of them.",
+        description="The name (a DNS name or an IP address) that the certificates of all members "
+        "found by `front.discovery` must have. For members whose addresses change, such as pods: "
+        "whoever has a certificate with this name may be any of them.",
     )
     front_san: _SharedName = Field(
         default="",
-        description="The same for other fronts.",
+        description="The name that the certificates of all other fronts must have.",
     )
 
 
