@@ -53,7 +53,7 @@ UNPLACED = counter(
 )
 COPY_EVICTIONS = counter(
     "fleet_copy_evictions_total",
-    "Evictions of a model's second server that were begun; of one in use, each second again.",
+    "Evictions of copies that were begun; of one in use, each second again.",
 )
 
 ENSURES = counter("fleet_ensures_total", "Ensures that have ended, by their outcome.", "outcome")
