@@ -331,7 +331,7 @@ class Fleet(Generic[L]):
     async def _evict_copy(self, copy: cmd.EvictCopy) -> None:
         link = self._links.get(copy.host)
         if link is not None:
-            log.info("evicting a second server of a model", model=copy.model, host=copy.host)
+            log.info("evicting a copy of a model", model=copy.model, host=copy.host)
             await link.evict_copy(copy.model, copy.epoch)
         self.feed(ev.EvictionEnded(copy.host, copy.model))
 

@@ -171,7 +171,7 @@ def _hosts(directory: Path, network: Network, rounds: int) -> list[Figure]:
         compare(PART, "a cable is cut: the same", PROTOTYPE, fleet.pairs("cut", 6.9), unit="s"),
         compare(
             PART,
-            "the cable is mended: from then until no model has an unused second server",
+            "the cable is whole again: from then until no model has an unused copy",
             PROTOTYPE,
             fleet.pairs("healed", 1.2),
             unit="s",
@@ -229,7 +229,7 @@ def _kill(fleet: Fleet, host: str) -> None:
 
 
 def _cut_and_heal(fleet: Fleet, host: str, end: Path) -> None:
-    """Cut a host off while its models are asked for, one of which gives an answer; mend it."""
+    """Cut a host off while its models are asked for, one of which gives an answer; heal it."""
     models, at = fleet.models_at(host), fleet.members[host].host
     used, *unused = models
     (server,) = [one for one in fleet.client.list() if one.model == used]

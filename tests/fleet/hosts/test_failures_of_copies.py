@@ -122,7 +122,7 @@ def test_a_copy_in_use_is_never_cut_off_after_a_heal_and_gone_once_it_is_unused(
         host.cut()
         new = fleet.ensure_elsewhere(MODEL, old.host)
         host.heal()
-        until(lambda: fleet.front.log.read_text().count("evicting a second server") >= EVICTIONS)
+        until(lambda: fleet.front.log.read_text().count("evicting a copy") >= EVICTIONS)
         assert sorted(fleet.hosts_of(MODEL)) == sorted((old.host, new.host))
         assert identity(fleet.ensure(MODEL)) == identity(new)
         assert reader.poll() is None
