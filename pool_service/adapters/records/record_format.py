@@ -236,7 +236,7 @@ def _to_server(key: str, value: object) -> Server:
         endpoint=of.required("endpoint", _to_endpoint),
         spawned_at=of.optional("spawned_at", to_moment),
         ready_at=ready_at,
-        suspended_s=of.seconds("suspended_s", missing=0.0),
+        suspended_s=of.elapsed("suspended_s", missing=0.0),
         stop_cause=of.optional("stop_cause", lambda name: Cause[to_text(name)]),
         stop_signal=of.optional("stop_signal", lambda name: StopSignal[to_text(name)]),
         step_deadline=of.number("step_deadline"),

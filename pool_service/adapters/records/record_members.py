@@ -76,6 +76,14 @@ class Members:
         found = self.optional(name, to_seconds)
         return missing if found is None else found
 
+    def elapsed(self, name: str, missing: float) -> float:
+        """Return the seconds that have passed of something.
+
+        missing: the value where earlier versions wrote none.
+        """
+        found = self.optional(name, to_elapsed)
+        return missing if found is None else found
+
     def moment(self, name: str) -> float:
         """Return a time in seconds that has a date."""
         return self.required(name, to_moment)
@@ -148,5 +156,13 @@ def to_seconds(value: object) -> float:
     """Return the value if it is a number that is not negative. Raises TypeError."""
     seconds = to_number(value)
     if seconds < 0:
+        raise TypeError
+    return seconds
+
+
+def to_elapsed(value: object) -> float:
+    """Return the value if it is seconds that may have passed: not "forever". Raises TypeError."""
+    seconds = to_seconds(value)
+    if seconds == FOREVER:
         raise TypeError
     return seconds
