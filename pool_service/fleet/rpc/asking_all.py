@@ -17,6 +17,10 @@ LOOK_TIMEOUT_S = 2.0
 """The time for a member to answer a look; a later one is left out, and named in the notices."""
 
 
+CATALOGUE_TIMEOUT_S = 30.0
+"""The time for a member to list its models: it looks at files, and waits 20 s for a file server."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What members have answered, by their hosts in the order in which they are listed.

@@ -26,7 +26,7 @@ from pool_service.fleet.fleet import Fleet
 from pool_service.fleet.members.link import GrpcLink
 from pool_service.fleet.ports import MemberLost
 from pool_service.fleet.rpc import merging
-from pool_service.fleet.rpc.asking_all import LOOK_TIMEOUT_S, Answers, ask_all
+from pool_service.fleet.rpc.asking_all import CATALOGUE_TIMEOUT_S, LOOK_TIMEOUT_S, Answers, ask_all
 from pool_service.fleet.rpc.errors import none_seen, status_of
 from pool_service.fleet.rpc.forwarding import Caller, Forwarding
 from pool_service.fleet.rpc.last_runs import by_last_run
@@ -228,7 +228,7 @@ class FleetServicer:
             page_size=size, page_token=request.page_token, found=request.found
         )
         answers = await self._ask_all(
-            self._fleet.present, "ListModels", asked, context, LOOK_TIMEOUT_S
+            self._fleet.present, "ListModels", asked, context, CATALOGUE_TIMEOUT_S
         )
         shown, more = merging.models(list(answers.any_or_raise().values()), size)
         return pb.ListModelsResponse(
