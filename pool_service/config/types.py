@@ -240,7 +240,8 @@ def _request_body(text: str) -> str:
     return text
 
 
-def _section_name(name: str) -> str:
+def section_name(name: str) -> str:
+    """Return a name that a section may have, and a member of a fleet. Raises Flaw."""
     if _SECTION_NAME.fullmatch(name) is None:
         raise Flaw("the name may have only ASCII letters, digits and . _ -, at most 64")
     return name
@@ -249,7 +250,7 @@ def _section_name(name: str) -> str:
 def _runtime_name(name: str) -> str:
     if name == DEFAULT_RUNTIME:
         raise Flaw("is the name of [runtime] itself; set that, or choose another name")
-    return _section_name(name)
+    return section_name(name)
 
 
 def _runtime_reference(name: str) -> str:
@@ -377,7 +378,7 @@ ModelReference = Annotated[
     AfterValidator(_model_name),
     Form("text", "the name of a model, in quotes"),
 ]
-SectionName = Annotated[str, AfterValidator(_section_name)]
+SectionName = Annotated[str, AfterValidator(section_name)]
 RuntimeName = Annotated[str, AfterValidator(_runtime_name)]
 RuntimeReference = Annotated[
     str,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pool_service.config.etcd_section import EtcdKeys
 from pool_service.fleet.config import FrontConfig
-from pool_service.fleet.config.engines import LeaseName, RayCluster, ServiceName
+from pool_service.fleet.config.engines import Discovery, LeaseName, RayCluster, ServiceName
+from pool_service.fleet.engines.checked import CheckedMembership
 from pool_service.fleet.engines.static import SoleLeadership, StaticMembership
 from pool_service.fleet.ports import Leadership, Membership
 
@@ -25,6 +26,10 @@ def membership_of(config: FrontConfig) -> Membership:
     discovery = config.discovery
     if discovery is None:
         return StaticMembership(config.static_members)
+    return CheckedMembership(_engine_of(config, discovery))
+
+
+def _engine_of(config: FrontConfig, discovery: Discovery) -> Membership:
     if isinstance(discovery, EtcdKeys):
         from pool_service.fleet.engines.etcd.client import EtcdClient  # noqa: PLC0415
         from pool_service.fleet.engines.etcd.membership import EtcdMembership  # noqa: PLC0415

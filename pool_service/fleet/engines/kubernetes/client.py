@@ -48,6 +48,11 @@ class Event:
         """The version of the collection after this change."""
         return str(self.object["metadata"]["resourceVersion"])
 
+    @property
+    def name(self) -> str:
+        """The name of the object; a bookmark has none."""
+        return str(self.object["metadata"]["name"])
+
 
 class KubernetesClient:
     """Asks an API server; each method raises KubernetesError."""
@@ -88,8 +93,7 @@ class KubernetesClient:
         anew.
         """
         listing = await self.get(path, **parameters)
-        objects = {item["metadata"]["name"]: item for item in listing["items"]}
-        version = str(listing["metadata"]["resourceVersion"])
+        objects, version = self._listed(listing)
         yield dict(objects)
         while True:
             async with aclosing(self.watch(path, version, watch_s, **parameters)) as events:
@@ -97,11 +101,10 @@ class KubernetesClient:
                     version = event.version
                     if event.kind == "BOOKMARK":
                         continue
-                    name = event.object["metadata"]["name"]
                     if event.kind == "DELETED":
-                        objects.pop(name, None)
+                        objects.pop(event.name, None)
                     else:
-                        objects[name] = event.object
+                        objects[event.name] = event.object
                     yield dict(objects)
             await asyncio.sleep(NEXT_WATCH_PAUSE_S)
 
@@ -142,9 +145,11 @@ class KubernetesClient:
         try:
             async with self._request(method, path, body, parameters, limit) as response:
                 await self._check(response)
-                answer: Object = await response.json()
+                answer = await response.json()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise self._unreachable(error) from error
+        if not isinstance(answer, dict):
+            raise self._strange(answer)
         return answer
 
     def _request(
@@ -173,16 +178,26 @@ class KubernetesClient:
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise self._refused(response.status, await response.text(errors="replace"))
 
+    def _listed(self, listing: Object) -> tuple[dict[str, Object], str]:
+        """Return the objects of a list by name, and the version of the collection."""
+        try:
+            objects = {str(item["metadata"]["name"]): item for item in listing["items"]}
+            return objects, str(listing["metadata"]["resourceVersion"])
+        except (KeyError, TypeError) as error:
+            raise self._strange(listing) from error
+
     def _event(self, line: bytes) -> Event:
         try:
             said = json.loads(line)
             event = Event(said["type"], said["object"])
             if event.kind != "ERROR":
                 _ = event.version
+                if event.kind != "BOOKMARK":
+                    _ = event.name
                 return event
             code = int(said["object"].get("code", HTTPStatus.INTERNAL_SERVER_ERROR))
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._unreachable(error) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._strange(line) from error
         raise self._refused(code, json.dumps(event.object))
 
     def _refused(self, status: int, said: str) -> Refused:
@@ -191,6 +206,10 @@ class KubernetesClient:
         except (ValueError, KeyError, TypeError):
             reason = said[:200] or "without a word"
         return REFUSALS.get(status, Refused)(self._access.server, status, reason)
+
+    def _strange(self, said: object) -> KubernetesError:
+        text = said.decode(errors="replace") if isinstance(said, bytes) else json.dumps(said)
+        return Unreachable(self._access.server, f"it said {text[:200]!a}")
 
     def _unreachable(self, error: Exception) -> KubernetesError:
         if isinstance(error, TimeoutError):

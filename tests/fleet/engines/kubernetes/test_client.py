@@ -135,6 +135,49 @@ async def test_what_is_no_api_server_is_told(fake: FakeApiServer) -> None:
     await client.close()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"items": null, "metadata": {"resourceVersion": "1"}}',
+        b'{"items": [{"metadata": {}}], "metadata": {"resourceVersion": "1"}}',
+        b'{"items": ["one"], "metadata": {"resourceVersion": "1"}}',
+        b'{"items": [], "metadata": {}}',
+    ],
+)
+async def test_an_answer_that_is_no_list_is_a_failure_of_the_server(
+    fake: FakeApiServer, answer: bytes
+) -> None:
+    fake.nonsense = answer
+    client = KubernetesClient(fake.access)
+    with pytest.raises(KubernetesError):
+        async for _ in client.follow(SLICES):
+            pass
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        b'{"type": "ADDED", "object": {"metadata": {"resourceVersion": "1"}}}\n',
+        b'{"type": "ADDED", "object": null}\n',
+        b'{"type": "ERROR", "object": []}\n',
+        b"[]\n",
+    ],
+)
+async def test_an_answer_that_is_no_change_is_a_failure_of_the_server(
+    fake: FakeApiServer, change: bytes
+) -> None:
+    fake.nonsense = change
+    client = KubernetesClient(fake.access)
+    with pytest.raises(KubernetesError):
+        async for _ in client.watch(SLICES, "1", 30.0):
+            pass
+    await client.close()
+
+
 def account(directory: Path) -> Path:
     for name, text in (("token", "t"), ("ca.crt", "c"), ("namespace", "fleet\n")):
         (directory / name).write_text(text)
