@@ -32,6 +32,12 @@ PAUSE_S = 0.2
 CONNECT_TIMEOUT_S = 1.0
 """The time for the first answer of a member on a new connection."""
 
+NAMED_WITHIN_S = 1.0
+"""How long a new connection waits for the names of models, so that calls by an alias find them."""
+
+NAMES_TIMEOUT_S = 30.0
+"""The time for a page of a member's catalogue, of which slow files can be a part."""
+
 PAGE_SIZE = 1000
 
 WRONG_NAME = "Hostname Verification Check failed"
@@ -88,6 +94,9 @@ class GrpcLink:
         self._manner = manner
         self._beat = asyncio.Event()
         self._catalogue: str | None = None
+        """The version of the catalogue whose names were told."""
+        self._naming: asyncio.Task[None] | None = None
+        self._why_no_names = ""
         self._channel = self._connect()
         self._retired: list[Channel] = []
         """Channels before the present one, whose calls may still be answered."""
@@ -228,8 +237,19 @@ class GrpcLink:
 
     async def _follow(self, channel: Channel) -> NoReturn:
         """Feed what the member tells, until it is not seen any more. Raises AioRpcError, _Unfit."""
-        await self._exchange_beat(channel, CONNECT_TIMEOUT_S)
-        revision = await self._tell_servers(channel)
+        try:
+            await self._exchange_beat(channel, CONNECT_TIMEOUT_S)
+            if self._naming is not None:
+                await asyncio.wait((self._naming,), timeout=NAMED_WITHIN_S)
+            await self._follow_changes(channel, await self._tell_servers(channel))
+        finally:
+            naming, self._naming = self._naming, None
+            if naming is not None:
+                naming.cancel()
+                await asyncio.gather(naming, return_exceptions=True)
+
+    async def _follow_changes(self, channel: Channel, revision: int) -> NoReturn:
+        """Feed what the member tells after a revision. Raises as `_follow`."""
         watching = asyncio.create_task(self._watch(channel, revision))
         beating = asyncio.create_task(self._keep_beating(channel))
         try:
@@ -296,20 +316,38 @@ class GrpcLink:
                 f'"{self.host}" there'
             )
         self._feed(ev.BeatAnswered(self.host, messages.report(answer)))
-        if answer.catalogue != self._catalogue:
-            await self._tell_names(channel)
-            self._catalogue = answer.catalogue
+        is_naming = self._naming is not None and not self._naming.done()
+        if answer.catalogue != self._catalogue and not is_naming:
+            self._naming = asyncio.create_task(self._tell_names(channel, answer.catalogue))
 
-    async def _tell_names(self, channel: Channel) -> None:
+    async def _tell_names(self, channel: Channel, catalogue: str) -> None:
+        """Feed the names of a version of the catalogue; after a failure the next beat tries again.
+
+        Beside the beats, as a member whose files are slow is seen nevertheless.
+        """
         models, token = list[pb.Model](), ""
-        while True:
-            request = pb.ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
-            page = await channel.unary(channel.pool.ListModels(request, timeout=CONNECT_TIMEOUT_S))
-            models += page.models
-            token = page.next_page_token
-            if not token:
-                break
-        self._feed(ev.CatalogueTold(self.host, messages.names(models)))
+        try:
+            while True:
+                request = pb.ListModelsRequest(page_size=PAGE_SIZE, page_token=token)
+                page = await channel.unary(
+                    channel.pool.ListModels(request, timeout=NAMES_TIMEOUT_S)
+                )
+                models += page.models
+                token = page.next_page_token
+                if not token:
+                    break
+            self._feed(ev.CatalogueTold(self.host, messages.names(models)))
+        except MemberLost:
+            return
+        except Exception as error:  # noqa: BLE001 - the member is followed nevertheless
+            why = _why(error)
+            if why != self._why_no_names:
+                log.warning(
+                    "a member does not tell the names of its models", member=self.host, why=why
+                )
+            self._why_no_names = why
+        else:
+            self._catalogue, self._why_no_names = catalogue, ""
 
 
 class _Unfit(Exception):

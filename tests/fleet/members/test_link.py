@@ -19,10 +19,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class SilentMember(pb_grpc.PoolServiceServicer, pb_grpc.FleetMemberServiceServicer):
-    """A member that answers beats only while it may, and no offers at all."""
+    """A member that answers beats only while it may, and no offers at all.
+
+    named: set while it tells the names of its models. failing: how often it fails to do so first.
+    """
 
     def __init__(self, *, answers: bool) -> None:
         self.answers = answers
+        self.named = asyncio.Event()
+        self.named.set()
+        self.failing = 0
         self.beats: asyncio.Queue[None] = asyncio.Queue()
         self.offered = asyncio.Event()
         self.vanishes = asyncio.Event()
@@ -43,7 +49,11 @@ class SilentMember(pb_grpc.PoolServiceServicer, pb_grpc.FleetMemberServiceServic
     async def ListModels(  # noqa: N802 - its name on the wire
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse()
+        await self.named.wait()
+        if self.failing:
+            self.failing -= 1
+            await context.abort(grpc.StatusCode.INTERNAL, "a disk has failed")
+        return pb.ListModelsResponse(models=[pb.Model(model="m", aliases=["alias"])])
 
     async def Watch(  # noqa: N802 - its name on the wire
         self, request: pb.WatchRequest, context: Context
@@ -85,6 +95,24 @@ async def next_of(fed: "asyncio.Queue[ev.Event]", kind: type[ev.Event]) -> ev.Ev
     return event
 
 
+async def all_until(fed: "asyncio.Queue[ev.Event]", *last: type[ev.Event]) -> "list[ev.Event]":
+    """Return what is fed up to an event of these kinds, with it."""
+    told = [await fed.get()]
+    while not isinstance(told[-1], last):
+        told.append(await fed.get())
+    return told
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no connection be given up on a machine that is busy."""
+    monkeypatch.setattr("pool_service.fleet.members.link.CONNECT_TIMEOUT_S", LIMIT_S)
+
+
+def kinds(told: "list[ev.Event]") -> "set[type[ev.Event]]":
+    return {type(event) for event in told}
+
+
 @pytest.mark.parametrize("is_connected", [False, True])
 async def test_a_member_that_is_lost_during_a_beat_is_asked_again(*, is_connected: bool) -> None:
     member = SilentMember(answers=is_connected)  # type: ignore[abstract]
@@ -99,6 +127,43 @@ async def test_a_member_that_is_lost_during_a_beat_is_asked_again(*, is_connecte
         member.answers = True
         await member.beats.get()
         await next_of(fed, ev.MemberTold)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_member_that_is_slow_to_tell_its_models_is_seen_meanwhile() -> None:
+    member = SilentMember(answers=True)  # type: ignore[abstract]
+    member.named.clear()
+    async with asyncio.timeout(LIMIT_S), linked(member) as (link, fed):
+        assert kinds(await all_until(fed, ev.MemberTold)) == {ev.BeatAnswered, ev.MemberTold}
+        await member.beats.get()
+        link.beat_now()
+        await member.beats.get()
+        member.named.set()
+        told = await all_until(fed, ev.CatalogueTold)
+        assert kinds(told) <= {ev.BeatAnswered, ev.CatalogueTold}
+
+
+@pytest.mark.usefixtures("patient")
+async def test_the_names_of_models_are_there_before_their_member_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pool_service.fleet.members.link.NAMED_WITHIN_S", LIMIT_S)
+    member = SilentMember(answers=True)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), linked(member) as (_, fed):
+        assert ev.CatalogueTold in kinds(await all_until(fed, ev.MemberTold))
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_member_that_fails_to_tell_its_models_is_seen_and_asked_again() -> None:
+    member = SilentMember(answers=True)  # type: ignore[abstract]
+    member.failing = 2
+    async with asyncio.timeout(LIMIT_S), linked(member) as (link, fed):
+        told = await all_until(fed, ev.MemberTold)
+        while ev.CatalogueTold not in kinds(told):
+            await member.beats.get()
+            link.beat_now()
+            told += await all_until(fed, ev.BeatAnswered, ev.CatalogueTold)
+        assert ev.SightLost not in kinds(told)
 
 
 async def test_an_offer_that_is_awaited_while_its_member_vanishes_ends_without_an_offer() -> None:
