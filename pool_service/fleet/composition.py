@@ -151,7 +151,7 @@ def compose(
     clients = ClientRegistry(rules, config)
     membership = membership_of(config)
     reloader = Reloader(source, config, clients, fleet, membership)
-    leader = Leader(lambda: fleet.lead, secure, config.front.address)
+    leader = Leader(lambda: fleet.lead, secure, config.front.address, clock.now)
     fleet.on_lead = leader.follow
     ensured = metering.ensured if metering is not None else None
     forwarding = Forwarding(fleet, name, leader, ensured)
