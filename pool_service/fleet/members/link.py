@@ -97,6 +97,7 @@ class GrpcLink:
         """The version of the catalogue whose names were told."""
         self._naming: asyncio.Task[None] | None = None
         self._why_no_names = ""
+        self._failure = ""
         self._channel = self._connect()
         self._retired: list[Channel] = []
         """Channels before the present one, whose calls may still be answered."""
@@ -209,20 +210,39 @@ class GrpcLink:
 
     async def _follow_for_ever(self) -> None:
         while True:
+            # Nothing may end this: nobody would see the member again.
             try:
-                await self._follow(self._channel)
-            except (grpc.aio.AioRpcError, _Unfit) as error:
-                self._feed(ev.SightLost(self.host, self._why_not_seen(error)))
-            except MemberLost:
-                log.debug("a lost member is looked for anew", member=self.host)
-            except Exception as error:
-                log.exception("a member could not be followed", member=self.host)
-                self._feed(ev.SightLost(self.host, str(error)))
+                await self._follow_once()
+            except Exception as error:  # noqa: BLE001 - of any kind
+                self._log_failure(error)
+                with suppress(Exception):
+                    self._feed(ev.SightLost(self.host, str(error)))
             await asyncio.sleep(PAUSE_S)
-            # Another connection: the old one can hang after a cut.
-            self._channel.retire()
-            self._retired = [one for one in (*self._retired, self._channel) if not one.is_closed]
-            self._channel = self._connect()
+            try:
+                self._connect_anew()
+            except Exception as error:  # noqa: BLE001 - of any kind
+                self._log_failure(error)
+
+    def _log_failure(self, error: Exception) -> None:
+        """Log what should not happen, once of several times in a row."""
+        failure, self._failure = self._failure, repr(error)
+        if failure != self._failure:
+            log.error("a member could not be followed", member=self.host, exc_info=error)
+
+    async def _follow_once(self) -> None:
+        try:
+            await self._follow(self._channel)
+        except (grpc.aio.AioRpcError, _Unfit) as error:
+            self._feed(ev.SightLost(self.host, self._why_not_seen(error)))
+        except MemberLost:
+            log.debug("a lost member is looked for anew", member=self.host)
+
+    def _connect_anew(self) -> None:
+        """Connect again: the old connection can hang after a cut."""
+        channel = self._connect()
+        self._channel.retire()
+        self._retired = [one for one in (*self._retired, self._channel) if not one.is_closed]
+        self._channel = channel
 
     def _why_not_seen(self, error: Exception) -> str:
         """Return why the member is not seen; for a wrong certificate, which name it must have."""
@@ -276,6 +296,7 @@ class GrpcLink:
             revision = int(page.revision) if revision is None else revision
             told += [messages.seen(self.host, server, revision) for server in page.servers]
         self._feed(ev.MemberTold(self.host, tuple(told), revision))
+        self._failure = ""
         return revision
 
     async def _watch(self, channel: Channel, revision: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.members.link import GrpcLink, Manner
+from pool_service.fleet.members.security import Secure
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
@@ -72,7 +73,9 @@ class SilentMember(pb_grpc.PoolServiceServicer, pb_grpc.FleetMemberServiceServic
 
 
 @asynccontextmanager
-async def linked(member: SilentMember) -> AsyncIterator[tuple[GrpcLink, "asyncio.Queue[ev.Event]"]]:
+async def linked(
+    member: SilentMember, secure: Secure = lambda _host, _address: None
+) -> AsyncIterator[tuple[GrpcLink, "asyncio.Queue[ev.Event]"]]:
     """A link to a member, and the events that it feeds."""
     server = grpc.aio.server()
     pb_grpc.add_PoolServiceServicer_to_server(member, server)
@@ -80,7 +83,7 @@ async def linked(member: SilentMember) -> AsyncIterator[tuple[GrpcLink, "asyncio
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     fed: asyncio.Queue[ev.Event] = asyncio.Queue()
-    manner = Manner("front", lambda: 1, lambda: LIMIT_S, lambda _host, _address: None)
+    manner = Manner("front", lambda: 1, lambda: LIMIT_S, secure)
     link = GrpcLink("a", f"127.0.0.1:{port}", fed.put_nowait, manner)
     try:
         yield link, fed
@@ -175,6 +178,25 @@ async def test_an_offer_that_is_awaited_while_its_member_vanishes_ends_without_a
         member.vanishes.set()
         await next_of(fed, ev.SightLost)
         assert await offer is None
+
+
+async def test_no_failure_on_the_way_ends_the_following_of_a_member() -> None:
+    asked = 0
+
+    def secure(_host: str, _address: str) -> None:
+        nonlocal asked
+        asked += 1
+        # As the link says why it sees the member no more, and as it connects again.
+        if asked in (2, 3):
+            raise OSError("no file is left to open")
+
+    member = SilentMember(answers=True)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), linked(member, secure) as (_, fed):
+        await next_of(fed, ev.MemberTold)
+        member.vanishes.set()
+        await next_of(fed, ev.SightLost)
+        member.vanishes.clear()
+        await next_of(fed, ev.MemberTold)
 
 
 async def test_a_link_that_is_closed_during_a_beat_asks_no_more() -> None:
