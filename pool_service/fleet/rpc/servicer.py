@@ -154,12 +154,14 @@ class FleetServicer:
     async def Pull(
         self, request: pb.PullRequest, context: Context
     ) -> AsyncGenerator[pb.PullResponse]:
-        link = self._link_of(request.model)
-        if link is None:
-            host = await self._fleet.best_host(request.model, request.runtime_model)
-            link = self._fleet.link(host) or self._lister_of(request.model)
+        name = validation.model(request.model)
+        runtime_model = validation.runtime_model(request.runtime_model)
         call = self._forwarding.call_of(context.principal)
         with self._quotas.open(context.principal, "streams"), self._open.open():
+            link = self._link_of(name)
+            if link is None:
+                host = await self._fleet.best_host(name, runtime_model)
+                link = self._fleet.link(host) or self._lister_of(name)
             pulled = link.stream("Pull", request, call, context.time_remaining())
             async with aclosing(pulled):
                 async for answer in pulled:
