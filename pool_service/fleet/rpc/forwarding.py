@@ -198,16 +198,18 @@ class Forwarding:
 
     def _end_left_behind(self, host: str) -> None:
         """End all holds at a host that went on elsewhere."""
-        names, link = self._left_behind.pop(host, None), self._fleet.link(host)
-        if names is None or link is None:
+        link = self._fleet.link(host)
+        if link is None or host not in self._left_behind:
             return
 
         async def end() -> None:
             call = fleet_call(self._front, self._fleet.followed_epoch)
             with suppress(MemberLost, grpc.aio.AioRpcError):
-                for name in names:
-                    request = pb.EndHoldRequest(hold=name)
+                # One by one, as those that are still to be ended may come back meanwhile.
+                while names := self._left_behind.get(host):
+                    request = pb.EndHoldRequest(hold=names.popleft())
                     await link.unary("EndHold", request, call, END_HOLD_TIMEOUT_S)
+                self._left_behind.pop(host, None)
 
         self._in_background(end())
 
