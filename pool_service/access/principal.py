@@ -58,6 +58,19 @@ class ModelPatterns:
         )
 
     @cached_property
+    def alone(self) -> tuple[str, ...] | None:
+        """The patterns that allow the same without `within`; None: one list cannot say it."""
+        if self.within is None:
+            return self.patterns
+        others = self.within.alone
+        if others is None:
+            return None
+        for some, more in ((self.patterns, others), (others, self.patterns)):
+            if "*" in more or set(some) <= set(more):
+                return some
+        return None
+
+    @cached_property
     def _any_of(self) -> re.Pattern[str]:
         # Without patterns nothing matches, not even an empty name.
         # A bracket is nothing special: it would be in no name that is meant by accident.

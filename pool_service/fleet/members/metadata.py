@@ -3,6 +3,7 @@
 from typing import Final
 
 from pool_service.access.principal import Principal
+from pool_service.core.errors import ScopeMissing
 from pool_service.v1 import pool_service_pb2 as pb
 
 FLEET_CALL: Final = "pool-fleet-bin"
@@ -17,15 +18,31 @@ def fleet_call(
     least_generation: int = 0,
     hold: str = "",
 ) -> bytes:
-    """Return the FleetCall of a call. principal: on whose behalf; None: of the front itself."""
+    """Return the FleetCall of a call. principal: on whose behalf; None: of the front itself.
+
+    Raises ScopeMissing if a FleetCall cannot say which models the principal may know of.
+    """
     caller = None
     if principal is not None:
+        models = principal.models.alone
+        if models is None:
+            raise _two_limits(principal)
         caller = pb.FleetCaller(
             name=principal.name,
             scope=principal.scope.name.lower(),
             logs=principal.logs,
-            models=principal.models.patterns,
+            models=models,
         )
     return pb.FleetCall(
         epoch=epoch, front=front, least_generation=least_generation, hold=hold, caller=caller
     ).SerializeToString()
+
+
+def _two_limits(principal: Principal) -> ScopeMissing:
+    return ScopeMissing(
+        f"{principal.name!r} may know of some models only, and the front that calls for it of other"
+        " ones, and this front cannot tell its members both. Take `models` out of the [clients] "
+        "section that this front has for the other front.",
+        needed="every model",
+        scope=principal.scope.name.lower(),
+    )
