@@ -1,13 +1,13 @@
 """Calls to several members at once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
-from pool_service.core.errors import PoolUnreachable
+from pool_service.core.errors import ModelUnknown, PoolUnreachable
 from pool_service.fleet.core.leading import RETRY_AFTER_S
 from pool_service.fleet.members.link import GrpcLink
 from pool_service.fleet.ports import MemberLost
@@ -48,6 +48,31 @@ class Answers:
             "members.",
             retry_after=RETRY_AFTER_S,
         )
+
+    def all_or_raise(self, model: str = "") -> dict[str, Any]:
+        """Return the answers to a change; raise unless it was made at each member.
+
+        Members that do not know the model are left out if others do. Raises a member's error, or
+        PoolUnreachable, which says where it was made.
+        """
+        given = self.any_or_raise()
+        for error in self.refusals.values():
+            if reason_of(error) != ModelUnknown.REASON:
+                raise error
+        if self.missing:
+            raise partly_done(given, self.missing, model)
+        return given
+
+
+def partly_done(done: Iterable[str], missing: Mapping[str, str], model: str) -> PoolUnreachable:
+    """Return the error of a change that was made at some hosts. missing: why not at others."""
+    told = "; ".join(f"{host}: {why}" for host, why in missing.items())
+    return PoolUnreachable(
+        f"this was done on {', '.join(done)}, and may not have been done elsewhere ({told}). Try "
+        "again.",
+        model=model,
+        retry_after=RETRY_AFTER_S,
+    )
 
 
 async def ask_all(

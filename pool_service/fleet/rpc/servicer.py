@@ -26,7 +26,13 @@ from pool_service.fleet.fleet import Fleet
 from pool_service.fleet.members.link import GrpcLink
 from pool_service.fleet.ports import MemberLost
 from pool_service.fleet.rpc import merging
-from pool_service.fleet.rpc.asking_all import CATALOGUE_TIMEOUT_S, LOOK_TIMEOUT_S, Answers, ask_all
+from pool_service.fleet.rpc.asking_all import (
+    CATALOGUE_TIMEOUT_S,
+    LOOK_TIMEOUT_S,
+    Answers,
+    ask_all,
+    partly_done,
+)
 from pool_service.fleet.rpc.errors import none_seen, status_of
 from pool_service.fleet.rpc.forwarding import Caller, Forwarding
 from pool_service.fleet.rpc.last_runs import by_last_run
@@ -184,7 +190,7 @@ class FleetServicer:
     @unary
     async def Evict(self, request: pb.EvictRequest, context: Context) -> pb.EvictResponse:
         target = validation.target(request)
-        links = self._fleet.present
+        links, unseen = self._fleet.present, dict[str, str]()
         if isinstance(target, str):
             hosts = self._fleet.hosts_of(target)
             having = [link for link in links if link.host in hosts]
@@ -195,6 +201,8 @@ class FleetServicer:
                     model=target,
                     retry_after=RETRY_AFTER_S,
                 )
+            seen = {link.host for link in links}
+            unseen = {host: "it is not seen now" for host in hosts if host not in seen}
             links = having or links[:1]
         with self._open.open():
             answers = await self._ask_all(
@@ -202,7 +210,10 @@ class FleetServicer:
             )
         if answers.refusals:
             raise next(iter(answers.refusals.values()))
-        evicted = [one for answer in answers.any_or_raise().values() for one in answer.evicted]
+        given, missing = answers.any_or_raise(), answers.missing | unseen
+        if missing:
+            raise partly_done(given, missing, request.model)
+        evicted = [one for answer in given.values() for one in answer.evicted]
         return pb.EvictResponse(evicted=evicted)
 
     @unary
@@ -264,14 +275,14 @@ class FleetServicer:
         answers = await self._ask_all(
             self._fleet.present, "Pin", request, context, context.time_remaining()
         )
-        return merging.pinned(answers.any_or_raise())
+        return merging.pinned(answers.all_or_raise(request.model))
 
     @unary
     async def Forget(self, request: pb.ForgetRequest, context: Context) -> pb.ForgetResponse:
         answers = await self._ask_all(
             self._fleet.present, "Forget", request, context, context.time_remaining()
         )
-        forgotten = [one.runtime_model for one in answers.any_or_raise().values()]
+        forgotten = [one.runtime_model for one in answers.all_or_raise(request.model).values()]
         return pb.ForgetResponse(runtime_model=next(filter(None, forgotten), ""))
 
     @unary

@@ -1,12 +1,17 @@
 """Claims about what a front sends to its members, and what it tells of their answers."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from pool_service.access.tokens import digest, new_token
+from pool_service.core.errors import ModelUnknown, PoolError, ShuttingDown, TooManyPins
+from pool_service.fleet.rpc.errors import reason_of
 from pool_service.v1 import pool_service_pb2 as pb
+from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 from tests.fleet.rpc.front_in_process import ScriptedMember, front_over
 
 pytestmark = pytest.mark.process
@@ -38,3 +43,79 @@ async def test_a_pull_over_the_limit_of_its_caller_asks_no_member(tmp_path: Path
             await front.Pull(pb.PullRequest(model="m"), metadata=shown).read()
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert not member.requests("Offer")
+
+
+CHANGES = {
+    "Pin": (pb.PinRequest(model="m", pinned=True), pb.PinResponse(pinned=True, changed=True)),
+    "Forget": (pb.ForgetRequest(model="m"), pb.ForgetResponse(runtime_model="org/m")),
+    "Evict": (pb.EvictRequest(all=True), pb.EvictResponse()),
+}
+"""Changes at all members: each one's request and the answer of a member."""
+
+changes = pytest.mark.parametrize("method", list(CHANGES))
+
+
+async def changed(directory: Path, method: str, refusal: PoolError) -> Any:  # noqa: ANN401 - of any method
+    """Return what a front answers to a change that one of two members refuses."""
+    request, answer = CHANGES[method]
+    members = ScriptedMember("a"), ScriptedMember("b")
+    members[0].answers[method], members[1].answers[method] = answer, refusal
+    async with front_over(directory, *members) as front:
+        return await getattr(front, method)(request)
+
+
+@changes
+async def test_a_change_that_a_member_has_not_answered_is_no_success(
+    tmp_path: Path, method: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await changed(tmp_path, method, ShuttingDown("it ends"))
+    assert reason_of(error.value) == "POOL_UNREACHABLE"
+    assert error.value.details() == (
+        "this was done on a, and may not have been done elsewhere (b: it ends). Try again."
+    )
+
+
+@changes
+async def test_a_change_that_a_member_refuses_is_no_success(tmp_path: Path, method: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await changed(tmp_path, method, TooManyPins("enough"))
+    assert reason_of(error.value) == TooManyPins.REASON
+
+
+async def test_a_model_that_one_member_knows_alone_can_be_pinned(tmp_path: Path) -> None:
+    answer = await changed(tmp_path, "Pin", ModelUnknown("not here", model="m"))
+    assert answer.pinned
+
+
+async def test_an_eviction_at_a_host_that_vanishes_names_it(tmp_path: Path) -> None:
+    members = ScriptedMember("a"), ScriptedMember("b")
+    for member in members:
+        here = pb.Server(
+            model="m",
+            host=member.host,
+            generation=1,
+            state=pb.SERVER_STATE_READY,
+            role=pb.SERVER_ROLE_CURRENT,
+        )
+        member.answers["List"] = pb.ListResponse(revision=1, servers=[here])
+        member.answers["Evict"] = pb.EvictResponse(evicted=[pb.EvictedServer(server=here)])
+    async with front_over(tmp_path, *members) as front:
+        evicted = await front.Evict(pb.EvictRequest(model="m"))
+        assert {one.server.host for one in evicted.evicted} == {"a", "b"}
+        # From now on it answers no beat.
+        del members[1].answers["Beat"]
+        await until_noticed(front, "b: ")
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await front.Evict(pb.EvictRequest(model="m"))
+    assert "done on a" in (error.value.details() or "")
+    assert "(b: it is not seen now)" in (error.value.details() or "")
+
+
+async def until_noticed(front: "pb_grpc.PoolServiceAsyncStub", beginning: str) -> None:
+    """Return once a front has a notice that begins so."""
+    while True:
+        listed = await front.List(pb.ListRequest())
+        if any(notice.startswith(beginning) for notice in listed.notices):
+            return
+        await asyncio.sleep(0.05)
