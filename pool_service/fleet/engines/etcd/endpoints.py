@@ -32,6 +32,8 @@ OPTIONS = (
     # Above the 5 s that etcd allows by default.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # By default a quiet watch is pinged twice, and then once a minute.
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 Metadata = tuple[tuple[str, str], ...]
