@@ -22,6 +22,9 @@ MOVING_REASONS = (
 """The reasons of a refusal that are of one host, so that another one is tried. If all refuse, the
 caller gets the first of these: those that pass by themselves come first."""
 
+OF_CALLERS = ("MODEL_UNKNOWN",)
+"""Those of them that a host gives also for a reason of the caller, who may not know the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:

@@ -55,12 +55,29 @@ class Seats:
         if claim is None:
             self._place(request, refusals)
         elif claim.host == event.host:
+            if self._is_of_caller(request.model, claim, event.reason):
+                self._answer(request, AsRefused(event.host))
+                return
             state.unclaim(request.model)
             self._place(request, claim.refusals | refusals)
         elif claim.host in refusals:
             self._answer(request, AsRefused(placing.first_reason(refusals) or event.host))
         else:
             self._give(request)
+
+    def _is_of_caller(self, model: str, claim: Claim, reason: str) -> bool:
+        """Return whether the host of a model refuses this caller alone, and keeps the model.
+
+        Otherwise callers who may not know a model would take it off its host for all others.
+        """
+        if reason not in placing.OF_CALLERS:
+            return False
+        members = self._state.members.values()
+        present = [one for one in members if one.presence is Presence.PRESENT]
+        listing = [one.host for one in present if model in one.names.models]
+        # A host that does not list it refuses also callers whom one that lists it would serve.
+        is_known = claim.host in listing or not listing
+        return is_known and bool(claim.calls or self._server_of(model, claim))
 
     def _request(self, event: SeatRequested | SeatRefused) -> Request:
         return Request(

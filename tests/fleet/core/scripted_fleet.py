@@ -134,8 +134,8 @@ class Fleet:
 
     # --- calls ------------------------------------------------------------------------------
 
-    def ask(self, front: WatchedFront, name: str) -> None:
-        call = Call(next(self._ids), name, 0)
+    def ask(self, front: WatchedFront, name: str, *, by_stranger: bool = False) -> None:
+        call = Call(next(self._ids), name, 0, by_stranger=by_stranger)
         self._request(front, call)
 
     def _request(self, front: WatchedFront, call: Call) -> None:
@@ -159,7 +159,9 @@ class Fleet:
                 self._request_anew(front, call)
         elif seat.epoch and not member.obeys(seat.epoch, front.name, self.now):
             self.leave(front, call)
-        elif reason := member.ensure(call.key, call.name, seat.least_generation):
+        elif reason := member.ensure(
+            call.key, call.name, seat.least_generation, by_stranger=call.by_stranger
+        ):
             if seat.may_move and reason in MOVING_REASONS:
                 call.refused_by.add(host)
                 refused = ev.SeatRefused(call.request_id, host, reason, call.name)

@@ -94,9 +94,16 @@ class Member:
             revision=self.revision,
         )
 
-    def ensure(self, call: object, name: str, least_generation: int) -> str:
-        """Let a call wait for its server; return the reason for which it is refused, or ""."""
+    def ensure(
+        self, call: object, name: str, least_generation: int, *, by_stranger: bool = False
+    ) -> str:
+        """Let a call wait for its server; return the reason for which it is refused, or "".
+
+        by_stranger: its caller may not know the model.
+        """
         model = ALIASES.get(name, name)
+        if by_stranger:
+            return "MODEL_UNKNOWN"
         if model not in self.servers:
             if model in self.refusing:
                 return self.refusing[model]

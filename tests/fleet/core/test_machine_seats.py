@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from pool_service.core.errors import PoolUnreachable
 from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
@@ -240,6 +242,46 @@ def test_a_call_that_joined_later_gets_the_refusal_that_it_has_had() -> None:
     assert front.asked().hosts == ("a",)
     front.offer(a=never("POOL_FULL"))
     assert front.answers[second] == cmd.AsRefused("b")
+
+
+@pytest.mark.parametrize("state", [ServerState.QUEUED, STARTING, ServerState.READY])
+def test_a_caller_who_may_not_know_a_model_does_not_take_it_off_its_host(
+    state: ServerState,
+) -> None:
+    front = Front("a", "b")
+    front.changed(server("a", state=state))
+    stranger = front.ask()
+    front.refuse(stranger, "a", "MODEL_UNKNOWN")
+    assert front.answers[stranger] == cmd.AsRefused("a")
+    assert front.host_of(front.ask()) == "a"
+
+
+def test_a_caller_who_may_not_know_a_model_does_not_take_it_from_who_waits_for_it() -> None:
+    """Not either before its server is seen."""
+    front = Front("a", "b")
+    front.place("a")
+    stranger = front.ask()
+    front.refuse(stranger, "a", "MODEL_UNKNOWN")
+    assert front.answers[stranger] == cmd.AsRefused("a")
+    assert front.host_of(front.ask()) == "a"
+
+
+def test_a_refusal_of_the_host_moves_on_though_the_front_still_sees_the_server() -> None:
+    front = Front("a", "b")
+    front.changed(server("a", state=ServerState.QUEUED))
+    call = front.ask()
+    front.refuse(call, "a", "POOL_FULL")
+    assert front.asked().hosts == ("b",)
+
+
+def test_callers_whom_a_host_refuses_that_does_not_list_their_model_move_to_one_that_does() -> None:
+    front = Front("a", "b")
+    front.feed(ev.CatalogueTold("b", CatalogueNames({}, frozenset({"m"}))))
+    first, second = front.place("a"), front.ask()
+    front.refuse(first, "a", "MODEL_UNKNOWN")
+    front.offer(b=FITS)
+    front.refuse(second, "a", "MODEL_UNKNOWN")
+    assert front.host_of(first) == front.host_of(second) == "b"
 
 
 def test_what_was_refused_elsewhere_is_forgotten_once_the_server_is_ready() -> None:

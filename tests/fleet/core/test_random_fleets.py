@@ -73,6 +73,11 @@ class RandomFleet(RuleBasedStateMachine):
             self.fleet.ask(self._front(front), name)
         self.all_goes_well()
 
+    @rule(front=FRONTS, name=NAMES)
+    def a_stranger_asks(self, front: int, name: str) -> None:
+        """One who may not know the model, as each member says."""
+        self.fleet.ask(self._front(front), name, by_stranger=True)
+
     @rule(front=FRONTS, name=NAMES, reason=REASONS, times=st.integers(1, 3))
     def a_member_refuses_what_it_has_offered(
         self, front: int, name: str, reason: str, times: int

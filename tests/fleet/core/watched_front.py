@@ -13,7 +13,10 @@ LOST_AFTER_S = 3.0
 
 @dataclass
 class Call:
-    """A call of a caller. seat: where it is sent; sent: it has arrived there."""
+    """A call of a caller. seat: where it is sent; sent: it has arrived there.
+
+    by_stranger: its caller may not know the model, on whichever host.
+    """
 
     key: int
     name: str
@@ -22,6 +25,7 @@ class Call:
     sent: bool = False
     incarnation: int = 0
     refused_by: set[str] = field(default_factory=set)
+    by_stranger: bool = False
 
 
 class WatchedFront:
@@ -64,8 +68,12 @@ class WatchedFront:
         if isinstance(event, ev.SeatRefused):
             call = self.calls[event.request_id]
             assert call.seat is not None
-            self.released.add((call.seat.model, event.host))
-            call.seat = None
+            model, call.seat = call.seat.model, None
+            if call.by_stranger:
+                # It is there for all others, unless nobody else waits for it.
+                self._release_gone()
+            else:
+                self.released.add((model, event.host))
 
     def _take(self, command: cmd.Command) -> None:
         match command:
