@@ -24,6 +24,7 @@ class Leading:
         state = self._state
         before, state.lead = state.lead, lead
         if replace(before, until=lead.until) == lead:
+            self.choose_epoch()
             return False
         state.epoch, state.rival, state.rival_at = 0, "", float("-inf")
         state.touch_all()
@@ -34,10 +35,11 @@ class Leading:
         """Choose the epoch of this front once every member has told which it has seen.
 
         Above all that members have seen: those of an engine that has lost its data begin anew, and
-        without an engine there are no others. Never below one that it had before.
+        without an engine there are no others. Never below one that it had before. None once the
+        lead is over: it would be above that of the next leader.
         """
         state = self._state
-        if not state.lead.leads or state.epoch or not state.is_settled:
+        if not state.lead.leads or self._is_over or state.epoch or not state.is_settled:
             return
         state.epoch_at = state.now
         self._lead_with(max(state.lead.epoch, self._highest_of_others() + 1, state.own_epoch))
@@ -48,7 +50,7 @@ class Leading:
         assert report is not None
         if report.front == state.name:
             member.acknowledged = report.epoch
-        if not state.epoch:
+        if not state.epoch or self._is_over:
             return
         if state.rival or (report.front != state.name and report.epoch >= state.epoch):
             self._meet(report)
@@ -64,7 +66,7 @@ class Leading:
                 "more. Call the other front, or end it.",
                 retry_after=RETRY_AFTER_S,
             )
-        if state.now >= state.lead.until:
+        if self._is_over:
             return PoolUnreachable(
                 "this front has not heard for so long that it leads that another may lead by now: "
                 "it starts nothing until it hears. Look at what front.leader names.",
@@ -81,6 +83,11 @@ class Leading:
                 retry_after=RETRY_AFTER_S,
             )
         return None
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the time has passed until which this front may lead: another one may by now."""
+        return self._state.now >= self._state.lead.until
 
     def _meet(self, report: Report) -> None:
         """Yield to another front that leads since this one does, or raise the epoch above it.

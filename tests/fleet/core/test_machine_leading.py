@@ -101,6 +101,32 @@ def test_a_leader_that_has_not_heard_until_its_time_places_nothing() -> None:
     assert front.waits(front.ask())
 
 
+def test_a_leader_whose_time_has_passed_does_not_rise_above_the_next_one() -> None:
+    front = Front("a", "b", lead=Lead(leads=True, epoch=4, until=103.0))
+    front.now = 103.0
+    assert told_lead(front.beat("b", 5, "next", 0.1)) == []
+    assert front.machine.epoch == 4
+    # Its engine has let it lead on, so that the other one was before it.
+    front.lead(Lead(leads=True, epoch=4, until=113.0))
+    assert told_lead(front.beat("b", 5, "next", 0.1)) == ["a", "b", "b"]
+    assert front.machine.epoch == 6
+
+
+def test_a_front_chooses_no_epoch_once_its_time_has_passed() -> None:
+    front = Front()
+    front.lead(Lead(leads=True, epoch=4, until=103.0))
+    front.listed("a")
+    call = front.ask()
+    front.now = 103.0
+    front.beat("a", 5, "next", 0.1)
+    assert told_lead(front.told("a")) == []
+    assert front.machine.epoch == 0
+    assert isinstance(front.answers[call], PoolUnreachable)
+    front.lead(Lead(leads=True, epoch=4, until=113.0))
+    assert front.machine.epoch == 6
+    assert front.waits(front.ask())
+
+
 def test_who_leads_no_more_sends_on_what_waits_for_a_place() -> None:
     front = Front("a", lead=leads(1))
     waiting = front.ask()
