@@ -45,15 +45,16 @@ class Sightings:
     def on_told(self, member: Member, servers: tuple[SeenServer, ...], revision: int) -> None:
         """Take what a member has told of all its servers."""
         told = {server.key: server for server in servers}
-        for key, server in list(member.servers.items()):
-            if key not in told:
-                self._remove(member, server)
+        gone = [server for key, server in member.servers.items() if key not in told]
+        for server in gone:
+            self._remove(member, server)
         for server in servers:
             if member.servers.get(server.key) != server:
                 self._put(member, server)
         member.revision = revision
         self._turn(member, Presence.PRESENT, "")
-        for model in {server.model for server in servers}:
+        # Only now: a model is still there whose server is another one since it was told last.
+        for model in {server.model for server in (*gone, *servers)}:
             self._seats.refresh(model)
         self._seats.on_seen(member.host, revision)
         self._settle()
@@ -154,7 +155,6 @@ class Sightings:
         else:
             del state.by_model[server.model]
         state.give(Publish(server, removed=True))
-        self._seats.refresh(server.model)
 
     def _settle(self) -> None:
         """Go on with what waits until every member has told its servers, if each has."""

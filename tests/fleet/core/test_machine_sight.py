@@ -86,6 +86,15 @@ def test_the_models_of_a_lost_member_are_placed_again_and_its_calls_are_cancelle
     assert front.seat(again).least_generation == 5
 
 
+def test_a_model_stays_on_a_host_that_has_started_it_again_while_it_was_not_seen() -> None:
+    front = Front("a", "b")
+    front.changed(server("a"))
+    front.changed(server("b"))
+    front.lose_sight("a")
+    front.told("a", server("a", generation=2, state=ServerState.STARTING))
+    assert front.host_of(front.ask()) == "a"
+
+
 def test_a_call_that_leaves_while_it_is_parked_is_not_answered() -> None:
     front = Front("a", "b", "c")
     front.changed(server("a"))
