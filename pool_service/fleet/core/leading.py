@@ -42,7 +42,7 @@ class Leading:
         if not state.lead.leads or self._is_over or state.epoch or not state.is_settled:
             return
         state.epoch_at = state.now
-        self._lead_with(max(state.lead.epoch, self._highest_of_others() + 1, state.own_epoch))
+        self._lead_with(state.lead.epoch)
 
     def on_report(self, member: Member) -> None:
         """Note the epoch that a member has seen; tell it this front's if it is another one."""
@@ -52,7 +52,8 @@ class Leading:
             member.acknowledged = report.epoch
         if not state.epoch or self._is_over:
             return
-        if state.rival or (report.front != state.name and report.epoch >= state.epoch):
+        is_above = report.epoch > state.epoch
+        if state.rival or is_above or (report.front != state.name and report.epoch == state.epoch):
             self._meet(report)
         if not state.rival and member.acknowledged != state.epoch:
             state.give(TellLead(member.host))
@@ -104,15 +105,24 @@ class Leading:
         if state.rival and state.now - state.rival_at <= state.lost_after:
             return
         state.rival = ""
-        self._lead_with(self._highest_of_others() + 1)
+        self._lead_with(0)
 
-    def _lead_with(self, epoch: int) -> None:
-        self._state.epoch = self._state.own_epoch = epoch
+    def _lead_with(self, least: int) -> None:
+        """Lead with an epoch above those of others, and not below one that it had before."""
+        state = self._state
+        state.epoch = max(least, self._highest_of_others() + 1, state.own_epoch)
+        state.own_epoch = state.epoch
         self._tell_all()
 
     def _highest_of_others(self) -> int:
-        reports = [one.report for one in self._state.members.values() if one.report is not None]
-        return max((one.epoch for one in reports if one.front != self._state.name), default=0)
+        """Return the highest epoch that a member has seen, besides those of this front.
+
+        One above its own is of another leader, though this front may have brought it as a follower.
+        """
+        state = self._state
+        reports = [one.report for one in state.members.values() if one.report is not None]
+        others = [one for one in reports if one.front != state.name or one.epoch > state.own_epoch]
+        return max((one.epoch for one in others), default=0)
 
     def _tell_all(self) -> None:
         for member in self._state.members.values():

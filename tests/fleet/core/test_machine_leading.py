@@ -233,6 +233,35 @@ def test_a_front_leads_again_when_the_only_member_that_the_other_reached_is_gone
     assert front.machine.epoch == 3
 
 
+def test_the_epoch_never_falls_when_the_members_that_have_seen_a_rival_are_taken_out() -> None:
+    front = Front("a", "b", lead=Lead(leads=True))
+    front.beat("a", 4, "earlier", 200.0)
+    front.acknowledge()
+    assert front.machine.epoch == 5
+    front.pass_time(10.0)
+    front.beat("a", 5, "rival", 0.1)
+    front.listed("b")
+    front.pass_time(LOST_AFTER_S + 0.1)
+    assert told_lead(front.beat("b", 5, NAME, 0.1)) == []
+    assert front.machine.epoch == 5
+    front.ask()
+    assert front.asked().hosts == ("b",)
+
+
+def test_a_front_rises_above_an_epoch_of_another_that_it_has_brought_to_a_member_itself() -> None:
+    """A follower's call does: the member takes it for the leader until it hears the leader."""
+    front = Front("a", lead=FOLLOWS)
+    front.beat("a", 6, NAME, 0.1)
+    front.lead(leads(1))
+    assert front.machine.epoch == 7
+    # Or it comes only then.
+    assert told_lead(front.beat("a", 9, NAME, 0.1)) == ["a", "a"]
+    assert front.machine.epoch == 10
+    front.acknowledge()
+    front.ask()
+    assert front.asked().hosts == ("a",)
+
+
 def test_a_front_that_begins_yields_to_none_that_was_there_before() -> None:
     front = Front()
     front.lead(Lead(leads=True))
