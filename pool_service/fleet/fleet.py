@@ -14,6 +14,7 @@ import structlog
 from pool_service.answers import Answers
 from pool_service.change_history import History
 from pool_service.core.errors import Recovering
+from pool_service.fleet.asking import Asking
 from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core import placing
@@ -35,8 +36,6 @@ way, unless the front may not see all models there."""
 Feed = Callable[[ev.Event], None]
 Observe = Callable[[ev.Event, Sequence[cmd.Command]], None]
 """Receives each event and the commands that follow, before they are carried out."""
-
-Place = Seat | cmd.OfLeader | cmd.AsRefused
 
 
 class Fleet(Generic[L]):
@@ -119,7 +118,7 @@ class Fleet(Generic[L]):
     @contextmanager
     def asking(
         self, name: str, runtime_model: str = "", *, download: bool | None = None
-    ) -> "Iterator[Asking]":
+    ) -> Iterator[Asking]:
         """Return what finds the seats of one call, until the call ends."""
         asking = Asking(self._answers, name, runtime_model, download)
         try:
@@ -324,7 +323,7 @@ class Fleet(Generic[L]):
         """Return the offers of those members that answer."""
         links = {host: self._links[host] for host in hosts if host in self._links}
         answers = await asyncio.gather(
-            *(link.offer(name, runtime_model, download=download) for link in links.values())
+            *(_offer(link, name, runtime_model, download=download) for link in links.values())
         )
         return {host: offer for host, offer in zip(links, answers, strict=True) if offer}
 
@@ -332,64 +331,33 @@ class Fleet(Generic[L]):
         link = self._links.get(copy.host)
         if link is not None:
             log.info("evicting a copy of a model", model=copy.model, host=copy.host)
-            await link.evict_copy(copy.model, copy.epoch)
+            try:
+                await link.evict_copy(copy.model, copy.epoch)
+            except Exception:
+                log.exception("a copy of a model could not be evicted")
         self.feed(ev.EvictionEnded(copy.host, copy.model))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                log.error("internal error in a task of the fleet", exc_info=error)
+
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(ended)
 
 
-class Asking:
-    """Finds the seats of one call: the first, and others when members refuse it or are lost."""
-
-    def __init__(
-        self,
-        answers: Answers[ev.Event],
-        name: str,
-        runtime_model: str,
-        download: bool | None,  # noqa: FBT001 - of three values
-    ) -> None:
-        self._answers = answers
-        self._name = name
-        self._runtime_model = runtime_model
-        self._download = download
-        self._request_id: int | None = None
-
-    async def seat(self) -> Place:
-        """Return where the call goes, or goes now that its member is lost.
-
-        Waits while that is open. Raises PoolError if the model cannot be placed.
-        """
-        self.leave()
-        return await self._ask(
-            ev.SeatRequested(self._number(), self._name, self._runtime_model, self._download)
-        )
-
-    async def after_refusal(self, host: str, reason: str) -> Place:
-        """Return where else the call goes, which a host has refused. Raises as `seat`."""
-        return await self._ask(
-            ev.SeatRefused(
-                self._number(), host, reason, self._name, self._runtime_model, self._download
-            )
-        )
-
-    def leave(self) -> None:
-        """Say that the call has ended, or goes elsewhere."""
-        if self._request_id is not None:
-            self._answers.feed(ev.SeatLeft(self._request_id))
-            self._request_id = None
-
-    def _number(self) -> int:
-        """Return the call's id; one that was refused keeps its own."""
-        if self._request_id is None:
-            self._request_id = self._answers.new_id()
-        return self._request_id
-
-    async def _ask(self, event: ev.SeatRequested | ev.SeatRefused) -> Place:
-        place: Place = await self._answers.ask(event.request_id, event)
-        return place
+async def _offer(
+    link: Link, name: str, runtime_model: str, *, download: bool | None
+) -> Offer | None:
+    """Return a member's offer; None if it has none: whatever it is, callers wait for the others."""
+    try:
+        return await link.offer(name, runtime_model, download=download)
+    except Exception:
+        log.exception("a member could not be asked what it offers")
+        return None
 
 
 def _log_lead(lead: Lead) -> None:

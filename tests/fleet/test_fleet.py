@@ -4,13 +4,17 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from pool_service.adapters.system.clock import SystemClock
 from pool_service.change_history import History
+from pool_service.core.errors import PoolUnreachable
+from pool_service.fleet.asking import Place
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.machine import Machine
+from pool_service.fleet.core.seats import MOST_TRIES
 from pool_service.fleet.core.values import Lead, Offer, Report, Seat, SeenServer, ServerState
-from pool_service.fleet.fleet import Fleet, Place
+from pool_service.fleet.fleet import Fleet
 from tests.fleet.core.fronts import FITS, LOST_AFTER_S, NAME, server
 
 LIMIT_S = 60.0
@@ -20,11 +24,13 @@ COUNTED = 900
 
 
 class ScriptedLink:
-    """A link to a member that offers what the test says."""
+    """A link to a member that offers what the test says, or fails as no link should."""
 
     def __init__(self) -> None:
-        self.offers: asyncio.Queue[Offer] = asyncio.Queue()
+        self.offers: asyncio.Queue[Offer | Exception] = asyncio.Queue()
         self.taken = asyncio.Event()
+        self.evicting: asyncio.Queue[str] = asyncio.Queue()
+        self.eviction_fails = False
 
     def close(self) -> None: ...
 
@@ -35,9 +41,14 @@ class ScriptedLink:
     async def offer(self, name: str, runtime_model: str, *, download: bool | None) -> Offer | None:
         offer = await self.offers.get()
         self.taken.set()
+        if isinstance(offer, Exception):
+            raise offer
         return offer
 
-    async def evict_copy(self, model: str, epoch: int) -> None: ...
+    async def evict_copy(self, model: str, epoch: int) -> None:
+        self.evicting.put_nowait(model)
+        if self.eviction_fails:
+            raise ValueError("an answer that nobody thought of")
 
 
 def fleet_of(links: dict[str, ScriptedLink]) -> Fleet[ScriptedLink]:
@@ -83,6 +94,37 @@ async def test_a_server_that_an_offer_counts_before_its_change_has_come_counts_o
             starting = server("a", "other", state=ServerState.STARTING, revision=5)
             fleet.feed(ev.ServerChanged(starting))
             assert is_at("a", await waiting)
+
+
+async def test_a_member_that_cannot_be_asked_holds_up_no_call() -> None:
+    links = {"a": ScriptedLink(), "b": ScriptedLink()}
+    fleet = fleet_of(links)
+    links["a"].offers.put_nowait(ValueError("an answer that nobody thought of"))
+    links["b"].offers.put_nowait(FITS)
+    async with asyncio.timeout(LIMIT_S):
+        with capture_logs() as logs, fleet.asking("m") as asking:
+            assert is_at("b", await asking.seat())
+    assert [one["log_level"] for one in logs if "asked" in one["event"]] == ["error"]
+
+
+async def test_a_call_is_answered_if_no_member_can_be_asked() -> None:
+    links = {"a": ScriptedLink()}
+    fleet = fleet_of(links)
+    for _ in range(MOST_TRIES):
+        links["a"].offers.put_nowait(ValueError("an answer that nobody thought of"))
+    async with asyncio.timeout(LIMIT_S):
+        with fleet.asking("m") as asking, pytest.raises(PoolUnreachable):
+            await asking.seat()
+
+
+async def test_a_copy_whose_eviction_has_failed_is_evicted_again() -> None:
+    links = {"a": ScriptedLink(), "b": ScriptedLink()}
+    fleet = fleet_of(links)
+    links["a"].eviction_fails = True
+    fleet.feed(ev.ServerChanged(server("b")))
+    fleet.feed(ev.ServerChanged(server("a")))
+    async with asyncio.timeout(LIMIT_S):
+        assert [await links["a"].evicting.get() for _ in range(2)] == ["m", "m"]
 
 
 def is_at(host: str, place: Place) -> bool:

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 import grpc
 
 from pool_service.core.errors import PoolUnreachable
+from pool_service.fleet.asking import Asking
 from pool_service.fleet.core.commands import AsRefused, OfLeader
 from pool_service.fleet.core.placing import MOVING_REASONS
 from pool_service.fleet.core.values import Seat
-from pool_service.fleet.fleet import Asking, Fleet
+from pool_service.fleet.fleet import Fleet
 from pool_service.fleet.members.link import GrpcLink
 from pool_service.fleet.ports import MemberLost
 from pool_service.fleet.rpc.errors import is_of_connection, reason_of
