@@ -67,7 +67,7 @@ class Fleet(Generic[L]):
         self.on_lead: Callable[[Lead], None] = lambda _: None
         """Is called when another front leads, or none."""
         self.settled = asyncio.Event()
-        """Set once each member has told its servers, or is lost."""
+        """Set once each member has told its servers, or is lost, and for ever."""
 
     async def run(self, membership: Membership, leadership: Leadership) -> None:
         """Follow the members and the leader until cancelled."""
@@ -134,8 +134,8 @@ class Fleet(Generic[L]):
 
     @property
     def history(self) -> History[SeenServer]:
-        """The history of changes. Raises Recovering until each member has told, or is lost."""
-        if not self._machine.is_settled:
+        """The history of changes. Raises Recovering until `settled`."""
+        if not self.settled.is_set():
             raise Recovering(
                 "the front has just started, and waits for its members to tell their servers. Try "
                 "again."

@@ -51,11 +51,16 @@ class ScriptedLink:
             raise ValueError("an answer that nobody thought of")
 
 
-def fleet_of(links: dict[str, ScriptedLink]) -> Fleet[ScriptedLink]:
-    """Return a fleet that leads members, which have told that they have no servers."""
-    history = History[SeenServer](1, 100)
+def fleet_of(
+    links: dict[str, ScriptedLink], later: dict[str, ScriptedLink] | None = None
+) -> Fleet[ScriptedLink]:
+    """Return a fleet that leads members, which have told that they have no servers.
+
+    later: the links to those that may be listed later.
+    """
+    history, all_links = History[SeenServer](1, 100), links | (later or {})
     machine = Machine(NAME, LOST_AFTER_S)
-    fleet = Fleet(machine, SystemClock(), history, lambda host, _address, _feed: links[host])
+    fleet = Fleet(machine, SystemClock(), history, lambda host, _address, _feed: all_links[host])
     fleet.feed(ev.LeadChanged(Lead(leads=True)))
     fleet.feed(ev.MembersListed({host: f"{host}:1" for host in links}))
     for host in links:
@@ -94,6 +99,16 @@ async def test_a_server_that_an_offer_counts_before_its_change_has_come_counts_o
             starting = server("a", "other", state=ServerState.STARTING, revision=5)
             fleet.feed(ev.ServerChanged(starting))
             assert is_at("a", await waiting)
+
+
+async def test_the_history_is_there_once_and_for_ever() -> None:
+    links = {"a": ScriptedLink(), "b": ScriptedLink()}
+    fleet = fleet_of({"a": links["a"]}, links)
+    revision = fleet.history.revision
+    for address in ("b:1", "elsewhere:1"):
+        fleet.feed(ev.MembersListed({"a": "a:1", "b": address}))
+        assert fleet.history.revision == revision
+        fleet.feed(ev.MemberTold("b", (), 1))
 
 
 async def test_a_member_that_cannot_be_asked_holds_up_no_call() -> None:

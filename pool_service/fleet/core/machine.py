@@ -92,7 +92,7 @@ class Machine:
 
     @property
     def is_settled(self) -> bool:
-        """Whether each member has told its servers, or is lost."""
+        """Whether each member has told its servers, or is lost, but for new ones."""
         return self._state.is_settled
 
     @property

@@ -16,6 +16,7 @@ class Member:
     acknowledged: the epoch that it has heard from this front.
     expected_for: seconds after which it is lost that was never seen: a front that has just started
         waits for it no longer than for others, as all its callers wait with it.
+    is_awaited: nothing is placed until it has told its servers, or is lost.
     """
 
     host: str
@@ -31,6 +32,7 @@ class Member:
     revision: int = 0
     acknowledged: int = -1
     expected_for: float = math.inf
+    is_awaited: bool = True
 
     @property
     def is_reachable(self) -> bool:

@@ -28,7 +28,15 @@ class Sightings:
         for host, address in addresses.items():
             if host not in state.members:
                 patience = state.lost_after_of.get(host, state.lost_after)
-                member = Member(host, address, patience, state.now, expected_for=state.lost_after)
+                member = Member(
+                    host,
+                    address,
+                    patience,
+                    state.now,
+                    expected_for=state.lost_after,
+                    # One that was never seen has nothing that callers here have had.
+                    is_awaited=not state.has_settled or host in state.left,
+                )
                 state.members[host] = state.unseen[host] = member
                 state.names.join(host)
                 state.give(Connect(host, address))
@@ -115,7 +123,7 @@ class Sightings:
         """Follow a member no longer that is not listed any more, or is at another address."""
         self._lose(member)
         del self._state.members[member.host], self._state.unseen[member.host]
-        self._state.known.discard(member.host)
+        self._state.leave(member.host)
         self._state.names.leave(member.host)
         self._state.give(Disconnect(member.host))
 
@@ -127,6 +135,7 @@ class Sightings:
         member.turn(presence, why, state.now)
         if presence is Presence.PRESENT:
             state.unseen.pop(member.host, None)
+            state.left.pop(member.host, None)
             state.known.add(member.host)
         else:
             state.unseen[member.host] = member
@@ -157,8 +166,10 @@ class Sightings:
         state.give(Publish(server, removed=True))
 
     def _settle(self) -> None:
-        """Go on with what waits until every member has told its servers, if each has."""
-        if self._state.is_settled:
+        """Go on with what waits for members to tell their servers, if all have."""
+        state = self._state
+        if state.is_settled:
+            state.has_settled |= bool(state.members)
             self._leading.choose_epoch()
             self._seats.on_settled()
 

@@ -11,6 +11,9 @@ from pool_service.fleet.core.values import Lead, Presence, SeenServer
 MOST_GENERATIONS = 100_000
 """The most models whose last generation is remembered, some hundred bytes each."""
 
+MOST_LEFT = 10_000
+"""The most former members whose names are remembered."""
+
 
 @dataclass(slots=True)
 class Request:
@@ -84,6 +87,10 @@ class FleetState:
     """The members that are not present."""
     known: set[str] = field(default_factory=set)
     """The members that were seen at least once."""
+    left: dict[str, None] = field(default_factory=dict)
+    """Those that were, and are followed no more where they were, in that order."""
+    has_settled: bool = False
+    """There were members, and each had told its servers or was lost."""
     lead: Lead = field(default_factory=lambda: Lead(leads=False))
     epoch: int = 0
     epoch_at: float = 0.0
@@ -134,14 +141,28 @@ class FleetState:
 
     @property
     def is_settled(self) -> bool:
-        """Whether each member has told its servers, or is lost."""
-        expected = any(one.presence is Presence.EXPECTED for one in self.unseen.values())
-        return self.is_listed and not expected
+        """Whether each member that is awaited has told its servers, or is lost.
+
+        While none is seen, each new one is awaited.
+        """
+        sees_none = len(self.unseen) == len(self.members)
+        return self.is_listed and not any(
+            one.presence is Presence.EXPECTED and (one.is_awaited or sees_none)
+            for one in self.unseen.values()
+        )
 
     def presence(self, host: str) -> Presence:
         """Return how the front sees a host; one that is no member any more is lost."""
         member = self.members.get(host)
         return member.presence if member is not None else Presence.LOST
+
+    def leave(self, host: str) -> None:
+        """Note that a member is followed no more where it was."""
+        if host in self.known:
+            self.known.discard(host)
+            self.left[host] = None
+            if len(self.left) > MOST_LEFT:
+                del self.left[next(iter(self.left))]
 
     def claim(self, model: str, claim: Claim) -> None:
         """Note that a model has been placed on a host, or was seen there."""

@@ -143,9 +143,11 @@ def test_a_front_that_follows_another_has_no_flaw() -> None:
 
 def test_who_leads_anew_asks_anew_for_what_waits() -> None:
     """Not with an epoch that is not chosen yet: it might be that of another front."""
-    front = Front("a", lead=leads(1))
+    front = Front("a", "b", lead=leads(1))
+    front.listed("a")
     call = front.ask()
-    front.listed("a", "b")
+    # Another one is added, which was a member before.
+    front.feed(ev.MembersListed({"a": "a:1", "b": "b:2"}))
     front.beat("a", 2, "another")
     front.lead(leads(3))
     assert front.machine.epoch == 0

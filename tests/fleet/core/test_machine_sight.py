@@ -6,7 +6,7 @@ from pool_service.core.errors import PoolUnreachable
 from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.values import Lead, Presence, ServerState
-from tests.fleet.core.fronts import FITS, LOST_AFTER_S, WARM, Front, server
+from tests.fleet.core.fronts import FITS, LOST_AFTER_S, NAME, WARM, Front, server
 
 HOUR_S = 3600.0
 
@@ -52,6 +52,54 @@ def test_a_new_front_places_nothing_until_each_member_has_told_or_is_lost() -> N
     front.pass_time(LOST_AFTER_S)
     assert presences(front)["c"] is Presence.LOST
     # It knows by then where the model is, and starts it nowhere else.
+    assert front.host_of(call) == "b"
+
+
+def test_a_running_front_does_not_wait_for_a_new_member() -> None:
+    front = Front("a")
+    front.listed("a", "new")
+    assert front.machine.is_settled
+    front.ask()
+    assert front.asked().hosts == ("a",)
+    assert presences(front)["new"] is Presence.EXPECTED
+
+
+def test_a_front_that_sees_no_member_waits_for_a_new_one() -> None:
+    front = Front("a")
+    front.listed("new")
+    call = front.ask()
+    assert front.waits(call)
+    front.beat("new", front.machine.epoch, NAME, 0.0)
+    front.told("new")
+    assert front.asked().hosts == ("new",)
+
+
+@pytest.mark.parametrize("is_out_between", [False, True])
+def test_a_running_front_waits_for_a_member_that_it_has_seen_before(is_out_between: bool) -> None:
+    """Its servers are there, wherever it is now."""
+    front = Front("a", "b")
+    front.changed(server("b"))
+    if is_out_between:
+        front.listed("a")
+    front.feed(ev.MembersListed({"a": "a:1", "b": "elsewhere:1"}))
+    call = front.ask()
+    assert front.waits(call)
+    front.told("b", server("b"))
+    front.beat("b")
+    assert front.host_of(call) == "b"
+
+
+def test_a_front_that_began_without_members_waits_for_the_first_ones() -> None:
+    front = Front()
+    front.lead(Lead(leads=True))
+    front.listed()
+    front.listed("a", "b")
+    front.beat("a")
+    front.told("a")
+    call = front.ask()
+    assert front.waits(call)
+    front.beat("b")
+    front.told("b", server("b"))
     assert front.host_of(call) == "b"
 
 
