@@ -52,7 +52,7 @@ class Machine:
     def handle(self, event: ev.Event, now: float) -> list[Command]:
         """Change the state by an event; return the commands that follow, in order."""
         state = self._state
-        state.commands, state.now = [], now
+        state.commands, state.now, state.began = [], now, min(state.began, now)
         if isinstance(event, MemberEvent):
             self._of_member(event)
         else:
@@ -67,6 +67,8 @@ class Machine:
         times: list[float | None] = [one.lost_at for one in state.unseen.values()]
         times += [one.ask_at for one in state.rounds.values()]
         times += state.evicting.values()
+        if state.unsettled:
+            times.append(state.listed_by)
         return min((time for time in times if time is not None), default=float("inf"))
 
     def at_once(self, name: str) -> Seat | None:

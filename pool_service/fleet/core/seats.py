@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from itertools import count
 
-from pool_service.core.errors import PoolError, PoolUnreachable
+from pool_service.core.errors import PoolError
 from pool_service.fleet.core import placing
 from pool_service.fleet.core.commands import Answer, AskOffers, AsRefused, OfLeader
 from pool_service.fleet.core.copies import kept
+from pool_service.fleet.core.error_texts import members_unknown, nobody_starts
 from pool_service.fleet.core.events import SeatRefused, SeatRequested
-from pool_service.fleet.core.leading import RETRY_AFTER_S, Leading
+from pool_service.fleet.core.leading import Leading
 from pool_service.fleet.core.member import Member
 from pool_service.fleet.core.placing import Pending
 from pool_service.fleet.core.state import Claim, FleetState, Request, Round
@@ -180,7 +181,9 @@ class Seats:
             self._give(request)
 
     def on_time(self) -> None:
-        """Ask members again for offers that none has given."""
+        """Ask members again for offers that none has given; give up to wait for a list of them."""
+        if self._state.now >= self._state.listed_by:
+            self.on_settled()
         for placed in list(self._state.rounds.values()):
             if placed.ask_at is not None and placed.ask_at <= self._state.now:
                 self._ask(placed)
@@ -228,6 +231,9 @@ class Seats:
     def _place(self, request: Request, refusals: Mapping[str, str]) -> None:
         """Add a call to the placing of its model; begin one if there is none."""
         state = self._state
+        if state.now >= state.listed_by:
+            self._answer(request, members_unknown())
+            return
         if not state.is_settled:
             self._wait(request, state.unsettled)
             return
@@ -346,18 +352,8 @@ class Seats:
             elif final is not None:
                 self._answer(request, self._seat(request.model, final, may_move=False))
             else:
-                self._answer(request, self._nobody(request))
-
-    def _nobody(self, request: Request) -> PoolUnreachable:
-        """Return the error of a call for which no member can be asked."""
-        members = self._state.members.values()
-        told = "; ".join(f"{one.host}: {_state_in_words(one)}" for one in members)
-        return PoolUnreachable(
-            f"no member of the fleet can start {request.name!r} now ({told or 'it has none'}). "
-            "Try again, or look at the members.",
-            model=request.model,
-            retry_after=RETRY_AFTER_S,
-        )
+                members = state.members.values()
+                self._answer(request, nobody_starts(request.name, request.model, members))
 
     def _pending(self, host: str, offer: Offer, model: str) -> Pending:
         """Return what was placed on a host and is not in its offer yet."""
@@ -391,11 +387,3 @@ class Seats:
         claim.needed = max(claim.needed, server.needed)
         if server.state is ServerState.READY:
             claim.refusals.clear()
-
-
-def _state_in_words(member: Member) -> str:
-    if member.presence is not Presence.PRESENT:
-        return f"{member.presence.name.lower()}, {member.why}"
-    if not member.is_reachable:
-        return "no other host reaches its servers (fleet.advertise is not set there)"
-    return "it does not answer"

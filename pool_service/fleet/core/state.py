@@ -1,5 +1,6 @@
 """The state of the front, shared by the parts of its machine."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -69,7 +70,7 @@ class FleetState:
 
     name: of this front's process. lost_after: seconds of silence after which a member is lost, and
     within which members vanish at once. lost_after_of: that of members that have their own.
-    is_listed: the members are known.
+    began: when this front did. is_listed: the members are known.
     epoch: with which this front leads; 0: it does not, or has not chosen one yet.
     rival: the name of another front that has taken over; empty: none.
     parked: calls by the host that they wait for to be seen again.
@@ -80,6 +81,7 @@ class FleetState:
     lost_after_of: Mapping[str, float] = field(default_factory=dict)
     now: float = 0.0
     commands: list[Command] = field(default_factory=list)
+    began: float = math.inf
     is_listed: bool = False
     """The front has been told at least once who the members are."""
     members: dict[str, Member] = field(default_factory=dict)
@@ -138,6 +140,11 @@ class FleetState:
         Members that a leader has told of a higher one have told that to this front.
         """
         return self.epoch or max(self.lead.epoch, self.told_epoch)
+
+    @property
+    def listed_by(self) -> float:
+        """The time until which calls wait to hear who the members are; infinity if it is known."""
+        return math.inf if self.is_listed else self.began + self.lost_after
 
     @property
     def is_settled(self) -> bool:

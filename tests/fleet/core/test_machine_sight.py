@@ -2,7 +2,7 @@
 
 import pytest
 
-from pool_service.core.errors import PoolUnreachable
+from pool_service.core.errors import PoolUnreachable, Recovering
 from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.values import Lead, Presence, ServerState
@@ -278,6 +278,24 @@ def test_a_front_that_has_not_heard_yet_who_the_members_are_knows_nothing() -> N
     assert front.machine.epoch == 6
     front.acknowledge("a")
     front.offer(a=FITS)
+    assert front.host_of(call) == "a"
+
+
+def test_a_front_whose_discovery_is_away_sends_its_callers_on() -> None:
+    """To another front, or to try again: it may be away for long."""
+    front = Front()
+    call = front.ask()
+    front.pass_time(LOST_AFTER_S - 0.1)
+    assert front.waits(call)
+    front.pass_time(0.1)
+    assert isinstance(front.answers[call], Recovering)
+    assert isinstance(front.answers[front.ask()], Recovering)
+    front.pass_time(HOUR_S)
+    front.lead(Lead(leads=True))
+    front.listed("a")
+    call = front.ask()
+    front.beat("a")
+    front.told("a", server("a"))
     assert front.host_of(call) == "a"
 
 
