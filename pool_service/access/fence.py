@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from pool_service.core.errors import StaleFleet
 
+MAX_EPOCH = 2**62
+"""The highest epoch that a front may show: those of the leaders after it must fit on the wire."""
+
 REWRITE_AFTER_S = 10.0
 """The time after which a write that failed is tried again: each one holds up all calls."""
 

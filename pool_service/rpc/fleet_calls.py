@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from pool_service.access.fence import Fence
+from pool_service.access.fence import MAX_EPOCH, Fence
 from pool_service.access.fleet import FleetCall, FleetCaller, acting_for
 from pool_service.access.principal import ModelPatterns, Principal, Scope
 from pool_service.admission import check_front
@@ -93,6 +93,8 @@ def fleet_call(raw: bytes) -> tuple[FleetCall, FleetCaller | None]:
             raise _invalid(f"has a {name} that {flaw}")
     if message.epoch and not message.front:
         raise _invalid("has an epoch and no front")
+    if message.epoch > MAX_EPOCH:
+        raise _invalid(f"has an epoch over {MAX_EPOCH}")
     if message.least_generation > MAX_GENERATION:
         raise _invalid(f"has a least_generation over {MAX_GENERATION}")
     call = FleetCall(message.epoch, message.front, message.least_generation, message.hold)

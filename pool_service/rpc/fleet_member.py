@@ -44,7 +44,7 @@ class FleetMemberServicer:
     @unary
     async def Beat(self, request: pb.BeatRequest, context: Context) -> pb.BeatResponse:
         check_front(context.principal, "Beat")
-        self._fence.admit(request.epoch, validation.front(request), leads=True)
+        self._fence.admit(validation.epoch(request), validation.front(request), leads=True)
         leader, heard_s = self._fence.leader, self._fence.heard_s
         return pb.BeatResponse(
             host=self._settings.name,

@@ -7,6 +7,7 @@ import base64
 import re
 from dataclasses import astuple
 
+from pool_service.access.fence import MAX_EPOCH
 from pool_service.core.errors import InvalidField
 from pool_service.core.names import holder_flaw, model_flaw, runtime_model_flaw
 from pool_service.core.results import Every
@@ -63,6 +64,13 @@ def holder(value: str) -> str:
     if flaw:
         raise _invalid("holder", flaw)
     return value
+
+
+def epoch(request: pb.BeatRequest) -> int:
+    """Return the epoch with which the front leads; 0: it does not."""
+    if request.epoch > MAX_EPOCH:
+        raise _invalid("epoch", f"is over {MAX_EPOCH}")
+    return request.epoch
 
 
 def front(request: pb.BeatRequest) -> str:

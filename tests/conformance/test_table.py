@@ -13,6 +13,7 @@ from tests.conformance.scenarios import AREAS
 from tests.conformance.steps import Do, End
 
 BY_NO_CLIENT = {
+    "INVALID_EPOCH",
     "INVALID_FLEET_CALL",
     "INVALID_FRONT",
     "INVALID_HOLD",

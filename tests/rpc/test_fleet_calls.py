@@ -88,6 +88,7 @@ async def test_a_front_without_a_caller_calls_for_itself(token: str) -> None:
     [
         (b"\xff", "is no FleetCall"),
         (pb.FleetCall(epoch=7), "no front"),
+        (pb.FleetCall(epoch=2**62 + 1, front="f"), "epoch"),
         (pb.FleetCall(front="a\nb"), "front"),
         (pb.FleetCall(hold="x" * 129), "hold"),
         (pb.FleetCall(least_generation=2**63), "least_generation"),

@@ -91,6 +91,7 @@ async def test_a_leader_of_an_old_epoch_is_told_who_leads() -> None:
     ("request_", "reason"),
     [
         (pb.BeatRequest(epoch=7), "INVALID_FRONT"),
+        (pb.BeatRequest(epoch=2**62 + 1, front="f"), "INVALID_EPOCH"),
         (pb.BeatRequest(front="x" * 129), "INVALID_FRONT"),
         (pb.EndHoldRequest(), "INVALID_HOLD"),
         (pb.EndHoldRequest(hold="a\nb"), "INVALID_HOLD"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog
 
-from pool_service.access.fence import Leader
+from pool_service.access.fence import MAX_EPOCH, Leader
 from pool_service.adapters.system.os_errors import explain
 from pool_service.adapters.system.own_files import (
     flush_directory,
@@ -16,8 +16,6 @@ from pool_service.adapters.system.own_files import (
 
 FILE_NAME = "fleet_leader.json"
 """In the state directory."""
-
-MAX_EPOCH = 2**64 - 1
 
 _MAX_FILE_BYTES = 4096
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from pool_service.access.fence import MAX_EPOCH
 from pool_service.core.errors import PoolError, PoolUnreachable
 from pool_service.fleet.core.commands import TellLead
 from pool_service.fleet.core.member import Member
@@ -45,9 +46,15 @@ class Leading:
         self._lead_with(state.lead.epoch)
 
     def on_report(self, member: Member) -> None:
-        """Note the epoch that a member has seen; tell it this front's if it is another one."""
+        """Note the epoch that a member has seen; tell it this front's if it is another one.
+
+        Not one above which no other member would obey: that member alone is out of the fleet.
+        """
         state, report = self._state, member.report
         assert report is not None
+        if report.epoch >= MAX_EPOCH:
+            return
+        state.told_epoch = max(state.told_epoch, report.epoch)
         if report.front == state.name:
             member.acknowledged = report.epoch
         if not state.epoch or self._is_over:
@@ -122,7 +129,7 @@ class Leading:
         state = self._state
         reports = [one.report for one in state.members.values() if one.report is not None]
         others = [one for one in reports if one.front != state.name or one.epoch > state.own_epoch]
-        return max((one.epoch for one in others), default=0)
+        return max((one.epoch for one in others if one.epoch < MAX_EPOCH), default=0)
 
     def _tell_all(self) -> None:
         for member in self._state.members.values():

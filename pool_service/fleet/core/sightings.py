@@ -80,7 +80,6 @@ class Sightings:
         """Take what a member says of itself."""
         was_reachable, acknowledged = member.is_reachable, member.acknowledged
         member.report = report
-        self._state.told_epoch = max(self._state.told_epoch, report.epoch)
         self._leading.on_report(member)
         if member.acknowledged != acknowledged:
             self._seats.on_acknowledged()

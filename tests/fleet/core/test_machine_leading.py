@@ -1,5 +1,6 @@
 """Who may place: epochs, followers, and other fronts."""
 
+from pool_service.access.fence import MAX_EPOCH
 from pool_service.core.errors import PoolUnreachable
 from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
@@ -262,6 +263,19 @@ def test_a_front_rises_above_an_epoch_of_another_that_it_has_brought_to_a_member
     front.acknowledge()
     front.ask()
     assert front.asked().hosts == ("a",)
+
+
+def test_an_epoch_that_no_member_obeys_takes_none_but_its_own_member_out_of_the_fleet() -> None:
+    front = Front("a", "b", lead=leads(3))
+    assert told_lead(front.beat("b", MAX_EPOCH, "broken", 0.1)) == []
+    front.beat("a", 4, "earlier", 0.1)
+    assert front.machine.epoch == 5
+    front.acknowledge("a")
+    front.ask()
+    front.pass_time(ASK_AGAIN_S)
+    assert front.asked().hosts == ("a",)
+    front.lead(FOLLOWS)
+    assert front.machine.followed_epoch == 5
 
 
 def test_a_front_that_begins_yields_to_none_that_was_there_before() -> None:
