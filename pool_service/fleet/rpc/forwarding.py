@@ -148,7 +148,9 @@ class Forwarding:
                         host = answer.server.host
                         yield answer
                 except (MemberLost, grpc.aio.AioRpcError) as error:
-                    stage, name = await self._move_hold(journey, stage, name, of_front, error)
+                    host = stage.seat.host if stage.seat is not None else host
+                    stage, goes_on = await self._move_hold(journey, host, name, error)
+                    name = name if goes_on or of_front else secrets.token_hex(8)
                 except (asyncio.CancelledError, GeneratorExit):
                     link = None if of_front else self._holding(stage, host)
                     self._end_hold(link, name, answers)
@@ -157,30 +159,28 @@ class Forwarding:
                     return
 
     async def _move_hold(
-        self,
-        journey: Journey,
-        stage: Stage,
-        name: str,
-        of_front: str,
-        error: MemberLost | grpc.aio.AioRpcError,
-    ) -> tuple[Stage, str]:
-        """Return where a hold goes on whose call has failed, and by which name.
+        self, journey: Journey, host: str, name: str, error: MemberLost | grpc.aio.AioRpcError
+    ) -> tuple[Stage, bool]:
+        """Return where a hold goes on whose call has failed, and whether it may be there already.
 
-        A host that it leaves would keep it for its grace, and is told that it has ended. A hold of
-        another front keeps its name, by which that front ends it.
+        Then it keeps its name, as a hold of another front always does, which ends it by its name. A
+        host that it leaves would keep it for its grace, and is told that it has ended.
+
+        host: where it was, as far as is known.
         """
-        host, stays = stage.seat.host if stage.seat is not None else "", False
+        goes_on = False
         # Otherwise the host itself has ended the hold.
         is_away = isinstance(error, MemberLost) or is_of_connection(error, reason_of(error))
         try:
             after = await journey.after(error)
-            stays = after.seat is not None and after.seat.host == host
+            # The leader knows where it is.
+            goes_on = after.seat is None or after.seat.host == host
         finally:
-            if host and is_away and not stays and not self.is_ending:
+            if host and is_away and not goes_on and not self.is_ending:
                 self._leave_behind(host, name)
         if after.seat is not None:
             self._come_back(after.seat.host, name)
-        return after, name if stays or of_front else secrets.token_hex(8)
+        return after, goes_on
 
     def _leave_behind(self, host: str, name: str) -> None:
         """End a hold at a host, or do so once the host is seen again."""
