@@ -61,7 +61,8 @@ def test_the_use_of_all_servers_is_told_with_the_totals_of_each_host(
     assert {one["state"] for one in usage["hosts"]} == {"present"}
     reserved = [int(one["totals"]["memory_reserved_bytes"]) for one in usage["hosts"]]
     assert sum(reserved) == int(usage["totals"]["memory_reserved_bytes"]) > 0
-    with pool.hold(MODELS[0]):
+    with pool.hold(MODELS[0]) as hold:
+        hold.ready(LIMIT_S)
         (held,) = [one for one in post(fleet, "Usage")["servers"] if one["holds"]]
     assert held["model"] == MODELS[0]
 
