@@ -28,6 +28,9 @@ leader; refused; or left by its caller."""
 END_HOLD_TIMEOUT_S = 5.0
 """The time for a member to end a hold; one that does not answer ends it after its grace."""
 
+LET_END_S = 1.0
+"""How long an eviction waits for holds that are just being ended."""
+
 MOST_LEFT_BEHIND = 10_000
 """The most holds of one host that are remembered until the host is seen again: as many as a member
 keeps without their fronts."""
@@ -238,6 +241,14 @@ class Forwarding:
                     await link.unary("EndHold", request, call, END_HOLD_TIMEOUT_S)
 
         self._in_background(end())
+
+    async def let_holds_end(self) -> None:
+        """Wait until the holds have ended at their members whose callers have left, or 1 s.
+
+        What a caller then asks for, such as an eviction, finds them ended, as at one pool.
+        """
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=LET_END_S)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

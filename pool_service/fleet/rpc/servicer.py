@@ -205,6 +205,7 @@ class FleetServicer:
             unseen = {host: "it is not seen now" for host in hosts if host not in seen}
             links = having or links[:1]
         with self._open.open():
+            await self._forwarding.let_holds_end()
             answers = await self._ask_all(
                 links, "Evict", request, context, context.time_remaining()
             )

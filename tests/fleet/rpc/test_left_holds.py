@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from pool_service.fleet.rpc.forwarding import Forwarding
+from pool_service.fleet.rpc.forwarding import LET_END_S, Forwarding
 from pool_service.v1 import pool_service_pb2 as pb
 
 LIMIT_S = 60.0
@@ -93,3 +93,27 @@ async def test_holds_at_a_host_that_vanishes_again_are_ended_when_it_is_seen_nex
         forwarding._fleet.on_seen(HOST)
         assert await link.ended.get() == "second"
         assert await link.ended.get() == "third"
+
+
+@pytest.mark.looptime
+async def test_an_eviction_waits_until_holds_have_ended_whose_callers_have_left(
+    forwarding: Forwarding, link: Link
+) -> None:
+    forwarding._fleet.on_seen(HOST)
+    waiting = asyncio.create_task(forwarding.let_holds_end())
+    assert await link.ended.get() == "first"
+    assert not waiting.done()
+    link.may_answer.set()
+    await waiting
+    assert link.ended.qsize() == 2
+    assert not forwarding._left_behind
+
+
+@pytest.mark.looptime
+async def test_an_eviction_does_not_wait_for_long_for_a_member_that_does_not_answer(
+    forwarding: Forwarding,
+) -> None:
+    forwarding._fleet.on_seen(HOST)
+    began = asyncio.get_running_loop().time()
+    await forwarding.let_holds_end()
+    assert asyncio.get_running_loop().time() - began == LET_END_S
