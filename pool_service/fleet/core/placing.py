@@ -23,7 +23,7 @@ MOVING_REASONS = (
 caller gets the first of these: those that pass by themselves come first."""
 
 OF_CALLERS = ("MODEL_UNKNOWN",)
-"""Those of them that a host gives also for a reason of the caller, who may not know the model."""
+"""Moving reasons that may be about the caller alone, who may not know the model."""
 
 
 @dataclass(frozen=True, slots=True)

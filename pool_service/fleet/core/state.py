@@ -90,7 +90,7 @@ class FleetState:
     known: set[str] = field(default_factory=set)
     """The members that were seen at least once."""
     left: dict[str, None] = field(default_factory=dict)
-    """Those that were, and are followed no more where they were, in that order."""
+    """Hosts that were followed at another address, or are followed no more; the oldest first."""
     has_settled: bool = False
     """There were members, and each had told its servers or was lost."""
     lead: Lead = field(default_factory=lambda: Lead(leads=False))
@@ -122,7 +122,7 @@ class FleetState:
     doubled: set[str] = field(default_factory=set)
     """The models that have more than one server."""
     untidy: set[str] = field(default_factory=set)
-    """Those of them that something has changed for since their copies were looked at."""
+    """Models with copies of which something has changed since the copies were looked at."""
     generations: dict[str, int] = field(default_factory=dict)
     """The highest generation of each model that any member has told."""
     names: Names = field(default_factory=Names)

@@ -26,7 +26,7 @@ STATES: Mapping[Presence, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontView:
-    """What one scrape shows of a front.
+    """The state of a front at one scrape.
 
     epoch: of the present leader. may_place: whether this front may start servers now.
     wall: converts a time of the front's clock to Unix time. started_at: Unix time of its start.

@@ -1,4 +1,4 @@
-"""What an API server did not do, and why."""
+"""Errors of calls to an API server of Kubernetes."""
 
 
 class KubernetesError(Exception):

@@ -1,4 +1,4 @@
-"""One leader among the fronts of a fleet, by a Lease of Kubernetes."""
+"""Leadership by a Lease of Kubernetes: the front that holds it may place models."""
 
 import asyncio
 import time

@@ -16,8 +16,9 @@ EPOCH = "pool-service/epoch"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a Lease says of its holder. holder: empty: nobody. lives_s: without a renewal.
+    """The holder of a Lease, as the Lease names it.
 
+    holder: empty: nobody. lives_s: the seconds for which it lives without a renewal.
     renewed: by the holder's clock; it only tells two renewals apart. epoch: 0: never held.
     """
 
