@@ -47,7 +47,7 @@ def descriptor_findings() -> Iterator[Finding]:
 def memory_findings() -> Iterator[Finding]:
     """Check that the system reports its memory, and that it is not short of memory."""
     memory = machine_memory()
-    total, available = memory.total(), memory.available()
+    total, available = memory.both()
     found = f"{size(available)} of {size(total)} available"
     remedy = "run the service where the system reports its memory (on Linux: in /proc)"
     yield judge("memory", found, holds=0 < available <= total, remedy=remedy)

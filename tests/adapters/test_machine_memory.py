@@ -51,6 +51,7 @@ def test_a_container_has_what_its_limit_says(tmp_path: Path) -> None:
     memory = tree(tmp_path, files)
     assert memory.total() == 100 * MIB
     assert memory.available() == 60 * MIB, "the cache of files is given back"
+    assert memory.both() == (100 * MIB, 60 * MIB)
     assert memory.default_budget() == 75 * MIB
 
 

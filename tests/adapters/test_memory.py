@@ -129,6 +129,9 @@ class Machine:
     def available(self) -> int:
         return 400
 
+    def both(self) -> tuple[int, int]:
+        return self.total(), self.available()
+
     def pressured(self) -> bool:
         return self.is_pressured
 

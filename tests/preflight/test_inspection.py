@@ -25,6 +25,9 @@ class Machine:
     def available(self) -> int:
         return self.total()
 
+    def both(self) -> tuple[int, int]:
+        return self.total(), self.available()
+
     def pressured(self) -> bool:
         return False
 

@@ -62,6 +62,8 @@ class Footprints:
         pid the youngest gets the tree, as no other can be alive. Blocking: some microseconds for
         each process of the machine.
         """
+        if not leaders:
+            return {}
         here = boot_id()
         youngest_last = sorted(leaders, key=lambda one: (one.boot_id == here, one.start_time))
         by_pid = {leader.pid: leader for leader in youngest_last}

@@ -4,6 +4,7 @@ import ctypes
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,9 @@ BUDGET_SHARE = 0.75
 
 LIMIT_FILES = ("memory.max", "memory.high", "memory.limit_in_bytes")
 """Limits of a control group. Above `high` the kernel throttles its processes to reclaim memory."""
+
+USE_FILES = ("memory.current", "memory.usage_in_bytes")
+"""The bytes that a control group uses, in version 2 and 1."""
 
 STALLED_PERCENT = 10.0
 """The share of the last ten seconds in which no process could run for want of memory ("full avg10"
@@ -55,6 +59,9 @@ class MachineMemory(Protocol):
     def available(self) -> int:
         """Return the bytes that can be taken without slowing other programs down."""
 
+    def both(self) -> tuple[int, int]:
+        """Return `total` and `available`, read together."""
+
     def pressured(self) -> bool:
         """Return whether the system reports a shortage of memory."""
 
@@ -82,24 +89,30 @@ class LinuxMemory:
     def __init__(self, root: Path = Path("/")) -> None:
         self._proc = root / "proc"
         self._groups = root / "sys/fs/cgroup"
+        self._own_groups = self._proc / "self/cgroup"
+        self._pressure = self._proc / "pressure/memory"
         # What /proc tells of the own control groups, and those groups with their ancestors.
         self._own = ""
-        self._found: tuple[Path, ...] = ()
+        self._found: tuple[_Group, ...] = ()
 
     def total(self) -> int:
         """Return the machine's memory, or the lowest limit of a control group."""
-        limits = [limit for _, limit in self._limits()]
-        return min([psutil.virtual_memory().total, *limits])
+        return self.both()[0]
 
     def available(self) -> int:
         """Return the kernel's estimate, or the rest of the tightest control group."""
-        left = [max(limit - _used(group), 0) for group, limit in self._limits()]
-        return min([psutil.virtual_memory().available, *left])
+        return self.both()[1]
+
+    def both(self) -> tuple[int, int]:
+        """Return `total` and `available`, read together."""
+        machine, limits = psutil.virtual_memory(), list(self._limits())
+        left = [max(limit - _used(group), 0) for group, limit in limits]
+        total = min([machine.total, *(limit for _, limit in limits)])
+        return total, min([machine.available, *left])
 
     def pressured(self) -> bool:
         """Return whether the PSI of the machine or of the own control group is too high."""
-        files = [self._proc / "pressure/memory"]
-        files += [group / "memory.pressure" for group in self._ancestors()[:1]]
+        files = [self._pressure, *(group.pressure for group in self._ancestors()[:1])]
         return any(_stalled(file) >= STALLED_PERCENT for file in files)
 
     def critical(self) -> bool:
@@ -115,19 +128,20 @@ class LinuxMemory:
         del working_set
         return False
 
-    def _limits(self) -> Iterator[tuple[Path, int]]:
+    def _limits(self) -> Iterator[tuple["_Group", int]]:
         """Yield each control group that limits this process's memory, and its limit in bytes."""
         for group in self._ancestors():
-            limits = [_number(group / name) for name in LIMIT_FILES]
+            limits = [_number(file) for file in group.limits]
             limit = min((one for one in limits if one is not None), default=None)
             if limit is not None:
                 yield group, limit
 
-    def _ancestors(self) -> Sequence[Path]:
+    def _ancestors(self) -> Sequence["_Group"]:
         """Return the own control group and its ancestors, of cgroup version 2 and 1."""
-        own = text_of(self._proc / "self/cgroup")
+        own = text_of(self._own_groups)
         if own != self._own:
-            self._own, self._found = own, tuple(self._find_ancestors(own))
+            self._own = own
+            self._found = tuple(_Group.at(group) for group in self._find_ancestors(own))
         return self._found
 
     def _find_ancestors(self, own: str) -> Iterator[Path]:
@@ -139,6 +153,25 @@ class LinuxMemory:
                 # In a container the path may be the host's, which does not exist there.
                 inner = [group, *group.parents] if group.is_dir() else [base]
                 yield from (one for one in inner if one == base or base in one.parents)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The files of a control group, whose paths are made once: they are read every second."""
+
+    limits: tuple[Path, ...]
+    used: tuple[Path, ...]
+    stat: Path
+    pressure: Path
+
+    @classmethod
+    def at(cls, directory: Path) -> "_Group":
+        return cls(
+            tuple(directory / name for name in LIMIT_FILES),
+            tuple(directory / name for name in USE_FILES),
+            directory / "memory.stat",
+            directory / "memory.pressure",
+        )
 
 
 class MacMemory:
@@ -166,6 +199,10 @@ class MacMemory:
         if size is None or None in counts:
             return psutil.virtual_memory().available
         return size * sum(count for count in counts if count is not None)
+
+    def both(self) -> tuple[int, int]:
+        """Return `total` and `available`, read together."""
+        return self.total(), self.available()
 
     def pressured(self) -> bool:
         """Return whether kern.memorystatus_vm_pressure_level is a warning (2) or critical (4)."""
@@ -214,10 +251,10 @@ def _stalled(file: Path) -> float:
     return float(match[1]) if match else 0.0
 
 
-def _used(group: Path) -> int:
+def _used(group: _Group) -> int:
     """Return the bytes that a control group uses and cannot free at once; 0 if not known."""
-    used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
-    return max(used - _cache(group / "memory.stat"), 0) if used else 0
+    used = next(filter(None, map(_number, group.used)), 0)
+    return max(used - _cache(group.stat), 0) if used else 0
 
 
 def _cache(file: Path) -> int:

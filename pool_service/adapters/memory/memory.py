@@ -72,7 +72,7 @@ class HostMemory:
         # A standby may have become a server meanwhile.
         standby_bytes = sum(taken.pop(one, 0) for one in standbys if one not in phases)
         machine = self._machine
-        total, available = machine.total(), machine.available()
+        total, available = machine.both()
         pressured = machine.pressured()
         critical = pressured and machine.critical()
         return MemorySample(

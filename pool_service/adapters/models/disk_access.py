@@ -4,10 +4,10 @@ A read can block without end: on a file server that is gone, or on macOS in a di
 the system asks a person for permission.
 """
 
+import _thread
 import asyncio
 import contextlib
 import sys
-import threading
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,7 +100,8 @@ def _run_in_thread(read: Callable[[], T]) -> "asyncio.Future[T]":
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name="read a model's files", daemon=True).start()
+    # threading.Thread.start() would hold the event loop until the thread runs, half a millisecond.
+    _thread.start_new_thread(run, ())
     return answer
 
 

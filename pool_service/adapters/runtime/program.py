@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -75,6 +76,9 @@ from pool_service.core.types import LaunchPlan, PromptCache, Settings
 
 _log = structlog.get_logger(__name__)
 
+_KEPT_ENVIRONMENTS = 16
+"""The environments of servers that are kept, some kilobytes each."""
+
 FindPrompts = Callable[[Versions | None], Awaitable[PromptCache | None]]
 """Finds the place of a server's computed prompts, by the versions with which it computes.
 
@@ -110,6 +114,8 @@ class CommandRuntime:
         self._versions = ProgramCache(versions_of, lambda found: found.places)
         self._program_options = ProgramCache(options_of)
         self._ports = FreePorts(options.bound_host)
+        # An offer, the estimate of a start and its launch want the same one within seconds.
+        self._environments = lru_cache(_KEPT_ENVIRONMENTS)(self._new_environment)
 
     @property
     def kind(self) -> Kind:
@@ -203,6 +209,9 @@ class CommandRuntime:
 
         Raises RuntimeUnavailable if a variable that locates models is not a valid path.
         """
+        return self._environments(settings, fetches=fetches)
+
+    def _new_environment(self, settings: Settings, *, fetches: bool) -> tuple[tuple[str, str], ...]:
         kind = vllm_mlx.ENVIRONMENT if self.kind == "vllm-mlx" else ()
         offline = vllm_mlx.OFFLINE if self.is_vllm_mlx_itself and not fetches else ()
         configured, hosts = self._options.environment, self._options.allowed_hosts
