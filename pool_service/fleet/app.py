@@ -16,6 +16,7 @@ from pool_service.core.errors import ConfigInvalid
 from pool_service.fleet.composition import Parts, compose
 from pool_service.fleet.config import FrontConfig, FrontSource
 from pool_service.fleet.engine_choice import EngineFlaw
+from pool_service.fleet.event_loop import loop_factory
 from pool_service.log_stream import LogStream
 from pool_service.logging_setup import configure_logging
 from pool_service.socket_check import check_sockets
@@ -45,7 +46,8 @@ def run(source: FrontSource, config: FrontConfig) -> int:
         with LogStream(sys.stderr) as stream:
             configure_logging(config.front.log_format, config.front.log_level, stream)
             own = _own_certificates(config)
-            asyncio.run(_serve(source, config, addresses, _certificates(config), own, stream))
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(_serve(source, config, addresses, _certificates(config), own, stream))
     except ImportError as error:
         print(  # no log line: for the user who starts it
             f"pool-service: the package {error.name!r} is missing. Install the extra: pip install "
