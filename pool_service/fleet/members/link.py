@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, NoReturn, Protocol
 
@@ -50,7 +51,14 @@ _OK, _CANCELLED = grpc.StatusCode.OK.name, grpc.StatusCode.CANCELLED.name
 LOST = "LOST"
 """The code of calls whose member was lost before it answered."""
 
-Metadata = tuple[tuple[str, bytes], ...]
+_KEPT_METADATA = 1024
+"""The metadata of calls that are kept: those of READY servers are the same for all of a caller."""
+
+
+@lru_cache(_KEPT_METADATA)
+def _metadata(call: bytes) -> grpc.aio.Metadata:
+    """Return the metadata with a FleetCall, which gRPC would make of pairs for each call."""
+    return grpc.aio.Metadata((FLEET_CALL, call))
 
 
 class CallCounts(Protocol):
@@ -157,13 +165,12 @@ class GrpcLink:
         """
         channel = self._channel
         stub = getattr(channel.pool, method, None) or getattr(channel.member, method)
-        metadata: Metadata = ((FLEET_CALL, call),)
         counts = self._manner.counts
         if counts is None:
-            return await channel.unary(stub(request, timeout=timeout, metadata=metadata))
+            return await channel.unary(stub(request, timeout=timeout, metadata=_metadata(call)))
         began, code = perf_counter(), _OK
         try:
-            return await channel.unary(stub(request, timeout=timeout, metadata=metadata))
+            return await channel.unary(stub(request, timeout=timeout, metadata=_metadata(call)))
         except BaseException as error:
             code = _code_of(error)
             raise
@@ -179,8 +186,8 @@ class GrpcLink:
     ) -> AsyncGenerator[Any]:
         """Yield the member's answers to a call of the API. The others are as of `unary`."""
         channel = self._channel
-        metadata: Metadata = ((FLEET_CALL, call),)
-        opened = getattr(channel.pool, method)(request, timeout=timeout, metadata=metadata)
+        make = getattr(channel.pool, method)
+        opened = make(request, timeout=timeout, metadata=_metadata(call))
         with self._counted(method):
             async with aclosing(channel.stream(opened)) as answers:
                 async for answer in answers:
