@@ -9,6 +9,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -86,7 +87,12 @@ class UsageKey:
     @property
     def digest(self) -> str:
         """The key's name in the file."""
-        return hashlib.sha256(json.dumps(astuple(self)).encode()).hexdigest()[:32]
+        return _digest(self)
+
+
+@lru_cache(1024)
+def _digest(key: UsageKey) -> str:
+    return hashlib.sha256(json.dumps(astuple(key)).encode()).hexdigest()[:32]
 
 
 class UsageStore:
