@@ -1,7 +1,9 @@
-"""A front that stands for leader, as a process: `python -m tests.fleet.engines.contender`.
+"""A front that stands for leader, as a process that a test may kill or stop.
 
-Writes each Lead as a line of JSON, unless only `until` is new. When it is told to end it writes
-the first and the last moment at which it might have placed a model, for each epoch.
+`python -m tests.fleet.engines.contender etcd ENDPOINT NAME`, or `kubernetes SERVER TOKEN_FILE
+CA_FILE LEASE NAME`. Writes each Lead as a line of JSON, unless only `until` is new. When it is told
+to end it writes the first and the last moment at which it might have placed a model, for each
+epoch.
 """
 
 import asyncio
@@ -10,11 +12,14 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from pool_service.fleet.engines.etcd.client import EtcdClient
 from pool_service.fleet.engines.etcd.endpoints import Access
 from pool_service.fleet.engines.etcd.leadership import EtcdLeadership
-from pool_service.fleet.ports import Lead
+from pool_service.fleet.engines.kubernetes.access import Access as KubernetesAccess
+from pool_service.fleet.ports import Lead, Leadership
+from tests.fleet.engines.kubernetes.fronts import leadership
 
 TICK_S = 0.005
 
@@ -48,19 +53,29 @@ class Contender:
         print(json.dumps({"placed": self._placed}), flush=True)
 
 
-async def main(endpoint: str, name: str) -> None:
-    contender = Contender()
+async def by_etcd(endpoint: str, name: str) -> None:
     async with EtcdClient(Access((endpoint,))) as client:
-        leadership = EtcdLeadership(client, prefix="test/", name=name, address=f"{name}:1")
-        tasks = [
-            asyncio.create_task(leadership.run(contender.changed)),
-            asyncio.create_task(contender.place()),
-        ]
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, tasks[0].cancel)
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        tasks[1].cancel()
+        await stand(EtcdLeadership(client, prefix="test/", name=name, address=f"{name}:1"))
+
+
+async def by_lease(server: str, token: str, ca: str, lease: str, name: str) -> None:
+    access = KubernetesAccess(server=server, token=Path(token), ca=Path(ca) if ca else None)
+    await stand(leadership(access, lease, name))
+
+
+async def stand(leadership: Leadership) -> None:
+    """Stand for leader, and place while this front leads, until SIGTERM; then report."""
+    contender = Contender()
+    tasks = [
+        asyncio.create_task(leadership.run(contender.changed)),
+        asyncio.create_task(contender.place()),
+    ]
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, tasks[0].cancel)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    tasks[1].cancel()
     contender.report()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    engine, *given = sys.argv[1:]
+    asyncio.run(by_etcd(*given) if engine == "etcd" else by_lease(*given))
