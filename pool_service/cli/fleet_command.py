@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from pool_service.cli.lean_imports import without_unused_packages
 from pool_service.cli.options import FILE
 
 
@@ -46,7 +47,8 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
 
     With members from DNS it needs the extra `fleet` of the package, and `kubernetes` in a cluster.
     """
-    from pool_service.cli import fleet_service
+    with without_unused_packages():
+        from pool_service.cli import fleet_service
 
     ctx.exit(fleet_service.serve(config_file, options))
 

@@ -1,16 +1,14 @@
 """The commands that run, start and stop the service itself."""
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
 from pool_service.cli.exit_codes import config_failure
+from pool_service.cli.lean_imports import without_unused_packages
 from pool_service.cli.options import Duration, config_option
 
 if TYPE_CHECKING:
@@ -86,8 +84,7 @@ def serve(ctx: click.Context, /, config_file: Path | None, **options: object) ->
 
     # Before the imports, so that process 1 stays small.
     split_off_init()
-    # structlog would import rich for tracebacks, which we print plain: a sixth of the start.
-    with _without_package("rich"):
+    with without_unused_packages():
         from pool_service import app
 
     source, settings = _loaded(config_file, options)
@@ -200,17 +197,3 @@ def _words(name: str, value: object) -> Sequence[str]:
         return (flag,)
     values = value if isinstance(value, tuple) else (value,)
     return [word for one in values for word in (flag, str(one))]
-
-
-@contextmanager
-def _without_package(package: str) -> Iterator[None]:
-    """Make imports of `package` fail within the block, unless it was imported before."""
-    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # by its docs
-    if package in modules:
-        yield
-        return
-    modules[package] = None
-    try:
-        yield
-    finally:
-        del modules[package]
