@@ -322,15 +322,23 @@ class Seats:
             self._ask_later(placed)
 
     def _claim(self, placed: Round, model: str, host: str, needed: int) -> None:
-        """Place a model on a host, and give all that wait for it their seats."""
+        """Place a model on a host, and give all that wait for it their seats.
+
+        It stays where it was placed meanwhile by another of its names, though that host has refused
+        some of these calls: those get their refusals.
+        """
         state = self._state
         del state.rounds[placed.model]
         claim = state.claims.get(model)
-        if claim is None or claim.host in placed.refusals:
+        if claim is None:
             state.claim(model, Claim(host, needed, refusals=dict(placed.refusals)))
         for request in placed.waiting.values():
             request.model = model
-            self._give(request)
+            refusals = state.refused.get(request.request_id, {})
+            if claim is not None and claim.host in refusals:
+                self._answer(request, AsRefused(placing.first_reason(refusals) or claim.host))
+            else:
+                self._give(request)
         self.refresh(model)
 
     def _refuse(self, placed: Round, unwilling: Mapping[str, str]) -> None:
