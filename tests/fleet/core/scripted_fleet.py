@@ -47,6 +47,8 @@ class Fleet:
             host = f"host{number}"
             tell = self._teller(host)
             self.members[host] = Member(host, tell, room, reachable)
+        self.addresses = {host: f"{host}:1" for host in self.members}
+        """Of those members that are listed now."""
         self.links = [Link(front, one) for front in self.fronts for one in self.members.values()]
         self.answering: list[tuple[WatchedFront, ev.Event]] = []
         """Answers of members on their way to fronts."""
@@ -73,7 +75,21 @@ class Fleet:
     # --- fronts ---------------------------------------------------------------------------
 
     def begin(self, front: WatchedFront) -> None:
-        front.feed(ev.MembersListed({host: f"{host}:1" for host in self.members}), self.now)
+        front.on_new_link = lambda host: self._connect(front, host)
+        front.feed(ev.MembersListed(self.addresses), self.now)
+
+    def _connect(self, front: WatchedFront, host: str) -> None:
+        """Let a front follow a member from the start, over a new connection."""
+        link = self.link(front, host)
+        link.follows, link.on_the_way = False, []
+
+    def list_at(self, host: str, address: str) -> None:
+        """Let all fronts hear that a member is at an address; empty: it is none any more."""
+        self.addresses = {**self.addresses, host: address}
+        if not address:
+            del self.addresses[host]
+        for front in self.fronts:
+            front.feed(ev.MembersListed(self.addresses), self.now)
 
     def elect(self, chosen: WatchedFront) -> None:
         """Let one front lead, as an engine does; the others hear of it later."""
@@ -119,7 +135,8 @@ class Fleet:
         self.answering.append((front, ev.EvictionEnded(copy.host, copy.model)))
 
     def _passes(self, front: WatchedFront, host: str) -> bool:
-        return self.members[host].runs and not self.link(front, host).cut
+        is_called = host in front.followed and not self.link(front, host).cut
+        return is_called and self.members[host].runs
 
     def beat(self, front: WatchedFront, host: str) -> None:
         """Exchange a beat, if anything passes."""
@@ -259,7 +276,7 @@ class Fleet:
         front.feed(event, self.now)
 
     def presence(self, front: WatchedFront, host: str) -> Presence:
-        return next(one.presence for one in front.machine.members if one.host == host)
+        return front.presence(host)
 
     def starting(self) -> list[tuple[str, str]]:
         return [

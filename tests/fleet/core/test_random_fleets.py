@@ -26,6 +26,7 @@ class RandomFleet(RuleBasedStateMachine):
         fronts=st.sampled_from([1, 1, 2]),
         engine=st.booleans(),
         follows=st.booleans(),
+        joins_later=st.booleans(),
         tells_names=st.booleans(),
     )
     def begin(
@@ -35,12 +36,15 @@ class RandomFleet(RuleBasedStateMachine):
         fronts: int,
         engine: bool,
         follows: bool,
+        joins_later: bool,
         tells_names: bool,
     ) -> None:
         self.engine = engine
         members = [(room, place != unreachable) for place, room in enumerate(rooms)]
         self.fleet = Fleet(fronts, members)
         self.fleet.tells_names = tells_names
+        if joins_later:
+            del self.fleet.addresses["host1"]
         for front in self.fleet.fronts:
             if not engine:
                 front.feed(ev.LeadChanged(Lead(leads=True)), self.fleet.now)
@@ -228,6 +232,21 @@ class RandomFleet(RuleBasedStateMachine):
     def another_front_leads(self, front: int) -> None:
         self.fleet.elect(self._front(front))
 
+    # --- who the members are --------------------------------------------------------------
+
+    @rule(host=HOSTS, is_out_between=st.booleans(), number=st.integers(1, 3))
+    def a_member_is_listed(self, host: int, is_out_between: bool, number: int) -> None:
+        """Where it was, or at another address."""
+        name = self._host(host)
+        if is_out_between and name in self.fleet.addresses:
+            self.fleet.list_at(name, "")
+        self.fleet.list_at(name, f"{name}:{number}")
+
+    @rule(host=HOSTS)
+    def a_member_is_taken_out(self, host: int) -> None:
+        if self._host(host) in self.fleet.addresses:
+            self.fleet.list_at(self._host(host), "")
+
     # --- time and the end -------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 3.0, 3.0, 10.0]))
@@ -239,6 +258,8 @@ class RandomFleet(RuleBasedStateMachine):
         if not hasattr(self, "fleet"):
             return
         fleet = self.fleet
+        for host in sorted(fleet.members.keys() - fleet.addresses):
+            fleet.list_at(host, f"{host}:1")
         fleet.heal()
         fleet.come_to_rest(REST_S)
         for front in fleet.fronts:

@@ -1,5 +1,6 @@
 """A front of a scripted fleet: its machine, and what is asserted after every event."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pool_service.core.errors import PoolError
@@ -45,6 +46,10 @@ class WatchedFront:
         self.released: set[tuple[str, str]] = set()
         """Models and hosts that have refused them, were lost, or have them no more, since then."""
         self.epoch = 0
+        self.followed: set[str] = set()
+        """The members that it has links to."""
+        self.on_new_link: Callable[[str], None] = lambda _: None
+        """Is called with each member that it begins to follow."""
 
     def feed(self, event: ev.Event, now: float) -> None:
         self._note(event)
@@ -91,10 +96,20 @@ class WatchedFront:
             case cmd.Interrupt(host):
                 self.released |= {(model, at) for model, at in self.placed.items() if at == host}
                 self.to_do.append(command)
-            case cmd.NotePresence() | cmd.Connect() | cmd.Disconnect():
+            case cmd.Connect() | cmd.Disconnect():
+                self._follow(command)
+            case cmd.NotePresence():
                 pass
             case _:
                 self.to_do.append(command)
+
+    def _follow(self, command: cmd.Connect | cmd.Disconnect) -> None:
+        if isinstance(command, cmd.Disconnect):
+            self.followed.remove(command.host)
+        else:
+            assert command.host not in self.followed
+            self.followed.add(command.host)
+            self.on_new_link(command.host)
 
     def _answer(self, answer: cmd.Answer) -> None:
         assert answer.request_id in self.asking, "nobody asks, or it was answered before"
@@ -117,7 +132,7 @@ class WatchedFront:
 
     def _assert_one_host(self, seat: Seat) -> None:
         """All calls of a model go to one host, until it is lost, refuses, or has it no more."""
-        assert self._presence(seat.host) is Presence.PRESENT
+        assert self.presence(seat.host) is Presence.PRESENT
         assert seat.host in self._reachable()
         if not self.epoch:
             return
@@ -144,18 +159,20 @@ class WatchedFront:
 
     def _assert_evictable(self, copy: cmd.EvictCopy) -> None:
         assert copy.epoch == self.machine.epoch != 0
-        assert self._presence(copy.host) is Presence.PRESENT
+        assert self.presence(copy.host) is Presence.PRESENT
         living = self._living(copy.model)
         assert living.pop(copy.host) is ServerState.READY
-        seen = {host for host in living if self._presence(host) is Presence.PRESENT}
+        seen = {host for host in living if self.presence(host) is Presence.PRESENT}
         assert seen & self._reachable(), "no other copy is seen"
 
     def _living(self, model: str) -> dict[str, ServerState]:
         servers = [one for one in self.machine.servers() if one.model == model and one.lives]
         return {one.host: one.state for one in servers}
 
-    def _presence(self, host: str) -> Presence:
-        return next(one.presence for one in self.machine.members if one.host == host)
+    def presence(self, host: str) -> Presence:
+        """Return how the front sees a host; one that is no member is lost."""
+        found = [one.presence for one in self.machine.members if one.host == host]
+        return found[0] if found else Presence.LOST
 
     def _reachable(self) -> set[str]:
         return {one.host for one in self.machine.members if one.is_reachable}
