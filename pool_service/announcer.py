@@ -11,9 +11,9 @@ import structlog
 from pool_service.change_history import History
 from pool_service.core.commands import Publish
 from pool_service.core.server import Server
-from pool_service.event_records import transition
 from pool_service.ports import World
 from pool_service.subscribers import Subscribers
+from pool_service.transition_record import transition
 
 Observer = Callable[[Publish], None]
 """Receives each change after the records and the history, such as for metrics; must be quick."""

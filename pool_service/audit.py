@@ -10,14 +10,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pool_service import event_records
 from pool_service.access.principal import LOCAL
-from pool_service.core.results import Reloaded
-from pool_service.core.server import Server
 from pool_service.core.units import size
 from pool_service.event_records import Call, EventRecord
-from pool_service.ports import Events
+
+if TYPE_CHECKING:
+    # A front has an audit, and nothing of a pool.
+    from pool_service.core.results import Reloaded
+    from pool_service.core.server import Server
+    from pool_service.ports import Events
 
 REPEAT_WINDOW_S = 60.0
 """The time from the first of calls that are alike until the number of the others is written."""
@@ -54,7 +58,7 @@ class Audit:
     now: returns the Unix time in seconds.
     """
 
-    def __init__(self, events: Events, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, events: "Events", now: Callable[[], float] = time.time) -> None:
         self._events = events
         self._now = now
         self._loop = asyncio.get_running_loop()
@@ -73,7 +77,7 @@ class Audit:
         """Keep a call that found nothing to do; those that are alike are counted."""
         self._count(called, why, event_records.call(called, why=why))
 
-    def evicted(self, called: Call, servers: Sequence[Server], *, is_forced: bool) -> None:
+    def evicted(self, called: Call, servers: "Sequence[Server]", *, is_forced: bool) -> None:
         """Keep an eviction with the servers that it evicted; those of none are counted."""
         if not servers:
             self.unchanged(called, "nothing to evict")
@@ -91,7 +95,7 @@ class Audit:
         else:
             self.unchanged(called, "all files were on disk")
 
-    def reloaded(self, called: Call, result: Reloaded) -> None:
+    def reloaded(self, called: Call, result: "Reloaded") -> None:
         """Keep a reload; those that affected no server and are alike are counted."""
         affected = (*result.replaced, *result.updated, *result.removed)
         if affected:

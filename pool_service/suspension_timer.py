@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pool_service.core.types import FOREVER
-from pool_service.ports import Clock
+
+if TYPE_CHECKING:
+    from pool_service.ports import Clock
 
 MAX_WAIT_S = 60.0
 """The longest wait on the event loop's clock. That clock may stop while the machine sleeps, unlike
@@ -17,7 +20,7 @@ class SuspensionTimer:
     on_time: called at the deadline, and at the latest MAX_WAIT_S after `arm`.
     """
 
-    def __init__(self, clock: Clock, on_time: Callable[[], None]) -> None:
+    def __init__(self, clock: "Clock", on_time: Callable[[], None]) -> None:
         self._clock = clock
         self._on_time = on_time
         self._loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Generic, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never
 
 import structlog
 
@@ -22,8 +22,11 @@ from pool_service.fleet.core.machine import Machine
 from pool_service.fleet.core.member import Member
 from pool_service.fleet.core.values import Lead, Offer, Presence, Seat, SeenServer, ServerState
 from pool_service.fleet.ports import Leadership, Link, Membership
-from pool_service.ports import Clock
 from pool_service.suspension_timer import SuspensionTimer
+
+if TYPE_CHECKING:
+    # Its other ports are a pool's.
+    from pool_service.ports import Clock
 
 log = structlog.get_logger("pool_service.fleet")
 
@@ -44,7 +47,7 @@ class Fleet(Generic[L]):
     def __init__(
         self,
         machine: Machine,
-        clock: Clock,
+        clock: "Clock",
         history: History[SeenServer],
         connect: Callable[[str, str, Feed], L],
         observers: Sequence[Observe] = (),

@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pool_service import event_records
 from pool_service.adapters.event_log.event_reader import read_events
 from pool_service.core.commands import Publish
 from pool_service.core.server import Phase
 from pool_service.rpc.wire import state_name
+from pool_service.transition_record import transition
 
 KEPT = 4096
 """Changes that are kept; one start makes six."""
@@ -47,7 +47,7 @@ class RecentChanges:
     def observe(self, change: Publish) -> None:
         """Keep a change, if the state has changed; for the pool."""
         if _state(change.before) != ("" if change.removed else _state(change.server.phase)):
-            self._record.add(event_records.transition(change), datetime.now(UTC))
+            self._record.add(transition(change), datetime.now(UTC))
 
     async def as_json(self, cursor: str) -> str:
         """Return the changes after a cursor, the oldest first, as a JSON object with the next one.

@@ -6,7 +6,8 @@ from pool_service.core.runs import Origin, Run
 from pool_service.core.server import Exit, Phase
 from pool_service.core.story import Choice, Decision, Weighed
 from pool_service.core.types import FOREVER
-from pool_service.rpc.wire import EXPECTATIONS, ROLES, STATES, Wire, duration, sendable
+from pool_service.rpc.status import sendable
+from pool_service.rpc.wire import EXPECTATIONS, ROLES, STATES, Wire, duration
 from pool_service.v1 import pool_service_pb2 as pb
 
 MAX_ALIASES = 100

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,7 +16,6 @@ from pool_service.admission import kind_of
 from pool_service.default_socket import make_private
 from pool_service.listening import resolve
 from pool_service.rpc.authorization import Authorization
-from pool_service.rpc.fleet_member import FleetMemberServicer
 from pool_service.rpc.last_calls import LastCalls
 from pool_service.rpc.malformed import Registrar, Wrap
 from pool_service.rpc.reflection import described_pool
@@ -25,6 +24,9 @@ from pool_service.rpc.tls import Tls
 from pool_service.unix_socket import CHECK_INTERVAL_S, UnixSocket
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    from pool_service.rpc.fleet_member import FleetMemberServicer
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PoolService"].full_name
 
@@ -180,7 +182,7 @@ class GrpcServer:
     def __init__(
         self,
         servicer: Servicer,
-        fleet_member: FleetMemberServicer | None,
+        fleet_member: "FleetMemberServicer | None",
         authorization: Authorization,
         inside: Sequence[Wrap] = (),
         outside: Sequence[Wrap] = (),

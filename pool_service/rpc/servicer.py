@@ -25,6 +25,7 @@ from pool_service.rpc.description_wire import DescriptionWire
 from pool_service.rpc.error_redaction import redacted_error
 from pool_service.rpc.fleet_calls import check_by_fleet
 from pool_service.rpc.fleet_holds import FleetHolds
+from pool_service.rpc.kept_calls import CHANGING, ENDED, GONE, LONGEST_NAME, USES
 from pool_service.rpc.redaction import Redactions
 from pool_service.rpc.visibility import Visibility
 from pool_service.rpc.wire import Wire, model, reloaded, totals
@@ -35,20 +36,6 @@ if TYPE_CHECKING:
 
 PAGE_BYTES = 1024 * 1024
 """The size at which a page of servers or models is full; clients accept 4 MiB by default."""
-
-CHANGING = frozenset({"Ensure", "Evict", "Forget", "Pin", "Pull", "Reload"})
-"""The calls that may have changed something when their callers go away before the end. A Hold tells
-its end by itself."""
-
-USES = CHANGING | {"Hold"}
-"""The calls that are no mere looks. Views repeat their looks by themselves, so that refusals of
-them would fill the events."""
-
-GONE = "the caller went away before the answer; what it asked for may go on"
-ENDED = "the service ended before the answer"
-
-LONGEST_NAME = 512
-"""Characters of a model's name in an event; a valid name is not longer."""
 
 log = structlog.get_logger("pool_service.rpc")
 

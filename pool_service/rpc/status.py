@@ -12,7 +12,6 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from pool_service.core import errors
-from pool_service.rpc.wire import sendable
 
 DOMAIN = "pool_service"
 
@@ -340,3 +339,8 @@ def _with_pushback(status: grpc.Status, details: Sequence[Message]) -> grpc.Stat
     pushback_ms = -(-delays[0].ToNanoseconds() // 1_000_000) if delays else NO_RETRY
     metadata = (*status.trailing_metadata, (PUSHBACK, str(pushback_ms)))
     return Status(status.code, status.details, metadata)
+
+
+def sendable(text: str) -> str:
+    r"""Return the text with lone surrogates such as `\udcff` escaped, as protobuf wants it."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from pool_service.access.principal import Principal, Scope
 from pool_service.admission import scope_missing
-from pool_service.core.catalogue import Entry
 from pool_service.core.errors import ModelUnknown
-from pool_service.core.server import Server, ServerId
 
 if TYPE_CHECKING:
+    from pool_service.core.catalogue import Entry
+    from pool_service.core.server import Server, ServerId
     from pool_service.pool import Pool
 
 
@@ -101,7 +101,7 @@ class Visibility:
             name,
         )
 
-    def servers(self, principal: Principal, after: ServerId | None, size: int) -> list[Server]:
+    def servers(self, principal: Principal, after: "ServerId | None", size: int) -> "list[Server]":
         """Return at most `size` servers that a caller may know of; see `Pool.page`."""
         found: list[Server] = []
         while len(found) < size:
@@ -114,7 +114,7 @@ class Visibility:
 
     async def models(
         self, principal: Principal, after: str | None, size: int, *, found: bool
-    ) -> list[Entry]:
+    ) -> "list[Entry]":
         """Return at most `size` models that a caller may know of; see `Models.page`."""
         visible: list[Entry] = []
         while len(visible) < size:

@@ -13,6 +13,7 @@ from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
 from pool_service.core.server_logs import LogEnd, LogPart
 from pool_service.core.types import FOREVER, EstimateSource
 from pool_service.ports import Clock
+from pool_service.rpc.status import sendable
 from pool_service.rpc.validation import log_cursor
 from pool_service.v1 import pool_service_pb2 as pb
 
@@ -318,8 +319,3 @@ def _cache(cache: dict[K, tuple[Server, T]], key: K, server: Server, message: T)
 def _limit_bytes(count: float) -> int | None:
     """Return a limit in bytes; None if there is no limit."""
     return None if count == FOREVER else int(count)
-
-
-def sendable(text: str) -> str:
-    r"""Return the text with lone surrogates such as `\udcff` escaped, as protobuf wants it."""
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -41,8 +41,8 @@ from pool_service.fleet.rpc.open_calls import OpenCalls
 from pool_service.rpc import validation
 from pool_service.rpc.answering import Context, failure_status, keep_refusal, streaming, unary
 from pool_service.rpc.error_redaction import redacted_error
+from pool_service.rpc.kept_calls import CHANGING, ENDED, GONE, LONGEST_NAME, USES
 from pool_service.rpc.redaction import Redactions
-from pool_service.rpc.servicer import CHANGING, ENDED, GONE, LONGEST_NAME, USES
 from pool_service.v1 import pool_service_pb2 as pb
 
 log = structlog.get_logger("pool_service.fleet")
