@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from pool_service.adapters.memory.spare_memory import give_back_spare_memory, releaser
 from pool_service.adapters.system.process_settings import raise_descriptor_limit, reset_signals
 from pool_service.adapters.tls.certificate_files import CertificateFiles, CertificateFlaw
 from pool_service.adapters.tls.certificate_keeper import CertificateKeeper
@@ -95,6 +96,7 @@ async def _serve(
         parts.server.keep_sockets(),
         parts.admission.keep_checking(),
         _say_when_serving(parts, bound),
+        _stay_small(parts),
     ]
     upkeep += [keeper.keep() for keeper in (certificates, own) if keeper is not None]
     if parts.metering is not None:
@@ -144,6 +146,13 @@ async def _say_when_serving(parts: Parts, bound: list[str]) -> None:
     await parts.server.set_serving()
     for address in bound:
         print(f"listening on {address}", flush=True)  # for the program or user who started it
+
+
+async def _stay_small(parts: Parts) -> None:
+    """Give back the memory that is left of reading all members' servers at once; later of calls."""
+    await parts.fleet.settled.wait()
+    await asyncio.to_thread(releaser())
+    await give_back_spare_memory()
 
 
 class _Signals:

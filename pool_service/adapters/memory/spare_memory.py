@@ -1,4 +1,4 @@
-"""Release of memory that the service's C allocator keeps after a peak.
+"""Release of memory that the C allocator of a service or a front keeps after a peak.
 
 The memory of tens of thousands of concurrent calls is freed in many small pieces, which the
 allocator would keep as long as the service runs, at the expense of the models.
