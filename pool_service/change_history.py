@@ -32,7 +32,9 @@ class History(Generic[Server]):
 
     def __init__(self, revision: int, capacity: int = 4096) -> None:
         self._first = self._revision = revision
-        self._ring: list[Change[Server] | None] = [None] * capacity
+        # Beside each other, as there are thousands: a Change of its own for each takes much more.
+        self._servers: list[Server | None] = [None] * capacity
+        self._removed = bytearray(capacity)
         self._appended = asyncio.Event()
         self._closed = False
 
@@ -44,13 +46,13 @@ class History(Generic[Server]):
     @property
     def oldest(self) -> int:
         """The earliest revision after which every change is still in the history."""
-        return max(self._first, self._revision - len(self._ring))
+        return max(self._first, self._revision - len(self._servers))
 
     def append(self, server: Server, *, removed: bool) -> None:
         """Append a change and wake all watchers."""
         self._revision += 1
-        change = Change(self._revision, server, removed)
-        self._ring[self._revision % len(self._ring)] = change
+        place = self._revision % len(self._servers)
+        self._servers[place], self._removed[place] = server, removed
         self._wake()
 
     def close(self) -> None:
@@ -68,10 +70,11 @@ class History(Generic[Server]):
             self._check(after)
             appended = self._appended
             while after < self._revision:
-                change = self._ring[(after + 1) % len(self._ring)]
-                assert change is not None
-                yield change
                 after += 1
+                place = after % len(self._servers)
+                server = self._servers[place]
+                assert server is not None
+                yield Change(after, server, bool(self._removed[place]))
                 self._check(after)
             if self._closed:
                 return

@@ -129,7 +129,7 @@ class Machine:
     def listing(self, name: str) -> list[str]:
         """Return the hosts whose catalogue lists a model."""
         model = self._state.names.resolve(name)
-        return [one.host for one in self._state.members.values() if model in one.names.models]
+        return [one.host for one in self._state.members.values() if one.names.lists(model)]
 
     def flaw(self) -> PoolError | None:
         """Return why this front may not place anything now, though it leads.

@@ -60,7 +60,7 @@ class Seats:
                 self._answer(request, AsRefused(event.host))
                 return
             state.unclaim(request.model)
-            self._place(request, claim.refusals | refusals)
+            self._place(request, {**(claim.refusals or {}), **refusals})
         elif claim.host in refusals:
             self._answer(request, AsRefused(placing.first_reason(refusals) or event.host))
         else:
@@ -75,7 +75,7 @@ class Seats:
             return False
         members = self._state.members.values()
         present = [one for one in members if one.presence is Presence.PRESENT]
-        listing = [one.host for one in present if model in one.names.models]
+        listing = [one.host for one in present if one.names.lists(model)]
         # A host that does not list it refuses also callers whom one that lists it would serve.
         is_known = claim.host in listing or not listing
         return is_known and bool(claim.calls or self._server_of(model, claim))
@@ -105,7 +105,7 @@ class Seats:
         state = self._state
         model = state.seated.pop(request_id, None)
         if model is not None and model in state.claims:
-            state.claims[model].calls.pop(request_id, None)
+            state.claims[model].end_call(request_id)
         return model
 
     def _withdraw(self, request: Request) -> None:
@@ -222,7 +222,7 @@ class Seats:
         elif not state.lead.leads and self._server_of(request.model, claim) is None:
             self._answer(request, OfLeader())
         elif state.presence(claim.host) is Presence.PRESENT:
-            claim.calls[request.request_id] = None
+            claim.begin_call(request.request_id)
             state.seated[request.request_id] = request.model
             self._answer(request, self._seat(request.model, claim.host))
         else:
@@ -394,4 +394,4 @@ class Seats:
             claim.counted_revision = server.revision
         claim.needed = max(claim.needed, server.needed)
         if server.state is ServerState.READY:
-            claim.refusals.clear()
+            claim.refusals = None

@@ -147,12 +147,12 @@ class Sightings:
         if len(servers) > 1:
             state.doubled.add(server.model)
             state.touch(server.model)
-        state.remember_generation(server)
         state.give(Publish(server, removed=False))
 
     def _remove(self, member: Member, server: SeenServer) -> None:
         state = self._state
         del member.servers[server.key]
+        state.remember_generation(server)
         servers = _without(state.by_model[server.model], server)
         if len(servers) <= 1:
             state.doubled.discard(server.model)

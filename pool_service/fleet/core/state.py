@@ -36,15 +36,27 @@ class Claim:
     its offers count the server's memory, which they do once it is QUEUED no more; None: they do not
     yet. needed: bytes. refusals: why other hosts have refused it, by host.
 
-    There is one for each model: an empty dict takes a third of an empty set.
+    There is one for each model, nearly always with neither: None takes less than an empty dict.
     """
 
     host: str
     needed: int = 0
     is_seen: bool = False
     counted_revision: int | None = None
-    calls: dict[int, None] = field(default_factory=dict)
-    refusals: dict[str, str] = field(default_factory=dict)
+    calls: dict[int, None] | None = None
+    refusals: Mapping[str, str] | None = None
+
+    def begin_call(self, request_id: int) -> None:
+        """Count a call that is sent there."""
+        if self.calls is None:
+            self.calls = {}
+        self.calls[request_id] = None
+
+    def end_call(self, request_id: int) -> None:
+        """Count a call no more, if it was counted."""
+        if self.calls is not None:
+            self.calls.pop(request_id, None)
+            self.calls = self.calls or None
 
 
 @dataclass(slots=True)
@@ -124,7 +136,7 @@ class FleetState:
     untidy: set[str] = field(default_factory=set)
     """Models with copies of which something has changed since the copies were looked at."""
     generations: dict[str, int] = field(default_factory=dict)
-    """The highest generation of each model that any member has told."""
+    """The highest generation of each model of servers that are gone."""
     names: Names = field(default_factory=Names)
     told_epoch: int = 0
     """The highest epoch that a member has seen."""
@@ -204,10 +216,11 @@ class FleetState:
 
     def next_generation(self, model: str) -> int:
         """Return the least generation for the next server of a model, above all that were told."""
-        return self.generations.get(model, 0) + 1
+        seen = [server.generation for server in self.by_model.get(model, ())]
+        return max(self.generations.get(model, 0), *seen, 0) + 1
 
     def remember_generation(self, server: SeenServer) -> None:
-        """Remember the generation of a server if it is the highest of its model."""
+        """Remember the generation of a server that is gone, if it is the highest of its model."""
         if server.generation <= self.generations.get(server.model, 0):
             return
         self.generations[server.model] = server.generation

@@ -85,7 +85,7 @@ def names(models: Iterable[pb.Model]) -> CatalogueNames:
     listed = list(models)
     return CatalogueNames(
         {alias: intern(one.model) for one in listed for alias in one.aliases},
-        frozenset(intern(one.model) for one in listed),
+        tuple(sorted({intern(one.model) for one in listed})),
     )
 
 

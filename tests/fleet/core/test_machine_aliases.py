@@ -10,7 +10,7 @@ from tests.fleet.core.fronts import FITS, WAITS, Front, server
 
 def test_an_alias_means_the_model() -> None:
     front = Front("a")
-    front.feed(ev.CatalogueTold("a", CatalogueNames({"fast": "m"}, frozenset({"m"}))))
+    front.feed(ev.CatalogueTold("a", CatalogueNames({"fast": "m"}, ("m",))))
     front.changed(server("a"))
     assert front.machine.at_once("fast") == front.machine.at_once("m") is not None
     assert front.machine.hosts_of("fast") == ["a"]
@@ -18,7 +18,7 @@ def test_an_alias_means_the_model() -> None:
 
 def test_the_aliases_of_a_member_that_is_taken_out_mean_nothing() -> None:
     front = Front("a", "b")
-    front.feed(ev.CatalogueTold("a", CatalogueNames({"fast": "m"}, frozenset({"m"}))))
+    front.feed(ev.CatalogueTold("a", CatalogueNames({"fast": "m"}, ("m",))))
     front.changed(server("b"))
     front.listed("b")
     assert front.machine.at_once("m") is not None

@@ -276,7 +276,7 @@ def test_a_refusal_of_the_host_moves_on_though_the_front_still_sees_the_server()
 
 def test_callers_whom_a_host_refuses_that_does_not_list_their_model_move_to_one_that_does() -> None:
     front = Front("a", "b")
-    front.feed(ev.CatalogueTold("b", CatalogueNames({}, frozenset({"m"}))))
+    front.feed(ev.CatalogueTold("b", CatalogueNames({}, ("m",))))
     first, second = front.place("a"), front.ask()
     front.refuse(first, "a", "MODEL_UNKNOWN")
     front.offer(b=FITS)

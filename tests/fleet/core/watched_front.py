@@ -194,7 +194,7 @@ class WatchedFront:
         for model, claim in state.claims.items():
             assert claim.host in state.members
             assert state.members[claim.host].presence is not Presence.LOST
-            assert all(state.seated[one] == model for one in claim.calls)
+            assert all(state.seated[one] == model for one in claim.calls or ())
             assert claim.calls or claim.host in self._living(model)
         for host in state.parked:
             assert state.members[host].presence is Presence.SUSPECT
