@@ -101,7 +101,11 @@ async def _serve(
     upkeep += [keeper.keep() for keeper in (certificates, own) if keeper is not None]
     if parts.metering is not None:
         upkeep.append(parts.metering.keep_socket())
-    following = asyncio.create_task(parts.fleet.run(parts.membership, parts.leadership))
+    following = asyncio.create_task(
+        parts.fleet.run(
+            parts.membership, parts.leadership, by_registry=config.discovery is not None
+        )
+    )
     following.add_done_callback(lambda _: ended.set())
     with _Signals(ended.set, parts):
         async with in_background(*upkeep):

@@ -72,11 +72,16 @@ class Fleet(Generic[L]):
         self.settled = asyncio.Event()
         """Set once each member has told its servers, or is lost, and for ever."""
 
-    async def run(self, membership: Membership, leadership: Leadership) -> None:
-        """Follow the members and the leader until cancelled."""
+    async def run(
+        self, membership: Membership, leadership: Leadership, *, by_registry: bool = False
+    ) -> None:
+        """Follow the members and the leader until cancelled.
+
+        by_registry: a registry knows the members, which may lose what it knows.
+        """
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow_members(membership))
+                group.create_task(self._follow_members(membership, by_registry=by_registry))
                 group.create_task(leadership.run(lambda lead: self.feed(ev.LeadChanged(lead))))
         finally:
             self._timer.cancel()
@@ -89,9 +94,9 @@ class Fleet(Generic[L]):
         """Set the seconds of silence after which members are lost: usually, and of some."""
         self.feed(ev.PatienceChanged(usual, of_members))
 
-    async def _follow_members(self, membership: Membership) -> None:
+    async def _follow_members(self, membership: Membership, *, by_registry: bool) -> None:
         async for addresses in membership.changes():
-            self.feed(ev.MembersListed(addresses))
+            self.feed(ev.MembersListed(addresses, by_registry))
 
     def end_watches(self) -> None:
         """End all that follow the history, as the front ends."""
@@ -225,6 +230,13 @@ class Fleet(Generic[L]):
                     f"{member.host}: nothing is started there, as no other host reaches its "
                     "servers: set fleet.advertise there."
                 )
+            elif member.is_kept:
+                notices.append(
+                    f"{member.host}: the registry that front.discovery names does not list it any "
+                    f"more at {member.address}, nor most other members. It answers, so it stays, "
+                    "for an hour at most: look at the registry. If members are to go, end their "
+                    "services, or restart the front."
+                )
         return notices
 
     async def best_host(self, name: str, runtime_model: str) -> str:
@@ -278,6 +290,12 @@ class Fleet(Generic[L]):
                 _log_presence(host, presence, why)
                 if presence is Presence.PRESENT:
                     self.on_seen(host)
+            case cmd.NoteUnlisted(host, address):
+                log.warning(
+                    "a member stays that is not listed any more, like most of those that are seen",
+                    member=host,
+                    address=address,
+                )
             case _:
                 self._of_link(command)
 

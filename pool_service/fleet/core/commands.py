@@ -92,6 +92,14 @@ class NotePresence:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoteUnlisted:
+    """Log that a member stays at an address where the registry does not list it any more."""
+
+    host: str
+    address: str
+
+
 Command = (
     Connect
     | Disconnect
@@ -102,4 +110,5 @@ Command = (
     | EvictCopy
     | Publish
     | NotePresence
+    | NoteUnlisted
 )

@@ -8,9 +8,13 @@ from pool_service.fleet.core.values import CatalogueNames, Lead, Offer, Report, 
 
 @dataclass(frozen=True, slots=True)
 class MembersListed:
-    """These are the members, from now on: each one's address by its name."""
+    """These are the members, from now on: each one's address by its name.
+
+    by_registry: a registry says so, which may lose what it knows, and not an operator.
+    """
 
     addresses: Mapping[str, str]
+    by_registry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.commands import Command
 from pool_service.fleet.core.copies import kept
 from pool_service.fleet.core.leading import Leading
+from pool_service.fleet.core.listing import Listing
 from pool_service.fleet.core.member import Member
 from pool_service.fleet.core.seats import Seats
 from pool_service.fleet.core.sightings import Sightings
@@ -47,6 +48,7 @@ class Machine:
         leading = self._leading = Leading(state)
         seats = self._seats = Seats(state, leading)
         self._sightings = Sightings(state, leading, seats)
+        self._listing = Listing(state, self._sightings)
         self._tidying = Tidying(state, leading)
 
     def handle(self, event: ev.Event, now: float) -> list[Command]:
@@ -67,6 +69,7 @@ class Machine:
         times: list[float | None] = [one.lost_at for one in state.unseen.values()]
         times += [one.ask_at for one in state.rounds.values()]
         times += state.evicting.values()
+        times.append(state.review_at)
         if state.unsettled:
             times.append(state.listed_by)
         return min((time for time in times if time is not None), default=float("inf"))
@@ -148,6 +151,7 @@ class Machine:
         match event:
             case ev.MemberTold():
                 self._sightings.on_told(member, event.servers, event.revision)
+                self._listing.review()
             case ev.ServerChanged():
                 if member.presence is Presence.PRESENT:
                     self._sightings.on_changed(member, event.server, removed=event.removed)
@@ -157,13 +161,14 @@ class Machine:
                 self._sightings.on_names(member, event.names)
             case ev.SightLost():
                 self._sightings.on_sight_lost(member, event.why)
+                self._listing.review()
             case _:
                 assert_never(event)
 
     def _of_fleet(self, event: FleetEvent) -> None:  # noqa: C901 - a case for each event
         match event:
             case ev.MembersListed():
-                self._sightings.on_listed(event.addresses)
+                self._listing.on_listed(event.addresses, by_registry=event.by_registry)
             case ev.PatienceChanged():
                 self._sightings.on_patience(event.usual, event.of_members)
             case ev.LeadChanged():
@@ -181,6 +186,7 @@ class Machine:
                 self._tidying.on_ended(event.host, event.model)
             case ev.TimeReached():
                 self._sightings.on_time()
+                self._listing.review()
                 self._seats.on_time()
                 self._tidying.on_time()
             case _:

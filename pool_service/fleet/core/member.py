@@ -17,6 +17,8 @@ class Member:
     expected_for: seconds after which it is lost that was never seen: a front that has just started
         waits for it no longer than for others, as all its callers wait with it.
     is_awaited: nothing is placed until it has told its servers, or is lost.
+    unlisted_at: when the registry ceased to list it where it is; None: it is listed.
+    is_kept: it stays all the same, as the registry seems to have lost most members.
     """
 
     host: str
@@ -33,6 +35,8 @@ class Member:
     acknowledged: int = -1
     expected_for: float = math.inf
     is_awaited: bool = True
+    unlisted_at: float | None = None
+    is_kept: bool = False
 
     @property
     def is_reachable(self) -> bool:

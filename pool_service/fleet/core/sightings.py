@@ -18,29 +18,21 @@ class Sightings:
         self._leading = leading
         self._seats = seats
 
-    def on_listed(self, addresses: Mapping[str, str]) -> None:
-        """Follow these members, and no others."""
+    def follow(self, host: str, address: str) -> None:
+        """Follow a member from now on."""
         state = self._state
-        state.is_listed = True
-        for member in list(state.members.values()):
-            if addresses.get(member.host) != member.address:
-                self._forget(member)
-        for host, address in addresses.items():
-            if host not in state.members:
-                patience = state.lost_after_of.get(host, state.lost_after)
-                member = Member(
-                    host,
-                    address,
-                    patience,
-                    state.now,
-                    expected_for=state.lost_after,
-                    # One that was never seen has nothing that callers here have had.
-                    is_awaited=not state.has_settled or host in state.left,
-                )
-                state.members[host] = state.unseen[host] = member
-                state.names.join(host)
-                state.give(Connect(host, address))
-        self._settle()
+        member = Member(
+            host,
+            address,
+            state.lost_after_of.get(host, state.lost_after),
+            state.now,
+            expected_for=state.lost_after,
+            # One that was never seen has nothing that callers here have had.
+            is_awaited=not state.has_settled or host in state.left,
+        )
+        state.members[host] = state.unseen[host] = member
+        state.names.join(host)
+        state.give(Connect(host, address))
 
     def on_patience(self, usual: float, of_members: Mapping[str, float]) -> None:
         """Lose members after other times of silence from now on."""
@@ -65,7 +57,7 @@ class Sightings:
         for model in {server.model for server in (*gone, *servers)}:
             self._seats.refresh(model)
         self._seats.on_seen(member.host, revision)
-        self._settle()
+        self.settle()
 
     def on_changed(self, member: Member, server: SeenServer, *, removed: bool) -> None:
         """Take a change of a server that its member has told."""
@@ -108,7 +100,7 @@ class Sightings:
             lost_at = member.lost_at
             if lost_at is not None and lost_at <= self._state.now:
                 self._lose(member)
-        self._settle()
+        self.settle()
 
     def _lose(self, member: Member) -> None:
         self._turn(member, Presence.LOST, member.why)
@@ -118,13 +110,15 @@ class Sightings:
         self._state.give(Interrupt(member.host))
         self._seats.on_lost(member.host)
 
-    def _forget(self, member: Member) -> None:
+    def forget(self, member: Member) -> None:
         """Follow a member no longer that is not listed any more, or is at another address."""
+        state = self._state
         self._lose(member)
-        del self._state.members[member.host], self._state.unseen[member.host]
-        self._state.leave(member.host)
-        self._state.names.leave(member.host)
-        self._state.give(Disconnect(member.host))
+        del state.members[member.host], state.unseen[member.host]
+        state.unlisted.pop(member.host, None)
+        state.leave(member.host)
+        state.names.leave(member.host)
+        state.give(Disconnect(member.host))
 
     def _turn(self, member: Member, presence: Presence, why: str) -> None:
         state = self._state
@@ -164,7 +158,7 @@ class Sightings:
             del state.by_model[server.model]
         state.give(Publish(server, removed=True))
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Go on with what waits for members to tell their servers, if all have."""
         state = self._state
         if state.is_settled:

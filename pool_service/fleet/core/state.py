@@ -99,6 +99,12 @@ class FleetState:
     members: dict[str, Member] = field(default_factory=dict)
     unseen: dict[str, Member] = field(default_factory=dict)
     """The members that are not present."""
+    listed: Mapping[str, str] = field(default_factory=dict)
+    """The addresses of the members as they were listed last."""
+    unlisted: dict[str, Member] = field(default_factory=dict)
+    """The members that a registry does not list any more where they are."""
+    review_at: float = math.inf
+    """When to look again whether these stay."""
     known: set[str] = field(default_factory=set)
     """The members that were seen at least once."""
     left: dict[str, None] = field(default_factory=dict)

@@ -73,6 +73,11 @@ class Front:
     def listed(self, *hosts: str) -> list[cmd.Command]:
         return self.feed(ev.MembersListed({host: f"{host}:1" for host in hosts}))
 
+    def registered(self, *hosts: str, **elsewhere: str) -> list[cmd.Command]:
+        """Let a registry list hosts where they are, and others at the addresses of these names."""
+        addresses = {host: f"{host}:1" for host in hosts} | elsewhere
+        return self.feed(ev.MembersListed(addresses, by_registry=True))
+
     def told(self, host: str, *servers: SeenServer, revision: int = 1) -> list[cmd.Command]:
         return self.feed(ev.MemberTold(host, servers, revision))
 

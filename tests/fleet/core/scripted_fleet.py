@@ -6,6 +6,7 @@ from itertools import count
 
 from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
+from pool_service.fleet.core.listing import UNLISTED_LIMIT_S
 from pool_service.fleet.core.placing import MOVING_REASONS
 from pool_service.fleet.core.values import (
     CatalogueNames,
@@ -58,6 +59,8 @@ class Fleet:
         self.engine_epoch = 0
         self.tells_names = True
         """Fronts hear what aliases mean."""
+        self.by_registry = False
+        """A registry lists the members, and not an operator."""
 
     def _teller(self, host: str) -> Tell:
         return lambda server, removed: self._tell(host, ev.ServerChanged(server, removed))
@@ -76,20 +79,23 @@ class Fleet:
 
     def begin(self, front: WatchedFront) -> None:
         front.on_new_link = lambda host: self._connect(front, host)
-        front.feed(ev.MembersListed(self.addresses), self.now)
+        front.feed(self._listing(), self.now)
 
     def _connect(self, front: WatchedFront, host: str) -> None:
         """Let a front follow a member from the start, over a new connection."""
         link = self.link(front, host)
         link.follows, link.on_the_way = False, []
 
-    def list_at(self, host: str, address: str) -> None:
-        """Let all fronts hear that a member is at an address; empty: it is none any more."""
-        self.addresses = {**self.addresses, host: address}
+    def list_at(self, address: str, *hosts: str) -> None:
+        """Let all fronts hear that members are at an address; empty: they are none any more."""
+        self.addresses = self.addresses | dict.fromkeys(hosts, address)
         if not address:
-            del self.addresses[host]
+            self.addresses = {one: at for one, at in self.addresses.items() if at}
         for front in self.fronts:
-            front.feed(ev.MembersListed(self.addresses), self.now)
+            front.feed(self._listing(), self.now)
+
+    def _listing(self) -> ev.MembersListed:
+        return ev.MembersListed(self.addresses, self.by_registry)
 
     def elect(self, chosen: WatchedFront) -> None:
         """Let one front lead, as an engine does; the others hear of it later."""
@@ -302,6 +308,12 @@ class Fleet:
         self.now = end
 
     # --- the end ---------------------------------------------------------------------------
+
+    def pass_time_until_listed(self) -> None:
+        """Let time pass until no member stays where it is not listed."""
+        for front in self.fronts:
+            front.may_leave_many = True
+        self.pass_time(UNLISTED_LIMIT_S)
 
     def heal(self) -> None:
         """Let everything pass again, and every member run, reachable and willing."""

@@ -27,6 +27,7 @@ class RandomFleet(RuleBasedStateMachine):
         engine=st.booleans(),
         follows=st.booleans(),
         joins_later=st.booleans(),
+        by_registry=st.booleans(),
         tells_names=st.booleans(),
     )
     def begin(
@@ -37,12 +38,14 @@ class RandomFleet(RuleBasedStateMachine):
         engine: bool,
         follows: bool,
         joins_later: bool,
+        by_registry: bool,
         tells_names: bool,
     ) -> None:
         self.engine = engine
         members = [(room, place != unreachable) for place, room in enumerate(rooms)]
         self.fleet = Fleet(fronts, members)
         self.fleet.tells_names = tells_names
+        self.fleet.by_registry = by_registry
         if joins_later:
             del self.fleet.addresses["host1"]
         for front in self.fleet.fronts:
@@ -239,13 +242,19 @@ class RandomFleet(RuleBasedStateMachine):
         """Where it was, or at another address."""
         name = self._host(host)
         if is_out_between and name in self.fleet.addresses:
-            self.fleet.list_at(name, "")
-        self.fleet.list_at(name, f"{name}:{number}")
+            self.fleet.list_at("", name)
+        self.fleet.list_at(f"{name}:{number}", name)
 
     @rule(host=HOSTS)
     def a_member_is_taken_out(self, host: int) -> None:
         if self._host(host) in self.fleet.addresses:
-            self.fleet.list_at(self._host(host), "")
+            self.fleet.list_at("", self._host(host))
+
+    @rule(places=st.sets(HOSTS, min_size=2))
+    def members_are_taken_out_at_once(self, places: set[int]) -> None:
+        """As of a registry that has lost them."""
+        hosts = {self._host(place) for place in places}
+        self.fleet.list_at("", *sorted(hosts & self.fleet.addresses.keys()))
 
     # --- time and the end -------------------------------------------------------------------
 
@@ -259,7 +268,8 @@ class RandomFleet(RuleBasedStateMachine):
             return
         fleet = self.fleet
         for host in sorted(fleet.members.keys() - fleet.addresses):
-            fleet.list_at(host, f"{host}:1")
+            fleet.list_at(f"{host}:1", host)
+        fleet.pass_time_until_listed()
         fleet.heal()
         fleet.come_to_rest(REST_S)
         for front in fleet.fronts:

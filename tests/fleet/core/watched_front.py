@@ -50,10 +50,17 @@ class WatchedFront:
         """The members that it has links to."""
         self.on_new_link: Callable[[str], None] = lambda _: None
         """Is called with each member that it begins to follow."""
+        self.may_leave_many = False
+        """What a registry does not list has not been listed for long."""
 
     def feed(self, event: ev.Event, now: float) -> None:
         self._note(event)
+        present = self._present()
+        if isinstance(event, ev.SightLost):
+            present.discard(event.host)
         commands = self.machine.handle(event, now)
+        if not isinstance(event, ev.MembersListed) or event.by_registry:
+            self._assert_few_left(present, commands)
         if self.machine.epoch != self.epoch:
             assert self.machine.epoch == 0 or self.machine.epoch > self.epoch or not self.epoch
             self.epoch = self.machine.epoch
@@ -98,7 +105,7 @@ class WatchedFront:
                 self.to_do.append(command)
             case cmd.Connect() | cmd.Disconnect():
                 self._follow(command)
-            case cmd.NotePresence():
+            case cmd.NotePresence() | cmd.NoteUnlisted():
                 pass
             case _:
                 self.to_do.append(command)
@@ -110,6 +117,11 @@ class WatchedFront:
             assert command.host not in self.followed
             self.followed.add(command.host)
             self.on_new_link(command.host)
+
+    def _assert_few_left(self, present: set[str], commands: list[cmd.Command]) -> None:
+        """Whatever a registry lists, of the members that are seen at most half are left at once."""
+        left = {one.host for one in commands if isinstance(one, cmd.Disconnect)} & present
+        assert self.may_leave_many or 2 * len(left) <= len(present | self._present())
 
     def _answer(self, answer: cmd.Answer) -> None:
         assert answer.request_id in self.asking, "nobody asks, or it was answered before"
@@ -173,6 +185,10 @@ class WatchedFront:
         """Return how the front sees a host; one that is no member is lost."""
         found = [one.presence for one in self.machine.members if one.host == host]
         return found[0] if found else Presence.LOST
+
+    def _present(self) -> set[str]:
+        members = self.machine.members
+        return {one.host for one in members if one.presence is Presence.PRESENT}
 
     def _reachable(self) -> set[str]:
         return {one.host for one in self.machine.members if one.is_reachable}
