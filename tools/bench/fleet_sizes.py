@@ -161,7 +161,7 @@ class Front:
 
     def _names(self, host: str) -> CatalogueNames:
         mine = [one.model for one in self.told[host]]
-        return CatalogueNames({f"{model}:latest": model for model in mine}, frozenset(mine))
+        return CatalogueNames({f"{model}:latest": model for model in mine}, tuple(sorted(mine)))
 
 
 def measure(hosts: int, models: int) -> dict[str, float]:
