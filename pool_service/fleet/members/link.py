@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, NoReturn, Protocol
@@ -14,6 +14,7 @@ import structlog
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.values import Offer, SeenServer, Verdict
 from pool_service.fleet.members import messages
+from pool_service.fleet.members.beat_times import Places, next_beat
 from pool_service.fleet.members.channel import Channel
 from pool_service.fleet.members.metadata import FLEET_CALL, fleet_call
 from pool_service.fleet.members.security import Secure
@@ -80,7 +81,7 @@ class Manner:
 
     front: the name of the front's process. epoch: returns the epoch with which it leads, else 0.
     beat_s: returns the seconds between two beats. secure: returns the security of a connection.
-    counts: receives the calls of callers; None: nobody does.
+    counts: receives the calls of callers; None: nobody does. places: those of all its links.
     """
 
     front: str
@@ -88,6 +89,7 @@ class Manner:
     beat_s: Callable[[], float]
     secure: Secure
     counts: CallCounts | None = None
+    places: Places = field(default_factory=Places)
 
 
 class GrpcLink:
@@ -101,6 +103,7 @@ class GrpcLink:
         self._feed = feed
         self._manner = manner
         self._beat = asyncio.Event()
+        self._place = manner.places.take()
         self._catalogue: str | None = None
         """The version of the catalogue whose names were told."""
         self._naming: asyncio.Task[None] | None = None
@@ -113,6 +116,7 @@ class GrpcLink:
 
     def close(self) -> None:
         self._following.cancel()
+        self._manner.places.give_back(self._place)
         self._interrupt_calls()
 
     def beat_now(self) -> None:
@@ -316,9 +320,11 @@ class GrpcLink:
                 self._feed(ev.ServerChanged(seen, removed=removed))
 
     async def _keep_beating(self, channel: Channel) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             # Without a task of its own for the wait, as there are many members.
-            due = asyncio.get_running_loop().call_later(self._manner.beat_s(), self._beat.set)
+            due_at = next_beat(self._place, self._manner.beat_s(), loop.time())
+            due = loop.call_at(due_at, self._beat.set)
             try:
                 await self._beat.wait()
             finally:
