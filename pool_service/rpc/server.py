@@ -93,6 +93,9 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
     # By default a quiet stream is pinged twice, and then once a minute.
     ("grpc.http2.max_pings_without_data", 0),
+    # By default what comes on a quiet connection is answered by a ping, to find out how much a
+    # client may send ahead: no request is so large.
+    ("grpc.http2.bdp_probe", 0),
 ]
 
 

@@ -1,7 +1,7 @@
-"""Claims about the beats of a front: when they are sent."""
+"""Claims about the beats of a front: when they are sent, and what the network carries for them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
@@ -17,9 +17,19 @@ from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
 
 LIMIT_S = 60.0
+BEAT_S = 0.05
+BEATS = 20
+
+PING = 6
+"""The type of a frame of HTTP/2."""
+
+HEAD_BYTES = 9
+PREFACE_BYTES = 24
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+
+# --- when they are sent -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("beat_s", [0.1, 0.5, 3.0])
@@ -79,6 +89,27 @@ async def test_members_that_were_found_at_several_times_are_asked_at_once(
         assert min(apart, LIMIT_S - apart) < 1e-6
 
 
+# --- what the network carries for them ------------------------------------------------------------
+
+
+async def test_no_pings_go_with_the_beats() -> None:
+    seen: list[int] = []
+    member = BeatenMember()  # type: ignore[abstract]
+    async with (
+        asyncio.timeout(LIMIT_S),
+        listening(member) as port,
+        through(port, seen.append) as between,
+    ):
+        manner = Manner("front", lambda: 1, lambda: BEAT_S, lambda _host, _address: None)
+        async with linked(between, manner) as (_, fed):
+            await told(fed)
+            del seen[:]
+            for _ in range(BEATS):
+                await answered(fed)
+        assert len(seen) > BEATS
+        assert PING not in seen
+
+
 class BeatenMember(pb_grpc.PoolServiceServicer, pb_grpc.FleetMemberServiceServicer):
     """A member without servers."""
 
@@ -135,3 +166,46 @@ async def told(fed: "asyncio.Queue[ev.Event]") -> None:
     """Wait until a member has told its servers."""
     while not isinstance(await fed.get(), ev.MemberTold):
         pass
+
+
+async def answered(fed: "asyncio.Queue[ev.Event]") -> None:
+    """Wait for the answer to a beat; the member is not lost meanwhile."""
+    while not isinstance(event := await fed.get(), ev.BeatAnswered):
+        assert not isinstance(event, ev.SightLost)
+
+
+@asynccontextmanager
+async def through(port: int, see: Callable[[int], None]) -> AsyncIterator[int]:
+    """Pass a connection on to a port, and see the types of its frames; give the port for that."""
+
+    async def pass_on(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, preface: int
+    ) -> None:
+        writer.write(await reader.readexactly(preface))
+        while True:
+            head = await reader.readexactly(HEAD_BYTES)
+            see(head[3])
+            writer.write(head + await reader.readexactly(int.from_bytes(head[:3])))
+
+    async def pass_both_ways(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            await asyncio.gather(
+                pass_on(reader, to_writer, PREFACE_BYTES), pass_on(to_reader, writer, 0)
+            )
+        finally:
+            writer.close()
+            to_writer.close()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        passing.append(asyncio.create_task(pass_both_ways(reader, writer)))
+
+    passing: list[asyncio.Task[None]] = []
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for one in passing:
+            one.cancel()
+        await asyncio.gather(*passing, return_exceptions=True)
