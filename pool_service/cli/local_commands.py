@@ -18,7 +18,7 @@ from pool_service.cli.appearance import warn
 from pool_service.cli.exit_codes import ExitCode, Failure, config_failure
 from pool_service.cli.format import json_object, safe
 from pool_service.config import Config, ConfigError, ConfigSource, load
-from pool_service.config.types import DEFAULT_RUNTIME
+from pool_service.config.server_types import DEFAULT_RUNTIME
 from pool_service.preflight import find_problems
 
 

@@ -21,11 +21,12 @@ from pool_service.config.schema import (
     MemorySection,
     ModelSection,
 )
+from pool_service.config.server_types import ModelName, RuntimeName
 from pool_service.config.service_section import ServiceSection
 from pool_service.config.sizes import Share
 from pool_service.config.tls_section import TlsSection
 from pool_service.config.trace_section import TraceSection
-from pool_service.config.types import ModelName, RuntimeName, Section, SectionName
+from pool_service.config.types import Section, SectionName
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.limits import Limits
 from pool_service.core.types import Settings

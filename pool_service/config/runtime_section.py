@@ -6,23 +6,19 @@ from typing import Annotated
 from pydantic import Field
 
 from pool_service.adapters.runtime.runtime_options import RuntimeOptions, SandboxMode
-from pool_service.config.types import (
+from pool_service.config.server_types import (
     BusyValues,
     Command,
-    DefaultText,
-    Directories,
     Drains,
-    Form,
     HealthPath,
     Hosts,
     RequestBody,
     RuntimeKind,
-    Section,
     ServedName,
-    Switch,
     UrlPath,
     Variables,
 )
+from pool_service.config.types import DefaultText, Directories, Form, Section, Switch
 
 _RUNTIME = RuntimeOptions(data_dir=Path())
 _MODES = '"auto", "on" or "off"'

@@ -12,6 +12,14 @@ from pool_service.config.durations import (
     PositiveSeconds,
     Seconds,
 )
+from pool_service.config.server_types import (
+    Aliases,
+    Arguments,
+    GroupNames,
+    RuntimeModel,
+    RuntimeReference,
+    Variables,
+)
 from pool_service.config.sizes import (
     Budget,
     LogBytes,
@@ -19,19 +27,7 @@ from pool_service.config.sizes import (
     PromptCacheBytes,
     Reserve,
 )
-from pool_service.config.types import (
-    Aliases,
-    Arguments,
-    Count,
-    DefaultText,
-    GroupNames,
-    LocalAddress,
-    RuntimeModel,
-    RuntimeReference,
-    Section,
-    Switch,
-    Variables,
-)
+from pool_service.config.types import Count, DefaultText, LocalAddress, Section, Switch
 from pool_service.config.warm_prompts import WarmPrompts
 from pool_service.core.limits import Limits
 from pool_service.core.types import Settings

@@ -7,6 +7,7 @@ import platformdirs
 from pydantic import Field
 
 from pool_service.config.durations import PositiveSeconds, Seconds
+from pool_service.config.server_types import ModelReference, StandbyCount
 from pool_service.config.sizes import DiskBytes
 from pool_service.config.types import (
     Addresses,
@@ -17,9 +18,7 @@ from pool_service.config.types import (
     Format,
     HistoryLength,
     Level,
-    ModelReference,
     Section,
-    StandbyCount,
     Switch,
 )
 from pool_service.core.limits import Limits

@@ -6,38 +6,23 @@ description), or Flaw with a message of its own.
 """
 
 import contextlib
-import json
 import re
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from pool_service.adapters.probe.metrics_text import is_selector
-from pool_service.adapters.runtime.key_delivery import KEY, KEY_FILE
-from pool_service.adapters.runtime.launch_plan import Kind, Names, fill
 from pool_service.address import Address, AddressError
-from pool_service.core.names import model_flaw, runtime_model_flaw
 from pool_service.logging_setup import LogFormat, LogLevel
-from pool_service.paths import PathFlaw, absolute, begins_a_path
+from pool_service.paths import PathFlaw, absolute
 
 MAX_COUNT = 1_000_000
-MAX_STANDBYS = 64
 SHORTEST_HISTORY = 64
 """Changes. One start makes several at once, so a shorter history would lose Watches often."""
 
-# Not preceded by $, so that a shell's ${NAME} in a script argument is no placeholder.
-_PLACEHOLDER = re.compile(r"(?<!\$)\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}")
-_PLACEHOLDERS = ("runtime_model", "port", "host", "model", "api_key_file")
-_VARIABLE = re.compile(r"[^=\0]+")
-_ORIGIN = r"[a-z][a-z0-9.+-]*://[a-z0-9._:\[\]-]+"
-_HOST = re.compile(rf"\*|[a-z0-9._-]+|[0-9a-f:.]+|{_ORIGIN}", re.IGNORECASE)
 _SECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-DEFAULT_RUNTIME = "default"
-"""The name of [runtime] in a key that names a runtime."""
 
 
 class Flaw(ValueError):
@@ -77,26 +62,12 @@ def number_of(text: str) -> object:
     return text
 
 
-def _switch(text: str) -> object:
+def switch_of(text: str) -> object:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def split_commas(text: str) -> object:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _split_shell(text: str) -> list[str] | str:
-    try:
-        return shlex.split(text)
-    except ValueError:
-        return text
-
-
-def _assignments(text: str) -> object:
-    words = _split_shell(text)
-    if isinstance(words, str) or not all("=" in word for word in words):
-        return text
-    return dict(word.split("=", 1) for word in words)
 
 
 # --- validators -------------------------------------------------------------------------
@@ -105,10 +76,10 @@ def _assignments(text: str) -> object:
 def _directory(value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError
-    return _absolute(str(value))
+    return absolute_path(str(value))
 
 
-def _absolute(text: str) -> Path:
+def absolute_path(text: str) -> Path:
     try:
         return absolute(text)
     except PathFlaw as error:
@@ -136,11 +107,11 @@ def _local_address(text: str) -> str:
 def _listen_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
     if not addresses:
         raise ValueError
-    _without_duplicates(tuple(address for address in addresses if not _is_any_port(address)))
+    without_duplicates(tuple(address for address in addresses if not _is_any_port(address)))
     return addresses
 
 
-def _without_duplicates(texts: tuple[str, ...]) -> tuple[str, ...]:
+def without_duplicates(texts: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted({text for text in texts if texts.count(text) > 1})
     if twice:
         raise Flaw(f"{', '.join(twice)} is listed more than once")
@@ -151,131 +122,11 @@ def _is_any_port(address: str) -> bool:
     return not address.startswith("unix:") and int(address.rpartition(":")[2]) == 0
 
 
-def _host(text: str) -> str:
-    if _HOST.fullmatch(text) is None:
-        raise Flaw(
-            f"{text!a} is no name of a host (without a port) and no origin such as app://frame"
-        )
-    return text.lower()
-
-
-def _command(command: tuple[str, ...]) -> tuple[str, ...]:
-    if not (command and command[0]) or any("\0" in part for part in command):
-        raise ValueError
-    if begins_a_path(command[0]):
-        _absolute(command[0])
-    _check_without_key(command)
-    unknown = _unknown_placeholder(command)
-    if unknown:
-        known = "{runtime_model}, {port}, {host}, {model} and {api_key_file}"
-        raise Flaw(f"has the unknown placeholder {unknown}, known are {known}")
-    return command
-
-
-def _check_without_key(command: Sequence[str]) -> None:
-    """Raise Flaw for a command that would show the key of its server."""
-    if any(KEY in part for part in command):
-        raise Flaw(
-            f"must not have {KEY}, since every user of this machine can read the arguments of a "
-            f'process (ps). Give the key in a variable, environment = {{ API_KEY = "{KEY}" }}, '
-            f"or as a file, {KEY_FILE}"
-        )
-
-
-def _unknown_placeholder(command: Sequence[str]) -> str | None:
-    """Return the first unknown placeholder, with a suggestion; None if all are known."""
-    match = _PLACEHOLDER.search("\0".join(fill(command, Names("", "", ""))))
-    if match is None:
-        return None
-    meant = match[1].lower().replace("-", "_")
-    hint = f" (did you mean {{{meant}}}?)" if meant in _PLACEHOLDERS else ""
-    return " ".join(match[0].split()) + hint
-
-
-def _variables(value: object) -> tuple[tuple[str, str], ...]:
-    """Check a table of variables. Messages leave out the values, which can be secrets."""
-    if isinstance(value, tuple):
-        return value
-    if not isinstance(value, dict):
-        raise Flaw('must be a table of variables, such as { HF_HOME = "/models" }')
-    for name, text in value.items():
-        if _VARIABLE.fullmatch(name) is None:
-            raise Flaw(f"{name!r} cannot be the name of a variable")
-        if not isinstance(text, str) or "\0" in text:
-            raise Flaw(f"{name} must be text in quotes")
-    return tuple(value.items())
-
-
-def _model_name(name: str) -> str:
-    flaw = model_flaw(name)
-    if flaw:
-        raise Flaw(f"the name {flaw}")
-    return name
-
-
-def _alias(name: str) -> str:
-    flaw = model_flaw(name)
-    if flaw:
-        raise Flaw(f"{name!a} {flaw}")
-    return name
-
-
-def _busy_value(name: str) -> str:
-    if not is_selector(name):
-        raise Flaw(
-            f"{name!a} is neither the name of a metric, such as requests_running or "
-            'requests_running{kind="chat"}, nor a JSON pointer, such as /summary/in_flight'
-        )
-    return name
-
-
-def _request_body(text: str) -> str:
-    names = Names("model", "runtime_model", "1")
-    try:
-        body = json.loads(fill((text,), names)[0])
-    except (ValueError, RecursionError) as error:
-        raise Flaw(f"is no JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise ValueError  # noqa: TRY004  # pydantic converts ValueError only
-    return text
-
-
 def section_name(name: str) -> str:
     """Return a name that a section may have, and a member of a fleet. Raises Flaw."""
     if _SECTION_NAME.fullmatch(name) is None:
         raise Flaw("the name may have only ASCII letters, digits and . _ -, at most 64")
     return name
-
-
-def _runtime_name(name: str) -> str:
-    if name == DEFAULT_RUNTIME:
-        raise Flaw("is the name of [runtime] itself; set that, or choose another name")
-    return section_name(name)
-
-
-def _runtime_reference(name: str) -> str:
-    return "" if name == DEFAULT_RUNTIME else name
-
-
-def _arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
-    if any("\0" in part for part in arguments):
-        raise ValueError
-    _check_without_key(arguments)
-    return tuple(map(_argument, arguments))
-
-
-def _argument(part: str) -> str:
-    """Make a path in an argument absolute, since servers run in directories of their own."""
-    option, equals, value = part.partition("=") if part.startswith("--") else ("", "", part)
-    return f"{option}{equals}{_absolute(value)}" if begins_a_path(value) else part
-
-
-def _runtime_model(name: str) -> str:
-    flaw = runtime_model_flaw(name)
-    if flaw:
-        raise Flaw(flaw)
-    is_path = begins_a_path(name) or (name.startswith("/") and "$" in name)
-    return str(_absolute(name)) if is_path else name
 
 
 # --- types ------------------------------------------------------------------------------
@@ -284,11 +135,6 @@ Count = Annotated[
     int,
     Field(strict=True, ge=1, le=MAX_COUNT),
     Form("whole number", f"a whole number from 1 to {MAX_COUNT}", number_of),
-]
-StandbyCount = Annotated[
-    int,
-    Field(strict=True, ge=0, le=MAX_STANDBYS),
-    Form("whole number", f"a whole number from 0 to {MAX_STANDBYS}", number_of),
 ]
 HistoryLength = Annotated[
     int,
@@ -299,7 +145,7 @@ HistoryLength = Annotated[
         number_of,
     ),
 ]
-Switch = Annotated[bool, Field(strict=True), Form("switch", "true or false", _switch)]
+Switch = Annotated[bool, Field(strict=True), Form("switch", "true or false", switch_of)]
 Directory = Annotated[Path, BeforeValidator(_directory), Form("directory", "a path in quotes")]
 Addresses = Annotated[
     tuple[Annotated[str, Field(strict=True), AfterValidator(_address)], ...],
@@ -319,96 +165,11 @@ Level = Annotated[
         '"debug", "info", "warning" or "error"', '"debug", "info", "warning" or "error"', str.lower
     ),
 ]
-Command = Annotated[
-    tuple[Annotated[str, Field(strict=True)], ...],
-    AfterValidator(_command),
-    Form("list of arguments", 'a list of arguments, such as ["program", "{port}"]', _split_shell),
-]
-RuntimeKind = Annotated[
-    Kind | None, Form('"vllm-mlx" or "plain"', '"vllm-mlx" or "plain"', str.lower)
-]
-Hosts = Annotated[
-    tuple[Annotated[str, Field(strict=True), AfterValidator(_host)], ...],
-    AfterValidator(_without_duplicates),
-    Form("list of names", 'a list of names of hosts, such as ["models.example"]', split_commas),
-]
 Directories = Annotated[
     tuple[Annotated[Path, BeforeValidator(_directory)], ...],
     Form("list of directories", 'a list of directories, such as ["/data/models"]', split_commas),
 ]
-UrlPath = Annotated[
-    str,
-    Field(strict=True, pattern=r"^/[!-~]*$"),
-    Form("path of a URL", 'a path of a URL, such as "/health"'),
-]
-HealthPath = Annotated[
-    Annotated[str, Field(strict=True, pattern=r"^/[!-~]*$")] | None,
-    Form("path of a URL", 'a path of a URL, such as "/health"'),
-]
-BusyValues = Annotated[
-    tuple[Annotated[str, Field(strict=True), AfterValidator(_busy_value)], ...],
-    AfterValidator(_without_duplicates),
-    Form(
-        "list of names",
-        'a list of metrics, such as ["requests_running"], or of JSON pointers, such as ["/busy"]',
-        split_commas,
-    ),
-]
-RequestBody = Annotated[
-    str,
-    Field(strict=True),
-    AfterValidator(_request_body),
-    Form("JSON as text", 'a JSON object as text, such as \'{"model": "{runtime_model}"}\''),
-]
-Drains = Annotated[bool | None, Field(strict=True), Form("switch", "true or false", _switch)]
-ServedName = Annotated[
-    Annotated[str, Field(strict=True), AfterValidator(_runtime_model)] | None,
-    Form("text", "a name in quotes"),
-]
-"""Checked as a runtime model, since it often is that one, which may be a path."""
-Variables = Annotated[
-    tuple[tuple[str, str], ...],
-    BeforeValidator(_variables),
-    Form("table of texts", "a table of texts", _assignments),
-]
-ModelName = Annotated[str, AfterValidator(_model_name)]
-ModelReference = Annotated[
-    str,
-    Field(strict=True),
-    AfterValidator(_model_name),
-    Form("text", "the name of a model, in quotes"),
-]
 SectionName = Annotated[str, AfterValidator(section_name)]
-RuntimeName = Annotated[str, AfterValidator(_runtime_name)]
-RuntimeReference = Annotated[
-    str,
-    Field(strict=True),
-    AfterValidator(_runtime_reference),
-    Form("text", f'the name of a [runtimes.NAME] section or "{DEFAULT_RUNTIME}", in quotes'),
-]
-Aliases = Annotated[
-    tuple[Annotated[str, Field(strict=True), AfterValidator(_alias)], ...],
-    AfterValidator(_without_duplicates),
-    Form("list of names", 'a list of names, such as ["chat", "gpt-4"]', split_commas),
-]
-GroupNames = Annotated[
-    tuple[Annotated[str, Field(strict=True)], ...],
-    AfterValidator(_without_duplicates),
-    Form("list of names", 'a list of names of groups, such as ["large"]', split_commas),
-]
-Arguments = Annotated[
-    tuple[Annotated[str, Field(strict=True)], ...],
-    AfterValidator(_arguments),
-    Form(
-        "list of arguments", 'a list of arguments, such as ["--max-tokens", "4096"]', _split_shell
-    ),
-]
-RuntimeModel = Annotated[
-    str,
-    Field(strict=True),
-    AfterValidator(_runtime_model),
-    Form("text", "a Hugging Face id or a directory, in quotes"),
-]
 
 
 class Section(BaseModel):
