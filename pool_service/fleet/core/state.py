@@ -222,8 +222,10 @@ class FleetState:
 
     def next_generation(self, model: str) -> int:
         """Return the least generation for the next server of a model, above all that were told."""
-        seen = [server.generation for server in self.by_model.get(model, ())]
-        return max(self.generations.get(model, 0), *seen, 0) + 1
+        highest = self.generations.get(model, 0)
+        for server in self.by_model.get(model, ()):
+            highest = max(highest, server.generation)
+        return highest + 1
 
     def remember_generation(self, server: SeenServer) -> None:
         """Remember the generation of a server that is gone, if it is the highest of its model."""

@@ -24,7 +24,7 @@ class SeenServer:
     is_current: callers of its model get it, or wait for it.
     needed: bytes that it is expected to need.
     revision: the member's revision of this state.
-    message: what the member has sent; nothing here looks into it.
+    message: what else the member has sent; nothing here looks into it.
     """
 
     host: str

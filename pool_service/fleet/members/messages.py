@@ -37,18 +37,32 @@ VERDICTS = {
 
 
 def seen(host: str, server: pb.Server, revision: int) -> SeenServer:
-    """Return a server of a member. A state that is not known here is none that serves."""
+    """Return a server of a member. A state that is not known here is none that serves.
+
+    server: is used up: its names are taken out of it, as there are thousands of servers.
+    """
+    model, runtime_model = intern(server.model), intern(server.runtime_model)
+    server.ClearField("model")
+    server.ClearField("runtime_model")
     return SeenServer(
         host,
-        intern(server.model),
+        model,
         server.generation,
         STATES.get(server.state, ServerState.FAILED),
         server.role == pb.SERVER_ROLE_CURRENT,
         server.expected_bytes,
-        intern(server.runtime_model),
+        runtime_model,
         revision,
         server.SerializeToString(),
     )
+
+
+def as_sent(server: SeenServer) -> pb.Server:
+    """Return the message of a server, as its member has sent it."""
+    assert isinstance(server.message, bytes)
+    message = pb.Server.FromString(server.message)
+    message.model, message.runtime_model = server.model, server.runtime_model
+    return message
 
 
 def offer(message: pb.OfferResponse) -> Offer:

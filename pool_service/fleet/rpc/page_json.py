@@ -13,6 +13,7 @@ from pool_service.fleet.core.member import Member
 from pool_service.fleet.core.values import Presence, SeenServer, ServerState
 from pool_service.fleet.fleet import Fleet
 from pool_service.fleet.members.link import GrpcLink
+from pool_service.fleet.members.messages import as_sent
 from pool_service.fleet.ports import MemberLost
 from pool_service.fleet.rpc import merging
 from pool_service.fleet.rpc.asking_all import LOOK_TIMEOUT_S
@@ -195,8 +196,7 @@ def change_json(server: SeenServer, state: ServerState | None, at: float, why: s
 
 
 def _reasons(server: SeenServer, state: ServerState | None, why: str) -> dict[str, str]:
-    assert isinstance(server.message, bytes)
-    message = pb.Server.FromString(server.message)
+    message = as_sent(server)
     ended = message.last_exit if message.last_exit.generation == message.generation else pb.Exit()
     known = pb.ExitCause.Name(ended.cause).removeprefix("EXIT_CAUSE_")
     cause = "" if known == "UNSPECIFIED" else known

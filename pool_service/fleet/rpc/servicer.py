@@ -24,6 +24,7 @@ from pool_service.fleet.core.leading import RETRY_AFTER_S
 from pool_service.fleet.core.values import SeenServer
 from pool_service.fleet.fleet import Fleet
 from pool_service.fleet.members.link import GrpcLink
+from pool_service.fleet.members.messages import as_sent
 from pool_service.fleet.ports import MemberLost
 from pool_service.fleet.rpc import merging
 from pool_service.fleet.rpc.asking_all import (
@@ -261,11 +262,11 @@ class FleetServicer:
                 after = history.revision
                 for seen in sorted(self._fleet.servers(), key=_place):
                     if self._allows(principal, seen.model):
-                        yield pb.WatchResponse(revision=after, server=_message(seen))
+                        yield pb.WatchResponse(revision=after, server=as_sent(seen))
                 yield pb.WatchResponse(revision=after, synced=pb.Synced())
             async for change in history.follow(after):
                 if self._allows(principal, change.server.model):
-                    message = _message(change.server)
+                    message = as_sent(change.server)
                     event = pb.WatchResponse(revision=change.revision)
                     (event.removed if change.removed else event.server).CopyFrom(message)
                     yield event
@@ -344,9 +345,3 @@ def _caller(context: Context) -> Caller:
 
 def _place(server: SeenServer) -> tuple[str, int, str]:
     return server.model, server.generation, server.host
-
-
-def _message(seen: SeenServer) -> pb.Server:
-    """Return the message of a server, as its member has sent it."""
-    assert isinstance(seen.message, bytes)
-    return pb.Server.FromString(seen.message)
