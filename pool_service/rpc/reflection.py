@@ -4,6 +4,7 @@ gRPC's own reflection cannot find a method by its name, as ghz and `grpcurl desc
 generated code lacks the comments, which are the promises of the calls.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -56,9 +57,8 @@ class DescribedPool:
 
     def __init__(self) -> None:
         self._pool: DescriptorPool = Default()
-        content = DESCRIBED.read_bytes() if DESCRIBED.exists() else b""
-        described = FileDescriptorSet.FromString(content)
-        self._described = {file.name: file for file in described.file}
+        # Now: a later version may take its place while this one runs.
+        self._content = DESCRIBED.read_bytes() if DESCRIBED.exists() else b""
 
     def FindFileByName(self, name: str) -> ReflectedFile:  # noqa: N802
         """Return a file; like the other methods, raise KeyError if there is none."""
@@ -86,6 +86,12 @@ class DescribedPool:
         if method not in found.methods_by_name:
             raise KeyError(symbol)
         return found.file
+
+    @cached_property
+    def _described(self) -> dict[str, FileDescriptorProto]:
+        """The files with their comments, which few services are ever asked for."""
+        files = FileDescriptorSet.FromString(self._content).file
+        return {file.name: file for file in files}
 
     def _with_comments(self, file: FileDescriptor) -> ReflectedFile:
         described = self._described.get(file.name)
