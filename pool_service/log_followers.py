@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequ
 from contextlib import contextmanager
 from dataclasses import replace
 
-from pool_service.core.error_texts import (
+from pool_service.core.call_error_texts import (
     log_not_found,
     logs_ended,
     too_many_followers,

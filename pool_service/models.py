@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 
 from pool_service.command_tasks import CommandTasks
+from pool_service.core.call_error_texts import shutting_down
 from pool_service.core.catalogue import Catalogue, Entry
-from pool_service.core.error_texts import shutting_down
 from pool_service.core.errors import PoolError
 from pool_service.core.machine import Machine
 from pool_service.core.server import Phase

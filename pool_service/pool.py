@@ -18,6 +18,7 @@ from pool_service.change_history import History
 from pool_service.command_runner import CommandRunner, command_failed
 from pool_service.command_tasks import CommandTasks
 from pool_service.core import commands, events
+from pool_service.core.call_error_texts import recovering
 from pool_service.core.catalogue import Catalogue
 from pool_service.core.commands import (
     Answer,
@@ -33,7 +34,6 @@ from pool_service.core.commands import (
     RecoveryEnded,
     SampleMemory,
 )
-from pool_service.core.error_texts import recovering
 from pool_service.core.limits import Limits
 from pool_service.core.machine import Machine
 from pool_service.core.results import Ensured, Every, Pinned, Reloaded, Removed, Totals

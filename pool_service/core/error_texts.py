@@ -1,13 +1,10 @@
 """The errors for callers, built from what happened to the server that they asked for."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from pool_service.core.blame import blamed_argument, blamed_of_runtime
 from pool_service.core.errors import (
     CrashLoop,
-    Evicted,
-    LogNotFound,
     ModelNotOnDisk,
     ModelRejected,
     ModelTooLarge,
@@ -16,15 +13,10 @@ from pool_service.core.errors import (
     PoolFull,
     QueueFull,
     QuotaExceeded,
-    Recovering,
     RuntimeModelConflict,
     RuntimeUnavailable,
-    ServerInUse,
-    ShuttingDown,
     StartFailed,
     StartTimeout,
-    TooManyFollowers,
-    TooManyPins,
 )
 from pool_service.core.limits import Limits
 from pool_service.core.liveness import WORKING_SHARE
@@ -33,9 +25,6 @@ from pool_service.core.server import Server
 from pool_service.core.stall import StallWatch
 from pool_service.core.types import FOREVER, Diagnosis, ExitReport, Settings
 from pool_service.core.units import size
-
-FOLLOWER_RETRY_S = 5.0
-"""The time after which a caller should try again if too many streams follow logs."""
 
 RETRY_WHEN_FULL_S = 5.0
 """The time after which a caller should try again if the pool is full: about that of a load."""
@@ -162,113 +151,6 @@ def runtime_model_conflict(model: str, running: str, asked: str) -> RuntimeModel
     )
 
 
-def shutting_down(model: str) -> ShuttingDown:
-    """Return the error for requests that come, or still wait, while the service shuts down."""
-    return ShuttingDown(
-        f"the service is shutting down, so {model!r} cannot be ensured. Try again when it is back.",
-        model=model,
-    )
-
-
-def detaching() -> ShuttingDown:
-    """Return the error for evictions while the service ends and leaves its servers running."""
-    return ShuttingDown(
-        "the service is about to end and leaves its servers to the next one, which goes on with "
-        "the stops under way. Evict again when it has started."
-    )
-
-
-def watch_ended() -> ShuttingDown:
-    """Return the error for watchers when the service ends."""
-    return ShuttingDown("the service is shutting down. Watch again when it is back.")
-
-
-def front_ended() -> ShuttingDown:
-    """Return the error for calls through a front that are in progress when it ends."""
-    return ShuttingDown(
-        "the front is shutting down; the members and their servers go on. Try again when it is "
-        "back, or at another front."
-    )
-
-
-def logs_ended() -> ShuttingDown:
-    """Return the error for those that follow a log when the service ends."""
-    return ShuttingDown("the service is shutting down. Follow the log again when it is back.")
-
-
-def log_not_found(model: str, kept: Sequence[int]) -> LogNotFound:
-    """Return the error for a log that is not there; kept: the generations whose logs are."""
-    if kept:
-        named = ", ".join(map(str, kept))
-        which = f"this log of {model!r} is not kept, but those of its generations {named} are"
-    else:
-        which = f"no log of {model!r} is kept: it has not been started, or its logs were removed"
-    return LogNotFound(f"{which}.", model=model)
-
-
-def too_many_followers(most: int) -> TooManyFollowers:
-    """Return the error for a stream that would follow a log beside `most` others."""
-    return TooManyFollowers(
-        f"{most} streams follow logs already, and there may be no more. End one of them, or read "
-        "the log without following it.",
-        retry_after=FOLLOWER_RETRY_S,
-    )
-
-
-def too_many_readers(most: int) -> TooManyFollowers:
-    """Return the error for a stream that would read a log, without following, beside `most`."""
-    return TooManyFollowers(
-        f"{most} streams read logs already, and there may be no more. Read the log later.",
-        retry_after=FOLLOWER_RETRY_S,
-    )
-
-
-def too_many_pins(model: str, most: int, *, pinned: bool) -> TooManyPins:
-    """Return the error for a pin that would have to be remembered beside `most` others.
-
-    pinned: whether the model was to be pinned, or its configured pin to be taken back.
-    """
-    change = "pin the model in" if pinned else "take the pin of the model out of"
-    return TooManyPins(
-        f"the pins of {most} models are remembered already, and there may be no more, so that of "
-        f"{model!r} is not changed. Take back pins that you do not need ('pool-service models "
-        f"--json' says which are pinned), or {change} the configuration.",
-        model=model,
-    )
-
-
-def evicted(model: str) -> Evicted:
-    """Return the error for waiters and holders of a model that was evicted."""
-    return Evicted(
-        f"{model!r} was evicted while this call waited for it or held it. Ensure it again if it "
-        "is still wanted.",
-        model=model,
-    )
-
-
-def in_use(model: str, requests: int | None, holders: tuple[str, ...] = ()) -> ServerInUse:
-    """Return the error for an eviction without force of a server in use.
-
-    requests: in flight, None if unknown; holders: the labels of the holders.
-    """
-    uses = []
-    if holders:
-        names = sorted({name for name in holders if name})
-        uses.append(f"is held by {len(holders)}" + (f" ({', '.join(names)})" if names else ""))
-    if requests:
-        uses.append(f"has {requests} request(s) in flight")
-    elif requests is None:
-        uses.append("has open connections, and its runtime cannot tell whether they are busy")
-    return ServerInUse(
-        f"{model!r} {' and '.join(uses)}, so it was not evicted. Try again later, or use force to "
-        "drain it.",
-        model=model,
-        requests=requests or 0,
-        counted=requests is not None,
-        holders=holders,
-    )
-
-
 def model_unknown(model: str, meant: tuple[str, ...] = ()) -> ModelUnknown:
     """Return the error for a model that is not listed, with only_listed set; meant: suggestions."""
     return ModelUnknown(
@@ -367,14 +249,6 @@ def still_barred(failure: PoolError, retry_at: float, now: float) -> PoolError:
     if isinstance(failure, CrashLoop):
         return replace(failure, retry_after=max(retry_at - now, 0.0))
     return failure
-
-
-def recovering() -> Recovering:
-    """Return the error for requests during the recovery of servers."""
-    return Recovering(
-        "the service has just started and is still finding the servers that run. Try again in "
-        "a moment."
-    )
 
 
 def runtime_section(settings: Settings) -> str:

@@ -4,8 +4,8 @@ The service ends by a shutdown, which evicts all servers, or by a detach, which 
 """
 
 from pool_service.core import lifecycle as life
+from pool_service.core.call_error_texts import detaching, evicted, shutting_down
 from pool_service.core.error_containment import Containment
-from pool_service.core.error_texts import detaching, evicted, shutting_down
 from pool_service.core.events import EvictRequested, ShutdownRequested
 from pool_service.core.evictions import Eviction
 from pool_service.core.idle import IdleChecks

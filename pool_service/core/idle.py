@@ -11,7 +11,8 @@ An Ensure in between
 
 from pool_service.core import lifecycle as life
 from pool_service.core.activity import Activity, SeenUse, last_use
-from pool_service.core.error_texts import in_use, runtime_model_conflict
+from pool_service.core.call_error_texts import in_use
+from pool_service.core.error_texts import runtime_model_conflict
 from pool_service.core.evictions import Eviction
 from pool_service.core.results import Ensured
 from pool_service.core.server import Cause, Role, Server

@@ -7,6 +7,7 @@ way, so that no deadline, process or caller of another model is lost.
 
 from pool_service.core import lifecycle as life
 from pool_service.core.activity import Activity
+from pool_service.core.call_error_texts import detaching, shutting_down
 from pool_service.core.commands import (
     Adopt,
     AwaitExit,
@@ -20,7 +21,6 @@ from pool_service.core.commands import (
     Spawn,
 )
 from pool_service.core.error_containment import Containment, internal_error
-from pool_service.core.error_texts import detaching, shutting_down
 from pool_service.core.events import (
     CleanedUp,
     CommandFailed,

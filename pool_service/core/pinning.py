@@ -8,9 +8,9 @@ the present ones and their waiters.
 from collections.abc import Iterable
 from dataclasses import replace
 
+from pool_service.core.call_error_texts import too_many_pins
 from pool_service.core.callers import Callers
 from pool_service.core.commands import Answer, RecordPins
-from pool_service.core.error_texts import too_many_pins
 from pool_service.core.events import PinRequested
 from pool_service.core.remembered import MAX_PINS
 from pool_service.core.results import Pinned

@@ -3,14 +3,10 @@
 from dataclasses import dataclass, replace
 
 from pool_service.core import lifecycle as life
+from pool_service.core.call_error_texts import shutting_down
 from pool_service.core.callers import Asked, Callers
 from pool_service.core.commands import Answer
-from pool_service.core.error_texts import (
-    queue_full,
-    runtime_model_conflict,
-    shutting_down,
-    still_barred,
-)
+from pool_service.core.error_texts import queue_full, runtime_model_conflict, still_barred
 from pool_service.core.errors import PoolError
 from pool_service.core.events import (
     EnsureRequested,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pool_service.access.principal import Principal
 from pool_service.core import errors
-from pool_service.core.error_texts import in_use
+from pool_service.core.call_error_texts import in_use
 from pool_service.core.errors import PoolError
 from pool_service.rpc.visibility import unknown
 

@@ -15,9 +15,10 @@ from pool_service.access.principal import Principal, Scope
 from pool_service.access.quotas import Quotas, Start
 from pool_service.admission import check_logs, check_scope
 from pool_service.audit import Audit
-from pool_service.core.error_texts import watch_ended
+from pool_service.core.call_error_texts import watch_ended
 from pool_service.core.errors import PoolError, ScopeMissing
-from pool_service.core.results import Reloaded
+from pool_service.core.results import Every, Reloaded
+from pool_service.core.server import ServerId
 from pool_service.event_records import Call
 from pool_service.rpc import validation
 from pool_service.rpc.answering import Context, failure_status, keep_refusal, streaming, unary
@@ -26,6 +27,7 @@ from pool_service.rpc.error_redaction import redacted_error
 from pool_service.rpc.fleet_calls import check_by_fleet
 from pool_service.rpc.fleet_holds import FleetHolds
 from pool_service.rpc.kept_calls import CHANGING, ENDED, GONE, LONGEST_NAME, USES
+from pool_service.rpc.log_validation import log_query
 from pool_service.rpc.redaction import Redactions
 from pool_service.rpc.visibility import Visibility
 from pool_service.rpc.wire import Wire, model, reloaded, totals
@@ -162,20 +164,21 @@ class PoolServicer:
 
     @unary
     async def Evict(self, request: pb.EvictRequest, context: Context) -> pb.EvictResponse:
-        target = validation.target(request)
+        validation.check_target(request)
         if request.force or not request.model:
             what = "Evict with force" if request.force else "Evict of several models"
             check_scope(context.principal, Scope.ADMIN, what)
         if request.model:
             self._visibility.check_evict(context.principal, request.model)
-        removed = await self._pool.evict(target, force=request.force)
+        removed = await self._pool.evict(_target(request), force=request.force)
         call = self.called("Evict", request, context)
         self._audit.evicted(call, [one.server for one in removed], is_forced=request.force)
         return pb.EvictResponse(evicted=[self._wire.removed(each) for each in removed])
 
     @unary
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
-        after, size = validation.server_page(request)
+        begin, size = validation.server_page(request)
+        after = ServerId(*begin) if begin is not None else None
         servers = self._visibility.servers(context.principal, after, size + 1)
         shown = list(_fitting(map(self._wire.server, servers[:size])))
         more = len(shown) < len(servers)
@@ -262,7 +265,7 @@ class PoolServicer:
         self, request: pb.TailLogsRequest, context: Context
     ) -> AsyncGenerator[pb.TailLogsResponse]:
         check_logs(context.principal)
-        query, model = validation.log_query(request), validation.model(request.model)
+        query, model = log_query(request), validation.model(request.model)
         self._visibility.check(context.principal, model)
         with self._quotas.open(context.principal, "streams"):
             async with aclosing(self._pool.logs.read(model, query)) as parts:
@@ -327,3 +330,8 @@ class PoolServicer:
         self._visibility.check_described(context.principal, name)
         described = await self._pool.descriptions.of(name)
         return self._description_wire.response(described)
+
+
+def _target(request: pb.EvictRequest) -> str | Every:
+    """Return the servers to evict, of a request that was checked."""
+    return request.model or Every(request.WhichOneof("target"))

@@ -4,31 +4,23 @@ Each function returns the field's value as the pool uses it, or raises InvalidFi
 """
 
 import base64
-import re
-from dataclasses import astuple
 
 from pool_service.access.fence import MAX_EPOCH
 from pool_service.core.errors import InvalidField
 from pool_service.core.names import holder_flaw, model_flaw, runtime_model_flaw
-from pool_service.core.results import Every
-from pool_service.core.server import ServerId
-from pool_service.core.server_logs import LogPosition, LogQuery, Whence
 from pool_service.core.types import FOREVER, MAX_DURATION_S
 from pool_service.v1 import pool_service_pb2 as pb
 
 DEFAULT_PAGE_SIZE = 100
 LARGEST_PAGE_SIZE = 1000
-DEFAULT_LOG_LINES = 100
 MAX_LOG_LINES = 10_000
-MAX_CURSOR_NUMBER = 2**64 - 1
-_CURSOR = re.compile(r"(?:(?:0|[1-9][0-9]{0,19})\.){3}[01]\.[01]")
 
 
 def model(value: str, field_name: str = "model") -> str:
     """Return the model's name of a request."""
     flaw = model_flaw(value)
     if flaw:
-        raise _invalid(field_name, flaw)
+        raise invalid(field_name, flaw)
     return value
 
 
@@ -36,7 +28,7 @@ def runtime_model(value: str) -> str:
     """Return the runtime model that the runtime is to load; empty if not given."""
     flaw = runtime_model_flaw(value) if value else None
     if flaw:
-        raise _invalid("runtime_model", flaw)
+        raise invalid("runtime_model", flaw)
     return value
 
 
@@ -47,9 +39,9 @@ def keep_alive(request: pb.EnsureRequest | pb.HoldRequest) -> float | None:
     duration = request.keep_alive
     seconds = duration.seconds + duration.nanos / 1e9
     if abs(duration.nanos) >= 10**9 or duration.seconds * duration.nanos < 0:
-        raise _invalid("keep_alive", "is not a valid duration")
+        raise invalid("keep_alive", "is not a valid duration")
     if seconds > MAX_DURATION_S:
-        raise _invalid("keep_alive", "is over ten years; a negative duration means for ever")
+        raise invalid("keep_alive", "is over ten years; a negative duration means for ever")
     return FOREVER if seconds < 0 else seconds
 
 
@@ -62,14 +54,14 @@ def holder(value: str) -> str:
     """Return the label of the holder of a server; may be empty."""
     flaw = holder_flaw(value) if value else None
     if flaw:
-        raise _invalid("holder", flaw)
+        raise invalid("holder", flaw)
     return value
 
 
 def epoch(request: pb.BeatRequest) -> int:
     """Return the epoch with which the front leads; 0: it does not."""
     if request.epoch > MAX_EPOCH:
-        raise _invalid("epoch", f"is over {MAX_EPOCH}")
+        raise invalid("epoch", f"is over {MAX_EPOCH}")
     return request.epoch
 
 
@@ -77,7 +69,7 @@ def front(request: pb.BeatRequest) -> str:
     """Return the name of the front's process; it may be empty if the front does not lead."""
     flaw = holder_flaw(request.front) if request.front or request.epoch else None
     if flaw:
-        raise _invalid("front", flaw)
+        raise invalid("front", flaw)
     return request.front
 
 
@@ -85,31 +77,29 @@ def hold(request: pb.EndHoldRequest) -> str:
     """Return the name of the hold to end."""
     flaw = holder_flaw(request.hold)
     if flaw:
-        raise _invalid("hold", flaw)
+        raise invalid("hold", flaw)
     return request.hold
 
 
-def target(request: pb.EvictRequest) -> str | Every:
-    """Return the selector of the servers to evict."""
+def check_target(request: pb.EvictRequest) -> None:
+    """Check which servers are to be evicted."""
     match request.WhichOneof("target"):
         case "model":
-            return model(request.model)
+            model(request.model)
         case "idle" if request.idle and request.force:
-            raise _invalid("force", "cannot go with idle, which leaves out what is in use")
-        case "idle" if request.idle:
-            return Every.IDLE
-        case "all" if request.all:
-            return Every.ALL
+            raise invalid("force", "cannot go with idle, which leaves out what is in use")
+        case "idle" | "all" if request.idle or request.all:
+            return
         case None:
-            raise _invalid("target", "must be one of: a model, idle, all")
+            raise invalid("target", "must be one of: a model, idle, all")
         case which:
-            raise _invalid("target", f"cannot be {which} = false: leave it out")
+            raise invalid("target", f"cannot be {which} = false: leave it out")
 
 
 def page(request: pb.ListRequest | pb.ListModelsRequest) -> tuple[str | None, int]:
     """Return the model after which the page begins (None: at the first), and the page's size."""
     if request.page_size < 0:
-        raise _invalid("page_size", "must not be negative")
+        raise invalid("page_size", "must not be negative")
     size = min(request.page_size or DEFAULT_PAGE_SIZE, LARGEST_PAGE_SIZE)
     if not request.page_token:
         return None, size
@@ -119,19 +109,22 @@ def page(request: pb.ListRequest | pb.ListModelsRequest) -> tuple[str | None, in
         after = ""
     # The decoder skips unknown characters.
     if page_token(after) != request.page_token:
-        raise _invalid("page_token", "is not one that this call returned")
+        raise invalid("page_token", "is not one that this call returned")
     return after, size
 
 
-def server_page(request: pb.ListRequest) -> tuple[ServerId | None, int]:
-    """Return the server after which the page begins (None: at the first), and the page's size."""
+def server_page(request: pb.ListRequest) -> tuple[tuple[str, int] | None, int]:
+    """Return the server after which the page begins (None: at the first), and the page's size.
+
+    The server by its model and its generation.
+    """
     after, size = page(request)
     if after is None:
         return None, size
     generation, _, model = after.partition(" ")
     if not generation.isascii() or not generation.isdigit():
-        raise _invalid("page_token", "is not one that this call returned")
-    return ServerId(model, int(generation)), size
+        raise invalid("page_token", "is not one that this call returned")
+    return (model, int(generation)), size
 
 
 def server_token(last: pb.Server) -> str:
@@ -154,52 +147,6 @@ def pinned(request: pb.PinRequest) -> bool | None:
     return request.pinned if request.HasField("pinned") else None
 
 
-def log_query(request: pb.TailLogsRequest) -> LogQuery:
-    """Return what a caller wants to read of the logs of a model."""
-    which = request.WhichOneof("begin")
-    begin: int | Whence | LogPosition
-    match which:
-        case None:
-            begin = Whence.NEWEST
-        case "generation":
-            begin = request.generation
-        case "previous" if request.previous:
-            begin = Whence.PREVIOUS
-        case "oldest" if request.oldest:
-            begin = Whence.OLDEST
-        case "cursor":
-            begin = log_position(request.cursor)
-        case _:
-            raise _invalid("begin", f"cannot be {which} = false: leave it out")
-    if which in {"oldest", "cursor"}:
-        if request.HasField("lines"):
-            raise _invalid("lines", f"cannot go with {which}, with which all lines are sent")
-        return LogQuery(begin, None, request.follow)
-    return LogQuery(begin, _log_lines(request), request.follow)
-
-
-def _log_lines(request: pb.TailLogsRequest) -> int:
-    """Return how many of the last lines to begin with."""
-    lines = request.lines if request.HasField("lines") else DEFAULT_LOG_LINES
-    if lines > MAX_LOG_LINES:
-        raise _invalid("lines", f"cannot be over {MAX_LOG_LINES}; begin with oldest to read all")
-    return lines
-
-
-def log_position(cursor: str) -> LogPosition:
-    """Return the position that a cursor stands for."""
-    if not _CURSOR.fullmatch(cursor):
-        raise _invalid("cursor", "is not one that this call returned")
-    generation, file_id, offset, is_ended, is_alone = map(int, cursor.split("."))
-    if max(generation, file_id, offset) > MAX_CURSOR_NUMBER:
-        raise _invalid("cursor", "is not one that this call returned")
-    return LogPosition(generation, file_id, offset, bool(is_ended), bool(is_alone))
-
-
-def log_cursor(position: LogPosition) -> str:
-    """Return the cursor that stands for a position."""
-    return ".".join(str(int(number)) for number in astuple(position))
-
-
-def _invalid(field_name: str, what: str) -> InvalidField:
+def invalid(field_name: str, what: str) -> InvalidField:
+    """Return the error for a field that is not valid, for a reason."""
     return InvalidField(f"{field_name} {what}.", field_name=field_name)

@@ -13,8 +13,8 @@ from pool_service.core.server import Cause, Exit, Phase, Role, Server, ServerId
 from pool_service.core.server_logs import LogEnd, LogPart
 from pool_service.core.types import FOREVER, EstimateSource
 from pool_service.ports import Clock
+from pool_service.rpc.log_validation import log_cursor
 from pool_service.rpc.status import sendable
-from pool_service.rpc.validation import log_cursor
 from pool_service.v1 import pool_service_pb2 as pb
 
 K = TypeVar("K")

@@ -45,7 +45,7 @@ def test_fork_support_is_off_before_grpc_is_there() -> None:
     ("words", "unused"),
     [
         ("serve", set[str]()),
-        ("fleet serve", {"pool_service.adapters.runtime", "pool_service.core.state"}),
+        ("fleet serve", {"pool_service.adapters.runtime", "pool_service.core.server"}),
     ],
 )
 def test_what_serves_imports_nothing_that_it_does_not_use(

@@ -7,7 +7,7 @@ from itertools import repeat
 
 import pytest
 
-from pool_service.core import error_texts
+from pool_service.core import call_error_texts, error_texts
 from pool_service.core.errors import (
     CrashLoop,
     ModelRejected,
@@ -59,7 +59,7 @@ def test_the_diagnosis_of_an_exit_says_what_the_caller_can_do(
 def test_a_refused_eviction_says_how_the_server_is_used(
     requests: int | None, holders: tuple[str, ...], said: str
 ) -> None:
-    told = error_texts.in_use("m", requests, holders)
+    told = call_error_texts.in_use("m", requests, holders)
     assert isinstance(told, ServerInUse)
     assert said in str(told)
 
@@ -147,4 +147,4 @@ def test_a_model_without_room_is_refused_with_what_it_waited_for(detail: str, wh
     ],
 )
 def test_a_refused_pin_says_how_the_configuration_does_the_same(pinned: bool, advice: str) -> None:
-    assert str(error_texts.too_many_pins("m", 7, pinned=pinned)).endswith(advice)
+    assert str(call_error_texts.too_many_pins("m", 7, pinned=pinned)).endswith(advice)

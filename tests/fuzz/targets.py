@@ -264,7 +264,7 @@ def request(data: bytes) -> None:
                 validation.model(asked.model)
                 validation.runtime_model(asked.runtime_model)
             case pb.EvictRequest():
-                validation.target(asked)
+                validation.check_target(asked)
             case _:
                 validation.page(asked)
 

@@ -7,7 +7,7 @@ import pytest
 
 from pool_service.core.server_logs import LogPosition
 from pool_service.log_followers import MAX_FOLLOWERS
-from pool_service.rpc.validation import log_cursor, log_position
+from pool_service.rpc.log_validation import log_cursor, log_position
 from pool_service.v1 import pool_service_pb2 as pb
 from tests.rpc.serving import Failure, Service, failure, failure_of, serving
 from tests.world import settled

@@ -13,7 +13,7 @@ import pytest
 from pool_service.access.authentication import Kind, ListenAddress
 from pool_service.access.principal import LOCAL
 from pool_service.audit import Audit
-from pool_service.core.error_texts import shutting_down
+from pool_service.core.call_error_texts import shutting_down
 from pool_service.event_records import Call
 from pool_service.rpc import last_calls
 from pool_service.rpc.server import GrpcServer

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pool_service.core.error_texts import front_ended
+from pool_service.core.call_error_texts import front_ended
 
 SHORT_S = 0.1
 """The time within which a call ends by itself that a READY server answers."""

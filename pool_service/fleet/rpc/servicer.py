@@ -13,7 +13,7 @@ from pool_service.access.principal import Principal
 from pool_service.access.quotas import Quotas
 from pool_service.admission import check_logs
 from pool_service.audit import Audit
-from pool_service.core.error_texts import watch_ended
+from pool_service.core.call_error_texts import watch_ended
 from pool_service.core.errors import (
     PoolError,
     PoolUnreachable,
@@ -190,9 +190,9 @@ class FleetServicer:
 
     @unary
     async def Evict(self, request: pb.EvictRequest, context: Context) -> pb.EvictResponse:
-        target = validation.target(request)
+        validation.check_target(request)
         links, unseen = self._fleet.present, dict[str, str]()
-        if isinstance(target, str):
+        if target := request.model:
             hosts = self._fleet.hosts_of(target)
             having = [link for link in links if link.host in hosts]
             if hosts and not having:
