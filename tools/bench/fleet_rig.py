@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
 from tests.certificates import Authority, Issued, dns, ip, uri, written
 from tests.fleet.hosts.members import Credentials
 from tests.fleet.hosts.network import Host
-from tools.bench.size import cpu_of, resident_of
+from tools.bench.size import cpu_of, footprint_of, resident_of
 from tools.demo.service import ServiceFailedError, command, running
 
 FAKE = Path("tests/fake_server.py").absolute()
@@ -92,9 +90,9 @@ class Front:
         return resident_of(self.process.pid)
 
     @property
-    def private_mib(self) -> float:
-        """MiB of its process that no other process shares, as they share libraries."""
-        return float(psutil.Process(self.process.pid).memory_full_info().uss) / 2**20
+    def footprint_mib(self) -> float:
+        """MiB of its process without pages of files, as a service counts its servers."""
+        return footprint_of(self.process.pid)
 
     def kill(self) -> None:
         """Kill it, as a loss of power would."""
