@@ -37,7 +37,7 @@ def test_a_front_lists_all_servers_of_scripted_members(tmp_path: Path) -> None:
         with front(tmp_path, addresses) as running:
             with PoolClient.connect(running.addresses[0]) as client:
                 assert len(client.list()) == members * servers
-            assert 0 < running.private_mib <= running.resident_mib
+            assert 0 < running.footprint_mib <= running.resident_mib
             assert running.cpu_ms > 0
 
 
