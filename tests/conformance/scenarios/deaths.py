@@ -107,6 +107,8 @@ SCENARIOS = (
             KillService(),
             Signal("first.server.pid"),
             StartService(),
+            # By the handle itself: a member of a fleet counts the hold also until it comes back.
+            Event("held", {"server": {**READY, "pid": Other("first.server.pid")}}),
             Await("{m}", "READY", holds=1),
             call(
                 "ready",
