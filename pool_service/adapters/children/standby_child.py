@@ -51,7 +51,9 @@ DARWIN_PROCESS, DARWIN_BACKGROUND = 4, 0x1000
 
 MODULES = ["uvicorn", "fastapi", "transformers", "mlx_lm", "vllm_mlx.cli", "vllm_mlx.server"]
 LATE_MODULES = ["uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.loops.asyncio"]
-LATE_MODULES += ["uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvloop"]
+LATE_MODULES += ["uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto"]
+# The loop of uvicorn where it is installed.
+LATE_MODULES += ["uvloop", "uvicorn.loops.uvloop"]
 LATE_MODULES += ["prometheus_client", "anyio._backends._asyncio", "encodings.unicode_escape"]
 LATE_MODULES += ["vllm_mlx.engine_core", "mlx_vlm", "vllm_mlx.text_model_from_vlm"]
 LATE_MODULES += ["vllm_mlx.mllm_scheduler", "mlx_vlm.models.qwen3_5", "mlx_vlm.models.gemma4"]
