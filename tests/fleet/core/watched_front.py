@@ -51,7 +51,7 @@ class WatchedFront:
         self.on_new_link: Callable[[str], None] = lambda _: None
         """Is called with each member that it begins to follow."""
         self.may_leave_many = False
-        """What a registry does not list has not been listed for long."""
+        """Whether many members may be left at once, as the registry has long not listed them."""
 
     def feed(self, event: ev.Event, now: float) -> None:
         self._note(event)
@@ -119,7 +119,7 @@ class WatchedFront:
             self.on_new_link(command.host)
 
     def _assert_few_left(self, present: set[str], commands: list[cmd.Command]) -> None:
-        """Whatever a registry lists, of the members that are seen at most half are left at once."""
+        """Check that at most half of the seen members are left at once, whatever is listed."""
         left = {one.host for one in commands if isinstance(one, cmd.Disconnect)} & present
         assert self.may_leave_many or 2 * len(left) <= len(present | self._present())
 

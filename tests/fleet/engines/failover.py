@@ -17,7 +17,7 @@ from tests.fleet.engines.told import LIMIT_S
 
 ROOT = Path(__file__).parents[3]
 BUSY_S = 20
-"""What a busy machine may add to any time."""
+"""The time that a busy machine may add to any other."""
 
 
 class ContenderProcess:

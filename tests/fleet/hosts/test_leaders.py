@@ -33,7 +33,7 @@ from tests.toolchain import needed
 MODELS = tuple(f"org/m{number}" for number in range(12))
 LEASE_S = 3.0
 BUSY_S = 20.0
-"""What a busy machine may add to any time."""
+"""The time that a busy machine may add to any other."""
 
 ONCE = RetryPolicy(attempts=1)
 

@@ -18,7 +18,7 @@ MODELS = ("one", "two", "three", "four")
 LIMIT_S = 60.0
 LEASE_S = 10.0
 BUSY_S = 20.0
-"""What a busy machine may add to any time."""
+"""The time that a busy machine may add to any other."""
 
 
 @dataclass(frozen=True, slots=True)
