@@ -29,11 +29,14 @@ NEEDS_GROUPS = pytest.mark.skipif(
 HIDING = """
 cd /
 read go < {tell}
-setsid env -i sleep 1000 < /dev/null > /dev/null 2>&1 &
-echo $! > {pid}.new && mv {pid}.new {pid}
+setsid env -i /bin/sh -c 'echo $$ > {pid}.new && mv {pid}.new {pid}; exec sleep 1000' \\
+    < /dev/null > /dev/null 2>&1 &
 exec sleep 1000
 """
-"""Starts a process of another session and directory, without variables, and without its log."""
+"""Starts a process of another session and directory, without variables, and without its log.
+
+That process tells its pid itself, so that the pid is known only once the process hides.
+"""
 
 
 @pytest.fixture
