@@ -1,32 +1,26 @@
 """Claims about the beats of a front: when they are sent, and what the network carries for them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
-import grpc
 import pytest
 
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.members.beat_times import TOGETHER, Places, next_beat
 from pool_service.fleet.members.link import GrpcLink, Manner
-from pool_service.rpc.server import OPTIONS
-from pool_service.v1 import pool_service_pb2 as pb
-from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
+from tests.fleet.frames import PING, Frame, passed_on
+from tests.fleet.members.scripted import (
+    LIMIT_S,
+    Fed,
+    ScriptedMember,
+    linked,
+    listening,
+    next_of,
+)
 
-LIMIT_S = 60.0
 BEAT_S = 0.05
 BEATS = 20
-
-PING = 6
-"""The type of a frame of HTTP/2."""
-
-HEAD_BYTES = 9
-PREFACE_BYTES = 24
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 # --- when they are sent -------------------------------------------------------------------------
@@ -79,7 +73,7 @@ async def test_members_that_were_found_at_several_times_are_asked_at_once(
                 return when
 
     monkeypatch.setattr(loop, "call_at", noting)
-    member = BeatenMember()  # type: ignore[abstract]
+    member = ScriptedMember(answers=True)  # type: ignore[abstract]
     async with asyncio.timeout(LIMIT_S), listening(member) as port:
         manner = Manner("front", lambda: 1, lambda: LIMIT_S, lambda _host, _address: None)
         async with linked(port, manner) as (first, _):
@@ -93,119 +87,24 @@ async def test_members_that_were_found_at_several_times_are_asked_at_once(
 
 
 async def test_no_pings_go_with_the_beats() -> None:
-    seen: list[int] = []
-    member = BeatenMember()  # type: ignore[abstract]
+    seen: list[Frame] = []
+    member = ScriptedMember(answers=True)  # type: ignore[abstract]
     async with (
         asyncio.timeout(LIMIT_S),
         listening(member) as port,
-        through(port, seen.append) as between,
+        passed_on(port, seen.append) as between,
     ):
         manner = Manner("front", lambda: 1, lambda: BEAT_S, lambda _host, _address: None)
         async with linked(between, manner) as (_, fed):
-            await told(fed)
+            await next_of(fed, ev.MemberTold)
             del seen[:]
             for _ in range(BEATS):
                 await answered(fed)
         assert len(seen) > BEATS
-        assert PING not in seen
+        assert all(frame.kind != PING for frame in seen)
 
 
-class BeatenMember(pb_grpc.PoolServiceServicer, pb_grpc.FleetMemberServiceServicer):
-    """A member without servers."""
-
-    async def Beat(  # noqa: N802 - its name on the wire
-        self, request: pb.BeatRequest, context: Context
-    ) -> pb.BeatResponse:
-        return pb.BeatResponse(host="a")
-
-    async def List(  # noqa: N802 - its name on the wire
-        self, request: pb.ListRequest, context: Context
-    ) -> pb.ListResponse:
-        return pb.ListResponse(revision=1)
-
-    async def ListModels(  # noqa: N802 - its name on the wire
-        self, request: pb.ListModelsRequest, context: Context
-    ) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse()
-
-    async def Watch(  # noqa: N802 - its name on the wire
-        self, request: pb.WatchRequest, context: Context
-    ) -> AsyncIterator[pb.WatchResponse]:
-        await asyncio.Event().wait()
-        yield pb.WatchResponse()
-
-
-@asynccontextmanager
-async def listening(member: BeatenMember) -> AsyncIterator[int]:
-    """Run a member with the options of a service; give its port."""
-    server = grpc.aio.server(options=OPTIONS)
-    pb_grpc.add_PoolServiceServicer_to_server(member, server)
-    pb_grpc.add_FleetMemberServiceServicer_to_server(member, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield port
-    finally:
-        await server.stop(None)
-
-
-@asynccontextmanager
-async def linked(
-    port: int, manner: Manner
-) -> AsyncIterator[tuple[GrpcLink, "asyncio.Queue[ev.Event]"]]:
-    """A link to a member, and the events that it feeds."""
-    fed: asyncio.Queue[ev.Event] = asyncio.Queue()
-    link = GrpcLink("a", f"127.0.0.1:{port}", fed.put_nowait, manner)
-    try:
-        yield link, fed
-    finally:
-        link.close()
-
-
-async def told(fed: "asyncio.Queue[ev.Event]") -> None:
-    """Wait until a member has told its servers."""
-    while not isinstance(await fed.get(), ev.MemberTold):
-        pass
-
-
-async def answered(fed: "asyncio.Queue[ev.Event]") -> None:
+async def answered(fed: Fed) -> None:
     """Wait for the answer to a beat; the member is not lost meanwhile."""
     while not isinstance(event := await fed.get(), ev.BeatAnswered):
         assert not isinstance(event, ev.SightLost)
-
-
-@asynccontextmanager
-async def through(port: int, see: Callable[[int], None]) -> AsyncIterator[int]:
-    """Pass a connection on to a port, and see the types of its frames; give the port for that."""
-
-    async def pass_on(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, preface: int
-    ) -> None:
-        writer.write(await reader.readexactly(preface))
-        while True:
-            head = await reader.readexactly(HEAD_BYTES)
-            see(head[3])
-            writer.write(head + await reader.readexactly(int.from_bytes(head[:3])))
-
-    async def pass_both_ways(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            await asyncio.gather(
-                pass_on(reader, to_writer, PREFACE_BYTES), pass_on(to_reader, writer, 0)
-            )
-        finally:
-            writer.close()
-            to_writer.close()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        passing.append(asyncio.create_task(pass_both_ways(reader, writer)))
-
-    passing: list[asyncio.Task[None]] = []
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for one in passing:
-            one.cancel()
-        await asyncio.gather(*passing, return_exceptions=True)

@@ -3,102 +3,33 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-import grpc
 import pytest
 
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.members.link import GrpcLink, Manner
 from pool_service.fleet.members.security import Secure
-from pool_service.v1 import pool_service_pb2 as pb
-from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
-
-LIMIT_S = 60.0
-
-Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class SilentMember(pb_grpc.PoolServiceServicer, pb_grpc.FleetMemberServiceServicer):
-    """A member that answers beats only while it may, and no offers at all.
-
-    named: set while it tells the names of its models. failing: how often it fails to do so first.
-    """
-
-    def __init__(self, *, answers: bool) -> None:
-        self.answers = answers
-        self.named = asyncio.Event()
-        self.named.set()
-        self.failing = 0
-        self.beats: asyncio.Queue[None] = asyncio.Queue()
-        self.offered = asyncio.Event()
-        self.vanishes = asyncio.Event()
-
-    async def Beat(  # noqa: N802 - its name on the wire
-        self, request: pb.BeatRequest, context: Context
-    ) -> pb.BeatResponse:
-        self.beats.put_nowait(None)
-        if not self.answers:
-            await asyncio.Event().wait()
-        return pb.BeatResponse(host="a")
-
-    async def List(  # noqa: N802 - its name on the wire
-        self, request: pb.ListRequest, context: Context
-    ) -> pb.ListResponse:
-        return pb.ListResponse(revision=1)
-
-    async def ListModels(  # noqa: N802 - its name on the wire
-        self, request: pb.ListModelsRequest, context: Context
-    ) -> pb.ListModelsResponse:
-        await self.named.wait()
-        if self.failing:
-            self.failing -= 1
-            await context.abort(grpc.StatusCode.INTERNAL, "a disk has failed")
-        return pb.ListModelsResponse(models=[pb.Model(model="m", aliases=["alias"])])
-
-    async def Watch(  # noqa: N802 - its name on the wire
-        self, request: pb.WatchRequest, context: Context
-    ) -> AsyncIterator[pb.WatchResponse]:
-        await self.vanishes.wait()
-        changes: list[pb.WatchResponse] = []
-        for change in changes:
-            yield change
-
-    async def Offer(  # noqa: N802 - its name on the wire
-        self, request: pb.OfferRequest, context: Context
-    ) -> pb.OfferResponse:
-        self.offered.set()
-        await asyncio.Event().wait()
-        return pb.OfferResponse()
+from tests.fleet.members.scripted import (
+    LIMIT_S,
+    Fed,
+    ScriptedMember,
+    linked,
+    listening,
+    next_of,
+)
 
 
 @asynccontextmanager
-async def linked(
-    member: SilentMember, secure: Secure = lambda _host, _address: None
-) -> AsyncIterator[tuple[GrpcLink, "asyncio.Queue[ev.Event]"]]:
-    """A link to a member, and the events that it feeds."""
-    server = grpc.aio.server()
-    pb_grpc.add_PoolServiceServicer_to_server(member, server)
-    pb_grpc.add_FleetMemberServiceServicer_to_server(member, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    fed: asyncio.Queue[ev.Event] = asyncio.Queue()
+async def followed(
+    member: ScriptedMember, secure: Secure = lambda _host, _address: None
+) -> AsyncIterator[tuple[GrpcLink, Fed]]:
+    """Run a member, and follow it with few beats; yield the link, and the events that it feeds."""
     manner = Manner("front", lambda: 1, lambda: LIMIT_S, secure)
-    link = GrpcLink("a", f"127.0.0.1:{port}", fed.put_nowait, manner)
-    try:
+    async with listening(member) as port, linked(port, manner) as (link, fed):
         yield link, fed
-    finally:
-        link.close()
-        await server.stop(None)
 
 
-async def next_of(fed: "asyncio.Queue[ev.Event]", kind: type[ev.Event]) -> ev.Event:
-    while not isinstance(event := await fed.get(), kind):
-        pass
-    return event
-
-
-async def all_until(fed: "asyncio.Queue[ev.Event]", *last: type[ev.Event]) -> "list[ev.Event]":
+async def all_until(fed: Fed, *last: type[ev.Event]) -> "list[ev.Event]":
     """Return what is fed up to an event of these kinds, with it."""
     told = [await fed.get()]
     while not isinstance(told[-1], last):
@@ -118,8 +49,8 @@ def kinds(told: "list[ev.Event]") -> "set[type[ev.Event]]":
 
 @pytest.mark.parametrize("is_connected", [False, True])
 async def test_a_member_that_is_lost_during_a_beat_is_asked_again(*, is_connected: bool) -> None:
-    member = SilentMember(answers=is_connected)  # type: ignore[abstract]
-    async with asyncio.timeout(LIMIT_S), linked(member) as (link, fed):
+    member = ScriptedMember(answers=is_connected)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), followed(member) as (link, fed):
         if is_connected:
             await next_of(fed, ev.MemberTold)
             member.answers = False
@@ -134,9 +65,9 @@ async def test_a_member_that_is_lost_during_a_beat_is_asked_again(*, is_connecte
 
 @pytest.mark.usefixtures("patient")
 async def test_a_member_that_is_slow_to_tell_its_models_is_seen_meanwhile() -> None:
-    member = SilentMember(answers=True)  # type: ignore[abstract]
+    member = ScriptedMember(answers=True)  # type: ignore[abstract]
     member.named.clear()
-    async with asyncio.timeout(LIMIT_S), linked(member) as (link, fed):
+    async with asyncio.timeout(LIMIT_S), followed(member) as (link, fed):
         assert kinds(await all_until(fed, ev.MemberTold)) == {ev.BeatAnswered, ev.MemberTold}
         await member.beats.get()
         link.beat_now()
@@ -151,16 +82,16 @@ async def test_the_names_of_models_are_there_before_their_member_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pool_service.fleet.members.link.NAMED_WITHIN_S", LIMIT_S)
-    member = SilentMember(answers=True)  # type: ignore[abstract]
-    async with asyncio.timeout(LIMIT_S), linked(member) as (_, fed):
+    member = ScriptedMember(answers=True)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), followed(member) as (_, fed):
         assert ev.CatalogueTold in kinds(await all_until(fed, ev.MemberTold))
 
 
 @pytest.mark.usefixtures("patient")
 async def test_a_member_that_fails_to_tell_its_models_is_seen_and_asked_again() -> None:
-    member = SilentMember(answers=True)  # type: ignore[abstract]
+    member = ScriptedMember(answers=True)  # type: ignore[abstract]
     member.failing = 2
-    async with asyncio.timeout(LIMIT_S), linked(member) as (link, fed):
+    async with asyncio.timeout(LIMIT_S), followed(member) as (link, fed):
         told = await all_until(fed, ev.MemberTold)
         while ev.CatalogueTold not in kinds(told):
             await member.beats.get()
@@ -170,8 +101,8 @@ async def test_a_member_that_fails_to_tell_its_models_is_seen_and_asked_again() 
 
 
 async def test_an_offer_that_is_awaited_while_its_member_vanishes_ends_without_an_offer() -> None:
-    member = SilentMember(answers=True)  # type: ignore[abstract]
-    async with asyncio.timeout(LIMIT_S), linked(member) as (link, fed):
+    member = ScriptedMember(answers=True)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), followed(member) as (link, fed):
         await next_of(fed, ev.MemberTold)
         offer = asyncio.create_task(link.offer("m", "", download=None))
         await member.offered.wait()
@@ -190,8 +121,8 @@ async def test_no_failure_on_the_way_ends_the_following_of_a_member() -> None:
         if asked in (2, 3):
             raise OSError("no file is left to open")
 
-    member = SilentMember(answers=True)  # type: ignore[abstract]
-    async with asyncio.timeout(LIMIT_S), linked(member, secure) as (_, fed):
+    member = ScriptedMember(answers=True)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), followed(member, secure) as (_, fed):
         await next_of(fed, ev.MemberTold)
         member.vanishes.set()
         await next_of(fed, ev.SightLost)
@@ -200,8 +131,8 @@ async def test_no_failure_on_the_way_ends_the_following_of_a_member() -> None:
 
 
 async def test_a_link_that_is_closed_during_a_beat_asks_no_more() -> None:
-    member = SilentMember(answers=False)  # type: ignore[abstract]
-    async with asyncio.timeout(LIMIT_S), linked(member) as (link, _):
+    member = ScriptedMember(answers=False)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), followed(member) as (link, _):
         await member.beats.get()
         link.close()
         await asyncio.gather(link._following, return_exceptions=True)
