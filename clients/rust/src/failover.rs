@@ -1,14 +1,19 @@
 //! Several addresses: a client calls one of them, and goes on with the next when a call fails.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tonic::Code;
+use http_body::{Frame, SizeHint};
 use tonic::body::Body;
-use tonic::codegen::{BoxFuture, Service, http};
+use tonic::codegen::http::HeaderMap;
+use tonic::codegen::{BoxFuture, Bytes, Service, http};
 use tonic::transport::{Channel, Error};
+use tonic::{Code, Status};
+
+use crate::status::code_of;
 
 /// A channel to each of several addresses, of which one is called.
 ///
@@ -51,16 +56,53 @@ impl Service<http::Request<Body>> for Failover {
                 Ok(()) => channel.call(request).await,
                 Err(error) => Err(error),
             };
-            if answer.as_ref().map_or(true, is_unavailable) {
+            // An answer may be nothing but a status.
+            if answer.as_ref().map_or(true, |answer| is_unavailable(answer.headers())) {
                 this.leave(at);
             }
-            answer
+            answer.map(|answer| answer.map(|body| Body::new(Noted { body, of: this, at })))
         })
     }
 }
 
-/// Whether an answer is nothing but a status that says so.
-fn is_unavailable(answer: &http::Response<Body>) -> bool {
-    let code = answer.headers().get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
+/// The rest of an answer, whose end moves the next calls on if it is UNAVAILABLE.
+struct Noted {
+    body: Body,
+    of: Failover,
+    at: usize,
+}
+
+impl http_body::Body for Noted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let has_failed = match &frame {
+            Some(Ok(frame)) => frame.trailers_ref().is_some_and(is_unavailable),
+            Some(Err(status)) => code_of(status) == Code::Unavailable,
+            None => false,
+        };
+        if has_failed {
+            self.of.leave(self.at);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Whether headers, or the trailers of an answer, have a status that says so.
+fn is_unavailable(headers: &HeaderMap) -> bool {
+    let code = headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
     code == Some(Code::Unavailable)
 }

@@ -145,7 +145,7 @@ pub(crate) fn ended() -> Error {
 
 /// The code by gRPC's rules for all languages. A status of the service has no source; tonic's own
 /// has one, and a code that depends on tonic's features.
-fn code_of(status: &Status) -> Code {
+pub(crate) fn code_of(status: &Status) -> Code {
     let mut source = status.source();
     if source.is_none() {
         return status.code();

@@ -135,7 +135,7 @@ SCENARIOS = (
             call("ensure", model="{m}", gives={"started": False}, name="second"),
             call("ready", hold="held", gives={"server": {"pid": Said("second.server.pid")}}),
         ],
-        connect={"address": "{address},{plain}"},
+        connect={"address": "{address},{plain}", "attempts": 1},
         calls={"Hold": at_least(2), "Ensure": at_least(1)},
     ),
     Scenario(

@@ -1,6 +1,7 @@
 //! The client against a scripted service in the same process, in tokio's own time: the clock
 //! stands still, and jumps to the next timer when nothing else is to be done.
 
+mod addresses;
 mod calls;
 mod descriptions;
 mod documents;
