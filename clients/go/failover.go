@@ -11,8 +11,8 @@ import (
 )
 
 // connections are those to several addresses, of which one is called. A call that ends as
-// UNAVAILABLE moves the next calls on to the next address, the first again after the last; the
-// client's retries then make the call there.
+// UNAVAILABLE, or that the service drops (CANCELLED), moves the next calls on to the next address,
+// the first again after the last; the client's retries then make the call there.
 type connections struct {
 	each []*grpc.ClientConn
 	at   atomic.Int64
@@ -23,7 +23,7 @@ func (c *connections) Invoke(
 ) error {
 	at := c.at.Load()
 	err := c.each[at].Invoke(ctx, method, request, answer, options...)
-	c.note(at, err)
+	c.note(ctx.Err, at, err)
 	return err
 }
 
@@ -33,10 +33,10 @@ func (c *connections) NewStream(
 	at := c.at.Load()
 	stream, err := c.each[at].NewStream(ctx, description, method, options...)
 	if err != nil {
-		c.note(at, err)
+		c.note(ctx.Err, at, err)
 		return nil, err
 	}
-	return notedStream{stream, c, at}, nil
+	return notedStream{stream, c, at, ctx.Err}, nil
 }
 
 // Close closes all connections.
@@ -48,10 +48,11 @@ func (c *connections) Close() error {
 	return errors.Join(failures...)
 }
 
-// note moves on from an address at which a call has failed. Other calls may have failed there, too,
-// and have moved on already.
-func (c *connections) note(at int64, err error) {
-	if err != nil && status.Code(err) == codes.Unavailable {
+// note moves on from an address at which a call has failed, unless its caller gave it up. Other calls
+// may have failed there, too, and have moved on already.
+func (c *connections) note(givenUp func() error, at int64, err error) {
+	code := status.Code(err)
+	if code == codes.Unavailable || (code == codes.Canceled && givenUp() == nil) {
 		c.at.CompareAndSwap(at, (at+1)%int64(len(c.each)))
 	}
 }
@@ -59,12 +60,13 @@ func (c *connections) note(at int64, err error) {
 // notedStream is a stream whose end the connections hear of.
 type notedStream struct {
 	grpc.ClientStream
-	of *connections
-	at int64
+	of      *connections
+	at      int64
+	givenUp func() error // nil while the caller wants it
 }
 
 func (s notedStream) RecvMsg(message any) error {
 	err := s.ClientStream.RecvMsg(message)
-	s.of.note(s.at, err)
+	s.of.note(s.givenUp, s.at, err)
 	return err
 }

@@ -123,6 +123,7 @@ func (a *attempts) failed(err *Error) (time.Duration, *Error) {
 	now := time.Now()
 	a.endStream(now)
 	if a.hasOther(err) {
+		a.last = err
 		return 0, nil
 	}
 	a.made++

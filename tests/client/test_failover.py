@@ -1,5 +1,6 @@
 """Claims about clients of several addresses."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,7 +8,13 @@ from contextlib import ExitStack, contextmanager
 import grpc
 import pytest
 
-from pool_service_client import AsyncPoolClient, PoolClient, PoolUnavailable, RetryPolicy
+from pool_service_client import (
+    AsyncPoolClient,
+    DeadlineExceeded,
+    PoolClient,
+    PoolUnavailable,
+    RetryPolicy,
+)
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Refusal, Script, Stay, held, ready, running, synced
 
@@ -93,3 +100,80 @@ def test_when_the_present_one_goes_calls_and_holds_go_on_at_the_next(second: Scr
             assert next(hold).pid == pool.ensure("m").server.pid == 4710
             stack.close()
             assert next(hold).pid == pool.ensure("m").server.pid == 4711
+
+
+@pytest.fixture
+def dropping(service: Script, second: Script) -> str:
+    """Two addresses, of which the first drops each call."""
+    for rpc in ("Ensure", "Hold", "Watch"):
+        service.answer(rpc, Refusal(grpc.StatusCode.CANCELLED, "CANCELLED"))
+    return f"{service.address},{second.address}"
+
+
+@pytest.mark.parametrize("kind", ["call", "watch", "hold", "progress"])
+def test_what_the_service_drops_is_begun_at_the_next_address(dropping: str, kind: str) -> None:
+    with PoolClient.connect(dropping, retry=ONCE) as pool:
+        if kind == "watch":
+            assert next(pool.watch()).revision == 7
+        elif kind == "hold":
+            with pool.hold("m") as hold:
+                assert hold.ready().pid == 4711
+        else:
+            told = None if kind == "call" else lambda _: None
+            assert pool.ensure("m", on_progress=told).server.pid == 4711
+
+
+async def test_the_asyncio_client_begins_it_there_too(dropping: str) -> None:
+    async with AsyncPoolClient.connect(dropping, retry=ONCE) as pool:
+        assert (await pool.ensure("m")).server.pid == 4711
+    async with AsyncPoolClient.connect(dropping, retry=ONCE) as pool, pool.hold("m") as hold:
+        assert (await hold.ready()).pid == 4711
+
+
+def test_what_its_caller_gives_up_is_no_failure_of_the_address(
+    service: Script, second: Script
+) -> None:
+    service.answer("Hold", held(pid=4710), Stay())
+    service.answer("Ensure", pb.EnsureResponse(server=ready(pid=4710)))
+    with PoolClient.connect(f"{service.address},{second.address}", retry=ONCE) as pool:
+        with pool.hold("m") as hold:
+            assert hold.ready().pid == 4710
+        assert not list(hold)
+        assert pool.ensure("m").server.pid == 4710
+
+
+async def test_nor_what_a_task_gives_up(service: Script, second: Script) -> None:
+    service.answer("Hold", held(pid=4710), Stay())
+    service.answer("List", Stay())
+    service.answer("Ensure", pb.EnsureResponse(server=ready(pid=4710)))
+    both = f"{service.address},{second.address}"
+    async with AsyncPoolClient.connect(both, retry=ONCE) as pool:
+        async with pool.hold("m") as hold:
+            assert (await hold.ready()).pid == 4710
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pool.list(), 0.5)
+        assert (await pool.ensure("m")).server.pid == 4710
+
+
+def test_the_next_check_of_a_server_goes_on_too(service: Script, second: Script) -> None:
+    service.answer("Hold", held(), Stay())
+    service.answer("Get", Refusal(grpc.StatusCode.UNAVAILABLE, "it ends", "SHUTTING_DOWN"))
+    second.answer("Get", pb.GetResponse(server=ready(), answers=True))
+    with (
+        PoolClient.connect(f"{service.address},{second.address}") as pool,
+        pool.hold("m") as hold,
+    ):
+        for _ in range(2):
+            hold.ready(after=hold.ready())
+        assert len(second.asked["Get"]) == 1
+
+
+def test_the_cause_of_a_timeout_is_the_failure_at_another_address(second: Script) -> None:
+    second.answer("List", Stay())
+    with (
+        nobody() as away,
+        PoolClient.connect(f"{away},{second.address}") as pool,
+        pytest.raises(DeadlineExceeded) as late,
+    ):
+        pool.list(timeout=0.5)
+    assert isinstance(late.value.__cause__, PoolUnavailable)

@@ -1,18 +1,27 @@
 """Several addresses: a client calls one of them, and goes on with the next when a call fails."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import grpc
+
+R = TypeVar("R")
+
+
+_FAILURES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+_GIVEN_UP = ("Locally cancelled by application!", "Cancelled upon garbage collection!")
+"""What grpc.aio says of a CANCELLED call that was not dropped by the service."""
 
 
 class Channels:
     """The methods of a channel that a client uses, over a channel to each of several addresses.
 
-    A call that ends as UNAVAILABLE moves the next calls on to the next address, the first again
-    after the last. The client's retries then make the call there.
+    A call that ends as UNAVAILABLE, or that the service drops (CANCELLED), moves the next calls on
+    to the next address, the first again after the last. The client's retries then make the call
+    there.
     """
 
     def __init__(self, channels: Sequence[Any]) -> None:
@@ -48,7 +57,7 @@ class Channels:
                 raise
             if isinstance(begun, grpc.aio.Call):
                 # Called before whoever awaits the call goes on.
-                begun.add_done_callback(lambda ended: note(_code_at_once(ended)))
+                begun.add_done_callback(lambda ended: note(_failure_at_once(ended)))
                 return begun
             # What has no such method is an answer.
             return _NotedCall(begun, note) if hasattr(begun, "add_done_callback") else begun
@@ -57,7 +66,7 @@ class Channels:
 
     def _note(self, at: int, code: grpc.StatusCode | None) -> None:
         # Other calls may have failed at the same address, and have moved on already.
-        if code is grpc.StatusCode.UNAVAILABLE and at == self._at:
+        if code in _FAILURES and at == self._at:
             self._at = (at + 1) % len(self._channels)
 
 
@@ -75,15 +84,23 @@ class _NotedCall:
         try:
             return next(self._call)
         except grpc.RpcError as error:
-            self._note(_code_of(error))
+            self._failed(error)
             raise
 
     def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401
         try:
             return self._call.result(timeout)
         except grpc.RpcError as error:
-            self._note(_code_of(error))
+            self._failed(error)
             raise
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._call.add_done_callback(lambda _: callback(self))
+
+    def _failed(self, error: grpc.RpcError) -> None:
+        # What was given up here is no failure of the address.
+        if not self._call.cancelled():
+            self._note(_code_of(error))
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._call, name)
@@ -93,13 +110,16 @@ def _code_of(error: grpc.RpcError) -> grpc.StatusCode:
     return cast("grpc.Call", error).code()
 
 
-def _code_at_once(call: grpc.aio.Call) -> grpc.StatusCode | None:
-    """Return the code of a call of grpc.aio that has ended, without waiting."""
-    asked = call.code()
+def _failure_at_once(call: grpc.aio.Call) -> grpc.StatusCode | None:
+    """Return the code of a call of grpc.aio that has ended; None if it was given up here."""
+    return None if _at_once(call.details()) in _GIVEN_UP else _at_once(call.code())
+
+
+def _at_once(asked: Coroutine[Any, Any, R]) -> R | None:
+    """Return what a call of grpc.aio that has ended is asked for, without waiting."""
     try:
         asked.send(None)
     except StopIteration as told:
-        code: grpc.StatusCode = told.value
-        return code
+        return cast("R", told.value)
     asked.close()
     return None

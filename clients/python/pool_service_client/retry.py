@@ -133,6 +133,7 @@ class Attempts:
         now = self.clock()
         self._end_stream(now)
         if self._has_other(error):
+            self._last = error
             return 0.0
         self._made += 1
         self._failed = now if self._failed is None else self._failed

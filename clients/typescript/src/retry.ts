@@ -126,7 +126,10 @@ export class Attempts {
   failed(error: PoolError): number {
     const now = this.#clock.now();
     this.#endStream(now);
-    if (this.#hasOther(error)) return 0;
+    if (this.#hasOther(error)) {
+      this.#last = error;
+      return 0;
+    }
     this.#made += 1;
     this.#failedAt ??= now;
     const delay = retryDelay(error, {

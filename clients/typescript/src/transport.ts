@@ -22,8 +22,9 @@ import type { Authorization } from "./token.js";
 /**
  * The channel to one service, and its open operations.
  *
- * Of several addresses one is called. A call that ends as UNAVAILABLE moves the next calls on to the
- * next address, the first again after the last; retries then make the call there.
+ * Of several addresses one is called. A call that ends as UNAVAILABLE, or that the service drops
+ * (CANCELLED), moves the next calls on to the next address, the first again after the last; retries
+ * then make the call there.
  */
 export class Transport {
   readonly #authorization: Authorization | undefined;
@@ -91,7 +92,7 @@ export class Transport {
         this.#metadata(),
         options,
         (failure, response) => {
-          this.#note(at, failure?.code);
+          this.#note(at, failure?.code, operation);
           if (failure) reject(errorOf(failure, this.address, timeoutMs));
           else resolve(response as R);
         },
@@ -118,7 +119,7 @@ export class Transport {
       this.#metadata(),
     );
     call.on("status", (told: StatusObject) => {
-      this.#note(at, told.code);
+      this.#note(at, told.code, operation);
     });
     return new Incoming(call, this.address, operation);
   }
@@ -140,9 +141,11 @@ export class Transport {
   }
 
   /** Moves on from an address at which a call has failed, unless another call has done so. */
-  #note(at: number, code: status | undefined): void {
+  #note(at: number, code: status | undefined, operation: Cancellation): void {
     const count = this.#clients?.length ?? 1;
-    if (code === status.UNAVAILABLE && at === this.#at) this.#at = (at + 1) % count;
+    const isDropped = code === status.CANCELLED && operation.error === undefined;
+    const hasFailed = code === status.UNAVAILABLE || isDropped;
+    if (hasFailed && at === this.#at) this.#at = (at + 1) % count;
   }
 
   /** The client of the default address, which all calls wait for that come before it is found. */
