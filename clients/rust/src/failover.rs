@@ -15,10 +15,13 @@ use tonic::{Code, Status};
 
 use crate::status::code_of;
 
+const STATUS: &str = "grpc-status";
+
 /// A channel to each of several addresses, of which one is called.
 ///
-/// A call that fails as UNAVAILABLE moves the next calls on to the next address, the first again
-/// after the last; the client's retries then make the call there.
+/// A call that fails as UNAVAILABLE, or that the service drops (CANCELLED), moves the next calls on
+/// to the next address, the first again after the last; the client's retries then make the call
+/// there.
 #[derive(Clone)]
 pub(crate) struct Failover {
     channels: Arc<[Channel]>,
@@ -56,8 +59,9 @@ impl Service<http::Request<Body>> for Failover {
                 Ok(()) => channel.call(request).await,
                 Err(error) => Err(error),
             };
+            let answer = answer.map(as_grpc);
             // An answer may be nothing but a status.
-            if answer.as_ref().map_or(true, |answer| is_unavailable(answer.headers())) {
+            if answer.as_ref().map_or(true, |answer| has_failed(answer.headers())) {
                 this.leave(at);
             }
             answer.map(|answer| answer.map(|body| Body::new(Noted { body, of: this, at })))
@@ -65,7 +69,7 @@ impl Service<http::Request<Body>> for Failover {
     }
 }
 
-/// The rest of an answer, whose end moves the next calls on if it is UNAVAILABLE.
+/// The rest of an answer, whose end moves the next calls on if it is a failure of the address.
 struct Noted {
     body: Body,
     of: Failover,
@@ -81,12 +85,12 @@ impl http_body::Body for Noted {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let has_failed = match &frame {
-            Some(Ok(frame)) => frame.trailers_ref().is_some_and(is_unavailable),
-            Some(Err(status)) => code_of(status) == Code::Unavailable,
+        let is_failure = match &frame {
+            Some(Ok(frame)) => frame.trailers_ref().is_some_and(has_failed),
+            Some(Err(status)) => is_failure(code_of(status)),
             None => false,
         };
-        if has_failed {
+        if is_failure {
             self.of.leave(self.at);
         }
         Poll::Ready(frame)
@@ -101,8 +105,31 @@ impl http_body::Body for Noted {
     }
 }
 
-/// Whether headers, or the trailers of an answer, have a status that says so.
-fn is_unavailable(headers: &HeaderMap) -> bool {
-    let code = headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
-    code == Some(Code::Unavailable)
+/// Whether headers, or the trailers of an answer, have a status that is a failure of the address.
+fn has_failed(headers: &HeaderMap) -> bool {
+    let code = headers.get(STATUS).map(|code| Code::from_bytes(code.as_bytes()));
+    code.is_some_and(is_failure)
+}
+
+/// CANCELLED comes from the service only: a call that is given up here is dropped.
+fn is_failure(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::Cancelled)
+}
+
+/// An answer with a status of gRPC, also if it comes from a proxy that has not reached the service.
+///
+/// Such an answer has a page for people, which tonic would read as messages.
+fn as_grpc(answer: http::Response<Body>) -> http::Response<Body> {
+    let is_away = matches!(
+        answer.status(),
+        http::StatusCode::TOO_MANY_REQUESTS
+            | http::StatusCode::BAD_GATEWAY
+            | http::StatusCode::SERVICE_UNAVAILABLE
+            | http::StatusCode::GATEWAY_TIMEOUT
+    );
+    if is_away && !answer.headers().contains_key(STATUS) {
+        let why = format!("an answer of HTTP: {}", answer.status());
+        return Status::unavailable(why).into_http();
+    }
+    answer
 }

@@ -94,6 +94,7 @@ impl Attempts {
     pub(crate) fn failed(&mut self, error: Error) -> Result<Duration, Error> {
         self.end_stream();
         if self.has_other(&error) {
+            self.last = Some(error);
             return Ok(Duration::ZERO);
         }
         self.made = self.made.saturating_add(1);
