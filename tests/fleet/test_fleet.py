@@ -142,6 +142,16 @@ async def test_a_copy_whose_eviction_has_failed_is_evicted_again() -> None:
         assert [await links["a"].evicting.get() for _ in range(2)] == ["m", "m"]
 
 
+async def test_files_are_brought_to_no_member_where_nothing_is_started() -> None:
+    links = {"a": ScriptedLink(), "b": ScriptedLink()}
+    fleet = fleet_of(links)
+    fleet.feed(ev.BeatAnswered("a", Report(reachable=False)))
+    links["a"].offers.put_nowait(FITS)
+    links["b"].offers.put_nowait(replace(FITS, on_disk=False))
+    async with asyncio.timeout(LIMIT_S):
+        assert await fleet.best_host("m", "") == "b"
+
+
 def is_at(host: str, place: Place) -> bool:
     """Return whether a call is sent to a host."""
     return isinstance(place, Seat) and place.host == host
