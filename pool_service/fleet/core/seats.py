@@ -276,7 +276,7 @@ class Seats:
         # Who has not heard yet who leads does so with the next beat.
         if heard and (len(heard) == len(others) or placed.tries > 1):
             placed.asked = tuple(heard)
-            first = next(iter(placed.waiting.values()))
+            first = placed.asked_for = next(iter(placed.waiting.values()))
             self._state.give(
                 AskOffers(
                     placed.round_id,
@@ -304,12 +304,8 @@ class Seats:
             placed.ask_at = self._state.now + ASK_AGAIN_S
 
     def _decide(self, placed: Round, offers: Mapping[str, Offer]) -> None:
-        state = self._state
-        valid = {
-            host: offer
-            for host, offer in offers.items()
-            if state.presence(host) is Presence.PRESENT and host not in placed.refusals
-        }
+        able = {one.host for one in self._able()} - placed.refusals.keys()
+        valid = {host: offer for host, offer in offers.items() if host in able}
         # Another model than the round's if the front has not heard of an alias yet.
         models = {host: offer.model or placed.model for host, offer in valid.items()}
         pending = {host: self._pending(host, valid[host], model) for host, model in models.items()}
@@ -325,17 +321,20 @@ class Seats:
         """Place a model on a host, and give all that wait for it their seats.
 
         It stays where it was placed meanwhile by another of its names, though that host has refused
-        some of these calls: those get their refusals.
+        some of these calls: those get their refusals. So do calls whose own placing ends with this.
         """
         state = self._state
         del state.rounds[placed.model]
         claim = state.claims.get(model)
         if claim is None:
-            state.claim(model, Claim(host, needed, refusals=dict(placed.refusals)))
-        for request in placed.waiting.values():
+            claim = Claim(host, needed, refusals=dict(placed.refusals))
+            state.claim(model, claim)
+        # One that another of the names has begun: it would find a second host, or none.
+        other = state.rounds.pop(model, None)
+        for request in (*placed.waiting.values(), *(other.waiting.values() if other else ())):
             request.model = model
             refusals = state.refused.get(request.request_id, {})
-            if claim is not None and claim.host in refusals:
+            if claim.host in refusals:
                 self._answer(request, AsRefused(placing.first_reason(refusals) or claim.host))
             else:
                 self._give(request)
@@ -345,8 +344,9 @@ class Seats:
         """Answer all that wait that no member starts the model.
 
         Who was refused gets the first of its own refusals. Others are sent to a member that will
-        refuse them itself, with all details, if there is one. unwilling: the reasons of those that
-        have offered nothing, by host.
+        refuse them itself, with all details, if there is one. It may not refuse a call that allows
+        a download, say, if it was asked for one that does not: for such a call members are asked
+        anew. unwilling: the reasons of those that have offered nothing, by host.
         """
         state = self._state
         del state.rounds[placed.model]
@@ -357,6 +357,8 @@ class Seats:
             own = placing.first_reason(state.refused.get(request.request_id, {}))
             if own is not None:
                 self._answer(request, AsRefused(own))
+            elif final is not None and not request.is_as(placed.asked_for):
+                self._place(request, {})
             elif final is not None:
                 self._answer(request, self._seat(request.model, final, may_move=False))
             else:

@@ -26,6 +26,11 @@ class Request:
     runtime_model: str
     download: bool | None
 
+    def is_as(self, other: "Request | None") -> bool:
+        """Return whether a member offers the same for another call of the same model."""
+        mine = self.runtime_model, self.download
+        return other is None or mine == (other.runtime_model, other.download)
+
 
 @dataclass(slots=True)
 class Claim:
@@ -63,8 +68,8 @@ class Claim:
 class Round:
     """One placing of a model, for all calls that wait for it.
 
-    asked: the hosts whose offers are awaited. tries: how often they were asked. ask_at: when they
-    are asked again; None: an answer is awaited.
+    asked: the hosts whose offers are awaited. asked_for: the call for which they were asked.
+    tries: how often they were asked. ask_at: when they are asked again; None: an answer is awaited.
     """
 
     round_id: int
@@ -72,6 +77,7 @@ class Round:
     waiting: dict[int, Request] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
+    asked_for: Request | None = None
     tries: int = 0
     ask_at: float | None = None
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pool_service.fleet.core import commands as cmd
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.core.values import CatalogueNames
-from tests.fleet.core.fronts import FITS, WAITS, Front, server
+from tests.fleet.core.fronts import FITS, WAITS, Front, never, server
 
 
 def test_an_alias_means_the_model() -> None:
@@ -77,6 +77,16 @@ def test_a_model_stays_where_another_of_its_names_has_placed_it_meanwhile() -> N
     front.offer(b=FITS)
     assert front.host_of(by_alias) == front.host_of(waiting) == "a"
     assert front.answers[refused] == cmd.AsRefused("a")
+
+
+def test_a_model_that_another_of_its_names_has_placed_is_no_more_refused() -> None:
+    front = Front("a", "b")
+    by_alias = front.ask("fast", download=True)
+    of_alias = front.asked().round_id
+    call = front.ask()
+    front.feed(ev.OffersCame(of_alias, {"b": FITS}))
+    front.offer(a=never("MODEL_NOT_ON_DISK"), b=never("MODEL_NOT_ON_DISK"))
+    assert front.host_of(by_alias) == front.host_of(call) == "b"
 
 
 def test_a_call_leaves_nothing_behind_whatever_its_name_meant() -> None:

@@ -143,6 +143,14 @@ def test_a_member_that_is_not_reachable_is_never_placed_on() -> None:
     assert front.host_of(call) == "b"
 
 
+def test_a_member_that_is_reachable_no_more_is_not_placed_on_by_the_offer_that_it_made() -> None:
+    front = Front("a", "b")
+    call = front.ask()
+    front.beat("a", reachable=False)
+    front.offer(a=WARM, b=FITS)
+    assert front.host_of(call) == "b"
+
+
 def test_a_model_leaves_a_member_that_is_reachable_no_more() -> None:
     front = Front("a", "b")
     front.place("a")
@@ -217,6 +225,29 @@ def test_if_no_member_would_start_it_one_refuses_it_itself() -> None:
     call = front.ask()
     front.offer(a=never("MODEL_UNKNOWN"), b=never("MODEL_TOO_LARGE"))
     assert front.seat(call) == Seat("b", "m", 1, front.machine.epoch, may_move=False)
+
+
+def test_members_are_asked_anew_for_a_call_that_allows_more_than_the_one_they_were_asked_for() -> (
+    None
+):
+    """The host that refuses the first one may have no room for it, where another has."""
+    front = Front("a", "b")
+    call, with_download = front.ask(), front.ask(download=True)
+    front.offer(a=never("MODEL_NOT_ON_DISK"), b=never("MODEL_NOT_ON_DISK"))
+    assert not front.seat(call).may_move
+    assert front.asked().download
+    front.offer(a=replace(WAITS, on_disk=False), b=replace(FITS, on_disk=False))
+    assert front.host_of(with_download) == "b"
+    assert front.seat(with_download).may_move
+
+
+def test_members_are_asked_anew_though_the_call_has_left_that_they_were_asked_for() -> None:
+    front = Front("a", "b")
+    call, with_download = front.ask(), front.ask(download=True)
+    front.leave(call)
+    front.offer(a=never("MODEL_NOT_ON_DISK"), b=never("MODEL_NOT_ON_DISK"))
+    front.offer(b=replace(FITS, on_disk=False))
+    assert front.host_of(with_download) == "b"
 
 
 def test_a_call_gets_only_a_refusal_that_it_has_had() -> None:
