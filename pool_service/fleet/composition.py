@@ -22,7 +22,7 @@ from pool_service.admission import Admission
 from pool_service.audit import Audit
 from pool_service.change_history import History
 from pool_service.client_registry import ClientRegistry
-from pool_service.config.errors import ConfigError
+from pool_service.config.errors import ConfigError, key_name
 from pool_service.core.errors import ConfigInvalid
 from pool_service.fleet.config import FrontConfig, FrontSource, restart_needed
 from pool_service.fleet.core.machine import Machine
@@ -85,6 +85,7 @@ class Reloader:
         clients: ClientRegistry,
         fleet: Fleet[GrpcLink],
         membership: Membership,
+        secure: "_Security",
     ) -> None:
         self._source = source
         self._started_with = config
@@ -92,6 +93,7 @@ class Reloader:
         self._clients = clients
         self._fleet = fleet
         self._membership = membership
+        self._secure = secure
 
     async def reload(self) -> tuple[str, ...]:
         """Read the configuration and apply it; return the changed keys that need a restart.
@@ -100,13 +102,15 @@ class Reloader:
         """
         try:
             config = await asyncio.to_thread(self._source.load_again)
+            self._secure.configure(config)
         except ConfigError as error:
             log.warning("reload refused", why=str(error))
             raise ConfigInvalid(f"{error}. Nothing was changed.") from error
         self.config = config
         self._clients.configure(config)
         self._fleet.set_lost_after(config.front.lost_after, lost_after(config))
-        if isinstance(self._membership, StaticMembership):
+        # With a discovery it names no members: those of before stay until the restart.
+        if isinstance(self._membership, StaticMembership) and config.discovery is None:
             self._membership.replace(config.static_members)
         needed = restart_needed(self._started_with, config)
         log.info("reloaded", restart_needed=needed)
@@ -150,7 +154,7 @@ def compose(
     fleet.set_lost_after(config.front.lost_after, lost_after(config))
     clients = ClientRegistry(rules, config)
     membership = membership_of(config)
-    reloader = Reloader(source, config, clients, fleet, membership)
+    reloader = Reloader(source, config, clients, fleet, membership, secure)
     leader = Leader(lambda: fleet.lead, secure, config.front.address, clock.now)
     fleet.on_lead = leader.follow
     ensured = metering.ensured if metering is not None else None
@@ -213,6 +217,24 @@ class _Security:
     def __init__(self, config: FrontConfig, own: CertificateKeeper | None) -> None:
         self._config = config
         self._own = own
+
+    def configure(self, config: FrontConfig) -> None:
+        """Treat members as another configuration says, from their next connections on.
+
+        Another discovery counts from the next start, and until then the members of before. Raises
+        ConfigError if one of them is on another machine, and there are no certificates.
+        """
+        if self._config.discovery is not None or config.discovery is not None:
+            return
+        far = [
+            name for name, at in config.static_members.items() if config.member(name, at).with_tls
+        ]
+        if far and self._own is None:
+            raise ConfigError(
+                f"{key_name(('members', far[0]))} is on another machine, and the front has started "
+                "without member_tls, which is read only then. Restart the front"
+            )
+        self._config = self._config.model_copy(update={"members": config.members})
 
     def __call__(self, name: str, address: str) -> Security | None:
         member = self._config.member(name, address)
