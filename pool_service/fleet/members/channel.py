@@ -102,6 +102,11 @@ class Channel:
         """Whether no call is in progress, and none can be made any more."""
         return self._closing is not None
 
+    def check(self) -> None:
+        """Raise MemberLost if the member was lost meanwhile: no further call can be made."""
+        if self._interrupted:
+            raise MemberLost
+
     def interrupt(self) -> None:
         """Cancel the calls in progress, which raise MemberLost, and close the connection."""
         self._interrupted = True

@@ -272,6 +272,7 @@ class GrpcLink:
             await self._exchange_beat(channel, CONNECT_TIMEOUT_S)
             if self._naming is not None:
                 await asyncio.wait((self._naming,), timeout=NAMED_WITHIN_S)
+                channel.check()
             await self._follow_changes(channel, await self._tell_servers(channel))
         finally:
             naming, self._naming = self._naming, None

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.members.link import GrpcLink, Manner
@@ -85,6 +86,25 @@ async def test_the_names_of_models_are_there_before_their_member_is_seen(
     member = ScriptedMember(answers=True)  # type: ignore[abstract]
     async with asyncio.timeout(LIMIT_S), followed(member) as (_, fed):
         assert ev.CatalogueTold in kinds(await all_until(fed, ev.MemberTold))
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_member_that_is_lost_while_it_tells_its_models_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a host that comes back slowly: nothing has failed that somebody could mend."""
+    monkeypatch.setattr("pool_service.fleet.members.link.NAMED_WITHIN_S", LIMIT_S)
+    member = ScriptedMember(answers=True)  # type: ignore[abstract]
+    member.named.clear()
+    async with asyncio.timeout(LIMIT_S), followed(member) as (link, fed):
+        await next_of(fed, ev.BeatAnswered)
+        # The question is on its way, at least.
+        await asyncio.sleep(0)
+        with capture_logs() as logs:
+            link.interrupt()
+            member.named.set()
+            assert ev.SightLost not in kinds(await all_until(fed, ev.MemberTold))
+        assert "error" not in [one["log_level"] for one in logs]
 
 
 @pytest.mark.usefixtures("patient")
