@@ -218,7 +218,7 @@ class Seats:
         claim = state.claims.get(request.model)
         if claim is None or state.rival:
             # The members refuse whatever this front sends while another one leads.
-            self._place(request, {})
+            self._place(request, state.refused.get(request.request_id, {}))
         elif not state.lead.leads and self._server_of(request.model, claim) is None:
             self._answer(request, OfLeader())
         elif state.presence(claim.host) is Presence.PRESENT:

@@ -220,6 +220,19 @@ def test_a_refusal_moves_on_and_ends_with_the_reason_that_comes_first() -> None:
     assert front.answers[call] == cmd.AsRefused("a")
 
 
+def test_a_host_is_not_asked_again_that_has_refused_a_call_which_had_to_wait_since() -> None:
+    front = Front("a", "b")
+    call = front.place("a")
+    front.feed(ev.MembersListed({"a": "a:1", "b": "elsewhere:1"}))
+    front.refuse(call, "a", "POOL_FULL")
+    assert front.waits(call)
+    front.beat("b", front.machine.epoch, "front", 0.0)
+    front.told("b")
+    assert front.asked().hosts == ("b",)
+    front.offer(b=FITS)
+    assert front.host_of(call) == "b"
+
+
 def test_if_no_member_would_start_it_one_refuses_it_itself() -> None:
     front = Front("a", "b")
     call = front.ask()
