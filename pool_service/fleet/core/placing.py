@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from pool_service.fleet.core.state import Claim
 from pool_service.fleet.core.values import Offer, Verdict
 
 LOAD_STEP = 1.5
@@ -22,6 +23,9 @@ MOVING_REASONS = (
 """The reasons of a refusal that are of one host, so that another one is tried. If all refuse, the
 caller gets the first of these: those that pass by themselves come first."""
 
+OF_ENDING_MEMBERS = ("SHUTTING_DOWN",)
+"""Reasons of members that end, and perhaps leave their servers to the service that comes next."""
+
 OF_CALLERS = ("MODEL_UNKNOWN",)
 """Moving reasons that may be about the caller alone, who may not know the model."""
 
@@ -35,6 +39,22 @@ class Pending:
 
     needed: int = 0
     servers: int = 0
+
+
+def pending(claims: Mapping[str, Claim], offer: Offer, model: str) -> Pending:
+    """Return what was placed on a host and is not in its offer of a model yet.
+
+    claims: of the host, by their models.
+    """
+    needed = servers = 0
+    for name, claim in claims.items():
+        if name == model:
+            continue
+        servers += 1
+        counted = claim.counted_revision
+        if counted is None or counted > offer.revision:
+            needed += claim.needed
+    return Pending(needed, servers)
 
 
 def choose(offers: Mapping[str, Offer], pending: Mapping[str, Pending]) -> str | None:

@@ -11,7 +11,6 @@ from pool_service.fleet.core.error_texts import members_unknown, nobody_starts
 from pool_service.fleet.core.events import SeatRefused, SeatRequested
 from pool_service.fleet.core.leading import Leading
 from pool_service.fleet.core.member import Member
-from pool_service.fleet.core.placing import Pending
 from pool_service.fleet.core.state import Claim, FleetState, Request, Round
 from pool_service.fleet.core.values import Offer, Presence, Seat, SeenServer, ServerState
 
@@ -50,6 +49,9 @@ class Seats:
         state, request = self._state, self._request(event)
         # The front may not have heard what the name means, but the seat was of a model.
         request.model = self._unseat(request.request_id) or request.model
+        if event.reason in placing.OF_ENDING_MEMBERS:
+            self._give_after_end(request, event.host)
+            return
         refusals = state.refused.setdefault(request.request_id, {})
         refusals[event.host] = event.reason
         claim = state.claims.get(request.model)
@@ -65,6 +67,17 @@ class Seats:
             self._answer(request, AsRefused(placing.first_reason(refusals) or event.host))
         else:
             self._give(request)
+
+    def _give_after_end(self, request: Request, host: str) -> None:
+        """Give a call its seat whose host is ending; the model leaves it if its server has.
+
+        Or calls that come back one by one would keep each other's place until it has ended.
+        """
+        claim = self._state.claims.get(request.model)
+        if claim is not None and claim.host == host and not self._server_of(request.model, claim):
+            self._state.unclaim(request.model)
+            self.refresh(request.model)
+        self._give(request)
 
     def _is_of_caller(self, model: str, claim: Claim, reason: str) -> bool:
         """Return whether the host of a model refuses this caller alone, and keeps the model.
@@ -279,11 +292,7 @@ class Seats:
             first = placed.asked_for = next(iter(placed.waiting.values()))
             self._state.give(
                 AskOffers(
-                    placed.round_id,
-                    placed.asked,
-                    first.name,
-                    first.runtime_model,
-                    first.download,
+                    placed.round_id, placed.asked, first.name, first.runtime_model, first.download
                 )
             )
         elif others:
@@ -308,7 +317,11 @@ class Seats:
         valid = {host: offer for host, offer in offers.items() if host in able}
         # Another model than the round's if the front has not heard of an alias yet.
         models = {host: offer.model or placed.model for host, offer in valid.items()}
-        pending = {host: self._pending(host, valid[host], model) for host, model in models.items()}
+        claims = self._state.claimed_at
+        pending = {
+            host: placing.pending(claims.get(host, {}), valid[host], model)
+            for host, model in models.items()
+        }
         host = placing.choose(valid, pending)
         if host is not None:
             self._claim(placed, models[host], host, valid[host].needed)
@@ -364,18 +377,6 @@ class Seats:
             else:
                 members = state.members.values()
                 self._answer(request, nobody_starts(request.name, request.model, members))
-
-    def _pending(self, host: str, offer: Offer, model: str) -> Pending:
-        """Return what was placed on a host and is not in its offer yet."""
-        needed = servers = 0
-        for name, claim in self._state.claimed_at.get(host, {}).items():
-            if name == model:
-                continue
-            servers += 1
-            counted = claim.counted_revision
-            if counted is None or counted > offer.revision:
-                needed += claim.needed
-        return Pending(needed, servers)
 
     # --- one claim --------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import grpc
 from pool_service.core.errors import PoolUnreachable
 from pool_service.fleet.asking import Asking
 from pool_service.fleet.core.commands import AsRefused, OfLeader
-from pool_service.fleet.core.placing import MOVING_REASONS
+from pool_service.fleet.core.placing import MOVING_REASONS, OF_ENDING_MEMBERS
 from pool_service.fleet.core.values import Seat
 from pool_service.fleet.fleet import Fleet
 from pool_service.fleet.members.link import GrpcLink
@@ -69,10 +69,13 @@ class Journey:
         if isinstance(error, MemberLost):
             return await self.begin()
         reason = reason_of(error)
+        seat = stage.seat
         if is_of_connection(error, reason) or reason == STALE:
             await asyncio.sleep(RETRY_PAUSE_S)
-            return await self.begin()
-        seat = stage.seat
+            if seat is None or reason not in OF_ENDING_MEMBERS:
+                return await self.begin()
+            self._fleet.check_lead()
+            return await self._go(await self._asking.after_refusal(seat.host, reason))
         if seat is None or not seat.may_move or reason not in MOVING_REASONS:
             raise error
         self._refusals[seat.host] = error

@@ -220,6 +220,20 @@ def test_a_refusal_moves_on_and_ends_with_the_reason_that_comes_first() -> None:
     assert front.answers[call] == cmd.AsRefused("a")
 
 
+@pytest.mark.parametrize("state", [ServerState.STOPPING, ServerState.READY])
+def test_a_model_leaves_a_host_that_is_ending_with_its_server(state: ServerState) -> None:
+    """And not one that leaves its servers to the next service. Another call keeps no place."""
+    front = Front("a", "b")
+    call, another = front.place("a"), front.ask()
+    front.changed(server("a", state=state))
+    front.refuse(call, "a", "SHUTTING_DOWN")
+    if state is ServerState.STOPPING:
+        front.offer(a=never("SHUTTING_DOWN"), b=FITS)
+        front.refuse(another, "a", "SHUTTING_DOWN")
+    there = "b" if state is ServerState.STOPPING else "a"
+    assert front.host_of(call) == front.host_of(another) == there
+
+
 def test_a_host_is_not_asked_again_that_has_refused_a_call_which_had_to_wait_since() -> None:
     front = Front("a", "b")
     call = front.place("a")

@@ -12,7 +12,7 @@ from pool_service.core.errors import ModelUnknown, PoolError, ShuttingDown, TooM
 from pool_service.fleet.rpc.errors import reason_of
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
-from tests.fleet.rpc.front_in_process import ScriptedMember, front_over
+from tests.fleet.rpc.front_in_process import LIMIT_S, ScriptedMember, front_over
 
 pytestmark = pytest.mark.process
 
@@ -119,3 +119,32 @@ async def until_noticed(front: "pb_grpc.PoolServiceAsyncStub", beginning: str) -
         if any(notice.startswith(beginning) for notice in listed.notices):
             return
         await asyncio.sleep(0.05)
+
+
+class ObeyingMember(ScriptedMember):
+    """A member that has heard who leads."""
+
+    async def Beat(  # noqa: N802 - its name on the wire
+        self, request: pb.BeatRequest, _context: object
+    ) -> pb.BeatResponse:
+        return pb.BeatResponse(
+            host=self.host, reachable=True, epoch=request.epoch, front=request.front
+        )
+
+
+async def test_calls_go_elsewhere_from_a_member_that_is_ending(tmp_path: Path) -> None:
+    """It can take minutes to end, and several calls keep each other's place."""
+    ending, other = ObeyingMember("a"), ObeyingMember("b")
+    fits = pb.OfferResponse(verdict=pb.OFFER_VERDICT_FITS, model="m", on_disk=True)
+    ending.answers["Offer"] = fits
+    other.answers["Offer"] = pb.OfferResponse(verdict=pb.OFFER_VERDICT_WAITS, model="m")
+    ending.answers["Ensure"] = ShuttingDown("it ends")
+    other.answers["Ensure"] = pb.EnsureResponse(server=pb.Server(model="m", host="b"))
+    async with front_over(tmp_path, ending, other) as front, asyncio.timeout(LIMIT_S):
+        calls = [front.Ensure(pb.EnsureRequest(model="m")) for _ in range(3)]
+        while len(ending.requests("Ensure")) < len(calls):  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.01)
+        ending.answers["Offer"] = pb.OfferResponse(
+            verdict=pb.OFFER_VERDICT_NEVER, model="m", reason=ShuttingDown.REASON
+        )
+        assert {(await call).server.host for call in calls} == {"b"}
