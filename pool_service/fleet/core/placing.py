@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from pool_service.fleet.core.state import Claim
+from pool_service.fleet.core.state import Claim, Request, Round
 from pool_service.fleet.core.values import Offer, Verdict
 
 LOAD_STEP = 1.5
@@ -74,6 +74,17 @@ def choose(offers: Mapping[str, Offer], pending: Mapping[str, Pending]) -> str |
         if best is None or ranked < best:
             best = ranked
     return best[1] if best is not None else None
+
+
+def is_for(placed: Round, request: Request) -> bool:
+    """Return whether what a placing has found counts for a call that waits for it.
+
+    The members were asked for another call, and may offer more to this one, as with a download.
+    Those that have refused another caller may have done so for him alone.
+    """
+    asked = placed.asked_for or request
+    is_alike = (asked.runtime_model, asked.download) == (request.runtime_model, request.download)
+    return is_alike and not any(why in OF_CALLERS for why in placed.refusals.values())
 
 
 def after(offer: Offer, placed: Pending) -> Offer:

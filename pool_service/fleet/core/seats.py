@@ -357,9 +357,8 @@ class Seats:
         """Answer all that wait that no member starts the model.
 
         Who was refused gets the first of its own refusals. Others are sent to a member that will
-        refuse them itself, with all details, if there is one. It may not refuse a call that allows
-        a download, say, if it was asked for one that does not: for such a call members are asked
-        anew. unwilling: the reasons of those that have offered nothing, by host.
+        refuse them itself, with all details, if there is one; members are asked anew for a call
+        that it may not refuse. unwilling: the reasons of those that have offered nothing, by host.
         """
         state = self._state
         del state.rounds[placed.model]
@@ -370,7 +369,7 @@ class Seats:
             own = placing.first_reason(state.refused.get(request.request_id, {}))
             if own is not None:
                 self._answer(request, AsRefused(own))
-            elif final is not None and not request.is_as(placed.asked_for):
+            elif final is not None and not placing.is_for(placed, request):
                 self._place(request, {})
             elif final is not None:
                 self._answer(request, self._seat(request.model, final, may_move=False))

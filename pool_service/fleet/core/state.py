@@ -26,11 +26,6 @@ class Request:
     runtime_model: str
     download: bool | None
 
-    def is_as(self, other: "Request | None") -> bool:
-        """Return whether a member offers the same for another call of the same model."""
-        mine = self.runtime_model, self.download
-        return other is None or mine == (other.runtime_model, other.download)
-
 
 @dataclass(slots=True)
 class Claim:

@@ -324,6 +324,18 @@ def test_a_caller_who_may_not_know_a_model_does_not_take_it_from_who_waits_for_i
     assert front.host_of(front.ask()) == "a"
 
 
+def test_a_caller_who_may_not_know_a_model_does_not_take_its_host_from_who_asks_meanwhile() -> None:
+    front = Front("a", "b")
+    stranger = front.place("a")
+    front.refuse(stranger, "a", "MODEL_UNKNOWN")
+    call = front.ask()
+    front.offer(b=never("MODEL_NOT_ON_DISK"))
+    assert front.answers[stranger] == cmd.AsRefused("a")
+    front.offer(a=FITS, b=never("MODEL_NOT_ON_DISK"))
+    assert front.host_of(call) == "a"
+    assert front.seat(call).may_move
+
+
 def test_a_refusal_of_the_host_moves_on_though_the_front_still_sees_the_server() -> None:
     front = Front("a", "b")
     front.changed(server("a", state=ServerState.QUEUED))
