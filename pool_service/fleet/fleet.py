@@ -241,9 +241,7 @@ class Fleet(Generic[L]):
 
     async def best_host(self, name: str, runtime_model: str) -> str:
         """Return the host where a model would be placed; empty if nowhere. Nothing is placed."""
-        members = self._machine.members
-        able = [one for one in members if one.presence is Presence.PRESENT and one.is_reachable]
-        hosts = [one.host for one in able]
+        hosts = [one.host for one in self._machine.members if one.is_able]
         offers = await self._offers(hosts, name, runtime_model, download=True)
         best = placing.choose(offers, {})
         refusing = {host: offer.reason for host, offer in offers.items()}

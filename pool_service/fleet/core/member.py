@@ -44,6 +44,11 @@ class Member:
         return self.report is not None and self.report.reachable
 
     @property
+    def is_able(self) -> bool:
+        """Whether models may be placed on it, once it has heard who leads."""
+        return self.presence is Presence.PRESENT and self.is_reachable
+
+    @property
     def lost_at(self) -> float | None:
         """When it is lost if it stays silent; None if it is present, or lost already."""
         if self.presence is Presence.EXPECTED:

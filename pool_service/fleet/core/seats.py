@@ -302,8 +302,7 @@ class Seats:
 
     def _able(self) -> list[Member]:
         """Return the members on which models may be placed, once they have heard who leads."""
-        members = self._state.members.values()
-        return [one for one in members if one.presence is Presence.PRESENT and one.is_reachable]
+        return [one for one in self._state.members.values() if one.is_able]
 
     def _ask_later(self, placed: Round) -> None:
         """Ask again after a pause; give up after some tries."""
@@ -313,7 +312,8 @@ class Seats:
             placed.ask_at = self._state.now + ASK_AGAIN_S
 
     def _decide(self, placed: Round, offers: Mapping[str, Offer]) -> None:
-        able = {one.host for one in self._able()} - placed.refusals.keys()
+        asked = [self._state.members.get(host) for host in offers]
+        able = {one.host for one in asked if one and one.is_able} - placed.refusals.keys()
         valid = {host: offer for host, offer in offers.items() if host in able}
         # Another model than the round's if the front has not heard of an alias yet.
         models = {host: offer.model or placed.model for host, offer in valid.items()}
