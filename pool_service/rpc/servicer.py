@@ -3,9 +3,9 @@
 import asyncio
 import functools
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -28,6 +28,7 @@ from pool_service.rpc.fleet_calls import check_by_fleet
 from pool_service.rpc.fleet_holds import FleetHolds
 from pool_service.rpc.kept_calls import CHANGING, ENDED, GONE, LONGEST_NAME, USES
 from pool_service.rpc.log_validation import log_query
+from pool_service.rpc.pages import fitting
 from pool_service.rpc.redaction import Redactions
 from pool_service.rpc.visibility import Visibility
 from pool_service.rpc.wire import Wire, model, reloaded, totals
@@ -36,22 +37,7 @@ from pool_service.v1 import pool_service_pb2 as pb
 if TYPE_CHECKING:
     from pool_service.pool import Pool
 
-PAGE_BYTES = 1024 * 1024
-"""The size at which a page of servers or models is full; clients accept 4 MiB by default."""
-
 log = structlog.get_logger("pool_service.rpc")
-
-OnAPage = TypeVar("OnAPage", pb.Server, pb.Model)
-
-
-def _fitting(messages: Iterable[OnAPage]) -> Iterator[OnAPage]:
-    """Yield the first messages, up to the one that fills a page."""
-    left = PAGE_BYTES
-    for message in messages:
-        yield message
-        left -= message.ByteSize()
-        if left <= 0:
-            return
 
 
 class PoolServicer:
@@ -180,7 +166,7 @@ class PoolServicer:
         begin, size = validation.server_page(request)
         after = ServerId(*begin) if begin is not None else None
         servers = self._visibility.servers(context.principal, after, size + 1)
-        shown = list(_fitting(map(self._wire.server, servers[:size])))
+        shown = list(fitting(map(self._wire.server, servers[:size])))
         more = len(shown) < len(servers)
         return pb.ListResponse(
             servers=shown,
@@ -280,7 +266,7 @@ class PoolServicer:
         entries = await self._visibility.models(
             context.principal, after, size + 1, found=request.found
         )
-        shown = list(_fitting(map(model, entries[:size])))
+        shown = list(fitting(map(model, entries[:size])))
         more = len(shown) < len(entries)
         return pb.ListModelsResponse(
             models=shown,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
+from pool_service.rpc.pages import fitting
 from pool_service.v1 import pool_service_pb2 as pb
 
 _SUMS = (
@@ -49,13 +50,14 @@ def servers(pages: Sequence[pb.ListResponse], size: int) -> tuple[list[pb.Server
     They are in the order of a pool, by model and generation. Servers of several members that are
     equal in it are all on one page, which may have some more than `size` for that.
     """
-    among = [server for page in pages for server in page.servers]
-    among.sort(key=_place)
-    end = size
-    while 0 < end < len(among) and _place(among[end]) == _place(among[end - 1]):
+    among = sorted((server for page in pages for server in page.servers), key=_place)
+    # As of models: a page is also full by its bytes, so that it can have fewer than others.
+    ends = [_place(page.servers[-1]) for page in pages if page.next_page_token and page.servers]
+    known = [one for one in among if not ends or _place(one) <= min(ends)]
+    end = sum(1 for _ in fitting(islice(known, size)))
+    while 0 < end < len(known) and _place(known[end]) == _place(known[end - 1]):
         end += 1
-    more = len(among) > end or any(page.next_page_token for page in pages)
-    return among[:end], more
+    return known[:end], len(among) > end or any(page.next_page_token for page in pages)
 
 
 def models(pages: Sequence[pb.ListModelsResponse], size: int) -> tuple[list[pb.Model], bool]:
@@ -67,7 +69,7 @@ def models(pages: Sequence[pb.ListModelsResponse], size: int) -> tuple[list[pb.M
     # Beyond the end of a page that another follows, that member may have what it has not told yet.
     ends = [page.models[-1].model for page in pages if page.next_page_token and page.models]
     known = [name for name in sorted(by_name) if not ends or name <= min(ends)]
-    shown = [_model(by_name[name]) for name in islice(known, size)]
+    shown = list(fitting(_model(by_name[name]) for name in islice(known, size)))
     return shown, len(by_name) > len(shown) or bool(ends)
 
 

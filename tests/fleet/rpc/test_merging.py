@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_service.fleet.rpc import merging
+from pool_service.rpc.pages import PAGE_BYTES
 from pool_service.v1 import pool_service_pb2 as pb
 
 
@@ -42,11 +43,13 @@ def test_servers_of_one_place_in_the_order_are_never_on_two_pages() -> None:
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 3))), max_size=3),
     st.integers(1, 4),
+    st.lists(st.integers(1, 4), min_size=3, max_size=3),
 )
 def test_pages_after_one_another_tell_each_server_once(
-    members: list[list[tuple[str, int]]], size: int
+    members: list[list[tuple[str, int]]], size: int, fitting: list[int]
 ) -> None:
-    # As members answer: in their order, each server once, only those after the last of the page.
+    # As members answer: in their order, each server once, only those after the last of the page,
+    # and of these as many as fit by their bytes.
     pools = [sorted(set(pool)) for pool in members]
     told: list[tuple[str, int, str]] = []
     after: tuple[str, int] = ("", 0)
@@ -54,8 +57,9 @@ def test_pages_after_one_another_tell_each_server_once(
         pages = []
         for number, pool in enumerate(pools):
             left = [one for one in pool if one > after]
-            shown = [server(model, generation, str(number)) for model, generation in left[:size]]
-            pages.append(page(*shown, token="next" if len(left) > size else ""))
+            told_now = left[: min(size, fitting[number])]
+            shown = [server(model, generation, str(number)) for model, generation in told_now]
+            pages.append(page(*shown, token="next" if len(left) > len(told_now) else ""))
         shown, more = merging.servers(pages, size)
         told += [(one.model, one.generation, one.host) for one in shown]
         if not more:
@@ -64,6 +68,28 @@ def test_pages_after_one_another_tell_each_server_once(
         after = shown[-1].model, shown[-1].generation
     everything = [(*one, str(number)) for number, pool in enumerate(pools) for one in pool]
     assert sorted(told) == sorted(everything)
+
+
+def test_no_server_is_told_before_a_member_has_told_its_own_up_to_there() -> None:
+    # The first member's page is full by its bytes: fewer servers than were asked for.
+    pages = [page(server("a"), server("c"), token="next"), page(server("b"), server("d"))]
+    shown, more = merging.servers(pages, 10)
+    assert [one.model for one in shown] == ["a", "b", "c"]
+    assert more
+
+
+def test_a_page_of_all_members_is_no_larger_than_one_of_a_member() -> None:
+    text, names = "x" * 9000, [f"m-{number:03}" for number in range(600)]
+    servers = [pb.Server(model=name, detail=text) for name in names]
+    members = [page(*servers[first::6], token="next") for first in range(6)]
+    shown, more = merging.servers(members, 1000)
+    assert sum(one.ByteSize() for one in shown) < PAGE_BYTES + 2 * len(text)
+    assert more
+    models = [pb.Model(model=name, problem=text) for name in names]
+    catalogues = [catalogue(*models[first::6]) for first in range(6)]
+    listed, more = merging.models(catalogues, 1000)
+    assert sum(one.ByteSize() for one in listed) < PAGE_BYTES + 2 * len(text)
+    assert more
 
 
 def test_a_model_of_several_members_is_told_once() -> None:
