@@ -102,9 +102,12 @@ class Channel:
         """Whether no call is in progress, and none can be made any more."""
         return self._closing is not None
 
-    def check(self) -> None:
-        """Raise MemberLost if the member was lost meanwhile: no further call can be made."""
-        if self._interrupted:
+    def check_open(self) -> None:
+        """Raise MemberLost if no call can be made any more, of which gRPC has an error of its own.
+
+        Who has got a link awaits other things before the call, and its member can go meanwhile.
+        """
+        if self.is_closed:
             raise MemberLost
 
     def interrupt(self) -> None:

@@ -114,6 +114,11 @@ class GrpcLink:
         """Channels before the present one, whose calls may still be answered."""
         self._following = asyncio.create_task(self._follow_for_ever())
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the member is followed no longer, so that no call can be made there."""
+        return self._channel.is_closed
+
     def close(self) -> None:
         self._following.cancel()
         self._manner.places.give_back(self._place)
@@ -135,6 +140,7 @@ class GrpcLink:
         request = pb.OfferRequest(model=name, runtime_model=runtime_model, download=download)
         channel = self._channel
         try:
+            channel.check_open()
             answer = await channel.unary(channel.member.Offer(request, timeout=OFFER_TIMEOUT_S))
         except (grpc.aio.AioRpcError, MemberLost) as error:
             if (
@@ -168,6 +174,7 @@ class GrpcLink:
         and AioRpcError.
         """
         channel = self._channel
+        channel.check_open()
         stub = getattr(channel.pool, method, None) or getattr(channel.member, method)
         counts = self._manner.counts
         if counts is None:
@@ -190,6 +197,7 @@ class GrpcLink:
     ) -> AsyncGenerator[Any]:
         """Yield the member's answers to a call of the API. The others are as of `unary`."""
         channel = self._channel
+        channel.check_open()
         make = getattr(channel.pool, method)
         opened = make(request, timeout=timeout, metadata=_metadata(call))
         with self._counted(method):
@@ -272,7 +280,7 @@ class GrpcLink:
             await self._exchange_beat(channel, CONNECT_TIMEOUT_S)
             if self._naming is not None:
                 await asyncio.wait((self._naming,), timeout=NAMED_WITHIN_S)
-                channel.check()
+                channel.check_open()
             await self._follow_changes(channel, await self._tell_servers(channel))
         finally:
             naming, self._naming = self._naming, None

@@ -95,7 +95,7 @@ class Journey:
         if self._fleet.check_lead():
             return await self.begin()
         link = self._fleet.link(place.host)
-        if link is None:
+        if link is None or link.is_closed:
             raise PoolUnreachable(f"{place.host} is no member any more. Try again.", retry_after=0)
         self._stage = Stage(link, place)
         return self._stage

@@ -10,6 +10,8 @@ from structlog.testing import capture_logs
 from pool_service.fleet.core import events as ev
 from pool_service.fleet.members.link import GrpcLink, Manner
 from pool_service.fleet.members.security import Secure
+from pool_service.fleet.ports import MemberLost
+from pool_service.v1 import pool_service_pb2 as pb
 from tests.fleet.members.scripted import (
     LIMIT_S,
     Fed,
@@ -157,3 +159,18 @@ async def test_a_link_that_is_closed_during_a_beat_asks_no_more() -> None:
         link.close()
         await asyncio.gather(link._following, return_exceptions=True)
         assert link._following.cancelled()
+
+
+async def test_a_call_by_a_link_that_was_closed_meanwhile_has_lost_its_member() -> None:
+    member = ScriptedMember(answers=True)  # type: ignore[abstract]
+    async with asyncio.timeout(LIMIT_S), followed(member) as (link, fed):
+        await next_of(fed, ev.MemberTold)
+        assert not link.is_closed
+        link.close()
+        await asyncio.sleep(0)
+        assert link.is_closed
+        with pytest.raises(MemberLost):
+            await link.unary("Get", pb.GetRequest(model="m"), b"", None)
+        with pytest.raises(MemberLost):
+            await anext(link.stream("Pull", pb.PullRequest(model="m"), b"", None))
+        assert await link.offer("m", "", download=None) is None
