@@ -18,6 +18,7 @@ from pool_service.core.errors import (
     PoolError,
     PoolUnreachable,
     ScopeMissing,
+    StaleFleet,
 )
 from pool_service.event_records import Call
 from pool_service.fleet.core.leading import RETRY_AFTER_S
@@ -34,7 +35,7 @@ from pool_service.fleet.rpc.asking_all import (
     ask_all,
     partly_done,
 )
-from pool_service.fleet.rpc.errors import none_seen, status_of
+from pool_service.fleet.rpc.errors import none_seen, reason_of, status_of
 from pool_service.fleet.rpc.forwarding import Caller, Forwarding
 from pool_service.fleet.rpc.last_runs import by_last_run
 from pool_service.fleet.rpc.logs import MembersLogs
@@ -106,7 +107,14 @@ class FleetServicer:
                 retry_after=RETRY_AFTER_S,
             )
         if isinstance(error, grpc.aio.AioRpcError):
-            return status_of(error)
+            if reason_of(error) != StaleFleet.REASON:
+                return status_of(error)
+            # It is for the front, and the caller can do nothing about it.
+            error = PoolUnreachable(
+                "another front leads the fleet than this front has heard of. Try again.",
+                model=call.model,
+                retry_after=RETRY_AFTER_S,
+            )
         redacted = redacted_error(error, principal) if isinstance(error, PoolError) else error
         if call.method in USES or isinstance(error, ScopeMissing):
             keep_refusal(self._audit, call, error)
@@ -144,6 +152,7 @@ class FleetServicer:
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
         validation.model(request.model)
         link = self._link_of(request.model)
+        await self._check_known(request.model, link, context)
         if link is None:
             return pb.GetResponse()
         answer: pb.GetResponse = await self._asked(link, "Get", request, context)
@@ -152,6 +161,8 @@ class FleetServicer:
     @unary
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
         link = self._link_of(request.model)
+        if link is not None:
+            await self._check_known(request.model, link, context)
         links = [link] if link is not None else self._fleet.present
         answers = await self._ask_all(links, "Describe", request, context, context.time_remaining())
         described: dict[str, pb.DescribeResponse] = answers.any_or_raise()
@@ -196,6 +207,7 @@ class FleetServicer:
             hosts = self._fleet.hosts_of(target)
             having = [link for link in links if link.host in hosts]
             if hosts and not having:
+                await self._check_known(target, None, context)
                 raise PoolUnreachable(
                     f"{target!r} is on {hosts[0]}, which is not seen now, so that nothing was "
                     "evicted. Try again.",
@@ -224,6 +236,9 @@ class FleetServicer:
         revision = self._fleet.history.revision
         asked = pb.ListRequest(page_size=size, page_token=request.page_token)
         answers = await self._ask_all(self._fleet.present, "List", asked, context, LOOK_TIMEOUT_S)
+        if not answers.given:
+            for error in answers.refusals.values():
+                raise error
         pages = list(answers.given.values())
         shown, more = merging.servers(pages, size)
         return pb.ListResponse(
@@ -313,6 +328,17 @@ class FleetServicer:
         call = self._forwarding.call_of(context.principal)
         return await ask_all(links, method, request, call, time_limit)
 
+    async def _check_known(self, name: str, link: GrpcLink | None, context: Context) -> None:
+        """Raise a member's refusal if the caller may not know of a model.
+
+        Else the front's own answer would tell it whether the model has a server.
+
+        link: to the member that is asked next, and refuses it itself if it is seen; None: none is.
+        """
+        if context.principal.models.is_everything or link in self._fleet.present:
+            return
+        await self._asked(self._lister_of(name), "Get", pb.GetRequest(model=name), context)
+
     def _link_of(self, name: str) -> GrpcLink | None:
         """Return the link to the member that has a server of a model; None if none has."""
         hosts = self._fleet.hosts_of(name)
@@ -329,7 +355,9 @@ class FleetServicer:
     def _notices(self, answers: Answers) -> list[str]:
         """Return what works less well than it should, as the front and its members say."""
         notices = self._fleet.notices()
-        notices += [f"{host}: not listed here: {why}." for host, why in answers.missing.items()]
+        refused = {host: error.details() or "" for host, error in answers.refusals.items()}
+        for host, why in (answers.missing | refused).items():
+            notices.append(f"{host}: not listed here: {why.rstrip('.')}.")
         for host, page in answers.given.items():
             notices += [f"{host}: {notice}" for notice in page.notices]
         return notices

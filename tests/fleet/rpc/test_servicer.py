@@ -8,7 +8,15 @@ import grpc
 import pytest
 
 from pool_service.access.tokens import digest, new_token
-from pool_service.core.errors import ModelUnknown, PoolError, ShuttingDown, TooManyPins
+from pool_service.core.errors import (
+    ModelUnknown,
+    PoolError,
+    PoolUnreachable,
+    QuotaExceeded,
+    ShuttingDown,
+    StaleFleet,
+    TooManyPins,
+)
 from pool_service.fleet.rpc.errors import reason_of
 from pool_service.v1 import pool_service_pb2 as pb
 from pool_service.v1 import pool_service_pb2_grpc as pb_grpc
@@ -32,13 +40,19 @@ async def test_a_pull_that_is_not_valid_asks_no_member(tmp_path: Path) -> None:
         assert not member.requests("Pull")
 
 
-async def test_a_pull_over_the_limit_of_its_caller_asks_no_member(tmp_path: Path) -> None:
-    token, member = new_token(), ScriptedMember("a")
+def client(rights: str) -> tuple[tuple[tuple[str, str]], str]:
+    """Return what a client shows, and its section in a configuration. rights: more lines of it."""
+    token = new_token()
     sha256 = digest(token)
     assert sha256 is not None
-    client = f'token_sha256 = "{sha256.hex()}"\nscope = "use"\nmax_streams = 0\n'
-    async with front_over(tmp_path, member, more=f"[clients.one]\n{client}") as front:
-        shown = (("authorization", f"Bearer {token}"),)
+    section = f'[clients.one]\ntoken_sha256 = "{sha256.hex()}"\nscope = "use"\n{rights}\n'
+    return (("authorization", f"Bearer {token}"),), section
+
+
+async def test_a_pull_over_the_limit_of_its_caller_asks_no_member(tmp_path: Path) -> None:
+    member = ScriptedMember("a")
+    shown, section = client("max_streams = 0")
+    async with front_over(tmp_path, member, more=section) as front:
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await front.Pull(pb.PullRequest(model="m"), metadata=shown).read()
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -88,16 +102,87 @@ async def test_a_model_that_one_member_knows_alone_can_be_pinned(tmp_path: Path)
     assert answer.pinned
 
 
+def ready(host: str, model: str = "m") -> pb.Server:
+    """Return a server that callers get."""
+    return pb.Server(
+        model=model,
+        host=host,
+        generation=1,
+        state=pb.SERVER_STATE_READY,
+        role=pb.SERVER_ROLE_CURRENT,
+    )
+
+
+async def test_a_list_says_which_members_have_refused_it(tmp_path: Path) -> None:
+    members = ScriptedMember("a"), ScriptedMember("b")
+    for member in members:
+        member.answers["List"] = pb.ListResponse(revision=1, servers=[ready(member.host)])
+    refusal = QuotaExceeded("too many.", limit="waiting", most=1, retry_after=1.0)
+    async with front_over(tmp_path, *members) as front:
+        members[1].answers["List"] = refusal
+        listed = await front.List(pb.ListRequest())
+        assert [one.host for one in listed.servers] == ["a"]
+        assert "b: not listed here: too many." in listed.notices
+        members[0].answers["List"] = refusal
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await front.List(pb.ListRequest())
+        assert reason_of(error.value) == QuotaExceeded.REASON
+
+
+async def test_callers_of_a_front_that_has_not_heard_of_the_leader_try_again(
+    tmp_path: Path,
+) -> None:
+    member = ScriptedMember("a")
+    member.answers["List"] = pb.ListResponse(revision=1, servers=[ready("a")])
+    stale = StaleFleet("follow the other front", epoch=9, front="x")
+    member.answers |= {"Get": stale, "Pin": stale}
+    async with front_over(tmp_path, member) as front:
+        member.answers["List"] = stale
+        calls = (
+            front.Get(pb.GetRequest(model="m")),
+            front.Pin(pb.PinRequest(model="m")),
+            front.List(pb.ListRequest()),
+        )
+        for call in calls:
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await call
+            assert reason_of(error.value) == PoolUnreachable.REASON
+
+
+async def test_no_answer_tells_whether_there_is_a_model_that_its_caller_may_not_know_of(
+    tmp_path: Path,
+) -> None:
+    members = ScriptedMember("a"), ScriptedMember("b")
+    members[0].answers["List"] = pb.ListResponse(revision=1, servers=[ready("a", "secret")])
+    for member in members:
+        for method in ("Get", "Describe", "Evict"):
+            member.answers[method] = ModelUnknown("there is no such model", model="")
+    shown, section = client('models = ["open-*"]')
+    async with front_over(tmp_path, *members, more=section) as front:
+
+        async def check() -> None:
+            for name in ("secret", "no-such-model"):
+                for call in (
+                    front.Get(pb.GetRequest(model=name), metadata=shown),
+                    front.Describe(pb.DescribeRequest(model=name), metadata=shown),
+                    front.Evict(pb.EvictRequest(model=name), metadata=shown),
+                ):
+                    with pytest.raises(grpc.aio.AioRpcError) as error:
+                        await call
+                    assert reason_of(error.value) == ModelUnknown.REASON
+
+        await check()
+        # From now on it answers no beat.
+        del members[0].answers["Beat"]
+        await until_noticed(front, "a: ")
+        members[0].answers |= dict.fromkeys(("Get", "Describe", "Evict"), ShuttingDown("it ends"))
+        await check()
+
+
 async def test_an_eviction_at_a_host_that_vanishes_names_it(tmp_path: Path) -> None:
     members = ScriptedMember("a"), ScriptedMember("b")
     for member in members:
-        here = pb.Server(
-            model="m",
-            host=member.host,
-            generation=1,
-            state=pb.SERVER_STATE_READY,
-            role=pb.SERVER_ROLE_CURRENT,
-        )
+        here = ready(member.host)
         member.answers["List"] = pb.ListResponse(revision=1, servers=[here])
         member.answers["Evict"] = pb.EvictResponse(evicted=[pb.EvictedServer(server=here)])
     async with front_over(tmp_path, *members) as front:
