@@ -4,8 +4,8 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -38,10 +38,15 @@ keeps without their fronts."""
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller of one call. timeout: the seconds for which it still waits; None: for ever."""
+    """The caller of one call.
+
+    timeout: the seconds for which it still waits; None: for ever. waiting: counts the call among
+    those that wait until a server is READY, which a block of it does.
+    """
 
     principal: Principal
     timeout: float | None
+    waiting: AbstractContextManager[None] = field(default_factory=nullcontext)
 
 
 class Forwarding:
@@ -101,7 +106,7 @@ class Forwarding:
         answer: pb.EnsureResponse | None = await self._ensure_at_once(request, caller)
         if answer is not None:
             return answer, AT_ONCE
-        with self._journey(request) as journey:
+        with caller.waiting, self._journey(request) as journey:
             stage = await journey.begin()
             while True:
                 call = self._call_at(stage, caller.principal)

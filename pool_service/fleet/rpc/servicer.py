@@ -135,8 +135,12 @@ class FleetServicer:
 
     @unary
     async def Ensure(self, request: pb.EnsureRequest, context: Context) -> pb.EnsureResponse:
-        with self._quotas.open(context.principal, "waiting"), self._open.open():
-            return await self._forwarding.ensure(request, _caller(context))
+        principal = context.principal
+        waiting = self._quotas.open(principal, "waiting")
+        with self._open.open():
+            return await self._forwarding.ensure(
+                request, Caller(principal, context.time_remaining(), waiting)
+            )
 
     @streaming
     async def Hold(

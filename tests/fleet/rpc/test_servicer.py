@@ -59,6 +59,20 @@ async def test_a_pull_over_the_limit_of_its_caller_asks_no_member(tmp_path: Path
     assert not member.requests("Offer")
 
 
+async def test_only_calls_that_wait_for_a_server_count_as_waiting(tmp_path: Path) -> None:
+    member = ScriptedMember("a")
+    member.answers["List"] = pb.ListResponse(revision=1, servers=[ready("a", "warm")])
+    member.answers["Ensure"] = pb.EnsureResponse(server=ready("a", "warm"))
+    shown, section = client("max_waiting = 0")
+    async with front_over(tmp_path, member, more=section) as front:
+        answer = await front.Ensure(pb.EnsureRequest(model="warm"), metadata=shown)
+        assert answer.server.host == "a"
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await front.Ensure(pb.EnsureRequest(model="cold"), metadata=shown)
+        assert reason_of(error.value) == QuotaExceeded.REASON
+    assert not member.requests("Offer")
+
+
 CHANGES = {
     "Pin": (pb.PinRequest(model="m", pinned=True), pb.PinResponse(pinned=True, changed=True)),
     "Forget": (pb.ForgetRequest(model="m"), pb.ForgetResponse(runtime_model="org/m")),
