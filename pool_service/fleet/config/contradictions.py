@@ -16,6 +16,13 @@ FEWEST_BEATS = 2
 CERTIFICATE_KEYS = ("ca", "cert", "key")
 """The keys that are set together."""
 
+MOST_PATTERN_BYTES = 6 * 1024
+"""The patterns of one client: they go with each of its calls to members, in metadata, of which gRPC
+refuses more than 8 KiB in all: some calls at first, and beyond 16 KiB each."""
+
+PATTERN_BYTES = 2
+"""What a pattern takes besides its characters."""
+
 Contradictions = Iterator[tuple[KeyPath, str]]
 """Keys, each with what is wrong and what to do."""
 
@@ -54,6 +61,13 @@ def _client_contradictions(config: FrontConfig) -> Contradictions:
         if "starts_per_minute" in section.model_fields_set:
             what = "has no effect: the members start the servers, and count no callers of a front"
             yield ("clients", name, "starts_per_minute"), f"{what}; remove it"
+        size = sum(len(pattern.encode()) + PATTERN_BYTES for pattern in section.models)
+        if size > MOST_PATTERN_BYTES:
+            what = (
+                f"takes {size} bytes, and a front can send {MOST_PATTERN_BYTES} with each call to "
+                "its members; use fewer patterns, with wildcards, or more than one client"
+            )
+            yield ("clients", name, "models"), what
 
 
 def _leader_contradictions(config: FrontConfig) -> Contradictions:

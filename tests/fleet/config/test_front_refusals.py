@@ -365,6 +365,15 @@ LED = '[front]\naddress = "127.0.0.1:50050"\nleader = "etcd:127.0.0.1:2379"\n'
             ),
         ),
         (
+            f'{ONE}[clients.x]\ntoken_sha256 = "{"a" * 64}"\nmodels = ["{"m" * 400}"'
+            + f', "{"n" * 400}"' * 15
+            + "]",
+            (
+                "clients.x.models: takes 6432 bytes, and a front can send 6144 with each call to "
+                "its members; use fewer patterns, with wildcards, or more than one client"
+            ),
+        ),
+        (
             f"{ONE}[clients.x]",
             (
                 "clients.x.token_sha256: must be set, or san: nobody is known to be this client "
