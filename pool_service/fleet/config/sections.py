@@ -118,7 +118,9 @@ class FrontSection(Section):
     ] = Field(
         default="static",
         description="What knows the members. `static`: `[members]`. `dns:NAME`: the SRV records of "
-        "NAME. `dns:NAME:PORT`: the addresses of NAME, each with this port. "
+        "NAME; a member is named by its target (TARGET-PORT if that has several). `dns:NAME:PORT`: "
+        "the IPv4 addresses of NAME, or if it has none the IPv6 ones, each with this port; a "
+        "member is named by its address, with `-` for `:`. "
         "`etcd:HOST:PORT,HOST:PORT[/PREFIX]`: the keys PREFIX/members/NAME in etcd (without "
         f"PREFIX: `{DEFAULT_PREFIX}`), each with the address of a member. "
         "`kubernetes:NAMESPACE/SERVICE:PORT`: the endpoints of that Service, each at this port, "

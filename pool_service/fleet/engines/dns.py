@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 import dns.asyncresolver
 import dns.exception
 import dns.name
-import dns.rdatatype
 import dns.resolver
 
 from pool_service.fleet.engines.trouble import Trouble
@@ -25,9 +24,10 @@ class DnsMembership:
     """Asks DNS for the members, again when the records' time to live has passed.
 
     1. Without a port, `name` has SRV records (`_pool._tcp.fleet.example`). A member is named by its
-       target, or by TARGET:PORT if the target occurs more than once. One record whose target is
+       target, or by TARGET-PORT if the target occurs more than once. One record whose target is
        the root (".") says that there is no member, as RFC 2782 has it.
-    2. With a port, `name` has A or AAAA records, and a member is named by its IP address.
+    2. With a port, `name` has A records, or if it has none AAAA records: a host with both would be
+       two members. A member is named by its IP address, with "-" for ":", which no name has.
 
     A name that does not exist or has no such records is a failure, like a server that does not
     answer: nobody publishes a fleet in this way.
@@ -63,22 +63,16 @@ class DnsMembership:
         if self._port is None:
             answer = await resolver.resolve(self._name, "SRV", lifetime=QUERY_LIMIT_S)
             return _services(answer), _ttl(answer)
-        answers = await self._addresses(resolver)
-        hosts = sorted(record.address for answer in answers for record in answer)
-        members = {host: _joined(host, self._port) for host in hosts}
-        return members, min(_ttl(answer) for answer in answers)
+        answer = await self._addresses(resolver)
+        hosts = sorted(record.address for record in answer)
+        return {_name(host): _joined(host, self._port) for host in hosts}, _ttl(answer)
 
-    async def _addresses(self, resolver: dns.asyncresolver.Resolver) -> list[dns.resolver.Answer]:
-        """Return the A and the AAAA records, of which one kind may be missing."""
-        answers, absent = [], None
-        for kind in (dns.rdatatype.A, dns.rdatatype.AAAA):
-            try:
-                answers.append(await resolver.resolve(self._name, kind, lifetime=QUERY_LIMIT_S))
-            except dns.resolver.NoAnswer as error:
-                absent = error
-        if absent is not None and not answers:
-            raise absent
-        return answers
+    async def _addresses(self, resolver: dns.asyncresolver.Resolver) -> dns.resolver.Answer:
+        """Return the A records, or if there are none the AAAA records."""
+        try:
+            return await resolver.resolve(self._name, "A", lifetime=QUERY_LIMIT_S)
+        except dns.resolver.NoAnswer:
+            return await resolver.resolve(self._name, "AAAA", lifetime=QUERY_LIMIT_S)
 
 
 def _services(answer: dns.resolver.Answer) -> dict[str, str]:
@@ -89,13 +83,19 @@ def _services(answer: dns.resolver.Answer) -> dict[str, str]:
     )
     times = Counter(host for host, _ in found)
     return {
-        host if times[host] == 1 else f"{host}:{port}": _joined(host, port) for host, port in found
+        host if times[host] == 1 else f"{host}-{port}": _joined(host, port) for host, port in found
     }
 
 
 def _ttl(answer: dns.resolver.Answer) -> float:
     """Return the least time to live of the records and of the aliases that led to them."""
     return float(answer.chaining_result.minimum_ttl)
+
+
+def _name(address: str) -> str:
+    """Return the name of the member at an IP address; it begins with a digit or a letter."""
+    name = address.replace(":", "-")
+    return f"0{name}" if name.startswith("-") else name
 
 
 def _joined(host: str, port: int) -> str:

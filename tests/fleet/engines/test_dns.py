@@ -1,6 +1,7 @@
 import dns.rcode
 import pytest
 
+from pool_service.fleet.engines.checked import CheckedMembership
 from pool_service.fleet.engines.dns import DnsMembership
 from tests.fleet.engines.dns_server import DnsServer, serving
 from tests.fleet.engines.told import events, following, logged
@@ -21,8 +22,8 @@ ONE = {(SERVICE, "SRV"): ["0 0 7070 mac-1.example."]}
         (
             ["0 0 7070 mac-1.example.", "0 0 7071 mac-1.example."],
             {
-                "mac-1.example:7070": "mac-1.example:7070",
-                "mac-1.example:7071": "mac-1.example:7071",
+                "mac-1.example-7070": "mac-1.example:7070",
+                "mac-1.example-7071": "mac-1.example:7071",
             },
         ),
         (["0 0 0 ."], {}),
@@ -33,7 +34,8 @@ async def test_members_are_the_targets_of_srv_records(
     records: list[str], expected: dict[str, str]
 ) -> None:
     async with serving(DnsServer({(SERVICE, "SRV"): records})) as resolver:
-        with following(DnsMembership(SERVICE, resolver=resolver)) as told:
+        membership = CheckedMembership(DnsMembership(SERVICE, resolver=resolver))
+        with following(membership) as told:
             assert await told.until(lambda known: True) == expected
 
 
@@ -41,13 +43,12 @@ async def test_members_are_the_targets_of_srv_records(
     ("records", "expected"),
     [
         ({(NAME, "A"): ["10.0.0.1"]}, {"10.0.0.1": "10.0.0.1:7070"}),
-        ({(NAME, "AAAA"): ["fd00::1"]}, {"fd00::1": "[fd00::1]:7070"}),
+        ({(NAME, "AAAA"): ["fd00::1"]}, {"fd00--1": "[fd00::1]:7070"}),
         (
             {(NAME, "A"): ["10.0.0.2", "10.0.0.1"], (NAME, "AAAA"): ["fd00::1"]},
             {
                 "10.0.0.1": "10.0.0.1:7070",
                 "10.0.0.2": "10.0.0.2:7070",
-                "fd00::1": "[fd00::1]:7070",
             },
         ),
     ],
@@ -57,7 +58,8 @@ async def test_members_are_the_addresses_of_a_name_at_one_port(
     records: dict[tuple[str, str], list[str]], expected: dict[str, str]
 ) -> None:
     async with serving(DnsServer(records)) as resolver:
-        with following(DnsMembership("fleet.example", 7070, resolver)) as told:
+        membership = CheckedMembership(DnsMembership("fleet.example", 7070, resolver))
+        with following(membership) as told:
             assert await told.until(lambda known: True) == expected
 
 
