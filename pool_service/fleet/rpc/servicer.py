@@ -35,7 +35,7 @@ from pool_service.fleet.rpc.asking_all import (
     ask_all,
     partly_done,
 )
-from pool_service.fleet.rpc.errors import none_seen, reason_of, status_of
+from pool_service.fleet.rpc.errors import is_of_connection, none_seen, reason_of, status_of
 from pool_service.fleet.rpc.forwarding import Caller, Forwarding
 from pool_service.fleet.rpc.last_runs import by_last_run
 from pool_service.fleet.rpc.logs import MembersLogs
@@ -107,14 +107,10 @@ class FleetServicer:
                 retry_after=RETRY_AFTER_S,
             )
         if isinstance(error, grpc.aio.AioRpcError):
-            if reason_of(error) != StaleFleet.REASON:
+            why = _why_of_front(error)
+            if not why:
                 return status_of(error)
-            # It is for the front, and the caller can do nothing about it.
-            error = PoolUnreachable(
-                "another front leads the fleet than this front has heard of. Try again.",
-                model=call.model,
-                retry_after=RETRY_AFTER_S,
-            )
+            error = PoolUnreachable(why, model=call.model, retry_after=RETRY_AFTER_S)
         redacted = redacted_error(error, principal) if isinstance(error, PoolError) else error
         if call.method in USES or isinstance(error, ScopeMissing):
             keep_refusal(self._audit, call, error)
@@ -155,18 +151,16 @@ class FleetServicer:
     @unary
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.GetResponse:
         validation.model(request.model)
-        link = self._link_of(request.model)
-        await self._check_known(request.model, link, context)
+        link = await self._known_link(request.model, context)
         if link is None:
+            await self._check_known(request.model, context)
             return pb.GetResponse()
         answer: pb.GetResponse = await self._asked(link, "Get", request, context)
         return answer
 
     @unary
     async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
-        link = self._link_of(request.model)
-        if link is not None:
-            await self._check_known(request.model, link, context)
+        link = await self._known_link(request.model, context)
         links = [link] if link is not None else self._fleet.present
         answers = await self._ask_all(links, "Describe", request, context, context.time_remaining())
         described: dict[str, pb.DescribeResponse] = answers.any_or_raise()
@@ -180,7 +174,7 @@ class FleetServicer:
         runtime_model = validation.runtime_model(request.runtime_model)
         call = self._forwarding.call_of(context.principal)
         with self._quotas.open(context.principal, "streams"), self._open.open():
-            link = self._link_of(name)
+            link = await self._known_link(name, context)
             if link is None:
                 host = await self._fleet.best_host(name, runtime_model)
                 link = self._fleet.link(host) or self._lister_of(name)
@@ -196,6 +190,7 @@ class FleetServicer:
         check_logs(context.principal)
         validation.model(request.model)
         with self._quotas.open(context.principal, "streams"), self._open.open():
+            await self._known_link(request.model, context)
             lines = self._logs.lines(request, context.principal, context.time_remaining())
             async with aclosing(lines):
                 async for answer in lines:
@@ -211,7 +206,7 @@ class FleetServicer:
             hosts = self._fleet.hosts_of(target)
             having = [link for link in links if link.host in hosts]
             if hosts and not having:
-                await self._check_known(target, None, context)
+                await self._check_known(target, context)
                 raise PoolUnreachable(
                     f"{target!r} is on {hosts[0]}, which is not seen now, so that nothing was "
                     "evicted. Try again.",
@@ -332,16 +327,23 @@ class FleetServicer:
         call = self._forwarding.call_of(context.principal)
         return await ask_all(links, method, request, call, time_limit)
 
-    async def _check_known(self, name: str, link: GrpcLink | None, context: Context) -> None:
+    async def _check_known(self, name: str, context: Context) -> None:
         """Raise a member's refusal if the caller may not know of a model.
 
         Else the front's own answer would tell it whether the model has a server.
-
-        link: to the member that is asked next, and refuses it itself if it is seen; None: none is.
         """
-        if context.principal.models.is_everything or link in self._fleet.present:
-            return
-        await self._asked(self._lister_of(name), "Get", pb.GetRequest(model=name), context)
+        if not context.principal.models.is_everything:
+            await self._asked(self._lister_of(name), "Get", pb.GetRequest(model=name), context)
+
+    async def _known_link(self, name: str, context: Context) -> GrpcLink | None:
+        """Return what `_link_of` does. If that member is not seen, another one checks the caller.
+
+        Raises as `_check_known`.
+        """
+        link = self._link_of(name)
+        if link is not None and link not in self._fleet.present:
+            await self._check_known(name, context)
+        return link
 
     def _link_of(self, name: str) -> GrpcLink | None:
         """Return the link to the member that has a server of a model; None if none has."""
@@ -369,6 +371,20 @@ class FleetServicer:
     def _allows(self, principal: Principal, model: str) -> bool:
         patterns = principal.models
         return patterns.is_everything or patterns.allows((model, *self._fleet.aliases_of(model)))
+
+
+def _why_of_front(error: grpc.aio.AioRpcError) -> str:
+    """Return why a call has failed between the front and a member; empty if the member refuses it.
+
+    Such an error says nothing to a caller, or that it cannot reach the front itself.
+    """
+    reason = reason_of(error)
+    if reason == StaleFleet.REASON:
+        return "another front leads the fleet than this front has heard of. Try again."
+    if not reason and is_of_connection(error, reason):
+        told = error.details() or error.code().name
+        return f"the member that has the model cannot be called ({told}). Try again."
+    return ""
 
 
 def _caller(context: Context) -> Caller:

@@ -35,6 +35,7 @@ class ScriptedMember:
             "ListModels": pb.ListModelsResponse(),
         }
         self.got: list[tuple[str, Any]] = []
+        self._server: grpc.aio.Server | None = None
 
     def __getattr__(self, method: str) -> Callable[[Any, Context], Any]:
         """Return the handler of a method."""
@@ -63,10 +64,15 @@ class ScriptedMember:
         """Return the requests of a method that have come."""
         return [request for called, request in self.got if called == method]
 
+    async def stop(self) -> None:
+        """End, as a host does that has lost its power."""
+        assert self._server is not None
+        await self._server.stop(None)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
         """Yield the address at which it is called."""
-        server = grpc.aio.server()
+        self._server = server = grpc.aio.server()
         servicer: Any = self
         pb_grpc.add_PoolServiceServicer_to_server(servicer, server)
         pb_grpc.add_FleetMemberServiceServicer_to_server(servicer, server)

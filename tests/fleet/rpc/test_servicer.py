@@ -193,6 +193,21 @@ async def test_no_answer_tells_whether_there_is_a_model_that_its_caller_may_not_
         await check()
 
 
+async def test_a_member_that_cannot_be_called_is_told_as_such(tmp_path: Path) -> None:
+    gone, other = ScriptedMember("a"), ScriptedMember("b")
+    gone.answers["List"] = pb.ListResponse(revision=1, servers=[ready("a")])
+    async with front_over(tmp_path, gone, other) as front:
+        await gone.stop()
+        await until_noticed(front, "a: ")
+        for call in (
+            front.TailLogs(pb.TailLogsRequest(model="m")),
+            front.Pull(pb.PullRequest(model="m")),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await call.read()
+            assert reason_of(error.value) == PoolUnreachable.REASON
+
+
 async def test_an_eviction_at_a_host_that_vanishes_names_it(tmp_path: Path) -> None:
     members = ScriptedMember("a"), ScriptedMember("b")
     for member in members:
