@@ -134,6 +134,8 @@ class FleetServicer:
         principal = context.principal
         waiting = self._quotas.open(principal, "waiting")
         with self._open.open():
+            if not principal.models.is_everything:
+                await self._known_link(request.model, context)
             return await self._forwarding.ensure(
                 request, Caller(principal, context.time_remaining(), waiting)
             )
@@ -144,6 +146,7 @@ class FleetServicer:
     ) -> AsyncGenerator[pb.HoldResponse]:
         held = self._forwarding.hold(request, _caller(context), context.fleet.hold)
         with self._quotas.open(context.principal, "holds"), self._open.open():
+            await self._known_link(request.model, context)
             async with aclosing(held):
                 async for answer in held:
                     yield answer

@@ -191,6 +191,14 @@ async def test_no_answer_tells_whether_there_is_a_model_that_its_caller_may_not_
         await until_noticed(front, "a: ")
         members[0].answers |= dict.fromkeys(("Get", "Describe", "Evict"), ShuttingDown("it ends"))
         await check()
+        # Those who may know of it wait for the host.
+        for waiting in (
+            front.Ensure(pb.EnsureRequest(model="secret"), metadata=shown),
+            front.Hold(pb.HoldRequest(model="secret"), metadata=shown).read(),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await waiting
+            assert reason_of(error.value) == ModelUnknown.REASON
 
 
 async def test_a_member_that_cannot_be_called_is_told_as_such(tmp_path: Path) -> None:
