@@ -165,7 +165,6 @@ async def test_a_call_by_a_link_that_was_closed_meanwhile_has_lost_its_member() 
     member = ScriptedMember(answers=True)  # type: ignore[abstract]
     async with asyncio.timeout(LIMIT_S), followed(member) as (link, fed):
         await next_of(fed, ev.MemberTold)
-        assert not link.is_closed
         link.close()
         await asyncio.sleep(0)
         assert link.is_closed
