@@ -54,5 +54,18 @@ class Link(Protocol):
         """Evict the server of a model without force; return when it is gone, or in use."""
 
 
+class CallCounts(Protocol):
+    """Receives the calls to members. code: the name of a gRPC status, or LOST."""
+
+    def end(self, host: str, method: str, code: str, seconds: float) -> None:
+        """Count a call with one response."""
+
+    def open_stream(self, host: str, method: str) -> None:
+        """Count a stream as open."""
+
+    def close_stream(self, method: str, code: str) -> None:
+        """Count the end of a stream."""
+
+
 class MemberLost(Exception):
     """The member of a call is lost, so that the call has to go elsewhere."""

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from time import perf_counter
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import grpc
 import structlog
@@ -16,9 +15,9 @@ from pool_service.fleet.core.values import Offer, SeenServer, Verdict
 from pool_service.fleet.members import messages
 from pool_service.fleet.members.beat_times import Places, next_beat
 from pool_service.fleet.members.channel import Channel
-from pool_service.fleet.members.metadata import FLEET_CALL, fleet_call
+from pool_service.fleet.members.metadata import fleet_call, metadata
 from pool_service.fleet.members.security import Secure
-from pool_service.fleet.ports import MemberLost
+from pool_service.fleet.ports import CallCounts, MemberLost
 from pool_service.v1 import pool_service_pb2 as pb
 
 MISSED_BEATS = 2
@@ -51,28 +50,6 @@ _OK, _CANCELLED = grpc.StatusCode.OK.name, grpc.StatusCode.CANCELLED.name
 
 LOST = "LOST"
 """The code of calls whose member was lost before it answered."""
-
-_KEPT_METADATA = 1024
-"""The metadata of calls that are kept: those of READY servers are the same for all of a caller."""
-
-
-@lru_cache(_KEPT_METADATA)
-def _metadata(call: bytes) -> grpc.aio.Metadata:
-    """Return the metadata with a FleetCall, which gRPC would make of pairs for each call."""
-    return grpc.aio.Metadata((FLEET_CALL, call))
-
-
-class CallCounts(Protocol):
-    """Receives the calls to members. code: the name of a gRPC status, or LOST."""
-
-    def end(self, host: str, method: str, code: str, seconds: float) -> None:
-        """Count a call with one response."""
-
-    def open_stream(self, host: str, method: str) -> None:
-        """Count a stream as open."""
-
-    def close_stream(self, method: str, code: str) -> None:
-        """Count the end of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +155,10 @@ class GrpcLink:
         stub = getattr(channel.pool, method, None) or getattr(channel.member, method)
         counts = self._manner.counts
         if counts is None:
-            return await channel.unary(stub(request, timeout=timeout, metadata=_metadata(call)))
+            return await channel.unary(stub(request, timeout=timeout, metadata=metadata(call)))
         began, code = perf_counter(), _OK
         try:
-            return await channel.unary(stub(request, timeout=timeout, metadata=_metadata(call)))
+            return await channel.unary(stub(request, timeout=timeout, metadata=metadata(call)))
         except BaseException as error:
             code = _code_of(error)
             raise
@@ -199,7 +176,7 @@ class GrpcLink:
         channel = self._channel
         channel.check_open()
         make = getattr(channel.pool, method)
-        opened = make(request, timeout=timeout, metadata=_metadata(call))
+        opened = make(request, timeout=timeout, metadata=metadata(call))
         with self._counted(method):
             async with aclosing(channel.stream(opened)) as answers:
                 async for answer in answers:

@@ -1,6 +1,9 @@
 """What a front sends with each call to a member."""
 
+from functools import lru_cache
 from typing import Final
+
+import grpc
 
 from pool_service.access.principal import Principal
 from pool_service.core.errors import ScopeMissing
@@ -8,6 +11,9 @@ from pool_service.v1 import pool_service_pb2 as pb
 
 FLEET_CALL: Final = "pool-fleet-bin"
 """The key of a FleetCall in the metadata of a call."""
+
+_KEPT_CALLS = 1024
+"""The calls whose metadata is kept: those to READY servers are the same for all of a caller."""
 
 
 def fleet_call(
@@ -36,6 +42,12 @@ def fleet_call(
     return pb.FleetCall(
         epoch=epoch, front=front, least_generation=least_generation, hold=hold, caller=caller
     ).SerializeToString()
+
+
+@lru_cache(_KEPT_CALLS)
+def metadata(call: bytes) -> grpc.aio.Metadata:
+    """Return the metadata with a FleetCall, which gRPC would make of pairs for each call."""
+    return grpc.aio.Metadata((FLEET_CALL, call))
 
 
 def _two_limits(principal: Principal) -> ScopeMissing:
