@@ -63,9 +63,13 @@ func connectTo(to address, settings connectSettings) (*Client, error) {
 	if token != nil {
 		settings.dial = append(settings.dial, grpc.WithPerRPCCredentials(token))
 	}
+	addresses, limit := to.each(), connectTimeout
+	if len(addresses) > 1 {
+		limit = shortConnectTimeout
+	}
 	var each []*grpc.ClientConn
-	for _, one := range to.each() {
-		connection, err := connectionTo(one, encryption, settings.dial)
+	for _, one := range addresses {
+		connection, err := connectionTo(one, encryption, limit, settings.dial)
 		if err != nil {
 			return nil, fmt.Errorf("cannot set up a connection to %s: %w", one, err)
 		}

@@ -16,18 +16,26 @@ import (
 
 const modulePath = "github.com/pool-service/pool-service/clients/go"
 
+// connectTimeout is the time for a connection: gRPC's default in other languages.
+const connectTimeout = 20 * time.Second
+
+// shortConnectTimeout is the same where another address could be called instead.
+const shortConnectTimeout = 5 * time.Second
+
 // connectionTo returns a lazy connection to a service, which may be restarted. encryption: nil: none.
-func connectionTo(to address, encryption *tls.Config, more []grpc.DialOption) (*grpc.ClientConn, error) {
+func connectionTo(
+	to address, encryption *tls.Config, limit time.Duration, more []grpc.DialOption,
+) (*grpc.ClientConn, error) {
 	// The dialer gets the address unchanged: gRPC's resolvers would read a path as a URL, and
 	// resolve a name only every 30 s.
 	target := "passthrough:///" + to.where
 	if to.network == "unix" {
 		target = "passthrough:///localhost"
 	}
-	return grpc.NewClient(target, append(dialOptions(to, encryption), more...)...)
+	return grpc.NewClient(target, append(dialOptions(to, encryption, limit), more...)...)
 }
 
-func dialOptions(to address, encryption *tls.Config) []grpc.DialOption {
+func dialOptions(to address, encryption *tls.Config, limit time.Duration) []grpc.DialOption {
 	transport := insecure.NewCredentials()
 	if encryption != nil {
 		transport = credentials.NewTLS(encryption)
@@ -52,7 +60,7 @@ func dialOptions(to address, encryption *tls.Config) []grpc.DialOption {
 				Jitter:     backoff.DefaultConfig.Jitter,
 				MaxDelay:   time.Second,
 			},
-			MinConnectTimeout: 20 * time.Second,
+			MinConnectTimeout: limit,
 		}),
 		// A watch may be quiet for hours; the keepalive notices a peer that vanished.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{

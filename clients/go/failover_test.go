@@ -99,3 +99,30 @@ func TestTheCauseOfADeadlineIsTheFailureAtAnotherAddress(t *testing.T) {
 		}
 	})
 }
+
+func TestAnAddressFromWhichNothingComesIsGivenUpAfterAWhile(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, service *scripted) {
+		service.answer("List", say(&pb.ListResponse{}))
+		dial := func(ctx context.Context, where string) (net.Conn, error) {
+			if where == "localhost:2" {
+				return service.dial(ctx, where)
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		pool, err := Connect("localhost:1,localhost:2",
+			WithRetryPolicy(RetryPolicy{Attempts: 1}), WithDialOptions(grpc.WithContextDialer(dial)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := pool.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		began := time.Now()
+		if _, err := pool.List(t.Context()); err != nil || time.Since(began) != shortConnectTimeout {
+			t.Error(err, time.Since(began))
+		}
+	})
+}

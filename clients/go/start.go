@@ -73,7 +73,7 @@ func (s *startSettings) addressOfService(ctx context.Context) (address, error) {
 // serves reports whether a service at the address says that it serves. What listens there may also
 // be a service that is ending.
 func serves(ctx context.Context, at address) bool {
-	connection, err := connectionTo(at, nil, nil)
+	connection, err := connectionTo(at, nil, connectTimeout, nil)
 	if err != nil {
 		return false
 	}

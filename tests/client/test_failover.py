@@ -14,6 +14,7 @@ from pool_service_client import (
     PoolClient,
     PoolUnavailable,
     RetryPolicy,
+    connect,
 )
 from pool_service_client.v1 import pool_service_pb2 as pb
 from tests.client.scripted import Refusal, Script, Stay, held, ready, running, synced
@@ -60,6 +61,20 @@ def test_the_first_call_may_be_of_any_kind(several: str, kind: str) -> None:
                 assert hold.ready().pid == 4711
         else:
             assert pool.ensure("m", on_progress=lambda _: None).server.pid == 4711
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up addresses from which nothing comes soon."""
+    monkeypatch.setattr(connect, "CONNECT_TIMEOUT_MS", 300)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_address_from_which_nothing_comes_is_given_up_after_a_while(second: Script) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        both = f"127.0.0.1:{silent.getsockname()[1]},{second.address}"
+        with PoolClient.connect(both, retry=ONCE) as pool:
+            assert pool.ensure("m", timeout=10).server.pid == 4711
 
 
 async def test_the_same_holds_of_the_asyncio_client(several: str) -> None:

@@ -78,7 +78,11 @@ def _is_port(digits: str) -> bool:
     return len(digits) <= len("65535") and 0 < int(digits) <= 65535  # noqa: PLR2004
 
 
-def channel_options() -> list[tuple[str, str | int]]:
+CONNECT_TIMEOUT_MS = 5000
+"""The time for a connection where another address could be called instead; by default 20 s."""
+
+
+def channel_options(*, is_one_of_several: bool) -> list[tuple[str, str | int]]:
     """Return options for a service that is near and may be restarted.
 
     1. No proxy: the environment's would stand between the caller and its own machine.
@@ -86,7 +90,7 @@ def channel_options() -> list[tuple[str, str | int]]:
        back already.
     3. Keepalive pings: they find a peer that vanished while a watch was quiet.
     """
-    return [
+    options: list[tuple[str, str | int]] = [
         ("grpc.primary_user_agent", f"pool-service-client-python/{_version()}"),
         ("grpc.enable_http_proxy", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
@@ -95,11 +99,16 @@ def channel_options() -> list[tuple[str, str | int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.max_pings_without_data", 0),
     ]
+    if is_one_of_several:
+        options.append(("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS))
+    return options
 
 
 def open_channel(api: ModuleType, target: str, tls: Tls | None) -> Any:  # noqa: ANN401 - of `api`
     """Return a channel to an address, or one over several. api: grpc or grpc.aio."""
-    channels = [_open_one(api, one, tls) for one in each_of(target)]
+    addresses = each_of(target)
+    options = channel_options(is_one_of_several=len(addresses) > 1)
+    channels = [_open_one(api, one, tls, options) for one in addresses]
     return channels[0] if len(channels) == 1 else Channels(channels)
 
 
@@ -109,10 +118,12 @@ def retry_over(target: str, policy: RetryPolicy) -> RetryPolicy:
     return policy if count == 1 else PolicyOfSeveral(policy.patience, policy.attempts, count)
 
 
-def _open_one(api: ModuleType, address: str, tls: Tls | None) -> Any:  # noqa: ANN401 - of `api`
+def _open_one(
+    api: ModuleType, address: str, tls: Tls | None, options: list[tuple[str, str | int]]
+) -> Any:  # noqa: ANN401 - of `api`
     if tls is None:
-        return api.insecure_channel(address, options=channel_options())
-    return api.secure_channel(address, tls.credentials, options=[*channel_options(), *tls.options])
+        return api.insecure_channel(address, options=options)
+    return api.secure_channel(address, tls.credentials, options=[*options, *tls.options])
 
 
 def _version() -> str:

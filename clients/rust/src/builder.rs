@@ -22,6 +22,8 @@ use crate::{default_address, tls};
 const USER_AGENT: &str = concat!("pool-service-client-rust/", env!("CARGO_PKG_VERSION"));
 /// gRPC's default in other languages.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Where another address could be called instead.
+const SHORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A watch may be quiet for hours; the keepalive notices a peer that vanished.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -137,13 +139,14 @@ impl ClientBuilder {
         let token = Token::of(given, token::Given::of_environment(), home)?;
         let given = std::mem::take(&mut self.tls);
         let environment = tls::Given::of_environment();
+        self.retry.addresses = address::each_of(&target).count();
+        let limit = if self.retry.addresses > 1 { SHORT_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
         let channels = address::each_of(&target)
             .map(|one| {
                 let tls = tls::config(given.clone(), environment.clone(), &target, one, home)?;
-                Ok(endpoint(one, tls)?.connect_lazy())
+                Ok(endpoint(one, tls)?.connect_timeout(limit).connect_lazy())
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        self.retry.addresses = channels.len();
         Ok(self.client(Failover::new(channels), target, token))
     }
 

@@ -12,12 +12,20 @@ import {
   type StatusObject,
 } from "@grpc/grpc-js";
 import { channelOptions, eachOf } from "./address.js";
-import { Cancellation, type Stop } from "./cancellation.js";
+import { Cancellation, startTimer, type Stop } from "./cancellation.js";
+import { Connecting } from "./connecting.js";
 import { DEFAULT_ADDRESS, defaultAddress } from "./default_address.js";
 import { Cancelled } from "./errors.js";
 import { errorOf } from "./status.js";
 import type { Encryption } from "./tls.js";
 import type { Authorization } from "./token.js";
+
+/** How a call ends at an address from which nothing comes. */
+const NO_CONNECTION: StatusObject = {
+  code: status.UNAVAILABLE,
+  details: "no connection could be made in time",
+  metadata: new Metadata(),
+};
 
 /**
  * The channel to one service, and its open operations.
@@ -31,9 +39,9 @@ export class Transport {
   readonly #encryption: Encryption | undefined;
   readonly #options: Partial<ClientOptions>;
   #address: string;
-  #clients: readonly Client[] | undefined;
+  #clients: readonly Connecting[] | undefined;
   #at = 0;
-  #finding: Promise<readonly Client[]> | undefined;
+  #finding: Promise<readonly Connecting[]> | undefined;
   readonly #underWay = new Set<Cancellation>();
   #closed = false;
 
@@ -82,7 +90,7 @@ export class Transport {
     const { remainingMs, timeoutMs } = limits;
     const options: CallOptions =
       remainingMs === undefined ? {} : { deadline: Date.now() + remainingMs };
-    const { client, at } = await this.#called();
+    const { client, at } = await this.#called(operation, remainingMs);
     return operation.wait<R>((resolve, reject) => {
       const call = client.makeUnaryRequest(
         method.path,
@@ -109,7 +117,7 @@ export class Transport {
     request: Q,
     operation: Cancellation,
   ): Promise<Incoming<R>> {
-    const { client, at } = await this.#called();
+    const { client, at } = await this.#called(operation, undefined);
     if (operation.error !== undefined) throw operation.error;
     const call = client.makeServerStreamRequest(
       method.path,
@@ -128,16 +136,45 @@ export class Transport {
   close(): void {
     this.#closed = true;
     for (const operation of [...this.#underWay]) operation.cancel(this.#closedError());
-    for (const client of this.#clients ?? []) client.close();
+    for (const { client } of this.#clients ?? []) client.close();
   }
 
-  /** The client that is called now, and its place. */
-  async #called(): Promise<{ readonly client: Client; readonly at: number }> {
+  /**
+   * The client that is called now, and its place. Rejects with a PoolError if it is one of several,
+   * and nothing comes from its address. limitMs: for how long the caller waits at most.
+   */
+  async #called(
+    operation: Cancellation,
+    limitMs: number | undefined,
+  ): Promise<{ readonly client: Client; readonly at: number }> {
     const clients = this.#clients ?? (await this.#found());
     const at = this.#at;
-    const client = clients[at];
-    if (client === undefined) throw new RangeError(`there is no address ${String(at)}`);
-    return { client, at };
+    const called = clients[at];
+    if (called === undefined) throw new RangeError(`there is no address ${String(at)}`);
+    if (clients.length > 1 && !(await this.#hasConnected(called, operation, limitMs))) {
+      this.#note(at, status.UNAVAILABLE, operation);
+      throw errorOf(NO_CONNECTION, this.address);
+    }
+    return { client: called.client, at };
+  }
+
+  /** Whether an attempt to connect has ended in time. A call whose caller is late says so itself. */
+  async #hasConnected(
+    called: Connecting,
+    operation: Cancellation,
+    limitMs: number | undefined,
+  ): Promise<boolean> {
+    return operation.wait<boolean>((resolve) => {
+      const late = (): void => {
+        resolve(true);
+      };
+      const stop = limitMs === undefined ? () => undefined : startTimer(limitMs, late);
+      void called.hasEnded().then((hasEnded) => {
+        stop();
+        resolve(hasEnded);
+      });
+      return stop;
+    });
   }
 
   /** Moves on from an address at which a call has failed, unless another call has done so. */
@@ -149,21 +186,23 @@ export class Transport {
   }
 
   /** The client of the default address, which all calls wait for that come before it is found. */
-  async #found(): Promise<readonly Client[]> {
+  async #found(): Promise<readonly Connecting[]> {
     this.#finding ??= defaultAddress().then((address) => {
       this.#address = address;
       this.#clients = this.#newClients();
-      if (this.#closed) for (const client of this.#clients) client.close();
+      if (this.#closed) for (const { client } of this.#clients) client.close();
       return this.#clients;
     });
     return this.#finding;
   }
 
-  #newClients(): readonly Client[] {
+  #newClients(): readonly Connecting[] {
     const encrypted = this.#encryption;
     const shown = encrypted?.credentials ?? credentials.createInsecure();
     const options = { ...channelOptions(), ...encrypted?.options, ...this.#options };
-    return eachOf(this.#address).map((address) => new Client(address, shown, options));
+    return eachOf(this.#address).map(
+      (address) => new Connecting(new Client(address, shown, options)),
+    );
   }
 
   /** Each call's own, which its interceptors may change. */

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type AddressInfo, type Socket } from "node:net";
 import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { Cancelled, DeadlineExceeded, PoolClient, PoolUnavailable } from "../src/index.js";
@@ -70,4 +72,29 @@ atTwo("the cause of a deadline is the failure at another address", async (pool, 
   const late = await failure(pool.list({ timeoutMs: 500 }));
   assert.ok(late instanceof DeadlineExceeded);
   assert.ok(late.cause instanceof PoolUnavailable);
+});
+
+test("an address from which nothing comes is given up after a while", async () => {
+  const reached: Socket[] = [];
+  const silent = createServer((socket) => reached.push(socket)).listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  const second = new Script();
+  await second.start();
+  second.answer("list", LISTED);
+  second.answer("hold", held({ generation: 2n }), STAY);
+  const retry = { ...DEFAULT_RETRY, attempts: 1 };
+  const { port } = silent.address() as AddressInfo;
+  const pool = PoolClient.connect(`127.0.0.1:${String(port)},${second.address}`, { retry });
+  try {
+    assert.ok((await failure(pool.list({ timeoutMs: 200 }))) instanceof DeadlineExceeded);
+    await using hold = pool.hold("m");
+    assert.equal((await hold.ready()).generation, 2);
+    assert.deepEqual(await pool.list(), []);
+  } finally {
+    pool.close();
+    second.stop();
+    silent.close();
+    // gRPC leaves a connection open that is being made.
+    for (const socket of reached) socket.destroy();
+  }
 });
