@@ -82,7 +82,7 @@ CONNECT_TIMEOUT_MS = 5000
 """The time for a connection where another address could be called instead; by default 20 s."""
 
 
-def channel_options(*, is_one_of_several: bool) -> list[tuple[str, str | int]]:
+def channel_options(*, is_one_of_several: bool = False) -> list[tuple[str, str | int]]:
     """Return options for a service that is near and may be restarted.
 
     1. No proxy: the environment's would stand between the caller and its own machine.
