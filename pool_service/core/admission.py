@@ -358,21 +358,24 @@ def _chosen(choice: list[Resident], short: Shortage, now: float) -> list[Residen
             return None
         chosen += cheapest
     own = [one for one in choice if one.account == short.account and one not in chosen]
-    of_share = _cheapest(own, math.ceil(short.without(chosen).of_share), now)
+    of_share = _cheapest(own, short.without(chosen).of_share, now)
     if of_share is None:
         return None
     chosen += of_share
-    needed = math.ceil(short.without(chosen).bytes)
+    needed = short.without(chosen).bytes
     more = _cheapest([one for one in choice if one not in chosen], needed, now)
     return None if more is None else chosen + more
 
 
-def _cheapest(choice: list[Resident], needed: int, now: float) -> list[Resident] | None:
-    """Return the cheapest of `choice` that free `needed` bytes, or None if all would not."""
+def _cheapest(choice: list[Resident], needed: float, now: float) -> list[Resident] | None:
+    """Return the cheapest of `choice` that free `needed` bytes, or None if all would not.
+
+    needed: minus infinity, if there is no limit.
+    """
     if needed <= 0:
         return []
     by_id = {one.candidate.server_id: one for one in choice}
-    found = victims([one.candidate for one in choice], needed, now)
+    found = victims([one.candidate for one in choice], math.ceil(needed), now)
     return None if found is None else [by_id[one.server_id] for one in found]
 
 

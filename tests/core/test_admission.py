@@ -323,3 +323,9 @@ def test_where_the_budget_is_short_too_a_share_is_no_reason_to_let_others_pass()
 
 def test_without_a_budget_a_share_is_no_limit() -> None:
     assert verdict(asked(99, account=ENGINE), capacity(budget=FOREVER), NOW) == Admit()
+
+
+def test_without_a_budget_others_go_for_a_group_whatever_the_share() -> None:
+    one = resident("a", 6, groups=("g",))
+    there = capacity(one, resident("b", 4), budget=FOREVER)
+    assert goes(verdict(asked(6, groups=("g",), account=ENGINE), there, NOW)) == {"a"}
