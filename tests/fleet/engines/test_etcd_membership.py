@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
@@ -11,7 +11,7 @@ from pool_service.fleet.engines.etcd.endpoints import Access
 from pool_service.fleet.engines.etcd.errors import WatchEnded
 from pool_service.fleet.engines.etcd.membership import EtcdMembership, Registration
 from tests.fleet.engines.etcd_process import EtcdProcess, coded
-from tests.fleet.engines.told import PREFIX, events, following, logged
+from tests.fleet.engines.told import LIMIT_S, PREFIX, events, following, logged
 
 pytestmark = pytest.mark.process
 
@@ -131,6 +131,32 @@ async def test_a_watch_of_what_is_compacted_ends(own_etcd: EtcdProcess) -> None:
         with pytest.raises(WatchEnded, match="compacted"):
             async for _ in client._watch(Span.under(PREFIX), int(revision) - 1, 60):
                 pass
+
+
+@pytest.mark.parametrize("grown", [False, True])
+async def test_keys_are_followed_on_when_etcd_loses_its_data_before_they_are_watched(
+    own_etcd: EtcdProcess, *, grown: bool
+) -> None:
+    """It has fewer revisions than before then, or as many again."""
+    for value in "abc":
+        own_etcd.ask("kv/put", key=coded(KEY), value=coded(value))
+    async with (
+        asyncio.timeout(LIMIT_S),
+        EtcdClient(Access((own_etcd.endpoint,))) as client,
+        aclosing(client.follow(Span(KEY.encode()), 0.1)) as listings,
+    ):
+        assert (await anext(listings))[KEY.encode()].value == b"c"
+        own_etcd.kill()
+        own_etcd.forget()
+        own_etcd.start()
+        own_etcd.ask("kv/put", key=coded(KEY), value=coded("d"))
+        for _ in range(5 if grown else 0):
+            own_etcd.ask("kv/put", key=coded("another"), value=coded(""))
+        if grown:
+            assert (await anext(listings))[KEY.encode()].value == b"d"
+        else:
+            with pytest.raises(WatchEnded, match="lost data"):
+                await anext(listings)
 
 
 async def test_a_member_that_was_started_again_takes_its_name_over(own_etcd: EtcdProcess) -> None:

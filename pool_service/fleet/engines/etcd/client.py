@@ -1,7 +1,7 @@
 """The few things that a fleet asks of etcd."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,6 +13,8 @@ from google.protobuf.message import Message
 from pool_service.fleet.engines.etcd import etcd_pb2
 from pool_service.fleet.engines.etcd.endpoints import Access, Endpoints
 from pool_service.fleet.engines.etcd.errors import EtcdError, EtcdUnreachable, WatchEnded
+
+_News = etcd_pb2.WatchResponse | etcd_pb2.RangeResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,65 +114,100 @@ class EtcdClient:
     ) -> AsyncGenerator[Mapping[bytes, etcd_pb2.KeyValue]]:
         """Yield the keys of a span now, and again after each change.
 
-        check_s: the interval at which etcd is asked whether it is there while nothing changes.
+        check_s: the interval at which etcd is asked for all keys while nothing changes.
         Raises EtcdError when events may have been missed: then the span has to be followed anew.
         """
-        listing = await self.read(span)
-        keys = {entry.key: entry for entry in listing.kvs}
-        yield dict(keys)
-        async with aclosing(self._watch(span, listing.header.revision + 1, check_s)) as watched:
-            async for events in watched:
-                for event in events:
-                    if event.type == etcd_pb2.Event.PUT:
-                        keys[event.kv.key] = event.kv
-                    else:
-                        keys.pop(event.kv.key, None)
-                yield dict(keys)
+        known = _Known(await self.read(span))
+        yield dict(known.keys)
+        async with aclosing(self._watch(span, known.revision + 1, check_s)) as told:
+            async for news in told:
+                if known.take(news, self._endpoints.current):
+                    yield dict(known.keys)
 
-    async def _watch(
-        self, span: Span, revision: int, check_s: float
-    ) -> AsyncGenerator[Sequence[etcd_pb2.Event]]:
-        """Yield the events of a span from a revision on. Raises EtcdError in the end."""
+    async def _watch(self, span: Span, revision: int, check_s: float) -> AsyncGenerator[_News]:
+        """Yield the events of a span from a revision on, and all its keys in quiet times.
+
+        Raises EtcdError in the end.
+        """
         endpoint = self._endpoints.current
         create = etcd_pb2.WatchCreateRequest(
             key=span.first, range_end=span.end, start_revision=revision
         )
         request = etcd_pb2.WatchRequest(create_request=create)
         try:
-            async with self._endpoints.stream(
-                "/etcdserverpb.Watch/Watch", request, etcd_pb2.WatchResponse
-            ) as stream:
-                while True:
-                    response = await self._next(stream, span, endpoint, check_s)
-                    if response.canceled:
-                        raise WatchEnded(endpoint, response.cancel_reason or "compacted")
-                    if response.events:
-                        yield response.events
+            async with (
+                self._endpoints.stream(
+                    "/etcdserverpb.Watch/Watch", request, etcd_pb2.WatchResponse
+                ) as stream,
+                aclosing(self._messages(stream, span, endpoint, check_s)) as messages,
+            ):
+                async for message in messages:
+                    yield message
         except grpc.aio.AioRpcError as error:
             self._endpoints.leave(endpoint)
             raise EtcdUnreachable({endpoint: error}) from error
 
-    async def _next(
+    async def _messages(
         self,
         stream: grpc.aio.StreamStreamCall[Message, etcd_pb2.WatchResponse],
         span: Span,
         endpoint: str,
         check_s: float,
-    ) -> etcd_pb2.WatchResponse:
-        """Return the next message of a watch; meanwhile check that its endpoint is there."""
-        reading = asyncio.ensure_future(stream.read())
-        try:
-            while not (await asyncio.wait((reading,), timeout=check_s))[0]:
-                await self.read(span)
-                if self._endpoints.current != endpoint:
-                    raise WatchEnded(endpoint, "it did not answer other calls")
-            response = reading.result()
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-        if not isinstance(response, etcd_pb2.WatchResponse):
-            raise WatchEnded(endpoint, "its stream is over")
-        return response
+    ) -> AsyncGenerator[_News]:
+        """Yield the messages of a watch, and what `read` returns while none comes."""
+        while True:
+            reading = asyncio.ensure_future(stream.read())
+            try:
+                while not (await asyncio.wait((reading,), timeout=check_s))[0]:
+                    listing = await self.read(span)
+                    if self._endpoints.current != endpoint:
+                        raise WatchEnded(endpoint, "it did not answer other calls")
+                    yield listing
+                response = reading.result()
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+            if not isinstance(response, etcd_pb2.WatchResponse):
+                raise WatchEnded(endpoint, "its stream is over")
+            if response.canceled:
+                raise WatchEnded(endpoint, response.cancel_reason or "compacted")
+            yield response
+
+
+class _Known:
+    """The keys of a span, as etcd has told them.
+
+    An etcd that has lost its data, or was restored, counts its revisions anew. A watch from a
+    later revision on is told nothing there until the count has come so far, and no error: gRPC may
+    even have opened it again by itself. So all keys count that are read in between.
+    """
+
+    def __init__(self, listing: etcd_pb2.RangeResponse) -> None:
+        self.keys = _keys_of(listing)
+        self.revision: int = listing.header.revision
+        """Of the last listing: events up to it are in it."""
+
+    def take(self, news: _News, endpoint: str) -> bool:
+        """Return whether events, or a listing, change the keys. Raises WatchEnded."""
+        if isinstance(news, etcd_pb2.WatchResponse):
+            later = [one for one in news.events if one.kv.mod_revision > self.revision]
+            for event in later:
+                self._apply(event)
+            return bool(later)
+        if news.header.revision < self.revision:
+            raise WatchEnded(endpoint, "it has lost data that it had")
+        before, self.keys, self.revision = self.keys, _keys_of(news), news.header.revision
+        return self.keys != before
+
+    def _apply(self, event: etcd_pb2.Event) -> None:
+        if event.type == etcd_pb2.Event.PUT:
+            self.keys[event.kv.key] = event.kv
+        else:
+            self.keys.pop(event.kv.key, None)
+
+
+def _keys_of(listing: etcd_pb2.RangeResponse) -> dict[bytes, etcd_pb2.KeyValue]:
+    return {entry.key: entry for entry in listing.kvs}
 
 
 async def revoke_for_a_while(client: EtcdClient, lease: Lease, limit_s: float) -> None:

@@ -48,11 +48,14 @@ class KeyValue(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     CREATE_REVISION_FIELD_NUMBER: _builtins.int
+    MOD_REVISION_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     key: _builtins.bytes
     create_revision: _builtins.int
     """The revision at which the key was last created."""
+    mod_revision: _builtins.int
+    """The revision at which the key was last changed; of a deleted one, that of its end."""
     value: _builtins.bytes
     lease: _builtins.int
     """The lease that the key ends with; 0: none."""
@@ -61,12 +64,13 @@ class KeyValue(_message.Message):
         *,
         key: _builtins.bytes = ...,
         create_revision: _builtins.int = ...,
+        mod_revision: _builtins.int = ...,
         value: _builtins.bytes = ...,
         lease: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_revision", b"create_revision", "key", b"key", "lease", b"lease", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_revision", b"create_revision", "key", b"key", "lease", b"lease", "mod_revision", b"mod_revision", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
