@@ -33,18 +33,24 @@ func atTwo(t *testing.T, test func(t *testing.T, pool *Client, first, second *sc
 			}
 			return first.dial(ctx, where)
 		}
-		pool, err := Connect("localhost:1,localhost:2",
-			WithRetryPolicy(RetryPolicy{Attempts: 1}), WithDialOptions(grpc.WithContextDialer(dial)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := pool.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		test(t, pool, first, second)
+		test(t, dialing(t, dial), first, second)
 	})
+}
+
+// dialing returns a client that makes each call once at each of two addresses.
+func dialing(t *testing.T, dial func(context.Context, string) (net.Conn, error)) *Client {
+	t.Helper()
+	pool, err := Connect("localhost:1,localhost:2",
+		WithRetryPolicy(RetryPolicy{Attempts: 1}), WithDialOptions(grpc.WithContextDialer(dial)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pool.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return pool
 }
 
 func TestACallThatTheServiceDropsIsMadeAtTheNextAddress(t *testing.T) {
@@ -110,16 +116,7 @@ func TestAnAddressFromWhichNothingComesIsGivenUpAfterAWhile(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-		pool, err := Connect("localhost:1,localhost:2",
-			WithRetryPolicy(RetryPolicy{Attempts: 1}), WithDialOptions(grpc.WithContextDialer(dial)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := pool.Close(); err != nil {
-				t.Error(err)
-			}
-		})
+		pool := dialing(t, dial)
 		began := time.Now()
 		if _, err := pool.List(t.Context()); err != nil || time.Since(began) != shortConnectTimeout {
 			t.Error(err, time.Since(began))

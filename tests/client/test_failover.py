@@ -77,11 +77,16 @@ def test_an_address_from_which_nothing_comes_is_given_up_after_a_while(second: S
             assert pool.ensure("m", timeout=10).server.pid == 4711
 
 
-async def test_the_same_holds_of_the_asyncio_client(several: str) -> None:
-    async with AsyncPoolClient.connect(several, retry=ONCE) as pool:
+async def begin_at_second(addresses: str) -> None:
+    """Call and hold by the asyncio client, whose first call is answered at the second address."""
+    async with AsyncPoolClient.connect(addresses, retry=ONCE) as pool:
         assert (await pool.ensure("m")).server.pid == 4711
-    async with AsyncPoolClient.connect(several, retry=ONCE) as pool, pool.hold("m") as hold:
+    async with AsyncPoolClient.connect(addresses, retry=ONCE) as pool, pool.hold("m") as hold:
         assert (await hold.ready()).pid == 4711
+
+
+async def test_the_same_holds_of_the_asyncio_client(several: str) -> None:
+    await begin_at_second(several)
 
 
 def test_a_failure_that_another_address_cannot_help_is_none_of_the_address(
@@ -139,10 +144,7 @@ def test_what_the_service_drops_is_begun_at_the_next_address(dropping: str, kind
 
 
 async def test_the_asyncio_client_begins_it_there_too(dropping: str) -> None:
-    async with AsyncPoolClient.connect(dropping, retry=ONCE) as pool:
-        assert (await pool.ensure("m")).server.pid == 4711
-    async with AsyncPoolClient.connect(dropping, retry=ONCE) as pool, pool.hold("m") as hold:
-        assert (await hold.ready()).pid == 4711
+    await begin_at_second(dropping)
 
 
 def test_what_its_caller_gives_up_is_no_failure_of_the_address(

@@ -1,4 +1,4 @@
-"""What a running front makes of another configuration."""
+"""Claims about a running front that reads another configuration."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -54,7 +54,7 @@ def source_of(directory: Path, text: str) -> FrontSource:
 
 @pytest.fixture
 def own() -> Files:
-    """What the front shows to members on other machines."""
+    """Return the certificates that the front shows to members on other machines."""
     authority = Authority("fleet")
     return Files(authority.issue(uri("spiffe://home/front")), authority.certificate)
 

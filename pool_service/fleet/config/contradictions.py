@@ -21,7 +21,7 @@ MOST_PATTERN_BYTES = 6 * 1024
 refuses more than 8 KiB in all: some calls at first, and beyond 16 KiB each."""
 
 PATTERN_BYTES = 2
-"""What a pattern takes besides its characters."""
+"""The bytes of a pattern besides its characters."""
 
 Contradictions = Iterator[tuple[KeyPath, str]]
 """Keys, each with what is wrong and what to do."""

@@ -137,7 +137,7 @@ async def test_a_watch_of_what_is_compacted_ends(own_etcd: EtcdProcess) -> None:
 async def test_keys_are_followed_on_when_etcd_loses_its_data_before_they_are_watched(
     own_etcd: EtcdProcess, *, grown: bool
 ) -> None:
-    """It has fewer revisions than before then, or as many again."""
+    """The revisions of etcd are fewer than before then, or as many again."""
     for value in "abc":
         own_etcd.ask("kv/put", key=coded(KEY), value=coded(value))
     async with (

@@ -255,7 +255,7 @@ class ObeyingMember(ScriptedMember):
 
 
 async def test_calls_go_elsewhere_from_a_member_that_is_ending(tmp_path: Path) -> None:
-    """It can take minutes to end, and several calls keep each other's place."""
+    """A member can take minutes to end, and several calls keep each other's place."""
     ending, other = ObeyingMember("a"), ObeyingMember("b")
     fits = pb.OfferResponse(verdict=pb.OFFER_VERDICT_FITS, model="m", on_disk=True)
     ending.answers["Offer"] = fits
