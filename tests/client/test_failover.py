@@ -73,8 +73,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_address_from_which_nothing_comes_is_given_up_after_a_while(second: Script) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         both = f"127.0.0.1:{silent.getsockname()[1]},{second.address}"
-        with PoolClient.connect(both, retry=ONCE) as pool:
-            assert pool.ensure("m", timeout=10).server.pid == 4711
+        with PoolClient.connect(both) as pool:
+            # Less than gRPC takes by default. On a busy machine the other may take long, too.
+            assert pool.ensure("m", timeout=15).server.pid == 4711
 
 
 async def begin_at_second(addresses: str) -> None:
@@ -192,5 +193,5 @@ def test_the_cause_of_a_timeout_is_the_failure_at_another_address(second: Script
         PoolClient.connect(f"{away},{second.address}") as pool,
         pytest.raises(DeadlineExceeded) as late,
     ):
-        pool.list(timeout=0.5)
+        pool.list(timeout=5)
     assert isinstance(late.value.__cause__, PoolUnavailable)
